@@ -1,0 +1,1 @@
+"""What goes in: image folders, transforms and the drawn demo set."""

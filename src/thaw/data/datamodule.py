@@ -1,0 +1,98 @@
+"""The LightningDataModule over `train/` and `val/` image folders."""
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from lightning import LightningDataModule
+from torch.utils.data import DataLoader
+
+from thaw.data.folders import ClassFolders, SeededOrder, aligned_classes
+from thaw.data.transforms import eval_transform, train_transform
+from thaw.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+class ImageFolderDataModule(LightningDataModule):
+    """Batches of (uint8 images (N, 3, H, W), labels (N,)).
+
+    `train_size` is the training crop where it is not `image_size`. `num_workers="auto"` feeds a GPU from every core
+    that this process may use, and loads in this process where the cores are busy computing anyway. Training order and
+    augmentation depend on `seed` and the epoch alone.
+
+    Raises:
+        UserError: from the constructor, for folders that cannot be learned from.
+
+    """
+
+    def __init__(
+        self,
+        root: str | Path,
+        image_size: int = 224,
+        train_size: int | None = None,
+        batch_size: int = 32,
+        crop_scale: tuple[float, float] = (0.08, 1.0),
+        rotation: float = 15,
+        num_workers: int | str = "auto",
+        seed: int = 0,
+    ):
+        super().__init__()
+        self.root = Path(root).expanduser()
+        self.image_size = _whole("data.image_size", image_size)
+        self.train_size = _whole("data.train_size", image_size if train_size is None else train_size)
+        self.batch_size = _whole("data.batch_size", batch_size)
+        self.num_workers = _best_workers() if num_workers == "auto" else _whole("data.num_workers", num_workers, 0)
+        self.seed = seed
+        self.classes = aligned_classes(self.root / "train", self.root / "val")
+        augment = train_transform(self.train_size, tuple(crop_scale), rotation)
+        self.train = ClassFolders(self.root / "train", self.classes, augment)
+        self.val = ClassFolders(self.root / "val", self.classes, eval_transform(self.image_size))
+
+    def describe(self) -> str:
+        """One paragraph: where the images are, how many of which class, and which files are not read."""
+        count, names = len(self.classes), ", ".join(self.classes[:10]) + (", …" if len(self.classes) > 10 else "")
+        text = f"{self.root}: {len(self.train)} training and {len(self.val)} validation images "
+        text += f"of {count} classes ({names})"
+        ignored = self.train.ignored() + self.val.ignored()
+        if ignored:
+            shown = ", ".join(str(path.relative_to(self.root)) for path in ignored[:3])
+            text += f"; not read, for they do not end like images: {shown}{', …' if len(ignored) > 3 else ''}"
+            text += f" ({len(ignored)} in all)" if len(ignored) > 3 else ""
+        return text
+
+    def train_dataloader(self) -> DataLoader:
+        order = SeededOrder(len(self.train), self.seed)
+        return self._loader(self.train, batch_size=self.batch_size, sampler=order)
+
+    def val_dataloader(self) -> DataLoader:
+        # Without gradients there is room for larger batches, and no result depends on their size.
+        return self._loader(self.val, batch_size=max(self.batch_size, 50))
+
+    def predict_dataloader(self) -> DataLoader:
+        return self.val_dataloader()
+
+    def _loader(self, images: ClassFolders, **options) -> DataLoader:
+        return DataLoader(
+            images,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            **options,
+        )
+
+
+def usable_cores() -> int:
+    """Cores that this process may run on, which in a container or a job can be fewer than the machine has."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _best_workers() -> int:
+    return usable_cores() if torch.cuda.is_available() else 0
+
+
+def _whole(name: str, value: int, least: int = 1) -> int:
+    if type(value) is not int or value < least:
+        raise UserError(f"{name}={value!r} must be a whole number of at least {least}.")
+    return value

@@ -1,0 +1,118 @@
+"""A split of a data set: one folder per class, images inside."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Sampler
+from torchvision.datasets import ImageFolder
+from torchvision.datasets.folder import IMG_EXTENSIONS
+
+from thaw.data.images import load_rgb
+from thaw.errors import UserError
+
+Key = int | tuple[int, int]
+
+
+class ClassFolders(ImageFolder):
+    """An ImageFolder whose classes are `classes` in that order, whatever the order of the folders.
+
+    An item is asked for by its index, or by (index, seed) where its random transforms are to depend on the seed
+    alone: not on the worker that loads it, nor on what was loaded before.
+
+    Raises:
+        UserError: from the constructor, if the folder is missing or a class is empty.
+
+    """
+
+    def __init__(self, root: Path, classes: Sequence[str], transform: Callable[[Image.Image], torch.Tensor]):
+        self._expected = list(classes)
+        empty = [name for name in classes if not any(_images(root / name))]
+        if empty:
+            raise UserError(
+                f"no images in {_listed(root / name for name in empty)}: each class needs at least one file "
+                f"ending in {', '.join(IMG_EXTENSIONS)}."
+            )
+        super().__init__(str(root), transform=transform, loader=load_rgb)
+
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        return self._expected, {name: index for index, name in enumerate(self._expected)}
+
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
+        if isinstance(key, int):
+            return super().__getitem__(key)
+        index, seed = key
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            return super().__getitem__(index)
+
+    def ignored(self) -> list[Path]:
+        """Visible files that are not read, for their ending or for lying outside of a class folder."""
+        used = {path for path, _ in self.samples}
+        everything = (path for path in Path(self.root).rglob("*") if path.is_file())
+        return sorted(path for path in everything if str(path) not in used and not path.name.startswith("."))
+
+
+class SeededOrder(Sampler):
+    """A shuffled epoch as (index, seed) pairs, fixed by `seed` and the epoch that Lightning sets."""
+
+    def __init__(self, size: int, seed: int):
+        self.size = size
+        self.seed = seed
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __iter__(self):
+        random = np.random.default_rng((self.seed, self.epoch))
+        order, seeds = random.permutation(self.size), random.integers(2**63, size=self.size)
+        return ((int(index), int(seeds[index])) for index in order)
+
+
+def find_classes(root: Path) -> list[str]:
+    """The visible folders in `root`, sorted: a class each.
+
+    Raises:
+        UserError: if `root` is not a folder.
+
+    """
+    if not root.is_dir():
+        beside = sorted(path.name for path in root.parent.iterdir()) if root.parent.is_dir() else []
+        there = f"{root.parent} holds {_listed(beside)}" if beside else f"{root.parent} does not exist or is empty"
+        raise UserError(f"there is no folder {root}: data.root needs train/ and val/ with a folder per class; {there}.")
+    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def aligned_classes(train: Path, val: Path) -> list[str]:
+    """The class names of both splits.
+
+    Raises:
+        UserError: if the splits' classes differ or are fewer than two.
+
+    """
+    classes, val_classes = find_classes(train), find_classes(val)
+    if classes != val_classes:
+        differences = {train: set(classes) - set(val_classes), val: set(val_classes) - set(classes)}
+        told = " and ".join(
+            f"{_listed(sorted(names))} only in {split}" for split, names in differences.items() if names
+        )
+        raise UserError(f"train and val must have the same class folders, but there is {told}.")
+    if len(classes) < 2:
+        found = f"only {classes[0]!r}" if classes else "none"
+        raise UserError(f"at least two classes (folders) are needed to tell apart in {train}, and there is {found}.")
+    return classes
+
+
+def _images(folder: Path):
+    return (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
+
+
+def _listed(names, most: int = 12) -> str:
+    names = [str(name) for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

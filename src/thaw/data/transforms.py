@@ -1,0 +1,25 @@
+"""The tutorial's transforms; they end in uint8, since normalising belongs to the net (`thaw.models.staged`)."""
+
+from torchvision.transforms import v2
+
+RESIZE_OVER_CROP = 256 / 224
+
+
+def train_transform(size: int, crop_scale: tuple[float, float], rotation: float) -> v2.Compose:
+    """PIL image -> uint8 (3, size, size): a random crop, turned by up to `rotation` degrees, mirrored or not.
+
+    `crop_scale` bounds the share of the image's area that a crop covers.
+    """
+    return v2.Compose(
+        [
+            v2.RandomResizedCrop(size, scale=crop_scale),
+            v2.RandomRotation(rotation),
+            v2.RandomHorizontalFlip(),
+            v2.PILToTensor(),
+        ]
+    )
+
+
+def eval_transform(size: int) -> v2.Compose:
+    """PIL image -> uint8 (3, size, size): the centre of the image resized to 256/224 of `size` (short side)."""
+    return v2.Compose([v2.Resize(round(size * RESIZE_OVER_CROP)), v2.CenterCrop(size), v2.PILToTensor()])

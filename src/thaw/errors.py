@@ -1,0 +1,24 @@
+"""Faults that are told in one sentence: the value, the reason and the choices."""
+
+
+class UserError(ValueError):
+    """Something that was asked for cannot be: ends the program with status 2."""
+
+
+class RunError(RuntimeError):
+    """Something went wrong on the way: ends the program with status 1."""
+
+
+class UnreadableImageError(RunError):
+    """An image that cannot be decoded; the sentence names its path."""
+
+    def __init__(self, message: str):
+        # A loader worker's exception is rebuilt here with that worker's whole traceback as its message.
+        super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
+
+
+def told_error(error: BaseException | None) -> UserError | RunError | None:
+    """The error with a sentence among `error` and its causes (Hydra wraps what a constructor raises)."""
+    while error is not None and not isinstance(error, UserError | RunError):
+        error = error.__cause__
+    return error

@@ -1,0 +1,1 @@
+"""What learns: backbones as named stages, pretrained weights and the classifier."""

@@ -1,0 +1,128 @@
+"""Pretrained weights for a backbone: where they come from, and whether they fit."""
+
+import os
+import pickle
+from pathlib import Path
+from urllib.error import URLError
+from urllib.parse import urlparse
+
+import torch
+import torchvision
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from thaw.errors import UserError
+from thaw.models.staged import StagedNet
+
+Tensors = dict[str, torch.Tensor]
+
+# A file that was written by a training program: where its weights lie, and what it put before their names.
+_CONTAINERS = ("state_dict", "model")
+_PREFIXES = ("net.", "module.")
+
+
+def load_weights(net: StagedNet, weights: str) -> None:
+    """Fill all of `net` but its head from `weights`: imagenet, demo, none or the path of a file.
+
+    Raises:
+        UserError: if there is no such source, it cannot be read or downloaded, or its tensors do not fit.
+
+    """
+    if weights == "none":
+        return
+    if weights == "imagenet":
+        tensors = imagenet_tensors(net.config["name"])
+    elif weights == "demo":
+        from thaw.models.pretraining import demo_weights  # it trains, with everything that imports this
+
+        tensors = read_tensors(demo_weights(net.config["name"]))
+    elif Path(weights).expanduser().is_file():
+        tensors = read_tensors(Path(weights).expanduser())
+    else:
+        raise UserError(
+            f"weights={weights} is neither a file nor a name; the choices are imagenet, demo, none or the path of a "
+            ".pth, .safetensors or .ckpt file."
+        )
+    load_backbone(net, tensors, source=f"weights={weights}")
+
+
+def load_backbone(net: StagedNet, tensors: Tensors, source: str) -> None:
+    """Copy `tensors` into all stages of `net` but the head, which must fit exactly.
+
+    Raises:
+        UserError: naming `source` and the first tensor that is missing, too many or of another shape.
+
+    """
+    own = {key: tensor for key, tensor in net.state_dict().items() if not net.is_head(key)}
+    given = {key: tensor for key, tensor in tensors.items() if not net.is_head(key)}
+    for key in own.keys() - given.keys():
+        if key.endswith("num_batches_tracked"):  # counted by PyTorch since 0.4.1; older files lack it
+            given[key] = own[key]
+    fault = _misfit(own, given)
+    if fault:
+        raise UserError(f"{source} does not fit {net.config['name']}: {fault}.")
+    with torch.no_grad():
+        for key, tensor in own.items():
+            tensor.copy_(given[key])
+
+
+def read_tensors(path: Path) -> Tensors:
+    """The tensors of a file by name, never running code that it holds.
+
+    Raises:
+        UserError: if it is no such file, or holds more than plain values.
+
+    """
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except (SafetensorError, pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"cannot read weights from {path}: it must be a .safetensors file, or a .pth or .ckpt file that holds "
+            f"tensors alone ({reason})."
+        ) from error
+    for container in _CONTAINERS:
+        if isinstance(content, dict) and isinstance(content.get(container), dict):
+            content = content[container]
+    tensors = {_bare(name): value for name, value in content.items()} if isinstance(content, dict) else {}
+    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise UserError(f"cannot read weights from {path}: it holds no table of tensors by name.")
+    return tensors
+
+
+def imagenet_tensors(name: str) -> Tensors:
+    """Torchvision's published weights, from its cache or downloaded into it.
+
+    Raises:
+        UserError: with the address and the file to put there by hand, if neither is possible.
+
+    """
+    published = torchvision.models.get_model_weights(name).DEFAULT
+    cached = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(published.url).path)
+    try:
+        return published.get_state_dict(progress=True, check_hash=True, weights_only=True)
+    except (URLError, OSError) as error:
+        raise UserError(
+            f"weights=imagenet: {published.url} could not be downloaded ({getattr(error, 'reason', None) or error}); "
+            f"put the file at {cached}, or choose weights=demo, weights=none or weights=PATH."
+        ) from error
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise UserError(
+            f"weights=imagenet: {cached} is damaged; delete it to have it downloaded again from {published.url}."
+        ) from error
+
+
+def _bare(name: str) -> str:
+    for prefix in _PREFIXES:
+        name = name.removeprefix(prefix)
+    return name
+
+
+def _misfit(own: Tensors, given: Tensors) -> str:
+    for key, tensor in own.items():
+        if key not in given:
+            return f"it has no tensor {key!r}"
+        if given[key].shape != tensor.shape:
+            return f"its tensor {key!r} has the shape {tuple(given[key].shape)} where {tuple(tensor.shape)} is needed"
+    more = [key for key in given if key not in own]
+    return f"it has a tensor {more[0]!r} that the net lacks" if more else ""

@@ -1,0 +1,83 @@
+"""A run's pictures."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+from torch.utils.data import Dataset
+
+from thaw.data.folders import SeededOrder
+from thaw.report.evaluation import Evaluation
+
+RIGHT, WRONG = "#1a7f37", "#cf222e"
+SHOWN = 24
+
+
+def samples(images: Dataset, classes: Sequence[str], seed: int) -> Figure:
+    """Training images as the net sees them in its first epoch, augmentation included."""
+    order = [key for key, _ in zip(SeededOrder(len(images), seed), range(SHOWN), strict=False)]
+    shown = [images[key] for key in order]
+    titles = [(classes[label], "black") for _, label in shown]
+    return _grid([image for image, _ in shown], titles, "Training images as the net sees them")
+
+
+def predictions(images: Dataset, evaluation: Evaluation) -> Figure:
+    """Up to half of the pictures are mistakes, the most confident first; the rest is drawn at random."""
+    mistakes = evaluation.mistakes.nonzero().flatten()
+    worst = mistakes[evaluation.confidence[mistakes].argsort(descending=True)][: SHOWN // 2]
+    right = (~evaluation.mistakes).nonzero().flatten()
+    chosen = right[torch.randperm(len(right), generator=torch.Generator().manual_seed(0))][: SHOWN - len(worst)]
+    shown = torch.cat([worst, chosen]).tolist()
+    title = f"Validation images: {len(worst)} of {len(mistakes)} mistakes (red), {len(chosen)} of {len(right)} others"
+    return _grid([images[index][0] for index in shown], [_caption(evaluation, index) for index in shown], title)
+
+
+def confusion_matrix(evaluation: Evaluation) -> Figure:
+    counts, classes = evaluation.confusion.numpy(), evaluation.classes
+    shares = counts / counts.sum(1, keepdims=True).clip(1)
+    size = max(3.6, 0.45 * len(classes) + 2)
+    figure = Figure((size + 0.6, size), layout="constrained")
+    axes = figure.subplots()
+    picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
+    axes.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
+    axes.set_xticklabels(classes, rotation=45 if len(classes) > 3 else 0, ha="right" if len(classes) > 3 else "center")
+    axes.set_yticklabels(classes)
+    if len(classes) <= 30:
+        for (row, column), count in np.ndenumerate(counts):
+            colour = "white" if shares[row, column] > 0.5 else "black"
+            axes.text(column, row, count, ha="center", va="center", color=colour)
+    figure.colorbar(picture, label="share of the true class", fraction=0.046)
+    figure.suptitle(f"{(~evaluation.mistakes).sum()} of {len(evaluation.labels)} right", fontsize=11)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> np.ndarray:
+    """Write a PNG and give back its pixels, uint8 (height, width, 3)."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path)
+    return pixels
+
+
+def _caption(evaluation: Evaluation, index: int) -> tuple[str, str]:
+    predicted, label = evaluation.classes[evaluation.predicted[index]], evaluation.classes[evaluation.labels[index]]
+    confidence = f"{predicted} {evaluation.confidence[index]:.0%}"
+    return (confidence, RIGHT) if predicted == label else (f"{confidence}\n(is {label})", WRONG)
+
+
+def _grid(images: Sequence[torch.Tensor], captions: Sequence[tuple[str, str]], title: str, columns: int = 8) -> Figure:
+    rows = -(-len(images) // columns)
+    figure = Figure((1.45 * columns, 1.8 * rows + 0.5), layout="constrained")
+    for axes in figure.subplots(rows, columns, squeeze=False).flat:
+        axes.set_axis_off()
+    for axes, image, (text, colour) in zip(figure.axes, images, captions, strict=False):
+        axes.imshow(image.permute(1, 2, 0).numpy())
+        axes.set_title(text, color=colour, fontsize=9)
+    figure.suptitle(title, fontsize=11)
+    return figure

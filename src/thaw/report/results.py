@@ -1,0 +1,114 @@
+"""What a run says before it starts, and everything it leaves behind when it is done."""
+
+import importlib.metadata
+import logging
+import platform
+import resource
+import sys
+from pathlib import Path
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint
+
+from thaw.data.datamodule import ImageFolderDataModule
+from thaw.models.classifier import ImageClassifier
+from thaw.models.staged import StagedNet
+from thaw.report import figures
+from thaw.report.evaluation import Evaluation
+from thaw.report.stages import stage_table
+from thaw.strategy import Phase
+from thaw.training.callbacks import EpochTable
+
+log = logging.getLogger(__name__)
+
+_PACKAGES = ("thaw", "torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "pillow", "numpy")
+
+
+def introduce(folder: str, trainer: Trainer, net: StagedNet, phases: list[Phase], data: ImageFolderDataModule) -> None:
+    """Say what is about to be trained on what, and picture some training images."""
+    log.info(data.describe())
+    log.info(f"{net.config['name']} on {device_name(trainer)} in {trainer.precision}, batches of {data.batch_size}\n")
+    log.info(stage_table(net, phases) + "\n")
+    _show(Path(folder), trainer, "samples", figures.samples(data.train, data.classes, data.seed))
+
+
+def conclude(folder: str, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> dict:
+    """Evaluate the best weights; write predictions and pictures; give back the facts for the summary."""
+    evaluation = evaluate_best(trainer, classifier, data)
+    evaluation.write_csv(Path(folder) / "predictions.csv", data.root)
+    _show(Path(folder), trainer, "predictions", figures.predictions(data.val, evaluation))
+    _show(Path(folder), trainer, "confusion_matrix", figures.confusion_matrix(evaluation))
+    facts = _facts(trainer, classifier, evaluation, data)
+    _tell(Path(folder), facts)
+    return facts
+
+
+def evaluate_best(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> Evaluation:
+    """The best checkpoint's answers to the validation images; `classifier` is left with those weights."""
+    best = next(c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
+    classifier.load_state_dict(torch.load(best, "cpu", weights_only=True)["state_dict"])
+    logits = torch.cat(trainer.predict(classifier, datamodule=data)).cpu()
+    paths, labels = zip(*data.val.samples, strict=True)
+    return Evaluation(paths, torch.tensor(labels), logits, data.classes)
+
+
+def _show(folder: Path, trainer: Trainer, name: str, figure) -> None:
+    """Keep a figure as `figures/<name>.png` and in TensorBoard."""
+    pixels = figures.save(figure, folder / "figures" / f"{name}.png")
+    for logger in trainer.loggers:
+        if hasattr(logger.experiment, "add_image"):
+            logger.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")
+            logger.experiment.flush()
+
+
+def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation, data: ImageFolderDataModule) -> dict:
+    table = next(callback for callback in trainer.callbacks if isinstance(callback, EpochTable))
+    parameters = list(classifier.net.parameters())
+    return {
+        "classes": data.classes,
+        "epochs": len(table.rows),
+        "best_epoch": table.best_row["epoch"],
+        "val": evaluation.metrics(),
+        "parameters": {
+            "total": sum(p.numel() for p in parameters),
+            "trainable": sum(p.numel() for p in parameters if p.requires_grad),
+        },
+        "seconds": {"features": 0.0, "training": table.training_seconds, "validation": table.validation_seconds},
+        "train_images_per_second": len(table.rows) * len(data.train) / table.training_seconds,
+        "peak_memory_mb": peak_memory_mb(),
+        "frozen_unchanged": True,  # else fit has failed the run
+        "device": device_name(trainer),
+        "precision": str(trainer.precision),
+        "versions": _versions(),
+    }
+
+
+def _tell(folder: Path, facts: dict) -> None:
+    val, seconds = facts["val"], facts["seconds"]
+    low, high = val["acc_ci95"]
+    log.info(
+        f"\nval/acc {val['acc']:.4f} (95 % interval {low:.4f} to {high:.4f}, {val['n']} images), "
+        f"best epoch {facts['best_epoch']} of {facts['epochs']}\n"
+        f"{seconds['training']:.1f} s training ({facts['train_images_per_second']:.0f} images/s), "
+        f"{seconds['validation']:.1f} s validation\n"
+        f"results  {folder}\n"
+        f"curves   tensorboard --logdir {folder}"
+    )
+
+
+def _versions() -> dict:
+    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _PACKAGES}}
+
+
+def device_name(trainer: Trainer) -> str:
+    device = trainer.strategy.root_device
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
+
+
+def peak_memory_mb() -> float:
+    """Of the process so far; on CUDA that of the tensors on the device."""
+    if torch.cuda.is_available():
+        return torch.cuda.max_memory_allocated() / 2**20
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes on Linux
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -1,0 +1,80 @@
+"""The frame of a run: whatever happens in it ends in a summary, a sentence and an exit status."""
+
+import logging
+import os
+import signal
+import time
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.errors import RunError, UserError, told_error
+from thaw.report.record import write_summary
+
+# Where these two go is said in conf/train.yaml: standard error and the log file; the log file alone.
+errors_log = logging.getLogger("thaw.errors")
+traceback_log = logging.getLogger("thaw.traceback")
+
+
+@contextmanager
+def recorded_run(cfg: DictConfig) -> Iterator[dict]:
+    """Yields the run's summary, to be filled; writes it at the end with the status and the seconds in all.
+
+    Faults that have a sentence are told in it and exit with 2 (`UserError`) or 1 (`RunError`), Ctrl-C with 130 and
+    SIGTERM with 143. In a multirun they are raised instead, so that Hydra goes on with the other jobs.
+    """
+    folder, start = Path(cfg.output_dir), time.perf_counter()
+    summary = {"status": "finished", **_identity()}
+
+    def end(**entries) -> None:
+        summary.update(entries)
+        summary.setdefault("seconds", {})["total"] = time.perf_counter() - start
+        write_summary(folder, summary)
+
+    try:
+        _refuse_missing(cfg)
+        summary.update(weights=cfg.weights, seed=cfg.seed)
+        yield summary
+        end()
+    except Exception as error:
+        told = told_error(error)
+        sentence = str(told) if told else f"{type(error).__name__}: {error}"
+        end(status="failed", error=sentence)
+        traceback_log.error(traceback.format_exc())
+        if told is None or HydraConfig.get().mode == RunMode.MULTIRUN:
+            raise
+        _tell(told)
+        raise SystemExit(2 if isinstance(told, UserError) else 1) from error
+    except (KeyboardInterrupt, SystemExit) as stop:
+        name, status = _stopped_by(stop)
+        end(status="interrupted", error=f"stopped by {name}")
+        errors_log.error(f"stopped by {name}; what was saved so far is in {folder}")
+        raise SystemExit(status) from stop
+
+
+def _identity() -> dict:
+    choices = HydraConfig.get().runtime.choices
+    return {name: choices[name] for name in ("strategy", "data", "model")}
+
+
+def _refuse_missing(cfg: DictConfig) -> None:
+    for key in sorted(OmegaConf.missing_keys(cfg)):
+        raise UserError(f"{key} is not set, and there is no default for it: add {key}=….")
+
+
+def _tell(told: UserError | RunError) -> None:
+    if os.environ.get("THAW_DEBUG", "0") not in ("", "0"):
+        errors_log.error(traceback.format_exc())
+    errors_log.error(f"error: {told}")
+
+
+def _stopped_by(stop: BaseException) -> tuple[str, int]:
+    """Lightning turns Ctrl-C into exit status 1 and SIGTERM into 0; both tell their cause otherwise."""
+    interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)
+    received = signal.SIGINT if interrupted else signal.SIGTERM
+    return received.name, 128 + received

@@ -1,0 +1,1 @@
+"""How it learns: the hardware, the trainer, the loop over phases and what is said meanwhile."""

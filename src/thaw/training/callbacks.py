@@ -1,0 +1,116 @@
+"""What is said and kept of each epoch: a bar that moves, a line, a row."""
+
+import csv
+import logging
+import sys
+import time
+from pathlib import Path
+
+from lightning import Callback
+from tqdm import tqdm
+
+log = logging.getLogger(__name__)
+
+COLUMNS = ("epoch", "phase", "lr", "train/loss", "train/acc", "val/loss", "val/acc", "val/macro_acc", "seconds")
+
+
+class EpochTable(Callback):
+    """Appends a row to `metrics.csv` and says a line after every epoch; epochs and phases are counted from 1.
+
+    `rows` holds the same values; `training_seconds` and `validation_seconds` add up over the run. Without a `path`
+    nothing is written.
+    """
+
+    def __init__(self, path: str | Path | None = None):
+        self.path = Path(path) if path else None
+        self.rows: list[dict] = []
+        self.training_seconds = self.validation_seconds = 0.0
+        self._phase = 0
+
+    def on_train_start(self, trainer, classifier) -> None:
+        self._phase += 1
+        if self.path and not self.path.exists():
+            self._write(COLUMNS)
+
+    def on_train_epoch_start(self, trainer, classifier) -> None:
+        self._epoch_start, self._validation = time.perf_counter(), 0.0
+
+    def on_validation_start(self, trainer, classifier) -> None:
+        self._validation_start = time.perf_counter()
+
+    def on_validation_end(self, trainer, classifier) -> None:
+        self._validation = time.perf_counter() - self._validation_start
+
+    def on_train_epoch_end(self, trainer, classifier) -> None:
+        seconds = time.perf_counter() - self._epoch_start
+        self.validation_seconds += self._validation
+        self.training_seconds += seconds - self._validation
+        metrics = {name: float(f"{value:.7g}") for name, value in trainer.callback_metrics.items()}  # float32's digits
+        row = {
+            "epoch": trainer.current_epoch + 1,
+            "phase": self._phase,
+            "lr": self._rate,
+            **{name: metrics[name] for name in COLUMNS if "/" in name},
+            "seconds": round(seconds, 3),
+        }
+        self.rows.append(row)
+        if self.path:
+            self._write([row[name] for name in COLUMNS])
+        log.info(self._line(row, trainer.max_epochs))
+
+    def on_train_batch_start(self, trainer, classifier, batch, index) -> None:
+        if index == 0:  # of all groups the head's is the last; its rate is the one the epoch starts with
+            self._rate = trainer.optimizers[0].param_groups[-1]["lr"]
+
+    @property
+    def best_row(self) -> dict:
+        """The first epoch with the highest val/acc, which is the one whose weights are kept."""
+        return max(self.rows, key=lambda row: row["val/acc"])
+
+    def _line(self, row: dict, epochs: int) -> str:
+        left = (epochs - row["epoch"]) * (self.training_seconds + self.validation_seconds) / len(self.rows)
+        best = "  best" if self.best_row is row else ""
+        return (
+            f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  "
+            f"train loss {row['train/loss']:.4f} acc {row['train/acc']:.4f}  "
+            f"val loss {row['val/loss']:.4f} acc {row['val/acc']:.4f}  "
+            f"{row['seconds']:.1f} s, {duration(left)} left{best}"
+        )
+
+    def _write(self, values) -> None:
+        with self.path.open("a", newline="") as file:
+            csv.writer(file).writerow(values)
+
+
+class EpochBar(Callback):
+    """One progress bar an epoch, training and validation together; only where a terminal shows it."""
+
+    def __init__(self):
+        self._bar = tqdm(disable=True)
+
+    def on_train_epoch_start(self, trainer, classifier) -> None:
+        self._bar = tqdm(
+            total=trainer.num_training_batches + sum(trainer.num_val_batches),
+            desc=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
+            unit="batch",
+            leave=False,
+            disable=not sys.stderr.isatty(),
+        )
+
+    def on_train_batch_end(self, trainer, classifier, outputs, batch, index) -> None:
+        self._bar.update()
+
+    def on_validation_batch_end(self, trainer, classifier, outputs, batch, index, loader=0) -> None:
+        self._bar.update()
+
+    def on_validation_end(self, trainer, classifier) -> None:
+        self._bar.close()
+
+    def on_exception(self, trainer, classifier, exception) -> None:
+        self._bar.close()
+
+
+def duration(seconds: float) -> str:
+    """95 -> 1 min 35 s."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

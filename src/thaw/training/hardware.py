@@ -1,0 +1,51 @@
+"""What this machine computes fastest in, without a loss that matters."""
+
+from pathlib import Path
+
+import torch
+
+from thaw.errors import UserError
+
+
+def check_accelerator(accelerator: str) -> None:
+    """Refuse a GPU that PyTorch cannot see.
+
+    Raises:
+        UserError: if `accelerator` names one.
+
+    """
+    seen = {"gpu": torch.cuda.is_available() or torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
+    if not seen.get(accelerator, True):
+        raise UserError(
+            f"trainer.accelerator={accelerator}: PyTorch {torch.__version__} sees no GPU here; "
+            "the choices are trainer=default or trainer.accelerator=auto, which fall back to the CPU."
+        )
+
+
+def best_precision(accelerator: str) -> str:
+    """`bf16-mixed` where the device multiplies bfloat16 in hardware, else `32-true`."""
+    if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    elif accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
+        native = False  # no channel layout or precision but the plain one has been measured there
+    else:
+        native = cpu_has_bf16()
+    return "bf16-mixed" if native else "32-true"
+
+
+def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
+    """Whether the CPU has bfloat16 instructions (AVX512-BF16, AMX or Arm's BF16); False outside Linux."""
+    if not cpuinfo.is_file():
+        return False
+    lines = (line for line in cpuinfo.read_text().splitlines() if line.startswith(("flags", "Features")))
+    flags = set(next(lines, "").split())
+    return bool(flags & {"avx512_bf16", "amx_bf16", "bf16"})
+
+
+def memory_format(channels_last: bool | str = "auto") -> torch.memory_format:
+    """channels_last if asked for or, with `auto`, wherever it has kernels: on CUDA and on oneDNN's CPUs."""
+    if channels_last == "auto":
+        channels_last = torch.cuda.is_available() or (
+            torch.backends.mkldnn.is_available() and not torch.backends.mps.is_available()
+        )
+    return torch.channels_last if channels_last else torch.contiguous_format

@@ -1,0 +1,41 @@
+"""Train a pretrained net on your images: python train.py strategy=feature_extractor."""
+
+import hydra
+from omegaconf import DictConfig
+
+from thaw.run import recorded_run
+
+
+@hydra.main(version_base="1.3", config_path="conf", config_name="train")
+def main(cfg: DictConfig) -> float:
+    """Returns the validation accuracy of the best weights."""
+    with recorded_run(cfg) as summary:
+        # Importing torch takes seconds, which --help, --cfg and the planning of a sweep need not wait for.
+        from hydra.utils import instantiate
+        from lightning import seed_everything
+
+        from thaw.models.classifier import ImageClassifier
+        from thaw.models.weights import load_weights
+        from thaw.report.results import conclude, introduce
+        from thaw.training.hardware import memory_format
+        from thaw.training.trainer import fit
+
+        seed_everything(cfg.seed, workers=True, verbose=False)
+        data = instantiate(cfg.data)
+        net = instantiate(cfg.model, num_classes=len(data.classes))
+        strategy = instantiate(cfg.strategy)
+        trainer = instantiate(cfg.trainer)
+        phases = strategy.schedule(net, trainer.max_epochs)
+        introduce(cfg.output_dir, trainer, net, phases, data)
+
+        summary["weights"] = cfg.weights if strategy.pretrained else "none"
+        load_weights(net, summary["weights"])
+        net.to(memory_format=memory_format(cfg.channels_last))
+        classifier = ImageClassifier(net, data.classes, instantiate(cfg.optimizer), instantiate(cfg.scheduler))
+        fit(trainer, classifier, phases, data)
+        summary.update(conclude(cfg.output_dir, trainer, classifier, data))
+    return summary["val"]["acc"]
+
+
+if __name__ == "__main__":
+    main()
