@@ -28,7 +28,10 @@ _PACKAGES = ("thaw", "torch", "torchvision", "lightning", "hydra-core", "torchme
 def introduce(folder: str, trainer: Trainer, net: StagedNet, phases: list[Phase], data: ImageFolderDataModule) -> None:
     """Say what is about to be trained on what, and picture some training images."""
     log.info(data.describe())
-    log.info(f"{net.config['name']} on {device_name(trainer)} in {trainer.precision}, batches of {data.batch_size}\n")
+    log.info(
+        f"{net.config['name']} on {device_name(trainer)} in {trainer.precision}, "
+        f"images of {data.image_size} px in batches of {data.batch_size}\n"
+    )
     log.info(stage_table(net, phases) + "\n")
     _show(Path(folder), trainer, "samples", figures.samples(data.train, data.classes, data.seed))
 

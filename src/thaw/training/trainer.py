@@ -12,6 +12,7 @@ from torch import nn
 from thaw.errors import RunError
 from thaw.models.classifier import ImageClassifier
 from thaw.strategy import Phase
+from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.hardware import best_precision, check_accelerator
 
 # What Lightning says of every run of ours, and why it is meant to be so.
@@ -39,6 +40,7 @@ def build_trainer(accelerator: str = "auto", precision: str = "auto", **options)
         precision=best_precision(accelerator) if precision == "auto" else precision,
         enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
         enable_model_summary=False,  # the table of stages says more
+        plugins=[AtomicCheckpointIO()],
         num_sanity_val_steps=0,  # folders are checked before, and epochs are short
         **options,
     )

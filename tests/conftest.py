@@ -1,0 +1,90 @@
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import open_dict
+from PIL import Image
+
+ROOT = Path(__file__).parent.parent
+PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "ants_bees"
+
+
+@pytest.fixture(autouse=True)
+def offline_and_private(tmp_path, monkeypatch):
+    """No test reads or writes the user's caches, nor reaches for the network."""
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "thaw-cache"))
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch-home"))
+    monkeypatch.delenv("THAW_DEBUG", raising=False)
+    for scheme in ("http", "https"):
+        monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
+
+
+@pytest.fixture
+def image_folder(tmp_path):
+    """Writes root/{train,val}/<class>/<n>.png in colours that a net can learn to tell apart."""
+
+    def write(classes=("ants", "bees"), train=6, val=5, size=40, name="photos"):
+        root = tmp_path / name
+        random = np.random.default_rng(0)
+        for split, count in (("train", train), ("val", val)):
+            for label, folder in enumerate(classes):
+                (root / split / folder).mkdir(parents=True)
+                for number in range(count):
+                    pixels = random.integers(0, 120, (size, size + 9, 3), dtype=np.uint8)
+                    pixels[..., label % 3] += 100
+                    Image.fromarray(pixels).save(root / split / folder / f"{number}.png")
+        return root
+
+    return write
+
+
+@pytest.fixture
+def configure(tmp_path):
+    """Composes a run's configuration as `python train.py OVERRIDES` would, with its folder in tmp_path / 'run'."""
+    before = HydraConfig.instance().cfg
+
+    def compose_run(*overrides, folder="run"):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            cfg = compose("train", [f"output_dir={tmp_path / folder}", *overrides], return_hydra_config=True)
+        HydraConfig.instance().set_config(cfg)
+        with open_dict(cfg):
+            del cfg["hydra"]
+        return cfg
+
+    yield compose_run
+    HydraConfig.instance().cfg = before
+
+
+@pytest.fixture
+def tiny_run(configure, image_folder):
+    """The configuration of a run that takes a second: a tiny net, tiny images, two epochs."""
+
+    def compose_run(*overrides, root=None, folder="run"):
+        return configure(
+            "data=image_folder",
+            f"data.root={root or image_folder()}",
+            "data.image_size=16",
+            "data.batch_size=5",
+            "model._target_=nets.tiny_net",
+            "weights=none",
+            "trainer.max_epochs=2",
+            "trainer.accelerator=cpu",
+            *overrides,
+            folder=folder,
+        )
+
+    return compose_run
+
+
+@pytest.fixture
+def photographs():
+    if not PHOTOGRAPHS.is_dir():
+        pytest.skip("the photographs of ants and bees are not beside this checkout")
+    return PHOTOGRAPHS
+
+
+def environment(**changes) -> dict:
+    return {**os.environ, **changes}

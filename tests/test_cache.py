@@ -1,0 +1,58 @@
+import os
+
+import pytest
+
+from thaw.cache import build_once, cache_dir
+from thaw.errors import UserError
+
+
+def build(name, content="made", keep=8, is_whole=lambda path: True):
+    return build_once(f"things/{name}", lambda path: path.write_text(content), is_whole, keep)
+
+
+def test_a_thing_is_built_once():
+    assert build("a").read_text() == "made"
+    assert build("a", "made again").read_text() == "made"
+
+
+def test_what_is_not_whole_is_built_again():
+    build("a")
+    assert build("a", "made again", is_whole=lambda path: "again" in path.read_text()).read_text() == "made again"
+
+
+def test_a_failed_build_leaves_nothing_behind():
+    def fail(path):
+        path.mkdir()
+        (path / "half").touch()
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        build_once("things/a", fail, lambda path: True, keep=8)
+    assert [entry.name for entry in (cache_dir() / "things").iterdir()] == ["a.lock"]
+
+
+def test_leftovers_of_a_killed_build_are_removed():
+    (cache_dir() / "things" / "a.part-dead").mkdir(parents=True)
+    build("a")
+    assert not list((cache_dir() / "things").glob("*.part-*"))
+
+
+def test_the_most_recently_used_stay():
+    for age, name in enumerate("abc"):
+        os.utime(build(name), (1000 + age, 1000 + age))
+    build("a")  # used again
+    build("d", keep=2)
+    assert sorted(path.name for path in (cache_dir() / "things").iterdir() if path.suffix != ".lock") == ["a", "d"]
+
+
+def test_a_cache_that_cannot_be_written_is_told_with_the_cure(tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("THAW_CACHE", str(tmp_path / "file" / "cache"))
+    with pytest.raises(UserError, match=r"cannot write to the cache folder .*set THAW_CACHE"):
+        build("a")
+
+
+def test_the_cache_lies_in_the_home_folder_by_default(monkeypatch):
+    monkeypatch.delenv("THAW_CACHE")
+    monkeypatch.setenv("HOME", "/home/ada")
+    assert str(cache_dir()) == "/home/ada/.cache/thaw"

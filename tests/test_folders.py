@@ -1,0 +1,79 @@
+import itertools
+
+import pytest
+import torch
+
+from thaw.data.folders import ClassFolders, SeededOrder, aligned_classes
+from thaw.data.transforms import train_transform
+from thaw.errors import UserError
+
+
+def test_an_index_means_the_same_class_in_both_splits_whatever_the_order_of_the_folders(image_folder):
+    for number, order in enumerate(itertools.permutations(["ants", "bees", "cows"])):
+        root = image_folder(order, train=1, val=1, name=f"photos{number}")
+        classes = aligned_classes(root / "train", root / "val")
+        for split in ("train", "val"):
+            images = ClassFolders(root / split, classes, transform=None)
+            assert all(f"/{classes[label]}/" in path for path, label in images.samples)
+
+
+def test_classes_that_differ_are_named(image_folder):
+    root = image_folder(("ants", "bees"))
+    (root / "val" / "bees").rename(root / "val" / "wasps")
+    with pytest.raises(UserError, match=r"bees only in .*train and wasps only in .*val"):
+        aligned_classes(root / "train", root / "val")
+
+
+def test_hidden_folders_are_no_classes(image_folder):
+    root = image_folder()
+    (root / "train" / ".ipynb_checkpoints").mkdir()
+    assert aligned_classes(root / "train", root / "val") == ["ants", "bees"]
+
+
+def test_one_class_is_refused(image_folder):
+    root = image_folder(("ants",))
+    with pytest.raises(UserError, match=r"at least two classes .* only 'ants'"):
+        aligned_classes(root / "train", root / "val")
+
+
+def test_a_missing_split_is_named_with_what_is_there(image_folder):
+    root = image_folder()
+    (root / "val").rename(root / "validation")
+    with pytest.raises(UserError, match=r"no folder .*val: .*holds train, validation"):
+        aligned_classes(root / "train", root / "val")
+
+
+def test_an_empty_class_is_named(image_folder):
+    root = image_folder()
+    (root / "train" / "cows").mkdir()
+    with pytest.raises(UserError, match=r"no images in .*train/cows"):
+        ClassFolders(root / "train", ["ants", "bees", "cows"], transform=None)
+
+
+def test_files_that_are_not_read_are_listed(image_folder):
+    root = image_folder()
+    (root / "train" / "ants" / "none.gif").touch()
+    (root / "train" / "notes.txt").touch()
+    (root / "train" / ".hidden").touch()
+    ignored = ClassFolders(root / "train", ["ants", "bees"], transform=None).ignored()
+    assert [path.name for path in ignored] == ["none.gif", "notes.txt"]
+
+
+def test_a_seeded_item_depends_on_its_seed_alone(image_folder):
+    images = ClassFolders(image_folder() / "train", ["ants", "bees"], train_transform(16, (0.1, 1), 15))
+    torch.manual_seed(1)
+    first = images[3, 77][0]
+    state = torch.get_rng_state()
+    assert images[3, 77][0].equal(first)
+    assert not images[3, 78][0].equal(first)
+    assert torch.get_rng_state().equal(state), "the run's own random numbers must not move"
+
+
+def test_an_epochs_order_is_a_shuffle_fixed_by_seed_and_epoch():
+    order = SeededOrder(20, seed=5)
+    first = list(order)
+    assert sorted(index for index, _ in first) == list(range(20)) != [index for index, _ in first]
+    assert list(order) == first == list(SeededOrder(20, seed=5))
+    order.set_epoch(1)
+    assert dict(order) != dict(first)
+    assert list(SeededOrder(20, seed=6)) != first
