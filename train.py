@@ -31,7 +31,8 @@ def main(cfg: DictConfig) -> float:
         summary["weights"] = cfg.weights if strategy.pretrained else "none"
         load_weights(net, summary["weights"])
         net.to(memory_format=memory_format(cfg.channels_last))
-        classifier = ImageClassifier(net, data.classes, instantiate(cfg.optimizer), instantiate(cfg.scheduler))
+        optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
+        classifier = ImageClassifier(net, data.classes, optimizer, scheduler, preprocessing=data.preprocessing)
         fit(trainer, classifier, phases, data)
         summary.update(conclude(cfg.output_dir, trainer, classifier, data))
     return summary["val"]["acc"]

@@ -20,6 +20,7 @@ def offline_and_private(tmp_path, monkeypatch):
     monkeypatch.delenv("THAW_DEBUG", raising=False)
     for scheme in ("http", "https"):
         monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
+    monkeypatch.setenv("no_proxy", "127.0.0.1")
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from thaw.data.folders import ClassFolders, SeededOrder, aligned_classes
-from thaw.data.transforms import eval_transform, train_transform
+from thaw.data.transforms import eval_transform, resized, train_transform
 from thaw.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -61,6 +61,11 @@ class ImageFolderDataModule(LightningDataModule):
             text += f"; not read, for they do not end like images: {shown}{', …' if len(ignored) > 3 else ''}"
             text += f" ({len(ignored)} in all)" if len(ignored) > 3 else ""
         return text
+
+    @property
+    def preprocessing(self) -> dict:
+        """What is done to a validation image: its short side is resized to `resize`, then `crop` pixels are cut out."""
+        return {"resize": resized(self.image_size), "crop": self.image_size}
 
     def train_dataloader(self) -> DataLoader:
         order = SeededOrder(len(self.train), self.seed)

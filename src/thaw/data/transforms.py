@@ -2,8 +2,6 @@
 
 from torchvision.transforms import v2
 
-RESIZE_OVER_CROP = 256 / 224
-
 
 def train_transform(size: int, crop_scale: tuple[float, float], rotation: float) -> v2.Compose:
     """PIL image -> uint8 (3, size, size): a random crop, turned by up to `rotation` degrees, mirrored or not.
@@ -21,5 +19,10 @@ def train_transform(size: int, crop_scale: tuple[float, float], rotation: float)
 
 
 def eval_transform(size: int) -> v2.Compose:
-    """PIL image -> uint8 (3, size, size): the centre of the image resized to 256/224 of `size` (short side)."""
-    return v2.Compose([v2.Resize(round(size * RESIZE_OVER_CROP)), v2.CenterCrop(size), v2.PILToTensor()])
+    """PIL image -> uint8 (3, size, size): the centre of the resized image."""
+    return v2.Compose([v2.Resize(resized(size)), v2.CenterCrop(size), v2.PILToTensor()])
+
+
+def resized(size: int) -> int:
+    """The short side, in pixels, from which a square of `size` is cropped: 256 for 224."""
+    return round(size * 256 / 224)

@@ -69,12 +69,12 @@ class EpochTable(Callback):
 
     def _line(self, row: dict, epochs: int) -> str:
         left = (epochs - row["epoch"]) * (self.training_seconds + self.validation_seconds) / len(self.rows)
-        best = "  best" if self.best_row is row else ""
         return (
             f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  "
             f"train loss {row['train/loss']:.4f} acc {row['train/acc']:.4f}  "
-            f"val loss {row['val/loss']:.4f} acc {row['val/acc']:.4f}  "
-            f"{row['seconds']:.1f} s, {duration(left)} left{best}"
+            f"val loss {row['val/loss']:.4f} acc {row['val/acc']:.4f}  {row['seconds']:.1f} s"
+            + (f", {duration(left)} left" if left else "")
+            + ("  best so far" if self.best_row is row else "")
         )
 
     def _write(self, values) -> None:

@@ -1,0 +1,187 @@
+"""`python train.py` as a user runs it."""
+
+import fcntl
+import json
+import os
+import pty
+import signal
+import statistics
+import struct
+import subprocess
+import sys
+import termios
+import time
+import urllib.parse
+import urllib.request
+
+import pytest
+import torch
+import torchvision
+from conftest import ROOT, environment
+
+TRAIN = [sys.executable, str(ROOT / "train.py")]
+TINY = ["model._target_=nets.tiny_net", "weights=none", "data=image_folder", "data.image_size=16", "data.batch_size=5"]
+
+
+def with_nets(**changes):
+    return environment(PYTHONPATH=str(ROOT / "tests"), **changes)
+
+
+def train(*overrides, cwd):
+    return subprocess.run([*TRAIN, *overrides], cwd=cwd, env=with_nets(), capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("question", [["--help"], ["--cfg", "job"]])
+def test_questions_are_answered_at_once(question, tmp_path):
+    seconds = []
+    for _ in range(3):
+        start = time.perf_counter()
+        answer = train(*question, cwd=tmp_path)
+        seconds.append(time.perf_counter() - start)
+        assert answer.returncode == 0
+        assert "feature_extractor" in answer.stdout or "max_epochs" in answer.stdout
+    assert statistics.median(seconds) < 1.5
+    assert not list(tmp_path.glob("outputs/*"))
+
+
+def test_torch_is_not_imported_before_a_run_starts():
+    code = "import sys, train; print([name for name in ('torch', 'lightning', 'numpy') if name in sys.modules])"
+    answer = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert answer.stdout.strip() == "[]", answer.stderr
+
+
+def test_a_mistake_is_told_in_one_sentence_with_status_2(tmp_path):
+    done = train(*TINY, "data.root=nowhere", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: there is no folder nowhere/train: ")
+    assert done.stderr.count("\n") == 1
+    (summary,) = tmp_path.glob("outputs/feature_extractor/*/summary.json")
+    assert json.loads(summary.read_text())["status"] == "failed"
+
+
+def test_an_unknown_strategy_keeps_hydras_message_and_status(tmp_path):
+    done = train("strategy=unfreeze_some", cwd=tmp_path)
+    assert done.returncode == 1
+    assert "feature_extractor" in done.stderr
+
+
+@pytest.mark.slow
+def test_a_multirun_goes_on_after_a_job_that_fails(tmp_path, image_folder):
+    overrides = [*TINY, f"data.root={image_folder()}", "trainer.max_epochs=1", "hydra.sweep.dir=sweep"]
+    done = train("-m", *overrides, "strategy=layer3_layer4,fine_tune", "seed=0", cwd=tmp_path)
+    assert done.returncode == 1
+    statuses = {
+        path.parent.name: json.loads(path.read_text())["status"] for path in tmp_path.glob("sweep/*/summary.json")
+    }
+    assert statuses == {"0-layer3_layer4": "failed", "1-fine_tune": "finished"}
+    assert "trains 'layer3', which is no stage of resnet34" in done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_stopped_run_keeps_its_last_epoch(tmp_path, image_folder, sent, status):
+    run = tmp_path / "run"
+    overrides = [*TINY, f"data.root={image_folder(train=40)}", "trainer.max_epochs=5000", f"hydra.run.dir={run}"]
+    with subprocess.Popen([*TRAIN, *overrides], env=with_nets(), stderr=-1, stdout=-3, text=True) as process:
+        deadline = time.monotonic() + 60
+        while not (run / "metrics.csv").exists() or (run / "metrics.csv").read_text().count("\n") < 4:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        process.send_signal(sent)
+        told = process.communicate(timeout=60)[1]
+    assert process.returncode == status
+    assert told.count("\n") == 1
+    assert f"stopped by {sent.name}; what was saved so far is in" in told
+    assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
+    assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"] >= 2
+
+
+@pytest.mark.slow
+def test_a_terminal_shows_a_bar_and_a_file_just_lines(tmp_path, image_folder):
+    overrides = [*TINY, f"data.root={image_folder()}", "trainer.max_epochs=2"]
+    assert "batch/s" not in train(*overrides, cwd=tmp_path).stderr
+    terminal, stderr = pty.openpty()
+    fcntl.ioctl(stderr, termios.TIOCSWINSZ, struct.pack("HHHH", 30, 100, 0, 0))
+    with subprocess.Popen([*TRAIN, *overrides], cwd=tmp_path, env=with_nets(), stdout=-3, stderr=stderr) as process:
+        os.close(stderr)
+        shown = b""
+        while True:
+            try:
+                shown += os.read(terminal, 4096)
+            except OSError:  # the other end is closed
+                break
+    os.close(terminal)
+    assert process.returncode == 0
+    assert b"epoch 2/2" in shown
+    assert b"batch/s" in shown
+
+
+@pytest.mark.slow
+def test_tensorboard_serves_scalars_and_pictures(tmp_path, image_folder):
+    assert train(*TINY, f"data.root={image_folder()}", "trainer.max_epochs=3", cwd=tmp_path).returncode == 0
+    board = [sys.executable, "-m", "tensorboard.main", "--logdir=outputs", "--host=127.0.0.1", "--port=0"]
+    with subprocess.Popen([*board, "--load_fast=false"], cwd=tmp_path, stdout=-3, stderr=-1, text=True) as process:
+        try:
+            address = next(word for line in process.stderr for word in line.split() if word.startswith("http://"))
+            run, images = awaited(f"{address}data/plugin/images/tags")
+            assert {"samples", "predictions", "confusion_matrix"} <= images.keys()
+            (picture,) = asked(f"{address}data/plugin/images/images?", run=run, tag="confusion_matrix", sample=0)
+            with urllib.request.urlopen(f"{address}data/plugin/images/individualImage?{picture['query']}") as answer:
+                assert answer.read().startswith(b"\x89PNG")
+            tags = asked(f"{address}data/plugin/scalars/tags?")[run]
+            assert {"train/loss", "train/acc", "val/loss", "val/acc", "val/macro_f1", "val/ece"} <= tags.keys()
+            points = asked(f"{address}data/plugin/scalars/scalars?", run=run, tag="val/acc")
+        finally:
+            process.terminate()
+    (metrics,) = tmp_path.glob("outputs/*/*/metrics.csv")
+    accuracies = [float(line.split(",")[6]) for line in metrics.read_text().splitlines()[1:]]
+    assert [value for _, _, value in points] == pytest.approx(accuracies, abs=1e-6)
+
+
+def asked(address, **query):
+    with urllib.request.urlopen(address + urllib.parse.urlencode(query)) as answer:
+        return json.load(answer)
+
+
+def awaited(address):
+    """The first run and its tags, once the server has read the event files."""
+    for _ in range(300):
+        tags = asked(address)
+        if any("confusion_matrix" in found for found in tags.values()):
+            return next(iter(tags.items()))
+        time.sleep(0.1)
+    raise AssertionError(f"TensorBoard found {tags}")
+
+
+@pytest.mark.slow
+def test_the_demo_shows_what_transfer_is_worth(tmp_path):
+    accuracies = {}
+    for strategy in ("feature_extractor", "fine_tune", "layer3_layer4", "from_scratch"):
+        done = train(f"strategy={strategy}", f"hydra.run.dir={strategy}", cwd=tmp_path)
+        assert done.returncode == 0, done.stderr
+        accuracies[strategy] = json.loads((tmp_path / strategy / "summary.json").read_text())["val"]["acc"]
+    assert accuracies["feature_extractor"] >= 0.93
+    assert accuracies["fine_tune"] >= 0.95
+    assert accuracies["layer3_layer4"] >= 0.93
+    assert accuracies["from_scratch"] <= accuracies["feature_extractor"] - 0.08
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("weights", ["none", "imagenet"])
+def test_real_photographs_are_trained_on(tmp_path, photographs, weights):
+    checkpoints = tmp_path / "torch-home" / "hub" / "checkpoints"  # random tensors in the place of the published ones
+    checkpoints.mkdir(parents=True)
+    torch.save(torchvision.models.resnet34().state_dict(), checkpoints / "resnet34-b627a593.pth")
+    run = [f"data.root={photographs}", "data=image_folder", f"weights={weights}", "strategy=fine_tune"]
+    done = train(*run, "trainer.max_epochs=1", "hydra.run.dir=run", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "imageNotFound.gif" in done.stdout, "the file that is no photograph is told"
+    assert len((tmp_path / "run" / "predictions.csv").read_text().splitlines()) == 1 + 153
+    for file in (
+        "checkpoints/best.ckpt",
+        "checkpoints/last.ckpt",
+        "figures/samples.png",
+        "metrics.csv",
+        "summary.json",
+    ):
+        assert (tmp_path / "run" / file).is_file()

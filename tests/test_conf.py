@@ -1,0 +1,81 @@
+from functools import partial
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+from hydra.utils import instantiate
+from torch.optim import SGD
+from torch.optim.lr_scheduler import StepLR
+
+from thaw.models.backbones import build_net
+
+
+def options(group):
+    return sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml"))
+
+
+@pytest.mark.parametrize("name", options("strategy"))
+def test_every_strategy_fits_the_default_model(configure, name):
+    strategy = instantiate(configure(f"strategy={name}").strategy)
+    assert strategy.name == name
+    phases = strategy.schedule(build_net("resnet34", 2), 10)
+    assert phases[-1].last == 10
+    assert all(phase.stages[-1] == "fc" for phase in phases)
+
+
+@pytest.mark.parametrize("group", ["strategy", "data"])
+def test_all_options_of_a_swept_group_take_the_same_overrides(configure, group):
+    """Hydra checks a sweep's other overrides against the default option alone."""
+    keys = [set(configure(f"{group}={name}")[group]) for name in options(group)]
+    assert all(k == keys[0] for k in keys)
+
+
+@pytest.mark.parametrize("name", options("model"))
+def test_every_model_is_built(configure, name):
+    assert instantiate(configure(f"model={name}").model, num_classes=3).config == {"name": name, "num_classes": 3}
+
+
+@pytest.mark.parametrize("name", options("trainer"))
+def test_every_trainer_composes(configure, name):
+    assert configure(f"trainer={name}").trainer._target_ == "thaw.training.trainer.build_trainer"
+
+
+def test_the_demo_takes_demo_weights_and_photographs_take_imagenets(configure):
+    chosen = {name: configure(f"data={name}").weights for name in options("data")}
+    assert chosen == {"demo": "demo", "image_folder": "imagenet", "cats_dogs": "imagenet"}
+    assert configure("data=image_folder", "weights=none").weights == "none"
+
+
+def test_strategies_choose_the_stages_that_their_names_say(configure):
+    net = build_net("resnet34", 2)
+
+    def stages(name):
+        return instantiate(configure(f"strategy={name}").strategy).schedule(net, 1)[0].stages
+
+    assert stages("feature_extractor") == ("fc",)
+    assert stages("layer3_layer4") == ("layer3", "layer4", "fc")
+    assert stages("fine_tune") == stages("from_scratch") == tuple(net.learned_stages)
+
+
+def test_from_scratch_takes_no_weights_whatever_the_data_say(configure):
+    pretrained = {name: instantiate(configure(f"strategy={name}").strategy).pretrained for name in options("strategy")}
+    assert [name for name, used in pretrained.items() if not used] == ["from_scratch"]
+
+
+def test_the_article_is_the_tutorials_recipe(configure):
+    cfg = configure("experiment=article", "strategy=fine_tune")
+    data, trainer = cfg.data, cfg.trainer
+    assert (data.root, cfg.weights) == ("data/cats_dogs", "imagenet")
+    assert (data.batch_size, data.train_size, data.image_size, data.rotation) == (4, 256, 224, 15)
+    assert list(data.crop_scale) == [0.08, 1.0]
+    assert (trainer.max_epochs, trainer.precision) == (25, "32-true")
+    assert [phase.lr for phase in instantiate(cfg.strategy).schedule(build_net("resnet34", 2), 25)] == [0.001]
+    optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
+    assert isinstance(optimizer, partial)
+    assert (optimizer.func, optimizer.keywords) == (SGD, {"momentum": 0.9})
+    assert (scheduler.func, scheduler.keywords) == (StepLR, {"step_size": 7, "gamma": 0.1})
+
+
+def test_paths_in_the_configuration_are_relative():
+    for path in Path(ROOT / "conf").rglob("*.yaml"):
+        assert ": /" not in path.read_text(), path

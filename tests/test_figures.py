@@ -1,0 +1,54 @@
+import numpy as np
+import pytest
+import torch
+from matplotlib.colors import to_hex
+from PIL import Image
+
+from thaw.report import figures
+from thaw.report.evaluation import Evaluation
+
+
+@pytest.fixture
+def evaluation():
+    labels = torch.tensor([0, 1] * 20)
+    logits = torch.nn.functional.one_hot(labels, 2).float() * torch.arange(1, 41)[:, None] / 10
+    logits[[4, 9]] = logits[[4, 9]].flip(1)  # two mistakes, the second the surer
+    return Evaluation([f"{n}.png" for n in range(40)], labels, logits, ["ant", "bee"])
+
+
+IMAGES = [(torch.full((3, 8, 8), n, dtype=torch.uint8), n % 2) for n in range(40)]
+
+
+def titles(figure):
+    return [(axes.get_title(), to_hex(axes.title.get_color())) for axes in figure.axes]
+
+
+def test_mistakes_come_first_in_red_the_most_confident_before_the_others(evaluation):
+    shown = titles(figures.predictions(IMAGES, evaluation))
+    assert [title for title, colour in shown if colour == figures.WRONG] == ["ant 73%\n(is bee)", "bee 62%\n(is ant)"]
+    assert [colour for _, colour in shown] == [figures.WRONG] * 2 + [figures.RIGHT] * 22
+
+
+def test_a_figure_is_kept_as_a_png_of_the_same_pixels(evaluation, tmp_path):
+    pixels = figures.save(figures.confusion_matrix(evaluation), tmp_path / "figures" / "confusion_matrix.png")
+    with Image.open(tmp_path / "figures" / "confusion_matrix.png") as image:
+        assert (np.asarray(image) == pixels).all()
+    assert pixels.std() > 10, "something is drawn"
+
+
+def test_a_few_images_fill_a_part_of_the_grid(evaluation):
+    class Five(list):
+        def __getitem__(self, key):
+            return IMAGES[key[0]]
+
+    figure = figures.samples(Five(range(5)), ["ant", "bee"], seed=0)
+    assert len([title for title, _ in titles(figure) if title]) == 5
+
+
+@pytest.mark.parametrize("count", [3, 40])
+def test_a_confusion_matrix_of_many_classes_is_drawn(count, tmp_path):
+    labels = torch.arange(count).repeat(2)
+    evaluation = Evaluation(
+        [""] * 2 * count, labels, torch.randn(2 * count, count), [f"species {n}" for n in labels[:count]]
+    )
+    assert figures.save(figures.confusion_matrix(evaluation), tmp_path / "matrix.png").shape[0] >= 360

@@ -1,0 +1,160 @@
+"""`train.main` as a whole, on a net and images that take a second."""
+
+import csv
+import json
+
+import pytest
+import torch
+from nets import tiny_net
+from PIL import Image
+
+from train import main
+
+CONTRACT = [
+    "checkpoints/best.ckpt",
+    "checkpoints/last.ckpt",
+    "figures/confusion_matrix.png",
+    "figures/predictions.png",
+    "figures/samples.png",
+    "metrics.csv",
+    "predictions.csv",
+    "summary.json",
+]
+
+
+def rows(path):
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_leaves_what_the_contract_says(tiny_run, tmp_path):
+    accuracy = main(tiny_run("strategy=fine_tune", "strategy.lr=0.1"))
+    run = tmp_path / "run"
+    files = sorted(path.relative_to(run).as_posix() for path in run.rglob("*") if path.is_file())
+    assert [file for file in files if not file.startswith("tensorboard/")] == CONTRACT
+    assert [file for file in files if "tfevents" in file]
+
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["status"] == "finished"
+    assert (summary["classes"], summary["epochs"], summary["weights"]) == (["ants", "bees"], 2, "none")
+    assert summary["val"]["acc"] == accuracy
+    low, high = summary["val"]["acc_ci95"]
+    assert low <= accuracy <= high
+    assert summary["val"].keys() == {"acc", "acc_ci95", "macro_acc", "macro_f1", "loss", "ece", "n"}
+    assert summary["parameters"] == {"total": 648, "trainable": 648}
+    assert summary["seconds"].keys() == {"total", "features", "training", "validation"}
+    assert summary["frozen_unchanged"] is True
+    assert summary["train_images_per_second"] > 0 < summary["peak_memory_mb"]
+    assert summary["versions"]["torch"] == torch.__version__.partition("+")[0]
+    assert {"device", "precision", "strategy", "data", "model", "seed"} <= summary.keys()
+
+    metrics = rows(run / "metrics.csv")
+    columns = ["epoch", "phase", "lr", "train/loss", "train/acc", "val/loss", "val/acc", "val/macro_acc", "seconds"]
+    assert list(metrics[0]) == columns
+    assert [(row["epoch"], row["phase"]) for row in metrics] == [("1", "1"), ("2", "1")]
+
+    predictions = rows(run / "predictions.csv")
+    assert list(predictions[0]) == ["path", "label", "predicted", "confidence", "ants", "bees"]
+    assert len(predictions) == summary["val"]["n"] == 10
+    assert sum(row["label"] == row["predicted"] for row in predictions) / 10 == accuracy
+
+
+def test_what_is_reported_is_of_the_best_epoch_not_of_the_last(tiny_run, tmp_path):
+    # The rate is so high after the first epoch that the net forgets what it knew.
+    scheduler = ["scheduler.step_size=2", "scheduler.gamma=10000", "trainer.max_epochs=5"]
+    main(tiny_run("strategy=fine_tune", "strategy.lr=0.1", *scheduler))
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    metrics = rows(tmp_path / "run" / "metrics.csv")
+    accuracies = [float(row["val/acc"]) for row in metrics]
+    assert accuracies[-1] < max(accuracies), "this run is made to end worse than its best"
+    assert summary["best_epoch"] == accuracies.index(max(accuracies)) + 1
+    assert summary["val"]["acc"] == pytest.approx(max(accuracies), abs=1e-6)
+    best = metrics[summary["best_epoch"] - 1]
+    assert summary["val"]["loss"] == pytest.approx(float(best["val/loss"]), rel=1e-3)
+
+
+def test_the_best_checkpoint_holds_plain_values_and_gives_the_predictions_again(tiny_run, tmp_path):
+    main(tiny_run("strategy=fine_tune", "trainer.precision=32-true"))
+    checkpoint = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
+    assert checkpoint["thaw"]["model"] == {"name": "resnet34", "num_classes": 2}
+    assert checkpoint["thaw"]["classes"] == ["ants", "bees"]
+    assert checkpoint["thaw"]["preprocessing"] == {"resize": 18, "crop": 16}
+    net = tiny_net(2).eval()
+    net.load_state_dict({key.removeprefix("net."): value for key, value in checkpoint["state_dict"].items()})
+    from thaw.data.images import load_rgb
+    from thaw.data.transforms import eval_transform
+
+    for row in rows(tmp_path / "run/predictions.csv"):
+        image = eval_transform(16)(load_rgb(tmp_path / "photos" / row["path"]))
+        with torch.inference_mode():
+            probabilities = net(image[None]).softmax(1)[0]
+        assert [float(row["ants"]), float(row["bees"])] == pytest.approx(probabilities.tolist(), abs=1e-5)
+
+
+def test_a_run_can_start_from_another_runs_weights(tiny_run, tmp_path, image_folder):
+    main(tiny_run("strategy=fine_tune"))
+    best = tmp_path / "run/checkpoints/best.ckpt"
+    root = image_folder(("ants", "bees", "cows"), name="more")
+    main(tiny_run("strategy=feature_extractor", f"weights={best}", root=root, folder="second"))
+    first, second = (
+        torch.load(path, weights_only=True)["state_dict"] for path in (best, tmp_path / "second/checkpoints/last.ckpt")
+    )
+    for key in first:
+        assert first[key].equal(second[key]) or key.startswith("net.fc"), key
+    assert second["net.fc.weight"].shape == (3, 8)
+
+
+def test_equal_seeds_give_equal_epochs_and_other_seeds_do_not(tiny_run, tmp_path):
+    def epochs(folder, *overrides):
+        main(tiny_run(*overrides, root=root, folder=folder))
+        return [{**row, "seconds": ""} for row in rows(tmp_path / folder / "metrics.csv")]
+
+    root = tmp_path / "photos"
+    tiny_run()  # writes the photographs
+    assert epochs("a") == epochs("b", "data.num_workers=2") != epochs("c", "seed=1")
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_an_unreadable_image_met_in_training_ends_the_run_with_its_path(
+    tiny_run, image_folder, tmp_path, caplog, workers
+):
+    root = image_folder()
+    broken = root / "train" / "bees" / "4.png"
+    broken.write_bytes(broken.read_bytes()[:300])
+    with pytest.raises(SystemExit) as raised:
+        main(tiny_run(f"data.num_workers={workers}", root=root))
+    assert raised.value.code == 1
+    told = [record.message for record in caplog.records if record.name == "thaw.errors"]
+    assert len(told) == 1
+    assert told[0].startswith(f"error: cannot read the image {broken}: ")
+    assert "\n" not in told[0]
+    assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "failed"
+
+
+def test_three_classes_are_classified(tiny_run, image_folder, tmp_path):
+    main(tiny_run(root=image_folder(("ants", "bees", "cows"))))
+    assert json.loads((tmp_path / "run/summary.json").read_text())["classes"] == ["ants", "bees", "cows"]
+    with Image.open(tmp_path / "run/figures/confusion_matrix.png") as picture:
+        assert min(picture.size) > 300
+
+
+def test_demo_weights_are_learned_once_for_any_model(tiny_run, monkeypatch, tmp_path):
+    learned = []
+
+    def build(name, num_classes):
+        learned.append(num_classes)
+        return tiny_net(num_classes)
+
+    monkeypatch.setattr("thaw.models.pretraining.build_net", build)
+    monkeypatch.setattr("thaw.data.demo.SOURCE_TRAIN", 4)
+    monkeypatch.setattr("thaw.data.demo.SOURCE_VAL", 2)
+    main(tiny_run("weights=demo"))
+    main(tiny_run("weights=demo", root=tmp_path / "photos", folder="second"))
+    assert learned == [8]
+    first, second = (
+        torch.load(tmp_path / folder / "checkpoints/last.ckpt", weights_only=True)["state_dict"]["net.conv1.weight"]
+        for folder in ("run", "second")
+    )
+    assert first.equal(second)
+    torch.manual_seed(0)
+    assert not first.equal(tiny_net(2).conv1.weight)
