@@ -1,6 +1,9 @@
 import os
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from filelock import FileLock
 
 from thaw.cache import build_once, cache_dir
 from thaw.errors import UserError
@@ -43,6 +46,19 @@ def test_the_most_recently_used_stay():
     build("a")  # used again
     build("d", keep=2)
     assert sorted(path.name for path in (cache_dir() / "things").iterdir() if path.suffix != ".lock") == ["a", "d"]
+
+
+def test_who_waits_for_another_process_is_told(caplog):
+    caplog.set_level("INFO")
+    build("a")
+    with ThreadPoolExecutor() as pool, FileLock(f"{cache_dir()}/things/a.lock"):
+        waiting = pool.submit(build, "a")
+        deadline = time.monotonic() + 10
+        while "waiting for another process" not in caplog.text and time.monotonic() < deadline:
+            time.sleep(0.05)
+        assert not waiting.done()
+    assert waiting.result().read_text() == "made"
+    assert "waiting for another process" in caplog.text
 
 
 def test_a_cache_that_cannot_be_written_is_told_with_the_cure(tmp_path, monkeypatch):

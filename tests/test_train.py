@@ -131,6 +131,22 @@ def test_an_unreadable_image_met_in_training_ends_the_run_with_its_path(
     assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "failed"
 
 
+def test_a_run_in_the_folder_of_another_replaces_it_whole(tiny_run, tmp_path):
+    main(tiny_run("strategy=fine_tune", "trainer.max_epochs=3"))
+    main(tiny_run("strategy=from_scratch", root=tmp_path / "photos"))
+    assert len(rows(tmp_path / "run/metrics.csv")) == 2
+    assert sorted(path.name for path in (tmp_path / "run/checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
+    assert json.loads((tmp_path / "run/summary.json").read_text())["strategy"] == "from_scratch"
+
+
+def test_a_mistake_leaves_the_results_of_the_run_before(tiny_run, tmp_path):
+    main(tiny_run())
+    with pytest.raises(SystemExit):
+        main(tiny_run("strategy.lr=fast", root=tmp_path / "photos"))
+    assert (tmp_path / "run/checkpoints/best.ckpt").exists()
+    assert len(rows(tmp_path / "run/metrics.csv")) == 2
+
+
 def test_three_classes_are_classified(tiny_run, image_folder, tmp_path):
     main(tiny_run(root=image_folder(("ants", "bees", "cows"))))
     assert json.loads((tmp_path / "run/summary.json").read_text())["classes"] == ["ants", "bees", "cows"]

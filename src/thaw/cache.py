@@ -1,14 +1,18 @@
 """`$THAW_CACHE`: what Thaw made once and may make again, shared by all runs and safe to delete at any time."""
 
+import logging
 import os
 import shutil
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from thaw.errors import UserError
+
+log = logging.getLogger(__name__)
 
 
 def cache_dir() -> Path:
@@ -24,7 +28,7 @@ def build_once(name: str, build: Callable[[Path], None], is_whole: Callable[[Pat
     path = cache_dir() / name
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with FileLock(f"{path}.lock"):
+        with _locked(path):
             if not (path.exists() and is_whole(path)):
                 _build(path, build)
             os.utime(path)
@@ -35,6 +39,20 @@ def build_once(name: str, build: Callable[[Path], None], is_whole: Callable[[Pat
             "set THAW_CACHE to a folder that can be written."
         ) from error
     return path
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    lock = FileLock(f"{path}.lock")
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        log.info(f"waiting for another process that is making {path}")
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _build(path: Path, build: Callable[[Path], None]) -> None:

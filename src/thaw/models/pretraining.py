@@ -1,5 +1,6 @@
 """Demo weights: a backbone learned once from the drawn source animals, kept in the cache."""
 
+import hashlib
 import logging
 from functools import partial
 from pathlib import Path
@@ -26,17 +27,22 @@ log = logging.getLogger(__name__)
 # AdamW's rate and one cycle get a net of this depth through 450 steps, where SGD has hardly begun to learn.
 IMAGE_SIZE, BATCH_SIZE, EPOCHS, LR, WEIGHT_DECAY = 64, 32, 6, 2e-3, 0.05
 CROP_SCALE = (0.4, 1.0)
-RECIPE = f"{IMAGE_SIZE}px-{EPOCHS}x{BATCH_SIZE}-{LR:g}"
 
 
 def demo_weights(name: str) -> Path:
     """The .safetensors file with the backbone of the model `name`, learned now if the cache lacks it."""
     return build_once(
-        f"weights/{name}-{RECIPE}-{drawings_version()}.safetensors",
+        f"weights/{name}-{_version()}.safetensors",
         lambda path: _learn(name, path),
         lambda path: path.stat().st_size > 0,
         keep=8,
     )
+
+
+def _version() -> str:
+    """Changes with the drawings and with the recipe, which this file is."""
+    recipe = Path(__file__).read_bytes() + drawings_version().encode()
+    return hashlib.sha256(recipe).hexdigest()[:12]
 
 
 def _learn(name: str, path: Path) -> None:

@@ -16,6 +16,7 @@ from thaw.models.classifier import ImageClassifier
 from thaw.models.staged import StagedNet
 from thaw.report import figures
 from thaw.report.evaluation import Evaluation
+from thaw.report.record import make_room
 from thaw.report.stages import stage_table
 from thaw.strategy import Phase
 from thaw.training.callbacks import EpochTable
@@ -27,6 +28,7 @@ _PACKAGES = ("thaw", "torch", "torchvision", "lightning", "hydra-core", "torchme
 
 def introduce(folder: str, trainer: Trainer, net: StagedNet, phases: list[Phase], data: ImageFolderDataModule) -> None:
     """Say what is about to be trained on what, and picture some training images."""
+    make_room(Path(folder))
     log.info(data.describe())
     log.info(
         f"{net.config['name']} on {device_name(trainer)} in {trainer.precision}, "
