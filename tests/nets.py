@@ -7,7 +7,7 @@ from torch import nn
 from thaw.models.staged import Normalize, StagedNet
 
 
-def tiny_net(num_classes: int, name: str = "tiny") -> StagedNet:
+def tiny_net(num_classes: int, name: str = "tiny", image_size: int | None = None) -> StagedNet:
     stages = OrderedDict(
         normalize=Normalize(),
         conv1=nn.Conv2d(3, 6, 3, stride=2, bias=False),
@@ -18,4 +18,4 @@ def tiny_net(num_classes: int, name: str = "tiny") -> StagedNet:
         flatten=nn.Flatten(),
         fc=nn.Linear(8, num_classes),
     )
-    return StagedNet(stages, config={"name": name, "num_classes": num_classes})
+    return StagedNet(stages, {stage: [stage] for stage in stages}, config={"name": name, "num_classes": num_classes})

@@ -32,7 +32,14 @@ def test_all_options_of_a_swept_group_take_the_same_overrides(configure, group):
 
 @pytest.mark.parametrize("name", options("model"))
 def test_every_model_is_built(configure, name):
-    assert instantiate(configure(f"model={name}").model, num_classes=3).config == {"name": name, "num_classes": 3}
+    other = ["model.name=regnet_y_400mf"] if name == "torchvision" else []
+    net = instantiate(configure(f"model={name}", *other).model, num_classes=3)
+    assert net.config == {"name": "regnet_y_400mf" if other else name, "num_classes": 3}
+
+
+def test_inception_sees_images_of_the_size_it_was_learned_on(configure):
+    assert configure("model=inception_v3", "data=image_folder").data.image_size == 299
+    assert configure("model=inception_v3", "data.image_size=96").data.image_size == 96
 
 
 @pytest.mark.parametrize("name", options("trainer"))

@@ -38,7 +38,7 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
 
     try:
         _refuse_missing(cfg)
-        summary.update(weights=cfg.weights, seed=cfg.seed)
+        summary.update(model=cfg.model.name, weights=cfg.weights, seed=cfg.seed)
         yield summary
         end()
     except Exception as error:

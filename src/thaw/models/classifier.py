@@ -53,8 +53,8 @@ class ImageClassifier(LightningModule):
     def start(self, phase: Phase) -> None:
         """Let just the stages of `phase` learn."""
         self.phase = phase
-        for name, stage in self.net.named_children():
-            stage.requires_grad_(name in phase.stages)
+        for name in self.net.stages:
+            self.net.stage(name).requires_grad_(name in phase.stages)
         self.train()
 
     def train(self, mode: bool = True) -> "ImageClassifier":
@@ -65,11 +65,11 @@ class ImageClassifier(LightningModule):
 
     def frozen_stages(self) -> dict[str, nn.Module]:
         """The stages whose parameters the current phase leaves alone, by name."""
-        return {name: self.net.get_submodule(name) for name in self.net.learned_stages if name not in self.phase.stages}
+        return {name: self.net.stage(name) for name in self.net.learned_stages if name not in self.phase.stages}
 
     def configure_optimizers(self) -> dict:
         groups = [
-            {"params": list(self.net.get_submodule(name).parameters()), "lr": self.phase.lr, "name": name}
+            {"params": list(self.net.stage(name).parameters()), "lr": self.phase.lr, "name": name}
             for name in self.phase.stages
         ]
         optimizer = self.optimizer(groups)

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import OneCycleLR
 from thaw.cache import build_once
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.demo import drawings_version, source_folder
-from thaw.models.backbones import build_net
+from thaw.models.backbones import build_net, smallest_image
 from thaw.models.classifier import ImageClassifier
 from thaw.models.staged import StagedNet
 from thaw.strategy import Strategy
@@ -46,7 +46,8 @@ def _version() -> str:
 
 
 def _learn(name: str, path: Path) -> None:
-    data = ImageFolderDataModule(source_folder(), IMAGE_SIZE, batch_size=BATCH_SIZE, crop_scale=CROP_SCALE)
+    image_size = max(IMAGE_SIZE, smallest_image(name))
+    data = ImageFolderDataModule(source_folder(), image_size, batch_size=BATCH_SIZE, crop_scale=CROP_SCALE)
     log.info(
         f"demo weights for {name} are learned now, once, from {len(data.train)} drawn animals of "
         f"{len(data.classes)} species ({EPOCHS} epochs; about 2.5 minutes for resnet34 on 2 cores)"

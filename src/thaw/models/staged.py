@@ -1,7 +1,6 @@
 """A backbone as an ordered list of named stages, the last of them the head."""
 
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import nn
@@ -10,38 +9,59 @@ IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
 
-class Normalize(nn.Module):
-    """uint8 images (N, 3, H, W) in 0..255 to float: (x / 255 - mean) / std, per channel.
+class PerChannel(nn.Module):
+    """images (N, 3, H, W) -> images * scale + shift, a factor and a summand for each channel.
 
     The constants are no part of the state dict, so its keys stay those of the published weights.
     """
 
-    def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD):
+    def __init__(self, scale: Sequence[float], shift: Sequence[float]):
         super().__init__()
-        mean, std = torch.tensor(mean).view(3, 1, 1), torch.tensor(std).view(3, 1, 1)
-        self.register_buffer("scale", 1 / (255 * std), persistent=False)
-        self.register_buffer("shift", -mean / std, persistent=False)
+        self.register_buffer("scale", torch.tensor(scale).view(3, 1, 1), persistent=False)
+        self.register_buffer("shift", torch.tensor(shift).view(3, 1, 1), persistent=False)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return images * self.scale + self.shift
 
 
-class StagedNet(nn.Sequential):
-    """uint8 images (N, 3, H, W) -> logits (N, classes), through stages that can be indexed, sliced and frozen by name.
+class Normalize(PerChannel):
+    """uint8 images in 0..255 to float: (x / 255 - mean) / std."""
 
-    `config` holds plain values that build an equal net again with `thaw.models.backbones.build_net`.
+    def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD):
+        super().__init__([1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)])
+
+
+class StagedNet(nn.Module):
+    """uint8 images (N, 3, H, W) -> logits (N, classes), one module after the other, grouped into named stages.
+
+    `modules` become children under their names, which decide the state-dict keys. `stages` lists for each stage the
+    paths of the modules that are applied in it; they may lie deeper than the children. `config` holds plain values
+    that build an equal net again with `thaw.models.backbones.build_net`.
     """
 
-    def __init__(self, stages: "OrderedDict[str, nn.Module]", config: dict):
-        super().__init__(stages)
+    def __init__(self, modules: Mapping[str, nn.Module], stages: Mapping[str, Sequence[str]], config: dict):
+        super().__init__()
+        for name, module in modules.items():
+            self.add_module(name, module)
+        self.stages = {name: tuple(paths) for name, paths in stages.items()}
         self.config = config
-        self.head_name = next(reversed(stages))
+        self.head_name = next(reversed(self.stages))
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        for paths in self.stages.values():
+            for path in paths:
+                images = self.get_submodule(path)(images)
+        return images
+
+    def stage(self, name: str) -> nn.Sequential:
+        """The modules of a stage, to be frozen, counted or run; they stay the net's own."""
+        return nn.Sequential(*(self.get_submodule(path) for path in self.stages[name]))
 
     @property
     def learned_stages(self) -> list[str]:
         """The names of the stages that hold parameters, from the input to the head."""
-        return [name for name, stage in self.named_children() if any(True for _ in stage.parameters())]
+        return [name for name in self.stages if any(True for _ in self.stage(name).parameters())]
 
     def is_head(self, key: str) -> bool:
         """Whether a state-dict key belongs to the head."""
-        return key.split(".")[0] == self.head_name
+        return key.startswith(tuple(f"{path}." for path in self.stages[self.head_name]))

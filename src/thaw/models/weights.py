@@ -1,6 +1,7 @@
 """Pretrained weights for a backbone: where they come from, and whether they fit."""
 
 import os
+import re
 from pathlib import Path
 from urllib.error import URLError
 from urllib.parse import urlparse
@@ -13,6 +14,12 @@ from thaw.errors import UserError
 from thaw.models.staged import StagedNet
 
 Tensors = dict[str, torch.Tensor]
+
+# Heads that only training needed, in GoogLeNet and Inception.
+_AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
+
+# DenseNet's published names are older than the rule that a name has no dots.
+_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
 
 # A file that was written by a training program: where its weights lie, and what it put before their names.
 _CONTAINERS = ("state_dict", "model")
@@ -52,7 +59,8 @@ def load_backbone(net: StagedNet, tensors: Tensors, source: str) -> None:
 
     """
     own = {key: tensor for key, tensor in net.state_dict().items() if not net.is_head(key)}
-    given = {key: tensor for key, tensor in tensors.items() if not net.is_head(key)}
+    current = {_DENSE_LAYER.sub(r"\1\2.", key): tensor for key, tensor in tensors.items()}
+    given = {key: tensor for key, tensor in current.items() if not net.is_head(key) and not key.startswith(_AUXILIARY)}
     for key in own.keys() - given.keys():
         if key.endswith("num_batches_tracked"):  # counted by PyTorch since 0.4.1; older files lack it
             given[key] = own[key]

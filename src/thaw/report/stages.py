@@ -22,7 +22,7 @@ def stage_table(net: StagedNet, phases: Sequence[Phase]) -> str:
 
 
 def _size(net: StagedNet, stages: Sequence[str]) -> int:
-    return sum(parameter.numel() for name in stages for parameter in net.get_submodule(name).parameters())
+    return sum(parameter.numel() for name in stages for parameter in net.stage(name).parameters())
 
 
 def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
