@@ -132,14 +132,14 @@ def test_tensorboard_serves_scalars_and_pictures(tmp_path, image_folder):
             assert {"train/loss", "train/acc", "val/loss", "val/acc", "val/macro_f1", "val/ece"} <= tags.keys()
             points = asked(f"{address}data/plugin/scalars/scalars?", run=run, tag="val/acc")
         finally:
-            process.terminate()
+            process.kill()  # asked politely, a server that is answering may miss it
     (metrics,) = tmp_path.glob("outputs/*/*/metrics.csv")
     accuracies = [float(line.split(",")[6]) for line in metrics.read_text().splitlines()[1:]]
     assert [value for _, _, value in points] == pytest.approx(accuracies, abs=1e-6)
 
 
 def asked(address, **query):
-    with urllib.request.urlopen(address + urllib.parse.urlencode(query)) as answer:
+    with urllib.request.urlopen(address + urllib.parse.urlencode(query), timeout=30) as answer:
         return json.load(answer)
 
 
