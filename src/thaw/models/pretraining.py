@@ -24,9 +24,12 @@ from thaw.training.trainer import build_trainer, fit
 
 log = logging.getLogger(__name__)
 
-# AdamW's rate and one cycle get a net of this depth through 450 steps, where SGD has hardly begun to learn.
-IMAGE_SIZE, BATCH_SIZE, EPOCHS, LR, WEIGHT_DECAY = 64, 32, 6, 2e-3, 0.05
+# AdamW and one cycle of its rate get a deep net through 450 steps, in which SGD has hardly begun to learn.
+IMAGE_SIZE, BATCH_SIZE, EPOCHS, WEIGHT_DECAY = 64, 32, 6, 0.05
 CROP_SCALE = (0.4, 1.0)
+LR, LR_WITHOUT_BATCH_NORM = 2e-3, 2e-4
+BATCH_NORM_MOMENTUM = 0.1
+POOR = 0.25  # of eight species
 
 
 def demo_weights(name: str) -> Path:
@@ -55,30 +58,36 @@ def _learn(name: str, path: Path) -> None:
     with torch.random.fork_rng():
         torch.manual_seed(0)  # so that the weights do not depend on the seed of the run that needs them first
         net = build_net(name, len(data.classes))
-        silence_residual_branches(net)
+        _make_quick(net)
         save_file(_trained(net, data).state_dict(), path)
 
 
 def _trained(net: StagedNet, data: ImageFolderDataModule) -> StagedNet:
-    steps = EPOCHS * len(data.train_dataloader())
+    normalized = any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
+    rate = LR if normalized else LR_WITHOUT_BATCH_NORM
+    steps, table = EPOCHS * len(data.train_dataloader()), EpochTable()
     classifier = ImageClassifier(
         net.to(memory_format=memory_format()),
         data.classes,
         optimizer=partial(AdamW, weight_decay=WEIGHT_DECAY, fused=True),
-        scheduler=partial(OneCycleLR, max_lr=LR, total_steps=steps),
+        scheduler=partial(OneCycleLR, max_lr=rate, total_steps=steps),
         scheduler_interval="step",
     )
-    strategy = Strategy("demo weights", [{"train": "all"}], lr=LR)
+    strategy = Strategy("demo weights", [{"train": "all"}], lr=rate)
     trainer = build_trainer(
-        max_epochs=EPOCHS, devices=1, logger=False, enable_checkpointing=False, callbacks=[EpochTable(), EpochBar()]
+        max_epochs=EPOCHS, devices=1, logger=False, enable_checkpointing=False, callbacks=[table, EpochBar()]
     )
     fit(trainer, classifier, strategy.schedule(net, EPOCHS), data)
+    if table.rows[-1]["val/acc"] < POOR:
+        log.warning(f"{net.config['name']} has learned little of them: expect little of the transfer")
     return net.to(memory_format=torch.contiguous_format)
 
 
-def silence_residual_branches(net: nn.Module) -> None:
-    """Start every residual block as the identity (Goyal et al. 2017, section 5.1): far fewer steps to learn."""
+def _make_quick(net: nn.Module) -> None:
+    """Residual blocks that start as the identity (Goyal et al. 2017, section 5.1) and statistics that keep up."""
     for module in net.modules():
         last = getattr(module, "bn3", None) or getattr(module, "bn2", None)
         if isinstance(last, nn.BatchNorm2d):
             nn.init.zeros_(last.weight)
+        if isinstance(module, nn.BatchNorm2d):
+            module.momentum = BATCH_NORM_MOMENTUM  # some families' 0.01 or less needs thousands of steps
