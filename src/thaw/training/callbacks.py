@@ -26,9 +26,11 @@ class EpochTable(Callback):
         self.rows: list[dict] = []
         self.training_seconds = self.validation_seconds = 0.0
         self._phase = 0
+        self._start = 0.0
 
     def on_train_start(self, trainer, classifier) -> None:
         self._phase += 1
+        self._start = self._start or time.perf_counter()
         if self.path and not self.path.exists():
             self._write(COLUMNS)
 
@@ -68,7 +70,7 @@ class EpochTable(Callback):
         return max(self.rows, key=lambda row: row["val/acc"])
 
     def _line(self, row: dict, epochs: int) -> str:
-        left = (epochs - row["epoch"]) * (self.training_seconds + self.validation_seconds) / len(self.rows)
+        left = (epochs - row["epoch"]) * (time.perf_counter() - self._start) / len(self.rows)  # with all that is saved
         return (
             f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  "
             f"train loss {row['train/loss']:.4f} acc {row['train/acc']:.4f}  "
