@@ -40,7 +40,8 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     counts, classes = evaluation.confusion.numpy(), evaluation.classes
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     size = max(3.6, 0.45 * len(classes) + 2)
-    figure = Figure((size + 0.6, size), layout="constrained")
+    figure = Figure((size + 0.8, size), layout="constrained")
+    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # else the outermost label touches the edge
     axes = figure.subplots()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
