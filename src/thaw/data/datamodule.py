@@ -1,6 +1,5 @@
 """The LightningDataModule over `train/` and `val/` image folders."""
 
-import logging
 import os
 from pathlib import Path
 
@@ -12,7 +11,7 @@ from thaw.data.folders import ClassFolders, SeededOrder, aligned_classes
 from thaw.data.transforms import eval_transform, resized, train_transform
 from thaw.errors import UserError
 
-log = logging.getLogger(__name__)
+VAL_PIXELS = 50 * 224**2  # in a batch: 2 GB of activations for the widest nets
 
 
 class ImageFolderDataModule(LightningDataModule):
@@ -73,7 +72,8 @@ class ImageFolderDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         # Without gradients there is room for larger batches, and no result depends on their size.
-        return self._loader(self.val, batch_size=max(self.batch_size, 50))
+        roomy = min(256, VAL_PIXELS // self.image_size**2)
+        return self._loader(self.val, batch_size=max(self.batch_size, roomy))
 
     def predict_dataloader(self) -> DataLoader:
         return self.val_dataloader()
