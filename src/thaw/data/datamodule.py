@@ -11,7 +11,7 @@ from thaw.data.folders import ClassFolders, SeededOrder, aligned_classes
 from thaw.data.transforms import eval_transform, resized, train_transform
 from thaw.errors import UserError
 
-VAL_PIXELS = 50 * 224**2  # in a batch: 2 GB of activations for the widest nets
+_VAL_PIXELS = 50 * 224**2  # in a batch: 2 GB of activations for the widest nets
 
 
 class ImageFolderDataModule(LightningDataModule):
@@ -72,7 +72,7 @@ class ImageFolderDataModule(LightningDataModule):
 
     def val_dataloader(self) -> DataLoader:
         # Without gradients there is room for larger batches, and no result depends on their size.
-        roomy = min(256, VAL_PIXELS // self.image_size**2)
+        roomy = min(256, _VAL_PIXELS // self.image_size**2)
         return self._loader(self.val, batch_size=max(self.batch_size, roomy))
 
     def predict_dataloader(self) -> DataLoader:
@@ -88,13 +88,13 @@ class ImageFolderDataModule(LightningDataModule):
         )
 
 
-def usable_cores() -> int:
+def _usable_cores() -> int:
     """Cores that this process may run on, which in a container or a job can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _best_workers() -> int:
-    return usable_cores() if torch.cuda.is_available() else 0
+    return _usable_cores() if torch.cuda.is_available() else 0
 
 
 def _whole(name: str, value: int, least: int = 1) -> int:

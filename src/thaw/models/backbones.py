@@ -31,11 +31,9 @@ _CHAINS = {
     r"swin": "features.* norm permute avgpool flatten head",
 }
 
-# Auxiliary heads are left out, and the constants that these two rescale their input with belong to their weights.
-_OPTIONS = {
-    "googlenet": {"aux_logits": False, "transform_input": True, "init_weights": True},
-    "inception_v3": {"aux_logits": False, "transform_input": True, "init_weights": True},
-}
+# Auxiliary heads are left out; how these two draw their numbers must be said, or torchvision warns.
+_INCEPTION = {"aux_logits": False, "init_weights": True}
+_OPTIONS = {"googlenet": _INCEPTION, "inception_v3": _INCEPTION}
 
 
 class _Mean(nn.Module):

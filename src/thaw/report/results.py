@@ -31,7 +31,7 @@ def introduce(folder: str, trainer: Trainer, net: StagedNet, phases: list[Phase]
     make_room(Path(folder))
     log.info(data.describe())
     log.info(
-        f"{net.config['name']} on {device_name(trainer)} in {trainer.precision}, "
+        f"{net.config['name']} on {_device_name(trainer)} in {trainer.precision}, "
         f"images of {data.image_size} px in batches of {data.batch_size}\n"
     )
     log.info(stage_table(net, phases) + "\n")
@@ -81,9 +81,9 @@ def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation
         },
         "seconds": {"features": 0.0, "training": table.training_seconds, "validation": table.validation_seconds},
         "train_images_per_second": len(table.rows) * len(data.train) / table.training_seconds,
-        "peak_memory_mb": peak_memory_mb(),
+        "peak_memory_mb": _peak_memory_mb(),
         "frozen_unchanged": True,  # else fit has failed the run
-        "device": device_name(trainer),
+        "device": _device_name(trainer),
         "precision": str(trainer.precision),
         "versions": _versions(),
     }
@@ -106,12 +106,12 @@ def _versions() -> dict:
     return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _PACKAGES}}
 
 
-def device_name(trainer: Trainer) -> str:
+def _device_name(trainer: Trainer) -> str:
     device = trainer.strategy.root_device
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
 
 
-def peak_memory_mb() -> float:
+def _peak_memory_mb() -> float:
     """Of the process so far; on CUDA that of the tensors on the device."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 2**20
