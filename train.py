@@ -1,8 +1,11 @@
 """Train a pretrained net on your images: python train.py strategy=feature_extractor."""
 
+import sys
+
 import hydra
 from omegaconf import DictConfig
 
+from thaw.resume import resumed
 from thaw.run import recorded_run
 
 
@@ -18,7 +21,7 @@ def main(cfg: DictConfig) -> float:
         from thaw.models.weights import load_weights
         from thaw.report.results import conclude, introduce
         from thaw.training.hardware import memory_format
-        from thaw.training.trainer import fit
+        from thaw.training.trainer import fit, last_checkpoint
 
         seed_everything(cfg.seed, workers=True, verbose=False)
         data = instantiate(cfg.data)
@@ -26,17 +29,20 @@ def main(cfg: DictConfig) -> float:
         strategy = instantiate(cfg.strategy)
         trainer = instantiate(cfg.trainer)
         phases = strategy.schedule(net, trainer.max_epochs)
-        introduce(cfg.output_dir, trainer, net, phases, data)
+        checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
+        introduce(cfg.output_dir, trainer, net, phases, data, checkpoint)
 
         summary["weights"] = cfg.weights if strategy.pretrained else "none"
-        load_weights(net, summary["weights"])
+        if not checkpoint:
+            load_weights(net, summary["weights"])
         net.to(memory_format=memory_format(cfg.channels_last))
         optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
         classifier = ImageClassifier(net, data.classes, optimizer, scheduler, preprocessing=data.preprocessing)
-        fit(trainer, classifier, phases, data)
+        fit(trainer, classifier, phases, data, checkpoint)
         summary.update(conclude(cfg.output_dir, trainer, classifier, data))
     return summary["val"]["acc"]
 
 
 if __name__ == "__main__":
+    sys.argv[1:] = resumed(sys.argv[1:])
     main()

@@ -1,14 +1,17 @@
-"""A net small enough to train in milliseconds, with every kind of stage that a backbone has."""
+"""Nets small enough to train in milliseconds, with every kind of stage that a backbone has."""
 
+import shutil
 from collections import OrderedDict
+from pathlib import Path
 
+from lightning import Callback
 from torch import nn
 
 from thaw.models.staged import Normalize, StagedNet
 
 
-def tiny_net(num_classes: int, name: str = "tiny", image_size: int | None = None) -> StagedNet:
-    stages = OrderedDict(
+def tiny_net(num_classes: int, name: str = "tiny", image_size: int | None = None, dropout: float = 0) -> StagedNet:
+    modules = OrderedDict(
         normalize=Normalize(),
         conv1=nn.Conv2d(3, 6, 3, stride=2, bias=False),
         bn1=nn.BatchNorm2d(6),
@@ -16,6 +19,70 @@ def tiny_net(num_classes: int, name: str = "tiny", image_size: int | None = None
         layer1=nn.Sequential(nn.Conv2d(6, 8, 3), nn.BatchNorm2d(8), nn.ReLU()),
         avgpool=nn.AdaptiveAvgPool2d(1),
         flatten=nn.Flatten(),
+        dropout=nn.Dropout(dropout),
         fc=nn.Linear(8, num_classes),
     )
-    return StagedNet(stages, {stage: [stage] for stage in stages}, config={"name": name, "num_classes": num_classes})
+    stages = {
+        "normalize": ["normalize"],
+        "conv1": ["conv1", "bn1", "relu"],
+        "layer1": ["layer1", "avgpool", "flatten"],
+        "fc": ["dropout", "fc"],
+    }
+    return StagedNet(modules, stages, config={"name": name, "num_classes": num_classes})
+
+
+def normless_net(num_classes: int, name: str = "normless", image_size: int | None = None) -> StagedNet:
+    """Whose gradients are a mean over images, so that it does not matter how a batch is divided."""
+    modules = OrderedDict(
+        normalize=Normalize(),
+        conv1=nn.Conv2d(3, 6, 5, stride=3),
+        relu=nn.ReLU(),
+        conv2=nn.Conv2d(6, 6, 3),
+        conv3=nn.Conv2d(6, 6, 1),
+        avgpool=nn.AdaptiveAvgPool2d(1),
+        flatten=nn.Flatten(),
+        fc=nn.Linear(6, num_classes),
+    )
+    stages = {"normalize": ["normalize"], "conv1": ["conv1", "relu"], "conv2": ["conv2"]}
+    stages |= {"conv3": ["conv3", "avgpool", "flatten"], "fc": ["fc"]}
+    return StagedNet(modules, stages, config={"name": name, "num_classes": num_classes})
+
+
+class Snapshots(Callback):
+    """Copies the run's folder to `<folder>-<n>` when n epochs are done, as a killed run would leave it."""
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+
+    def on_train_epoch_start(self, trainer, classifier) -> None:
+        self._keep(trainer.current_epoch)
+
+    def on_predict_start(self, trainer, classifier) -> None:
+        self._keep(classifier.phase.total)
+
+    def _keep(self, epochs: int) -> None:
+        target = self.folder.with_name(f"{self.folder.name}-{epochs}")
+        if epochs and not target.exists():
+            shutil.copytree(self.folder, target)
+
+
+def tiny_resnet(num_classes: int, name: str = "tiny_resnet", image_size: int | None = None) -> StagedNet:
+    """The stages of a ResNet, of two convolutions each, one with a batch-norm and one with a bias."""
+    widths = {"layer1": 4, "layer2": 6, "layer3": 6, "layer4": 8}
+    modules, stages, width = OrderedDict(normalize=Normalize()), {"normalize": ["normalize"]}, 4
+    modules |= OrderedDict(conv1=nn.Conv2d(3, width, 3, stride=2, bias=False), bn1=nn.BatchNorm2d(width))
+    stages["conv1"] = ["conv1", "bn1"]
+    for layer, wider in widths.items():
+        modules[layer] = nn.Sequential(
+            OrderedDict(
+                conv1=nn.Conv2d(width, wider, 3, padding=1, bias=False),
+                bn1=nn.BatchNorm2d(wider),
+                relu1=nn.ReLU(),
+                conv2=nn.Conv2d(wider, wider, 1),
+                relu2=nn.ReLU(),
+            )
+        )
+        stages[layer], width = [layer], wider
+    modules |= OrderedDict(avgpool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(width, num_classes))
+    stages |= {"layer4": ["layer4", "avgpool", "flatten"], "fc": ["fc"]}
+    return StagedNet(modules, stages, config={"name": name, "num_classes": num_classes})

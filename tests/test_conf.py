@@ -21,7 +21,7 @@ def test_every_strategy_fits_the_default_model(configure, name):
     assert strategy.name == name
     phases = strategy.schedule(build_net("resnet34", 2), 10)
     assert phases[-1].last == 10
-    assert all(phase.stages[-1] == "fc" for phase in phases)
+    assert all(phase.groups[-1].stage == "fc" for phase in phases)
 
 
 @pytest.mark.parametrize("group", ["strategy", "data"])
@@ -59,11 +59,18 @@ def test_strategies_choose_the_stages_that_their_names_say(configure):
     net = build_net("resnet34", 2)
 
     def stages(name):
-        return instantiate(configure(f"strategy={name}").strategy).schedule(net, 1)[0].stages
+        phases = instantiate(configure(f"strategy={name}").strategy).schedule(net, 10)
+        return [tuple(group.stage for group in phase.groups) for phase in phases]
 
-    assert stages("feature_extractor") == ("fc",)
-    assert stages("layer3_layer4") == ("layer3", "layer4", "fc")
-    assert stages("fine_tune") == stages("from_scratch") == tuple(net.learned_stages)
+    every = ("conv1", "layer1", "layer2", "layer3", "layer4", "fc")
+    assert stages("feature_extractor") == [("fc",)]
+    assert stages("layer3_layer4") == [("layer3", "layer4", "fc")]
+    assert stages("fine_tune") == stages("from_scratch") == stages("batch_norm") == stages("bias") == [every]
+    assert stages("lp_ft") == [("fc",), every]
+    assert stages("gradual") == [every[5:], every[4:], every[3:], every[2:], every]
+    assert stages("surgical_first") == [("conv1", "layer1", "fc")]
+    assert stages("surgical_middle") == [("layer2", "layer3", "fc")]
+    assert stages("surgical_last") == [("layer4", "fc")]
 
 
 def test_from_scratch_takes_no_weights_whatever_the_data_say(configure):
@@ -78,10 +85,11 @@ def test_the_article_is_the_tutorials_recipe(configure):
     assert (data.batch_size, data.train_size, data.image_size, data.rotation) == (4, 256, 224, 15)
     assert list(data.crop_scale) == [0.08, 1.0]
     assert (trainer.max_epochs, trainer.precision) == (25, "32-true")
-    assert [phase.lr for phase in instantiate(cfg.strategy).schedule(build_net("resnet34", 2), 25)] == [0.001]
+    (phase,) = instantiate(cfg.strategy).schedule(build_net("resnet34", 2), 25)
+    assert {group.lr for group in phase.groups} == {0.001}
     optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
     assert isinstance(optimizer, partial)
-    assert (optimizer.func, optimizer.keywords) == (SGD, {"momentum": 0.9})
+    assert (optimizer.func, optimizer.keywords) == (SGD, {"momentum": 0.9, "weight_decay": 0})
     assert (scheduler.func, scheduler.keywords) == (StepLR, {"step_size": 7, "gamma": 0.1})
 
 

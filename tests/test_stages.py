@@ -4,14 +4,16 @@ from thaw.report.stages import stage_table
 from thaw.strategy import Strategy
 
 
-def test_the_table_counts_parameters_and_says_what_trains():
+def table(phases, epochs, **options):
     net = tiny_net(2)
-    table = stage_table(net, Strategy("test", [{"train": ["layer1"]}], 0.01).schedule(net, 3))
-    assert table.splitlines() == [
+    return stage_table(net, Strategy("test", phases, 0.01, **options).schedule(net, epochs)).splitlines()
+
+
+def test_the_table_counts_parameters_and_says_what_trains():
+    assert table([{"train": ["layer1"]}], 3) == [
         "stage   parameters   trains",
         "------  ----------  -------",
-        "conv1          162   frozen",
-        "bn1             12   frozen",
+        "conv1          174   frozen",
         "layer1         456  lr 0.01",
         "fc              18  lr 0.01",
         "------  ----------  -------",
@@ -20,8 +22,12 @@ def test_the_table_counts_parameters_and_says_what_trains():
 
 
 def test_several_phases_get_a_column_each():
-    net = tiny_net(2)
-    phases = [{"train": ["head"], "epochs": 2}, {"train": "all"}]
-    lines = stage_table(net, Strategy("test", phases, 0.01).schedule(net, 5)).splitlines()
-    assert lines[0].split("  ")[-2:] == ["epochs 1-2", "epochs 3-5"]
-    assert lines[2].split() == ["conv1", "162", "frozen", "lr", "0.01"]
+    lines = table([{"train": "head", "epochs": 1}, {"train": "all", "lr_decay": 0.5}], 5)
+    assert lines[0].split("  ")[-2:] == ["epoch 1", "epochs 2-5"]
+    assert lines[2].split() == ["conv1", "174", "frozen", "lr", "0.0025"]
+
+
+def test_a_part_of_a_stage_is_told_by_its_share():
+    lines = table([{"train": ["layer1.1"]}], 3)
+    assert lines[3].split() == ["layer1", "456", "3.51%", "lr", "0.01"]
+    assert lines[-1].split() == ["all", "648", "34"]

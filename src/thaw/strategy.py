@@ -1,40 +1,66 @@
 """What is trained, when and at which rate: a strategy is a list of phases."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from thaw.errors import UserError
 from thaw.models.staged import StagedNet
+from thaw.selection import SelectionError, selected
 
-_KEYS = ("train", "epochs", "lr")
+_KEYS = ("train", "epochs", "lr", "lr_decay", "optimizer", "scheduler")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The parameters, by name, of one stage that learn at the rate `lr`."""
+
+    stage: str
+    lr: float
+    parameters: tuple[str, ...]
 
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs `first` .. `last - 1` of a run, in which just `stages` learn, at the rate `lr`."""
+    """Epochs `first` .. `last - 1` of a run of `total` epochs, in which just `groups` learn, the head's the last.
 
-    stages: tuple[str, ...]
-    lr: float
+    Epochs are counted from 0, phases from 1.
+
+    `optimizer` and `scheduler`, as `thaw.models.classifier.ImageClassifier` takes them, stand in for the run's own.
+    """
+
+    number: int
+    groups: tuple[Group, ...]
     first: int
     last: int
+    total: int
+    optimizer: Callable | None = None
+    scheduler: Callable | None = None
+
+    @property
+    def parameters(self) -> set[str]:
+        """The names of all that learns."""
+        return {name for group in self.groups for name in group.parameters}
 
 
 class Strategy:
-    """Phases as they are written in `conf/strategy`: {train: all | [stage, ...], epochs: n, lr: rate}.
+    """Phases as they are written in `conf/strategy`.
 
-    The head (the stage named `head` on every net) always trains. A phase without `lr` learns at the strategy's `lr`;
-    one phase without `epochs` takes the epochs that are left. `pretrained` says whether the run's weights are used or
-    the net starts from random numbers.
+    A phase holds `train`, which is an entry or a list of entries that `thaw.selection.selected` knows, and if it is
+    wanted `epochs`, `lr`, `lr_decay`, `optimizer` and `scheduler`. The head always trains. A stage learns at
+    `lr * lr_decay ** n`, n being the number of stages between it and the net's end. A phase without `lr` or `lr_decay`
+    has the strategy's; one phase without `epochs` takes the epochs that are left. `pretrained` says whether the run's
+    weights are used or the net starts from random numbers.
 
     Raises:
         UserError: from the constructor, for values that no net could be trained with.
 
     """
 
-    def __init__(self, name: str, phases: Sequence[dict], lr: float, pretrained: bool = True):
+    def __init__(self, name: str, phases: Sequence[dict], lr: float, lr_decay: float = 1.0, pretrained: bool = True):
         self.name = name
         self.pretrained = pretrained
-        self._phases = [{"lr": lr, "epochs": None, **phase} for phase in phases]
+        given = dict.fromkeys(_KEYS) | {"lr": lr, "lr_decay": lr_decay}
+        self._phases = [{**given, **phase} for phase in phases]
         for phase in self._phases:
             self._check(phase)
 
@@ -42,46 +68,65 @@ class Strategy:
         """The phases of `net`, laid out over `max_epochs` epochs.
 
         Raises:
-            UserError: for a name that is no stage of `net`, or phases that do not fill `max_epochs` exactly.
+            UserError: for a name that means nothing in `net`, or phases that do not fill `max_epochs` exactly.
 
         """
-        named = [phase["epochs"] for phase in self._phases if phase["epochs"]]
-        unnamed = len(self._phases) - len(named)
-        left = max_epochs - sum(named)
-        if unnamed > 1 or left < unnamed or left > 0 == unnamed:
-            raise UserError(
-                f"strategy={self.name} names {sum(named)} epochs in its phases and leaves {unnamed} phases without a "
-                f"number, which does not fit trainer.max_epochs={max_epochs}."
-            )
+        left = self._epochs_left(max_epochs)
         phases, first = [], 0
-        for phase in self._phases:
+        for number, phase in enumerate(self._phases, start=1):
             last = first + (phase["epochs"] or left)
-            phases.append(Phase(self._stages(phase["train"], net), phase["lr"], first, last))
+            own = phase["optimizer"], phase["scheduler"]
+            phases.append(Phase(number, self._groups(phase, net), first, last, max_epochs, *own))
             first = last
         return phases
 
-    def _stages(self, train: Sequence[str] | str, net: StagedNet) -> tuple[str, ...]:
-        known = net.learned_stages
-        if train == "all":
-            return tuple(known)
-        wanted = {net.head_name} | {net.head_name if name == "head" else name for name in train}
-        for name in sorted(wanted - set(known)):
-            raise UserError(
-                f"strategy={self.name} trains {name!r}, which is no stage of {net.config['name']}; "
-                f"the choices are all, head, {', '.join(known)}."
+    def _epochs_left(self, max_epochs: int) -> int:
+        """For the phase that names no number."""
+        named = [phase["epochs"] for phase in self._phases if phase["epochs"]]
+        unnamed = len(self._phases) - len(named)
+        left = max_epochs - sum(named)
+        if unnamed > 1:
+            self._refuse(f"{unnamed} phases name no epochs, so that they overlap: one alone can take what is left")
+        if left < unnamed:
+            rest = " and leave none for the phase that names no number" if unnamed else ""
+            self._refuse(f"the phases name {sum(named)} epochs{rest}, but there are trainer.max_epochs={max_epochs}")
+        if not self._phases:
+            self._refuse("it has no phases")
+        if left and not unnamed:
+            self._refuse(
+                f"the phases name {sum(named)} of trainer.max_epochs={max_epochs} epochs, and none takes the rest"
             )
-        return tuple(name for name in known if name in wanted)
+        return left
+
+    def _groups(self, phase: dict, net: StagedNet) -> tuple[Group, ...]:
+        try:
+            names = selected(phase["train"], net)
+        except SelectionError as error:
+            self._refuse(f"a phase trains {error}")
+        groups, lr = [], phase["lr"]
+        for stage in reversed(net.learned_stages):
+            learning = tuple(name for name in net.stage_parameters(stage) if name in names)
+            if learning:
+                groups.append(Group(stage, lr, learning))
+            lr *= phase["lr_decay"]
+        return tuple(reversed(groups))
 
     def _check(self, phase: dict) -> None:
         for key in set(phase) - set(_KEYS):
-            self._refuse(f"has the unknown key {key!r}; its keys are {', '.join(_KEYS)}")
-        train, epochs, lr = (phase.get(key) for key in _KEYS)
-        if train != "all" and not (isinstance(train, Sequence) and train and not isinstance(train, str)):
-            self._refuse(f"has train={train!r}, which must be all or a list of stages")
+            self._refuse(f"a phase has the unknown key {key!r}; its keys are {', '.join(_KEYS)}")
+        train, epochs, lr, decay, optimizer, scheduler = (phase[key] for key in _KEYS)
+        entries = [train] if isinstance(train, str) else train
+        if not isinstance(entries, Sequence) or not entries or not all(type(e) is str and e for e in entries):
+            self._refuse(f"a phase has train={train!r}, which must be all or a list of stages")
         if epochs is not None and not (type(epochs) is int and epochs > 0):
-            self._refuse(f"has epochs={epochs!r}, which must be a whole number of at least 1")
+            self._refuse(f"a phase has epochs={epochs!r}, which must be a whole number of at least 1")
         if type(lr) not in (int, float) or not 0 < lr < float("inf"):
-            self._refuse(f"has lr={lr!r}, which must be a number above 0")
+            self._refuse(f"a phase has lr={lr!r}, which must be a number above 0")
+        if type(decay) not in (int, float) or not 0 < decay <= 1:
+            self._refuse(f"a phase has lr_decay={decay!r}, which must be above 0 and at most 1")
+        for key, value in (("optimizer", optimizer), ("scheduler", scheduler)):
+            if value is not None and not callable(value):
+                self._refuse(f"a phase has {key}={value!r}, which must be a class: _target_: …, _partial_: true")
 
     def _refuse(self, fault: str) -> None:
-        raise UserError(f"strategy={self.name}: a phase {fault}.")
+        raise UserError(f"strategy={self.name}: {fault}.")

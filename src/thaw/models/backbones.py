@@ -8,7 +8,7 @@ import torchvision
 from torch import nn
 
 from thaw.errors import UserError
-from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD, Normalize, PerChannel, StagedNet
+from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD, NORMS, Normalize, PerChannel, StagedNet
 
 # What each family applies, one module after the other, as its forward method does; `x.*` are the children of `x`.
 # flatten, mean, relu and pool stand for functions that have no module in some of the families.
@@ -97,7 +97,7 @@ def _chain(name: str) -> str | None:
 
 
 def _stages(name: str, modules: OrderedDict[str, nn.Module], chain: list[str]) -> dict[str, list[str]]:
-    """Groups `chain`: a module with parameters begins a stage, one without goes on with the stage before.
+    """Groups `chain`: a module with weights begins a stage; a normalisation or a function belongs to the one before.
 
     Dropout goes with the stage after it, whose input it disturbs: a frozen stage gives the same features each time.
     """
@@ -107,7 +107,7 @@ def _stages(name: str, modules: OrderedDict[str, nn.Module], chain: list[str]) -
         module = tree.get_submodule(path)
         if isinstance(module, nn.Dropout):
             waiting.append(path)
-        elif not stages or any(True for _ in module.parameters()):
+        elif not stages or (not isinstance(module, NORMS) and any(True for _ in module.parameters())):
             stages.setdefault(title[path], []).extend([*waiting, path])
             waiting = []
         else:

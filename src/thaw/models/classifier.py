@@ -1,4 +1,4 @@
-"""The LightningModule: a staged net of which one phase's stages learn."""
+"""The LightningModule: a staged net of which one phase's parameters learn."""
 
 from collections.abc import Callable, Sequence
 
@@ -7,20 +7,23 @@ import torch.nn.functional as F
 from lightning import LightningModule
 from torch import nn
 from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 
 from thaw.models.staged import StagedNet
 from thaw.strategy import Phase
+from thaw.training.schedules import PerStep
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class ImageClassifier(LightningModule):
-    """Trains the stages of one phase at a time; all others are frozen: no gradient, no statistics, no optimizer.
+    """Trains what one phase says at a time; all else is frozen: no gradient, no statistics, no optimizer.
 
-    `optimizer(parameter_groups)` and `scheduler(optimizer)` are called anew for every phase; `scheduler_interval` is
-    `epoch` or `step`. `preprocessing` is kept in checkpoints beside the classes, for whoever uses the model.
+    `optimizer(parameter_groups)` and `scheduler(optimizer)` are called anew for every phase; a scheduler that is
+    stepped after every batch comes as `PerStep`. `preprocessing` is kept in checkpoints beside the classes, for
+    whoever uses the model.
     """
 
     def __init__(
@@ -28,15 +31,13 @@ class ImageClassifier(LightningModule):
         net: StagedNet,
         classes: Sequence[str],
         optimizer: Callable[..., Optimizer],
-        scheduler: Callable[[Optimizer], object],
-        scheduler_interval: str = "epoch",
+        scheduler: Callable[[Optimizer], LRScheduler] | PerStep,
         preprocessing: dict | None = None,
     ):
         super().__init__()
         self.net = net
         self.optimizer = optimizer
         self.scheduler = scheduler
-        self.scheduler_interval = scheduler_interval
         self.description = {"model": net.config, "classes": list(classes), "preprocessing": preprocessing or {}}
         count = len(classes)
         self.train_acc = MulticlassAccuracy(count, average="micro")
@@ -51,32 +52,43 @@ class ImageClassifier(LightningModule):
         )
 
     def start(self, phase: Phase) -> None:
-        """Let just the stages of `phase` learn."""
+        """Let just the parameters of `phase` learn."""
         self.phase = phase
-        for name in self.net.stages:
-            self.net.stage(name).requires_grad_(name in phase.stages)
+        for name, parameter in self.net.named_parameters():
+            parameter.requires_grad_(name in phase.parameters)
         self.train()
 
     def train(self, mode: bool = True) -> "ImageClassifier":
         super().train(mode)
-        for stage in self.frozen_stages().values():
-            stage.eval()  # frozen batch-norm keeps and applies its stored statistics
+        if mode:
+            for name in self.net.stages:
+                learns = any(group.stage == name for group in self.phase.groups)
+                for module in self.net.stage_modules(name):
+                    _set_mode(module, learns)
         return self
 
-    def frozen_stages(self) -> dict[str, nn.Module]:
-        """The stages whose parameters the current phase leaves alone, by name."""
-        return {name: self.net.stage(name) for name in self.net.learned_stages if name not in self.phase.stages}
+    def frozen_tensors(self) -> list[str]:
+        """The names of the net's parameters and buffers that the current phase must leave as they are."""
+        kept = [
+            f"{path}.{name}"
+            for path, module in self.net.named_modules()
+            if not module.training
+            for name, _ in module.named_buffers(recurse=False)
+        ]
+        return kept + [name for name, parameter in self.net.named_parameters() if not parameter.requires_grad]
 
     def configure_optimizers(self) -> dict:
         groups = [
-            {"params": list(self.net.stage(name).parameters()), "lr": self.phase.lr, "name": name}
-            for name in self.phase.stages
+            {"params": list(map(self.net.get_parameter, group.parameters)), "lr": group.lr, "name": group.stage}
+            for group in self.phase.groups
         ]
-        optimizer = self.optimizer(groups)
-        return {
-            "optimizer": optimizer,
-            "lr_scheduler": {"scheduler": self.scheduler(optimizer), "interval": self.scheduler_interval},
-        }
+        optimizer = (self.phase.optimizer or self.optimizer)(groups)
+        scheduler = self.phase.scheduler or self.scheduler
+        if not isinstance(scheduler, PerStep):
+            return {"optimizer": optimizer, "lr_scheduler": scheduler(optimizer)}
+        steps = self.trainer.estimated_stepping_batches * (self.phase.last - self.phase.first) // self.phase.last
+        scheduled = {"scheduler": scheduler(optimizer, steps), "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": scheduled}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.net(images).float()  # losses and metrics are taken in float32 whatever the net computes in
@@ -98,9 +110,32 @@ class ImageClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["thaw"] = self.description
 
+    def on_load_checkpoint(self, checkpoint: dict) -> None:
+        if checkpoint["epoch"] < self.phase.first:  # the last of another phase, whose optimizer ends with it
+            checkpoint.update(optimizer_states=[], lr_schedulers=[])
+            if "averaging_state" in checkpoint:  # averaged weights are handed on, and a new average begins
+                counts = {name: torch.zeros_like(count) for name, count in checkpoint["averaging_state"].items()}
+                checkpoint.update(current_model_state=checkpoint["state_dict"], averaging_state=counts)
+
     def _step(self, batch: Batch, split: str) -> tuple[torch.Tensor, torch.Tensor]:
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
         self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
         return logits, loss
+
+
+def _set_mode(module: nn.Module, learns: bool) -> None:
+    """Training mode where all of a module's own parameters learn, or some inside it do; else `eval`.
+
+    Frozen batch-norm so keeps and applies its stored statistics. A module without parameters does as what is around it.
+    """
+    own = list(module.parameters(recurse=False))
+    inside = list(module.parameters())
+    if own:
+        learns = all(parameter.requires_grad for parameter in own)
+    elif inside:
+        learns = any(parameter.requires_grad for parameter in inside)
+    module.training = learns
+    for child in module.children():
+        _set_mode(child, learns)

@@ -9,7 +9,6 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 from torch.optim import AdamW
-from torch.optim.lr_scheduler import OneCycleLR
 
 from thaw.cache import build_once
 from thaw.data.datamodule import ImageFolderDataModule
@@ -20,6 +19,7 @@ from thaw.models.staged import StagedNet
 from thaw.strategy import Strategy
 from thaw.training.callbacks import EpochBar, EpochTable
 from thaw.training.hardware import memory_format
+from thaw.training.schedules import OneCycle
 from thaw.training.trainer import build_trainer, fit
 
 log = logging.getLogger(__name__)
@@ -65,13 +65,12 @@ def _learn(name: str, path: Path) -> None:
 def _trained(net: StagedNet, data: ImageFolderDataModule) -> StagedNet:
     normalized = any(isinstance(module, nn.BatchNorm2d) for module in net.modules())
     rate = LR if normalized else LR_WITHOUT_BATCH_NORM
-    steps, table = EPOCHS * len(data.train_dataloader()), EpochTable()
+    table = EpochTable()
     classifier = ImageClassifier(
         net.to(memory_format=memory_format()),
         data.classes,
         optimizer=partial(AdamW, weight_decay=WEIGHT_DECAY, fused=True),
-        scheduler=partial(OneCycleLR, max_lr=rate, total_steps=steps),
-        scheduler_interval="step",
+        scheduler=OneCycle(),
     )
     strategy = Strategy("demo weights", [{"train": "all"}], lr=rate)
     trainer = build_trainer(

@@ -8,6 +8,8 @@ from torch import nn
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # every kind of normalisation layer
+
 
 class PerChannel(nn.Module):
     """images (N, 3, H, W) -> images * scale + shift, a factor and a summand for each channel.
@@ -48,20 +50,32 @@ class StagedNet(nn.Module):
         self.head_name = next(reversed(self.stages))
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        for paths in self.stages.values():
-            for path in paths:
-                images = self.get_submodule(path)(images)
+        for name in self.stages:
+            images = self.run_stage(name, images)
         return images
 
-    def stage(self, name: str) -> nn.Sequential:
-        """The modules of a stage, to be frozen, counted or run; they stay the net's own."""
-        return nn.Sequential(*(self.get_submodule(path) for path in self.stages[name]))
+    def run_stage(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        for path in self.stages[name]:
+            x = self.get_submodule(path)(x)
+        return x
+
+    def stage_modules(self, name: str) -> list[nn.Module]:
+        """What is applied in a stage, one module after the other."""
+        return [self.get_submodule(path) for path in self.stages[name]]
+
+    def stage_parameters(self, name: str) -> list[str]:
+        """The names, as in `named_parameters`, of the parameters of a stage."""
+        return [key for key, _ in self.named_parameters() if _within(key, self.stages[name])]
 
     @property
     def learned_stages(self) -> list[str]:
         """The names of the stages that hold parameters, from the input to the head."""
-        return [name for name in self.stages if any(True for _ in self.stage(name).parameters())]
+        return [name for name in self.stages if self.stage_parameters(name)]
 
     def is_head(self, key: str) -> bool:
         """Whether a state-dict key belongs to the head."""
-        return key.startswith(tuple(f"{path}." for path in self.stages[self.head_name]))
+        return _within(key, self.stages[self.head_name])
+
+
+def _within(key: str, paths: Sequence[str]) -> bool:
+    return any(key == path or key.startswith(f"{path}.") for path in paths)

@@ -20,22 +20,34 @@ from thaw.report.record import make_room
 from thaw.report.stages import stage_table
 from thaw.strategy import Phase
 from thaw.training.callbacks import EpochTable
+from thaw.training.trainer import epochs_done
 
 log = logging.getLogger(__name__)
 
 _PACKAGES = ("thaw", "torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "pillow", "numpy")
 
 
-def introduce(folder: str, trainer: Trainer, net: StagedNet, phases: list[Phase], data: ImageFolderDataModule) -> None:
-    """Say what is about to be trained on what, and picture some training images."""
-    make_room(Path(folder))
+def introduce(
+    folder: str,
+    trainer: Trainer,
+    net: StagedNet,
+    phases: list[Phase],
+    data: ImageFolderDataModule,
+    checkpoint: Path | None,
+) -> None:
+    """Say what is about to be trained on what, and picture some training images, unless the run only goes on."""
+    if not checkpoint:
+        make_room(Path(folder))
     log.info(data.describe())
     log.info(
         f"{net.config['name']} on {_device_name(trainer)} in {trainer.precision}, "
         f"images of {data.image_size} px in batches of {data.batch_size}\n"
     )
     log.info(stage_table(net, phases) + "\n")
-    _show(Path(folder), trainer, "samples", figures.samples(data.train, data.classes, data.seed))
+    if checkpoint:
+        log.info(f"continued after epoch {epochs_done(checkpoint)}\n")
+    else:
+        _show(Path(folder), trainer, "samples", figures.samples(data.train, data.classes, data.seed))
 
 
 def conclude(folder: str, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> dict:

@@ -17,22 +17,31 @@ COLUMNS = ("epoch", "phase", "lr", "train/loss", "train/acc", "val/loss", "val/a
 class EpochTable(Callback):
     """Appends a row to `metrics.csv` and says a line after every epoch; epochs and phases are counted from 1.
 
-    `rows` holds the same values; `training_seconds` and `validation_seconds` add up over the run. Without a `path`
-    nothing is written.
+    `rows` holds the same values; `training_seconds` and `validation_seconds` add up over the run, also over one that
+    is continued: the checkpoint it goes on from says which rows the file holds. Without a `path` nothing is written.
     """
 
     def __init__(self, path: str | Path | None = None):
         self.path = Path(path) if path else None
         self.rows: list[dict] = []
         self.training_seconds = self.validation_seconds = 0.0
-        self._phase = 0
         self._start = 0.0
+        self._before = 0
 
     def on_train_start(self, trainer, classifier) -> None:
-        self._phase += 1
         self._start = self._start or time.perf_counter()
-        if self.path and not self.path.exists():
-            self._write(COLUMNS)
+        if not self.rows:
+            self._write(COLUMNS, mode="w")
+
+    def state_dict(self) -> dict:
+        return {"rows": self.rows, "seconds": [self.training_seconds, self.validation_seconds]}
+
+    def load_state_dict(self, state: dict) -> None:
+        self.rows, (self.training_seconds, self.validation_seconds) = list(state["rows"]), state["seconds"]
+        self._before = len(self.rows)
+        self._write(COLUMNS, mode="w")
+        for row in self.rows:
+            self._write(row.values())
 
     def on_train_epoch_start(self, trainer, classifier) -> None:
         self._epoch_start, self._validation = time.perf_counter(), 0.0
@@ -50,15 +59,14 @@ class EpochTable(Callback):
         metrics = {name: float(f"{value:.7g}") for name, value in trainer.callback_metrics.items()}  # float32's digits
         row = {
             "epoch": trainer.current_epoch + 1,
-            "phase": self._phase,
+            "phase": classifier.phase.number,
             "lr": self._rate,
             **{name: metrics[name] for name in COLUMNS if "/" in name},
             "seconds": round(seconds, 3),
         }
         self.rows.append(row)
-        if self.path:
-            self._write([row[name] for name in COLUMNS])
-        log.info(self._line(row, trainer.max_epochs))
+        self._write(row.values())
+        log.info(self._line(row, classifier.phase.total))
 
     def on_train_batch_start(self, trainer, classifier, batch, index) -> None:
         if index == 0:  # of all groups the head's is the last; its rate is the one the epoch starts with
@@ -70,7 +78,8 @@ class EpochTable(Callback):
         return max(self.rows, key=lambda row: row["val/acc"])
 
     def _line(self, row: dict, epochs: int) -> str:
-        left = (epochs - row["epoch"]) * (time.perf_counter() - self._start) / len(self.rows)  # with all that is saved
+        a_row = (time.perf_counter() - self._start) / (len(self.rows) - self._before)  # with all that is saved
+        left = (epochs - row["epoch"]) * a_row
         return (
             f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  "
             f"train loss {row['train/loss']:.4f} acc {row['train/acc']:.4f}  "
@@ -79,9 +88,10 @@ class EpochTable(Callback):
             + ("  best so far" if self.best_row is row else "")
         )
 
-    def _write(self, values) -> None:
-        with self.path.open("a", newline="") as file:
-            csv.writer(file).writerow(values)
+    def _write(self, values, mode: str = "a") -> None:
+        if self.path:
+            with self.path.open(mode, newline="") as file:
+                csv.writer(file).writerow(values)
 
 
 class EpochBar(Callback):
@@ -93,7 +103,7 @@ class EpochBar(Callback):
     def on_train_epoch_start(self, trainer, classifier) -> None:
         self._bar = tqdm(
             total=trainer.num_training_batches + sum(trainer.num_val_batches),
-            desc=f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs}",
+            desc=f"epoch {trainer.current_epoch + 1}/{classifier.phase.total}",
             unit="batch",
             leave=False,
             disable=not sys.stderr.isatty(),

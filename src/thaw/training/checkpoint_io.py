@@ -1,10 +1,11 @@
-"""Checkpoints that are whole or not there."""
+"""Checkpoints that are whole or not there, wherever the run's folder is moved."""
 
 import os
 from pathlib import Path
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
+from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -23,3 +24,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+
+
+class MovableCheckpoint(ModelCheckpoint):
+    """A ModelCheckpoint that knows its files again after the run's folder was moved."""
+
+    def load_state_dict(self, state: dict) -> None:
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        files = {self._here(path): score for path, score in state["best_k_models"].items()}
+        here = {path: self._here(state[path]) for path in paths}
+        super().load_state_dict({**state, **here, "best_k_models": files, "dirpath": self.dirpath})
+
+    def _here(self, path: str) -> str:
+        return str(Path(self.dirpath) / Path(path).name) if path else path

@@ -1,19 +1,18 @@
 """Builds the Lightning Trainer and runs it over the phases of a strategy."""
 
-import hashlib
 import logging
 import warnings
-from collections.abc import Iterable
+from collections.abc import Sequence
+from pathlib import Path
 
 import torch
-from lightning import LightningDataModule, Trainer
-from torch import nn
+from lightning import Callback, LightningDataModule, Trainer
 
-from thaw.errors import RunError
 from thaw.models.classifier import ImageClassifier
 from thaw.strategy import Phase
 from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.hardware import best_precision, check_accelerator
+from thaw.training.invariants import FrozenProof, SeededSteps
 
 # What Lightning says of every run of ours, and why it is meant to be so.
 _EXPECTED_WARNINGS = (
@@ -24,7 +23,9 @@ _EXPECTED_WARNINGS = (
 )
 
 
-def build_trainer(accelerator: str = "auto", precision: str = "auto", **options) -> Trainer:
+def build_trainer(
+    accelerator: str = "auto", precision: str = "auto", callbacks: Sequence[Callback] = (), **options
+) -> Trainer:
     """A Trainer whose precision, if `auto`, is chosen from the hardware; `options` are Lightning's own.
 
     Raises:
@@ -38,6 +39,7 @@ def build_trainer(accelerator: str = "auto", precision: str = "auto", **options)
     return Trainer(
         accelerator=accelerator,
         precision=best_precision(accelerator) if precision == "auto" else precision,
+        callbacks=[*callbacks, SeededSteps(), FrozenProof()],
         enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
         enable_model_summary=False,  # the table of stages says more
         plugins=[AtomicCheckpointIO()],
@@ -46,27 +48,37 @@ def build_trainer(accelerator: str = "auto", precision: str = "auto", **options)
     )
 
 
-def fit(trainer: Trainer, classifier: ImageClassifier, phases: Iterable[Phase], data: LightningDataModule) -> None:
-    """Train phase after phase; epochs and steps count on.
+def fit(
+    trainer: Trainer,
+    classifier: ImageClassifier,
+    phases: Sequence[Phase],
+    data: LightningDataModule,
+    checkpoint: Path | None = None,
+) -> None:
+    """Train phase after phase; epochs and steps count on. With a `checkpoint` the run goes on from where it was saved.
 
     Raises:
         RunError: if a frozen tensor is not what it was before.
 
     """
+    done = epochs_done(checkpoint) if checkpoint else 0
     for phase in phases:
+        if phase.last <= done and phase is not phases[-1]:
+            continue
         classifier.start(phase)
-        before = digest(classifier.frozen_stages())
         trainer.fit_loop.max_epochs = phase.last
-        trainer.fit(classifier, datamodule=data)
-        if digest(classifier.frozen_stages()) != before:
-            raise RunError(f"a frozen stage changed between the epochs {phase.first + 1} and {phase.last}.")
+        trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        checkpoint = None
+        if trainer.should_stop:  # by early stopping or the limit of time, which hold for the run
+            break
 
 
-def digest(stages: dict[str, nn.Module]) -> str:
-    """A hash of all parameters and buffers, equal just if every bit is."""
-    hashed = hashlib.sha256()
-    for name, stage in stages.items():
-        for key, tensor in stage.state_dict().items():
-            hashed.update(f"{name}.{key}".encode())
-            hashed.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy())
-    return hashed.hexdigest()
+def last_checkpoint(folder: str) -> Path | None:
+    """What the run in `folder` saved after its last whole epoch, if there was one."""
+    path = Path(folder) / "checkpoints" / "last.ckpt"
+    return path if path.is_file() else None
+
+
+def epochs_done(checkpoint: Path) -> int:
+    """How many epochs were trained when `checkpoint` was saved."""
+    return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["epoch"] + 1

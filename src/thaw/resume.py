@@ -1,0 +1,37 @@
+"""`resume=RUN_DIR`: the command of an interrupted run again, in that run's own folder."""
+
+import sys
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+
+def resumed(arguments: list[str]) -> list[str]:
+    """`arguments` of the command line, where there is `resume=RUN_DIR` with all that the run was started with.
+
+    Exits with a sentence and status 2 if there is no such run, or something else is asked of it than before.
+    """
+    given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
+    if given.get("resume", "null") in ("null", ""):
+        return arguments
+    folder = Path(given["resume"].strip("'\""))
+    record = folder / ".hydra" / "overrides.yaml"
+    if not record.is_file():
+        _refuse(f"resume={folder}: there is no run, for there is no {record}; name the folder that holds summary.json")
+    recorded = [override for override in OmegaConf.load(record) if not override.startswith("resume=")]
+    ours = [argument for argument in arguments if not argument.startswith(("resume=", "hydra.", "-"))]
+    for override in ours:
+        if override not in recorded:
+            started = " ".join(recorded) or "no options"
+            _refuse(
+                f"resume={folder} continues the run as it was started, with {started}; {override} is not among them"
+            )
+    rest = [argument for argument in arguments if argument.startswith(("hydra.", "-"))]
+    rest = [argument for argument in rest if not argument.startswith("hydra.run.dir=")]
+    quoted = "'" + str(folder).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    return [*recorded, f"resume={quoted}", f"hydra.run.dir={quoted}", *rest]
+
+
+def _refuse(sentence: str) -> None:
+    print(f"error: {sentence}.", file=sys.stderr)
+    raise SystemExit(2)

@@ -1,0 +1,80 @@
+"""Which parameters of a net the entries of a phase's `train` stand for."""
+
+import re
+from collections.abc import Sequence
+from fnmatch import fnmatchcase
+
+from thaw.models.staged import NORMS, StagedNet
+
+_SHARE = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)%")
+
+
+class SelectionError(ValueError):
+    """Says what is wrong with an entry; the strategy that it stands in is told by whoever catches it."""
+
+
+def selected(train: Sequence[str] | str, net: StagedNet) -> set[str]:
+    """The names of the parameters that learn; the head's are always among them.
+
+    Each entry is `all`, `head`, `first` or `last` (stage of the backbone), `norm` (every normalisation layer), a share
+    of the depth such as `25-75%`, a stage, a module or parameter inside one, or a pattern of parameter names.
+
+    Raises:
+        SelectionError: for an entry that stands for nothing, or for nothing that another does not stand for.
+
+    """
+    entries = [train] if isinstance(train, str) else list(train)
+    chosen = {entry: _parameters(entry, net) for entry in entries}
+    if len(chosen) < len(entries):
+        raise SelectionError(f"{next(entry for entry in entries if entries.count(entry) > 1)!r} twice")
+    for entry, names in chosen.items():
+        if not names:
+            raise SelectionError(f"{entry!r}, which is nothing of {net.config['name']}; {_choices(net)}")
+        for other in chosen.keys() - {entry, "head"}:
+            if entry != "head" and names <= chosen[other]:
+                raise SelectionError(f"{entry!r} and {other!r}, which overlap: the first is part of the second")
+    return set().union(net.stage_parameters(net.head_name), *chosen.values())
+
+
+def _parameters(entry: str, net: StagedNet) -> set[str]:
+    everything = [name for name, _ in net.named_parameters()]
+    if entry == "all":
+        return set(everything)
+    if entry == "norm":
+        norms = [name for name, module in net.named_modules() if isinstance(module, NORMS)]
+        return {key for key in everything if key.rpartition(".")[0] in norms}
+    stages = _stages(entry, net)
+    if stages:
+        return {key for stage in stages for key in net.stage_parameters(stage)}
+    return {key for key in everything if key == entry or key.startswith(f"{entry}.") or fnmatchcase(key, entry)}
+
+
+def _stages(entry: str, net: StagedNet) -> list[str]:
+    backbone = [name for name in net.learned_stages if name != net.head_name]
+    share = _SHARE.fullmatch(entry)
+    if share:
+        low, high = (float(bound) / 100 for bound in share.groups())
+        return _stages_between(low, high, net, backbone) if low < high <= 1 else []
+    short = {"head": [net.head_name], "first": backbone[:1], "last": backbone[-1:]}
+    return short.get(entry, [entry] if entry in net.learned_stages else [])
+
+
+def _stages_between(low: float, high: float, net: StagedNet, backbone: list[str]) -> list[str]:
+    """The stages that have their middle between two depths, or else the one around the middle of the two.
+
+    The backbone's depth goes from 0 to 1 and is counted in layers with weights.
+    """
+    layers = [sum(net.get_parameter(key).ndim > 1 for key in net.stage_parameters(name)) for name in backbone]
+    ends = [sum(layers[: number + 1]) / sum(layers) for number in range(len(layers))]
+    middles = [end - count / sum(layers) / 2 for end, count in zip(ends, layers, strict=True)]
+    inside = [name for name, middle in zip(backbone, middles, strict=True) if low <= middle < high]
+    return inside or [next(name for name, end in zip(backbone, ends, strict=True) if (low + high) / 2 < end)]
+
+
+def _choices(net: StagedNet) -> str:
+    stages = ", ".join(net.learned_stages)
+    part = max((name for name, _ in net.named_modules() if name.count(".") == 1), key=len, default="a.0")
+    return (
+        f"the choices are all, head, first, last, norm, a share of the depth such as 0-25%, the stages {stages}, "
+        f"a module in one such as {part}, or a pattern of parameter names such as *.bias"
+    )

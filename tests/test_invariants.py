@@ -1,0 +1,40 @@
+import pytest
+import torch
+from lightning import Callback
+from nets import tiny_net
+
+from thaw.data.datamodule import ImageFolderDataModule
+from thaw.errors import RunError
+from thaw.models.classifier import ImageClassifier
+from thaw.strategy import Strategy
+from thaw.training.invariants import digests
+from thaw.training.trainer import build_trainer, fit
+
+
+def test_a_digest_changes_with_any_bit():
+    net = tiny_net(2)
+    names = ["bn1.running_var", "bn1.weight"]
+    first = digests(net, names)
+    assert digests(net, names) == first
+    net.bn1.running_var[3] += 1e-7
+    second = digests(net, names)
+    assert second["bn1.weight"] == first["bn1.weight"]
+    assert second["bn1.running_var"] != first["bn1.running_var"]
+
+
+@pytest.mark.parametrize("name", ["conv1.weight", "bn1.running_mean", "normalize.shift"])
+def test_a_frozen_tensor_that_changes_fails_the_run_and_is_named(image_folder, name):
+    class Spoiler(Callback):
+        def on_train_batch_end(self, trainer, classifier, *batch):
+            tensors = dict(classifier.net.named_parameters()) | dict(classifier.net.named_buffers())
+            tensors[name].data.view(-1)[0] += 1e-6
+
+    net = tiny_net(2)
+    optimizer = lambda groups: torch.optim.SGD(groups)  # noqa: E731
+    classifier = ImageClassifier(net, ["a", "b"], optimizer, lambda o: torch.optim.lr_scheduler.StepLR(o, 1))
+    options = {"logger": False, "enable_checkpointing": False, "max_epochs": 2}
+    trainer = build_trainer("cpu", "32-true", callbacks=[Spoiler()], **options)
+    phases = Strategy("test", [{"train": ["layer1"]}], 0.1).schedule(net, 2)
+    data = ImageFolderDataModule(image_folder(), image_size=16, batch_size=5)
+    with pytest.raises(RunError, match=rf"the frozen tensor {name} changed between the epochs 1 and 2\."):
+        fit(trainer, classifier, phases, data)
