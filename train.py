@@ -10,8 +10,8 @@ from thaw.run import recorded_run
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
-def main(cfg: DictConfig) -> float:
-    """Returns the validation accuracy of the best weights."""
+def main(cfg: DictConfig) -> float | None:
+    """Returns the validation accuracy of the best weights; of several processes the first alone does."""
     with recorded_run(cfg) as summary:
         # Importing torch takes seconds, which --help, --cfg and the planning of a sweep need not wait for.
         from hydra.utils import instantiate
@@ -40,7 +40,7 @@ def main(cfg: DictConfig) -> float:
         classifier = ImageClassifier(net, data.classes, optimizer, scheduler, preprocessing=data.preprocessing)
         fit(trainer, classifier, phases, data, checkpoint)
         summary.update(conclude(cfg.output_dir, trainer, classifier, data))
-    return summary["val"]["acc"]
+    return summary["val"]["acc"] if trainer.is_global_zero else None
 
 
 if __name__ == "__main__":

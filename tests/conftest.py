@@ -1,3 +1,4 @@
+import csv
 import os
 from pathlib import Path
 
@@ -85,6 +86,12 @@ def photographs():
     if not PHOTOGRAPHS.is_dir():
         pytest.skip("the photographs of ants and bees are not beside this checkout")
     return PHOTOGRAPHS
+
+
+def rows(path: Path) -> list[dict]:
+    """Of a CSV file, by column."""
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))
 
 
 def environment(**changes) -> dict:

@@ -4,6 +4,7 @@ import shutil
 from collections import OrderedDict
 from pathlib import Path
 
+import torch
 from lightning import Callback
 from torch import nn
 
@@ -86,3 +87,14 @@ def tiny_resnet(num_classes: int, name: str = "tiny_resnet", image_size: int | N
     modules |= OrderedDict(avgpool=nn.AdaptiveAvgPool2d(1), flatten=nn.Flatten(), fc=nn.Linear(width, num_classes))
     stages |= {"layer4": ["layer4", "avgpool", "flatten"], "fc": ["fc"]}
     return StagedNet(modules, stages, config={"name": name, "num_classes": num_classes})
+
+
+class PhaseStates(Callback):
+    """Saves the net of every process after every phase as `<folder>/<phase>-<rank>.pt`."""
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+
+    def on_train_end(self, trainer, classifier) -> None:
+        self.folder.mkdir(exist_ok=True)
+        torch.save(classifier.net.state_dict(), self.folder / f"{classifier.phase.number}-{trainer.global_rank}.pt")

@@ -77,3 +77,17 @@ def test_an_epochs_order_is_a_shuffle_fixed_by_seed_and_epoch():
     order.set_epoch(1)
     assert dict(order) != dict(first)
     assert list(SeededOrder(20, seed=6)) != first
+
+
+@pytest.mark.parametrize("size", [12, 14, 15, 13])
+def test_the_batches_of_several_processes_are_together_those_of_one(size):
+    def batches(order, count):
+        items = list(order)
+        assert len(items) == len(order)
+        return [set(items[start : start + count]) for start in range(0, len(items), count)]
+
+    alone = batches(SeededOrder(size, seed=1), 6)
+    ranks = [batches(SeededOrder(size, 1, batch_size=6, rank=rank, processes=2), 3) for rank in range(2)]
+    assert len(ranks[0]) == len(ranks[1]), "or a process would wait for the others forever"
+    left_out = 1 if size % 6 == 1 else 0
+    assert [first | second for first, second in zip(*ranks, strict=True)] == alone[: len(alone) - left_out]

@@ -1,9 +1,8 @@
 """A run that was stopped after any epoch goes on as if it had not been."""
 
-import csv
-
 import pytest
 import torch
+from conftest import rows
 
 from train import main
 
@@ -14,9 +13,8 @@ STRATEGY = [
 ]
 
 
-def rows(folder):
-    with (folder / "metrics.csv").open() as file:
-        return [{**row, "seconds": ""} for row in csv.DictReader(file)]
+def epochs(folder):
+    return [{**row, "seconds": ""} for row in rows(folder / "metrics.csv")]
 
 
 def tensors(folder, name):
@@ -36,15 +34,15 @@ def test_a_run_stopped_after_any_epoch_and_continued_is_the_run_that_was_not(tin
     chosen = [*STRATEGY, *recipe, "+model.dropout=0.3", f"trainer.max_epochs={EPOCHS}"]
     whole = tmp_path / "run"
     main(tiny_run(*chosen, "+callbacks.kept._target_=nets.Snapshots", f"+callbacks.kept.folder={whole}"))
-    expected = rows(whole)
+    expected = epochs(whole)
     assert [row["phase"] for row in expected] == list("112233")
     for stopped_after in stops:
         part = tmp_path / f"run-{stopped_after}"
-        assert len(rows(part)) == stopped_after
+        assert len(epochs(part)) == stopped_after
         with (part / "metrics.csv").open("a") as file:
             file.write("a row of an epoch whose checkpoint was never written\n")
         main(tiny_run(*chosen, f"resume={part}", root=tmp_path / "photos", folder=part.name))
-        assert rows(part) == expected
+        assert epochs(part) == expected
         for name in ("last", "best"):
             for key, value in tensors(whole, name).items():
                 assert value.equal(tensors(part, name)[key]), (stopped_after, name, key)

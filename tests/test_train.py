@@ -1,10 +1,10 @@
 """`train.main` as a whole, on a net and images that take a second."""
 
-import csv
 import json
 
 import pytest
 import torch
+from conftest import rows
 from nets import tiny_net
 from PIL import Image
 
@@ -20,11 +20,6 @@ CONTRACT = [
     "predictions.csv",
     "summary.json",
 ]
-
-
-def rows(path):
-    with path.open() as file:
-        return list(csv.DictReader(file))
 
 
 def test_a_run_leaves_what_the_contract_says(tiny_run, tmp_path):

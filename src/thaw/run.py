@@ -29,12 +29,15 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
     SIGTERM with 143. In a multirun they are raised instead, so that Hydra goes on with the other jobs.
     """
     folder, start = Path(cfg.output_dir), time.perf_counter()
+    if not _is_first_process():
+        logging.getLogger("thaw").setLevel(logging.ERROR)
     summary = {"status": "finished", **_identity()}
 
     def end(**entries) -> None:
         summary.update(entries)
         summary.setdefault("seconds", {})["total"] = time.perf_counter() - start
-        write_summary(folder, summary)
+        if _is_first_process():
+            write_summary(folder, summary)
 
     try:
         _refuse_missing(cfg)
@@ -55,6 +58,11 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
         end(status="interrupted", error=f"stopped by {name}")
         errors_log.error(f"stopped by {name}; what was saved so far is in {folder}")
         raise SystemExit(status) from stop
+
+
+def _is_first_process() -> bool:
+    """Of several that train together, as Lightning, torchrun and SLURM number them."""
+    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def _identity() -> dict:

@@ -19,7 +19,7 @@ class ImageFolderDataModule(LightningDataModule):
 
     `train_size` is the training crop where it is not `image_size`. `num_workers="auto"` feeds a GPU from every core
     that this process may use, and loads in this process where the cores are busy computing anyway. Training order and
-    augmentation depend on `seed` and the epoch alone.
+    augmentation depend on `seed` and the epoch alone. `batch_size` is divided among the processes of a run.
 
     Raises:
         UserError: from the constructor, for folders that cannot be learned from.
@@ -67,8 +67,11 @@ class ImageFolderDataModule(LightningDataModule):
         return {"resize": resized(self.image_size), "crop": self.image_size}
 
     def train_dataloader(self) -> DataLoader:
-        order = SeededOrder(len(self.train), self.seed)
-        return self._loader(self.train, batch_size=self.batch_size, sampler=order)
+        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        if self.batch_size % processes:
+            raise UserError(f"data.batch_size={self.batch_size} cannot be divided among {processes} devices.")
+        order = SeededOrder(len(self.train), self.seed, self.batch_size, rank, processes)
+        return self._loader(self.train, batch_size=self.batch_size // processes, sampler=order)
 
     def val_dataloader(self) -> DataLoader:
         # Without gradients there is room for larger batches, and no result depends on their size.

@@ -56,23 +56,29 @@ class ClassFolders(ImageFolder):
 
 
 class SeededOrder(Sampler):
-    """A shuffled epoch as (index, seed) pairs, fixed by `seed` and the epoch that Lightning sets."""
+    """A shuffled epoch as (index, seed) pairs, fixed by `seed` and the epoch that Lightning sets.
 
-    def __init__(self, size: int, seed: int):
+    Of several processes each takes every `processes`-th, from `rank` on, so that their batches together are those of
+    one process. A last batch of `batch_size` with too few images for all of them is left out.
+    """
+
+    def __init__(self, size: int, seed: int, batch_size: int = 1, rank: int = 0, processes: int = 1):
+        rest = size % batch_size
         self.size = size
         self.seed = seed
         self.epoch = 0
+        self._mine = slice(rank, size - rest if rest < processes else size, processes)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.size
+        return len(range(self.size)[self._mine])
 
     def __iter__(self):
         random = np.random.default_rng((self.seed, self.epoch))
         order, seeds = random.permutation(self.size), random.integers(2**63, size=self.size)
-        return ((int(index), int(seeds[index])) for index in order)
+        return ((int(index), int(seeds[index])) for index in order[self._mine])
 
 
 def find_classes(root: Path) -> list[str]:

@@ -97,7 +97,14 @@ class ImageClassifier(LightningModule):
         logits, loss = self._step(batch, "train")
         self.train_acc(logits, batch[1])
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)
-        return loss
+        return loss * self._share(len(batch[1]))
+
+    def _share(self, images: int) -> float:
+        """Of several devices, which average their gradients, the weight of one with so many images of the batch."""
+        if self.trainer.world_size == 1:
+            return 1.0
+        count = torch.tensor(float(images), device=self.device)
+        return count / self.trainer.strategy.reduce(count, reduce_op="mean")
 
     def validation_step(self, batch: Batch, index: int) -> None:
         logits, _ = self._step(batch, "val")
@@ -121,7 +128,7 @@ class ImageClassifier(LightningModule):
         images, labels = batch
         logits = self(images)
         loss = F.cross_entropy(logits, labels)
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels))
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
         return logits, loss
 
 

@@ -5,11 +5,13 @@ import logging
 import platform
 import resource
 import sys
+from functools import partial
 from pathlib import Path
 
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities import rank_zero_only
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.models.classifier import ImageClassifier
@@ -20,13 +22,14 @@ from thaw.report.record import make_room
 from thaw.report.stages import stage_table
 from thaw.strategy import Phase
 from thaw.training.callbacks import EpochTable
-from thaw.training.trainer import epochs_done
+from thaw.training.trainer import epochs_done, one_device
 
 log = logging.getLogger(__name__)
 
 _PACKAGES = ("thaw", "torch", "torchvision", "lightning", "hydra-core", "torchmetrics", "pillow", "numpy")
 
 
+@rank_zero_only
 def introduce(
     folder: str,
     trainer: Trainer,
@@ -50,6 +53,7 @@ def introduce(
         _show(Path(folder), trainer, "samples", figures.samples(data.train, data.classes, data.seed))
 
 
+@partial(rank_zero_only, default={})
 def conclude(folder: str, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> dict:
     """Evaluate the best weights; write predictions and pictures; give back the facts for the summary."""
     evaluation = evaluate_best(trainer, classifier, data)
@@ -65,7 +69,7 @@ def evaluate_best(trainer: Trainer, classifier: ImageClassifier, data: ImageFold
     """The best checkpoint's answers to the validation images; `classifier` is left with those weights."""
     best = next(c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
     classifier.load_state_dict(torch.load(best, "cpu", weights_only=True)["state_dict"])
-    logits = torch.cat(trainer.predict(classifier, datamodule=data)).cpu()
+    logits = torch.cat(one_device(trainer).predict(classifier, datamodule=data)).cpu()
     paths, labels = zip(*data.val.samples, strict=True)
     return Evaluation(paths, torch.tensor(labels), logits, data.classes)
 

@@ -28,6 +28,10 @@ class EpochTable(Callback):
         self._start = 0.0
         self._before = 0
 
+    def setup(self, trainer, classifier, stage: str) -> None:
+        if not trainer.is_global_zero:
+            self.path = None
+
     def on_train_start(self, trainer, classifier) -> None:
         self._start = self._start or time.perf_counter()
         if not self.rows:
@@ -106,7 +110,7 @@ class EpochBar(Callback):
             desc=f"epoch {trainer.current_epoch + 1}/{classifier.phase.total}",
             unit="batch",
             leave=False,
-            disable=not sys.stderr.isatty(),
+            disable=not sys.stderr.isatty() or not trainer.is_global_zero,
         )
 
     def on_train_batch_end(self, trainer, classifier, outputs, batch, index) -> None:

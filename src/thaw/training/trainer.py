@@ -33,7 +33,8 @@ def build_trainer(
 
     """
     check_accelerator(accelerator)
-    logging.getLogger("lightning.pytorch").setLevel(logging.WARNING)
+    for part in ("pytorch", "fabric"):
+        logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
     return Trainer(
@@ -43,6 +44,7 @@ def build_trainer(
         enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
         enable_model_summary=False,  # the table of stages says more
         plugins=[AtomicCheckpointIO()],
+        use_distributed_sampler=False,  # thaw.data.folders.SeededOrder divides the images
         num_sanity_val_steps=0,  # folders are checked before, and epochs are short
         **options,
     )
@@ -71,6 +73,14 @@ def fit(
         checkpoint = None
         if trainer.should_stop:  # by early stopping or the limit of time, which hold for the run
             break
+
+
+def one_device(trainer: Trainer) -> Trainer:
+    """`trainer`, or in its place one that computes the same in this process alone."""
+    if trainer.world_size == 1:
+        return trainer
+    accelerator = "cuda" if trainer.strategy.root_device.type == "cuda" else "cpu"
+    return build_trainer(accelerator, trainer.precision, devices=1, logger=False, enable_checkpointing=False)
 
 
 def last_checkpoint(folder: str) -> Path | None:
