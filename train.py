@@ -36,8 +36,16 @@ def main(cfg: DictConfig) -> float | None:
         if not checkpoint:
             load_weights(net, summary["weights"])
         net.to(memory_format=memory_format(cfg.channels_last))
-        optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
-        classifier = ImageClassifier(net, data.classes, optimizer, scheduler, preprocessing=data.preprocessing)
+        classifier = ImageClassifier(
+            net,
+            data.classes,
+            optimizer=instantiate(cfg.optimizer),
+            scheduler=instantiate(cfg.scheduler),
+            loss=instantiate(cfg.loss),
+            class_weights=data.class_weights,
+            mix=instantiate(cfg.mix, num_classes=len(data.classes)),
+            preprocessing=data.preprocessing,
+        )
         fit(trainer, classifier, phases, data, checkpoint)
         summary.update(conclude(cfg.output_dir, trainer, classifier, data))
     return summary["val"]["acc"] if trainer.is_global_zero else None

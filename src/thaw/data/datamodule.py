@@ -11,6 +11,8 @@ from thaw.data.folders import ClassFolders, SeededOrder, aligned_classes
 from thaw.data.transforms import eval_transform, resized, train_transform
 from thaw.errors import UserError
 
+_BALANCES = (None, "weights", "sampler")
+
 _VAL_PIXELS = 50 * 224**2  # in a batch: 2 GB of activations for the widest nets
 
 
@@ -19,7 +21,8 @@ class ImageFolderDataModule(LightningDataModule):
 
     `train_size` is the training crop where it is not `image_size`. `num_workers="auto"` feeds a GPU from every core
     that this process may use, and loads in this process where the cores are busy computing anyway. Training order and
-    augmentation depend on `seed` and the epoch alone. `batch_size` is divided among the processes of a run.
+    augmentation depend on `seed` and the epoch alone. `batch_size` is divided among the processes of a run. `balance`
+    makes up for classes of unequal size, by `weights` in the loss or a `sampler` that draws each class as often.
 
     Raises:
         UserError: from the constructor, for folders that cannot be learned from.
@@ -34,6 +37,7 @@ class ImageFolderDataModule(LightningDataModule):
         batch_size: int = 32,
         crop_scale: tuple[float, float] = (0.08, 1.0),
         rotation: float = 15,
+        balance: str | None = None,
         num_workers: int | str = "auto",
         seed: int = 0,
     ):
@@ -43,6 +47,9 @@ class ImageFolderDataModule(LightningDataModule):
         self.train_size = _whole("data.train_size", image_size if train_size is None else train_size)
         self.batch_size = _whole("data.batch_size", batch_size)
         self.num_workers = _best_workers() if num_workers == "auto" else _whole("data.num_workers", num_workers, 0)
+        if balance not in _BALANCES:
+            raise UserError(f"data.balance={balance!r} is unknown; the choices are null, weights, sampler.")
+        self.balance = balance
         self.seed = seed
         self.classes = aligned_classes(self.root / "train", self.root / "val")
         augment = train_transform(self.train_size, tuple(crop_scale), rotation)
@@ -66,11 +73,21 @@ class ImageFolderDataModule(LightningDataModule):
         """What is done to a validation image: its short side is resized to `resize`, then `crop` pixels are cut out."""
         return {"resize": resized(self.image_size), "crop": self.image_size}
 
+    @property
+    def class_weights(self) -> torch.Tensor | None:
+        """Float (classes,) for the loss, if `balance` says so: as large as a class is rare, 1 for equal classes."""
+        return self._rarity() if self.balance == "weights" else None
+
+    def _rarity(self) -> torch.Tensor:
+        labels = torch.tensor(self.train.targets)
+        return len(labels) / (len(self.classes) * labels.bincount(minlength=len(self.classes)))
+
     def train_dataloader(self) -> DataLoader:
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
         if self.batch_size % processes:
             raise UserError(f"data.batch_size={self.batch_size} cannot be divided among {processes} devices.")
-        order = SeededOrder(len(self.train), self.seed, self.batch_size, rank, processes)
+        chances = self._rarity()[self.train.targets].tolist() if self.balance == "sampler" else None
+        order = SeededOrder(len(self.train), self.seed, self.batch_size, rank, processes, chances)
         return self._loader(self.train, batch_size=self.batch_size // processes, sampler=order)
 
     def val_dataloader(self) -> DataLoader:

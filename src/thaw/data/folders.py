@@ -59,14 +59,24 @@ class SeededOrder(Sampler):
     """A shuffled epoch as (index, seed) pairs, fixed by `seed` and the epoch that Lightning sets.
 
     Of several processes each takes every `processes`-th, from `rank` on, so that their batches together are those of
-    one process. A last batch of `batch_size` with too few images for all of them is left out.
+    one process. A last batch of `batch_size` with too few images for all of them is left out. With `chances`, a number
+    for each image, images are drawn with replacement.
     """
 
-    def __init__(self, size: int, seed: int, batch_size: int = 1, rank: int = 0, processes: int = 1):
+    def __init__(
+        self,
+        size: int,
+        seed: int,
+        batch_size: int = 1,
+        rank: int = 0,
+        processes: int = 1,
+        chances: Sequence[float] | None = None,
+    ):
         rest = size % batch_size
         self.size = size
         self.seed = seed
         self.epoch = 0
+        self._chances = None if chances is None else np.array(chances) / sum(chances)
         self._mine = slice(rank, size - rest if rest < processes else size, processes)
 
     def set_epoch(self, epoch: int) -> None:
@@ -77,8 +87,12 @@ class SeededOrder(Sampler):
 
     def __iter__(self):
         random = np.random.default_rng((self.seed, self.epoch))
-        order, seeds = random.permutation(self.size), random.integers(2**63, size=self.size)
-        return ((int(index), int(seeds[index])) for index in order[self._mine])
+        if self._chances is None:
+            order = random.permutation(self.size)
+        else:
+            order = random.choice(self.size, self.size, p=self._chances)
+        seeds = random.integers(2**63, size=self.size)
+        return zip(order[self._mine].tolist(), seeds[self._mine].tolist(), strict=True)
 
 
 def find_classes(root: Path) -> list[str]:

@@ -18,6 +18,13 @@ def train_transform(size: int, crop_scale: tuple[float, float], rotation: float)
     )
 
 
+def mixup_or_cutmix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -> v2.Transform:
+    """Of batches (images, labels), either mix with the same probability."""
+    return v2.RandomChoice(
+        [v2.MixUp(alpha=mixup_alpha, num_classes=num_classes), v2.CutMix(alpha=cutmix_alpha, num_classes=num_classes)]
+    )
+
+
 def eval_transform(size: int) -> v2.Compose:
     """PIL image -> uint8 (3, size, size): the centre of the resized image."""
     return v2.Compose([v2.Resize(resized(size)), v2.CenterCrop(size), v2.PILToTensor()])

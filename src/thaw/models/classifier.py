@@ -22,8 +22,9 @@ class ImageClassifier(LightningModule):
     """Trains what one phase says at a time; all else is frozen: no gradient, no statistics, no optimizer.
 
     `optimizer(parameter_groups)` and `scheduler(optimizer)` are called anew for every phase; a scheduler that is
-    stepped after every batch comes as `PerStep`. `preprocessing` is kept in checkpoints beside the classes, for
-    whoever uses the model.
+    stepped after every batch comes as `PerStep`. Training minimises `loss(logits, labels, weight=class_weights)` of
+    batches that have gone through `mix`, if there is one, which makes labels (N,) to shares (N, classes).
+    `preprocessing` is kept in checkpoints beside the classes, for whoever uses the model.
     """
 
     def __init__(
@@ -32,12 +33,18 @@ class ImageClassifier(LightningModule):
         classes: Sequence[str],
         optimizer: Callable[..., Optimizer],
         scheduler: Callable[[Optimizer], LRScheduler] | PerStep,
+        loss: Callable[..., torch.Tensor] = F.cross_entropy,
+        class_weights: torch.Tensor | None = None,
+        mix: Callable | None = None,
         preprocessing: dict | None = None,
     ):
         super().__init__()
         self.net = net
         self.optimizer = optimizer
         self.scheduler = scheduler
+        self.loss = loss
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.mix = mix
         self.description = {"model": net.config, "classes": list(classes), "preprocessing": preprocessing or {}}
         count = len(classes)
         self.train_acc = MulticlassAccuracy(count, average="micro")
@@ -77,12 +84,16 @@ class ImageClassifier(LightningModule):
         ]
         return kept + [name for name, parameter in self.net.named_parameters() if not parameter.requires_grad]
 
-    def configure_optimizers(self) -> dict:
+    def phase_optimizer(self) -> Optimizer:
+        """A new one, with a named group for each stage that learns; the head's is the last."""
         groups = [
             {"params": list(map(self.net.get_parameter, group.parameters)), "lr": group.lr, "name": group.stage}
             for group in self.phase.groups
         ]
-        optimizer = (self.phase.optimizer or self.optimizer)(groups)
+        return (self.phase.optimizer or self.optimizer)(groups)
+
+    def configure_optimizers(self) -> dict:
+        optimizer = self.phase_optimizer()
         scheduler = self.phase.scheduler or self.scheduler
         if not isinstance(scheduler, PerStep):
             return {"optimizer": optimizer, "lr_scheduler": scheduler(optimizer)}
@@ -94,10 +105,12 @@ class ImageClassifier(LightningModule):
         return self.net(images).float()  # losses and metrics are taken in float32 whatever the net computes in
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
-        logits, loss = self._step(batch, "train")
-        self.train_acc(logits, batch[1])
+        images, labels = batch
+        logits, loss = self.training_loss(images, labels)
+        self.train_acc(logits, labels)  # where images are mixed, by the label of each one's own part
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)
-        return loss * self._share(len(batch[1]))
+        self._log_loss("train", loss, len(labels))
+        return loss * self._share(len(labels))
 
     def _share(self, images: int) -> float:
         """Of several devices, which average their gradients, the weight of one with so many images of the batch."""
@@ -106,9 +119,18 @@ class ImageClassifier(LightningModule):
         count = torch.tensor(float(images), device=self.device)
         return count / self.trainer.strategy.reduce(count, reduce_op="mean")
 
+    def training_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """The logits of a batch, and what training minimises."""
+        if self.mix:
+            images, labels = self.mix(images.float(), labels)
+        logits = self(images)
+        return logits, self.loss(logits, labels, weight=self.class_weights)
+
     def validation_step(self, batch: Batch, index: int) -> None:
-        logits, _ = self._step(batch, "val")
-        self.val_metrics.update(logits.softmax(1), batch[1])
+        images, labels = batch
+        logits = self(images)
+        self._log_loss("val", F.cross_entropy(logits, labels), len(labels))
+        self.val_metrics.update(logits.softmax(1), labels)
         self.log_dict(self.val_metrics)
 
     def predict_step(self, batch: Batch, index: int) -> torch.Tensor:
@@ -124,12 +146,8 @@ class ImageClassifier(LightningModule):
                 counts = {name: torch.zeros_like(count) for name, count in checkpoint["averaging_state"].items()}
                 checkpoint.update(current_model_state=checkpoint["state_dict"], averaging_state=counts)
 
-    def _step(self, batch: Batch, split: str) -> tuple[torch.Tensor, torch.Tensor]:
-        images, labels = batch
-        logits = self(images)
-        loss = F.cross_entropy(logits, labels)
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=len(labels), sync_dist=True)
-        return logits, loss
+    def _log_loss(self, split: str, loss: torch.Tensor, count: int) -> None:
+        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
 
 
 def _set_mode(module: nn.Module, learns: bool) -> None:

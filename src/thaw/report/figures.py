@@ -56,6 +56,23 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     return figure
 
 
+def rate_curve(rates: Sequence[float], losses: Sequence[float], proposed: float | None, own: float) -> Figure:
+    """The smoothed loss at rising learning rates, with the proposed rate and the run's own."""
+    figure = Figure((6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color="black")
+    for rate, colour, name in ((proposed, RIGHT, "steepest descent"), (own, WRONG, "this run's")):
+        if rate:
+            axes.axvline(rate, color=colour, linestyle="--", label=f"{name}: {rate:.2g}")
+    lowest, first = min(losses), losses[0]
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, smoothed")
+    axes.set_ylim(
+        lowest - 0.1 * first, first + 1.5 * (first - lowest) + 0.1 * first
+    )  # divergence would flatten all else
+    axes.legend()
+    return figure
+
+
 def save(figure: Figure, path: Path) -> np.ndarray:
     """Write a PNG and give back its pixels, uint8 (height, width, 3)."""
     canvas = FigureCanvasAgg(figure)

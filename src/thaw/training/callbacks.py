@@ -7,7 +7,11 @@ import time
 from pathlib import Path
 
 from lightning import Callback
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.pytorch.callbacks import Timer
 from tqdm import tqdm
+
+from thaw.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -124,6 +128,27 @@ class EpochBar(Callback):
 
     def on_exception(self, trainer, classifier, exception) -> None:
         self._bar.close()
+
+
+class RunTimer(Timer):
+    """Ends the run with the epoch in which `duration` is over; its clock does not stop between phases."""
+
+    def __init__(self, duration: str | dict):
+        try:
+            super().__init__(duration, interval="epoch")
+        except (ValueError, TypeError, MisconfigurationException) as error:
+            raise UserError(
+                f"trainer.max_time={duration!r} must be days:hours:minutes:seconds as in 00:01:30:00."
+            ) from error
+        if not self.time_remaining():
+            raise UserError(f"trainer.max_time={duration!r} leaves no time.")
+
+    def on_train_start(self, trainer, classifier) -> None:
+        if self.start_time() is None:
+            super().on_train_start(trainer, classifier)
+
+    def on_train_end(self, trainer, classifier) -> None:
+        pass
 
 
 def duration(seconds: float) -> str:

@@ -10,9 +10,12 @@ from lightning import Callback, LightningDataModule, Trainer
 
 from thaw.models.classifier import ImageClassifier
 from thaw.strategy import Phase
+from thaw.training.callbacks import RunTimer
 from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.hardware import best_precision, check_accelerator
 from thaw.training.invariants import FrozenProof, SeededSteps
+
+log = logging.getLogger(__name__)
 
 # What Lightning says of every run of ours, and why it is meant to be so.
 _EXPECTED_WARNINGS = (
@@ -24,7 +27,11 @@ _EXPECTED_WARNINGS = (
 
 
 def build_trainer(
-    accelerator: str = "auto", precision: str = "auto", callbacks: Sequence[Callback] = (), **options
+    accelerator: str = "auto",
+    precision: str = "auto",
+    callbacks: Sequence[Callback] = (),
+    max_time: str | dict | None = None,
+    **options,
 ) -> Trainer:
     """A Trainer whose precision, if `auto`, is chosen from the hardware; `options` are Lightning's own.
 
@@ -40,7 +47,7 @@ def build_trainer(
     return Trainer(
         accelerator=accelerator,
         precision=best_precision(accelerator) if precision == "auto" else precision,
-        callbacks=[*callbacks, SeededSteps(), FrozenProof()],
+        callbacks=[*callbacks, *([RunTimer(max_time)] if max_time else []), SeededSteps(), FrozenProof()],
         enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
         enable_model_summary=False,  # the table of stages says more
         plugins=[AtomicCheckpointIO()],
@@ -72,6 +79,7 @@ def fit(
         trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         checkpoint = None
         if trainer.should_stop:  # by early stopping or the limit of time, which hold for the run
+            log.info(f"training ends early, after epoch {trainer.current_epoch}")
             break
 
 

@@ -1,0 +1,18 @@
+"""Weights averaged over the steps of a phase."""
+
+import torch
+from lightning.pytorch.callbacks import WeightAveraging
+
+
+class ExponentialAverage(WeightAveraging):
+    """Validates and keeps an average over about `1 / (1 - decay)` steps.
+
+    Lightning's own exponential average computes `decay * a + (1 - decay) * b`, which rounds where `a` and `b` are the
+    same frozen tensor.
+    """
+
+    def __init__(self, decay: float):
+        def average(old: torch.Tensor, new: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
+            return old + (1 - decay) * (new - old)
+
+        super().__init__(avg_fn=average)

@@ -1,0 +1,80 @@
+"""Which learning rate a phase could take: a copy of the net is trained at rates that rise until it diverges."""
+
+import copy
+import itertools
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+from lightning import Callback, Trainer
+
+from thaw.errors import UserError
+from thaw.models.classifier import ImageClassifier
+from thaw.report import figures
+
+log = logging.getLogger(__name__)
+
+_LOWEST, _HIGHEST = 1e-6, 1.0
+_SMOOTHING = 0.9  # share of the past in the running average of losses
+_DIVERGED = 4  # times the lowest loss
+
+
+class RateFinder(Callback):
+    """Draws `<folder>/learning_rate_<phase>.png` and tells the rate at which the loss fell most steeply.
+
+    Rates are those of the head; where they decay towards the input, those of the copy do too. Source: Smith 2017.
+    (Lightning's Tuner gives every stage the same rate, so that it says nothing of such a phase.)
+
+    Raises:
+        UserError: if the run has several devices.
+
+    """
+
+    def __init__(self, folder: str, steps: int = 100):
+        self.folder = Path(folder)
+        self.steps = steps
+
+    def on_train_start(self, trainer, classifier) -> None:
+        if trainer.world_size > 1:
+            raise UserError("callbacks=find_lr needs trainer.devices=1.")
+        rates, losses = self._search(trainer, copy.deepcopy(classifier))
+        best, number, own = steepest(rates, losses), classifier.phase.number, classifier.phase.groups[-1].lr
+        figures.save(figures.rate_curve(rates, losses, best, own), self.folder / f"learning_rate_{number}.png")
+        found = f"falls most steeply at {best:.2g}" if best else "never falls"
+        log.info(f"learning rate of phase {number}: the loss {found}; the run's is {own:.2g}")
+
+    def _search(self, trainer: Trainer, classifier: ImageClassifier) -> tuple[list[float], list[float]]:
+        optimizer = classifier.phase_optimizer()
+        shares = [group["lr"] / optimizer.param_groups[-1]["lr"] for group in optimizer.param_groups]
+        rates, losses, average = [], [], 0.0
+        for step, (images, labels) in enumerate(itertools.islice(_batches(trainer), self.steps), start=1):
+            rate = _LOWEST * (_HIGHEST / _LOWEST) ** (step / self.steps)
+            for group, share in zip(optimizer.param_groups, shares, strict=True):
+                group["lr"] = rate * share
+            with trainer.precision_plugin.forward_context():
+                _, loss = classifier.training_loss(images.to(classifier.device), labels.to(classifier.device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            average = _SMOOTHING * average + (1 - _SMOOTHING) * loss.item()
+            losses.append(average / (1 - _SMOOTHING**step))
+            rates.append(rate)
+            if not losses[-1] < _DIVERGED * min(losses):  # nor is NaN
+                break
+        return rates, losses
+
+
+def steepest(rates: list[float], losses: list[float]) -> float | None:
+    """The rate at which the loss falls fastest over the logarithm of the rate, if it falls at all."""
+    if len(rates) < 2:
+        return None
+    slopes = np.gradient(losses, np.log(rates))
+    return rates[int(np.nanargmin(slopes))] if np.nanmin(slopes) < 0 else None
+
+
+def _batches(trainer: Trainer) -> Iterator:
+    loader = trainer.datamodule.train_dataloader()
+    for epoch in itertools.count():
+        loader.sampler.set_epoch(epoch)
+        yield from loader
