@@ -26,6 +26,7 @@ def main(cfg: DictConfig) -> float | None:
         seed_everything(cfg.seed, workers=True, verbose=False)
         data = instantiate(cfg.data)
         net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
+        net.check_sizes(data.image_size, data.train_size)
         strategy = instantiate(cfg.strategy)
         trainer = instantiate(cfg.trainer)
         phases = strategy.schedule(net, trainer.max_epochs)

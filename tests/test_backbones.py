@@ -1,41 +1,74 @@
 import pytest
 import torch
+import torch.nn.functional as F
 import torchvision
 from nets import tiny_net
 
 from thaw.errors import UserError
 from thaw.models.backbones import build_net, names, smallest_image
+from thaw.models.classifier import ImageClassifier
 from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD
-from thaw.models.weights import load_weights
+from thaw.models.weights import load_backbone, load_weights
+from thaw.strategy import Strategy
 
 INCEPTIONS = ("googlenet", "inception_v3")
 FAMILIES = [
     "alexnet", "vgg11", "vgg13_bn", "googlenet", "inception_v3", "resnet18", "resnet34", "resnet50", "resnext50_32x4d",
     "wide_resnet50_2", "densenet121", "mobilenet_v2", "mobilenet_v3_small", "efficientnet_b0", "efficientnet_v2_s",
     "convnext_tiny", "regnet_y_400mf", "squeezenet1_1", "shufflenet_v2_x0_5", "mnasnet0_5", "swin_t", "swin_v2_t",
+    "vit_b_16", "maxvit_t",
 ]  # fmt: skip
 
 
-def reference_net(name, num_classes=5):
+def reference_net(name, num_classes=5, image_size=None):
     """torchvision's own net in its published form: with the auxiliary heads, if it has some."""
     torch.manual_seed(0)
     options = {"aux_logits": True, "transform_input": True, "init_weights": False} if name in INCEPTIONS else {}
-    return torchvision.models.get_model(name, num_classes=num_classes, **options).eval()
+    if name.startswith("vit"):
+        options["image_size"] = image_size or 224
+    net = torchvision.models.get_model(name, num_classes=num_classes, **options).eval()
+    if name.startswith("vit"):
+        for blank in (net.class_token, net.heads.head.weight):  # zeros, behind which every difference would vanish
+            torch.nn.init.normal_(blank, std=0.1)
+    return net
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_staged_net_gives_bit_for_bit_the_logits_of_torchvisions(name):
-    reference = reference_net(name)
-    published = {key: value for key, value in reference.state_dict().items() if "aux" not in key.lower()}
-    net = build_net(name, num_classes=5).eval()
-    net.load_state_dict(published, strict=True)
-    side = max(smallest_image(name), 40)
+@pytest.fixture(scope="module", params=FAMILIES)
+def family(request):
+    """A family's name, torchvision's net, ours and images that are small for both."""
+    side = smallest_image(request.param, 40)
     images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
+    return request.param, reference_net(request.param, image_size=side), build_net(request.param, 5, side), images
+
+
+def test_a_staged_net_gives_bit_for_bit_the_logits_of_torchvisions(family):
+    _, reference, net, images = family
+    published = {key: value for key, value in reference.state_dict().items() if "aux" not in key.lower()}
+    net.eval().load_state_dict(published, strict=True)
     with torch.inference_mode():
         normalized = net.normalize(images)
-        assert net(images).equal(reference(normalized.clone()))
+        logits = net(images)
+        assert logits.equal(reference(normalized.clone()))
+    assert not logits[0].equal(logits[1])
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (IMAGENET_MEAN, IMAGENET_STD))
     assert torch.allclose(normalized, (images / 255 - mean) / std, atol=1e-6)
+
+
+def test_a_training_step_of_the_feature_extractor_changes_the_whole_head_and_nothing_else(family):
+    _, _, net, images = family
+    assert changed_by_a_step(net, images) == {key for key in net.state_dict() if net.is_head(key)}
+
+
+def changed_by_a_step(net, images):
+    """The state-dict keys that one training step with the head alone learning leaves different."""
+    classifier = ImageClassifier(net, list("abcde"), optimizer=None, scheduler=None)
+    classifier.start(Strategy("x", [{"train": ["head"]}], lr=0.1).schedule(net, 1)[0])
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    # A high rate, for the features of a net that has never learned can be faint.
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=1e6)
+    F.cross_entropy(classifier(images), torch.tensor([0, 1])).backward()
+    optimizer.step()
+    return {key for key, value in net.state_dict().items() if not value.equal(before[key])}
 
 
 @pytest.mark.parametrize("name", ["alexnet", "googlenet", "inception_v3", "densenet121", "squeezenet1_1", "mnasnet0_5"])
@@ -52,13 +85,23 @@ def test_published_weights_fill_everything_but_the_head(name, tmp_path):
 
 
 def older(key):
-    """DenseNet's published keys still have a dot in the names of the layers."""
+    """DenseNet's published keys still have a dot in the names of the layers, ViT's have names in the MLP."""
+    key = key.replace("mlp.0.", "mlp.linear_1.").replace("mlp.3.", "mlp.linear_2.") if "encoder_layer" in key else key
     return key.replace("norm1.", "norm.1.").replace("conv2.", "conv.2.") if "denselayer" in key else key
 
 
-def test_every_model_of_torchvisions_that_is_a_chain_can_be_named():
-    listed = torchvision.models.list_models(torchvision.models)
-    assert set(listed) - set(names()) == {name for name in listed if name.startswith(("vit_", "maxvit"))}
+def test_published_weights_of_a_vit_are_interpolated_to_other_sizes():
+    published = reference_net("vit_b_32", num_classes=1000, image_size=96).state_dict()
+    net = build_net("vit_b_32", num_classes=5, image_size=64)
+    load_backbone(net, {older(key): value for key, value in published.items()}, source="a file")
+    expected = torchvision.models.vision_transformer.interpolate_embeddings(64, 32, dict(published))
+    assert expected["encoder.pos_embedding"].shape[1] == 1 + 2 * 2
+    for key, value in net.state_dict().items():
+        assert net.is_head(key) or value.equal(expected[key]), key
+
+
+def test_every_model_of_torchvisions_can_be_named():
+    assert set(torchvision.models.list_models(torchvision.models)) <= set(names())
 
 
 @pytest.mark.parametrize(
@@ -68,6 +111,8 @@ def test_every_model_of_torchvisions_that_is_a_chain_can_be_named():
         ("alexnet", ["conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7", "fc8"]),
         ("vgg13_bn", ["block1", "block2", "block3", "block4", "block5", "fc6", "fc7", "fc8"]),
         ("regnet_y_400mf", ["stem", "block1", "block2", "block3", "block4", "fc"]),
+        ("vit_b_32", ["conv_proj", *(f"encoder_layer_{n}" for n in range(12)), "head"]),
+        ("maxvit_t", ["stem", *(f"blocks.{n}" for n in range(4)), "classifier.3", "classifier.5"]),
         ("mobilenet_v3_small", [*(f"features.{n}" for n in range(13)), "classifier.0", "classifier.3"]),
     ],
 )
@@ -77,9 +122,9 @@ def test_stages_have_the_names_of_the_literature(name, stages):
     assert net.head_name == stages[-1]
 
 
-@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v3_small"])
+@pytest.mark.parametrize("name", ["resnet18", "squeezenet1_1", "mobilenet_v3_small", "vit_b_32"])
 def test_stages_hold_every_parameter_once_and_are_the_net(name):
-    net = build_net(name, 3).eval()
+    net = build_net(name, 3, image_size=64).eval()
     in_stages = [name for stage in net.stages for name in net.stage_parameters(stage)]
     assert sorted(in_stages) == sorted(name for name, _ in net.named_parameters())
     images = torch.randint(0, 256, (1, 3, 64, 64), dtype=torch.uint8)
@@ -105,6 +150,30 @@ def test_an_unknown_model_is_refused_with_the_choices():
 def test_images_that_are_too_small_are_refused():
     with pytest.raises(UserError, match=r"data.image_size=64 is too small for inception_v3, .* at least 75"):
         build_net("inception_v3", 2, image_size=64)
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "told"),
+    [
+        ("vit_b_16", 200, "data.image_size=200 does not fit vit_b_16, .* multiple of 16 pixels, such as 192 or 208"),
+        ("vit_h_14", 512, "multiple of 14 pixels, such as 504 or 518"),
+        ("maxvit_t", 300, "multiple of 224 pixels, such as 224 or 448"),
+    ],
+)
+def test_images_that_patches_or_windows_do_not_divide_are_refused_with_the_nearest_sizes(name, size, told):
+    with pytest.raises(UserError, match=told):
+        build_net(name, 2, image_size=size)
+    assert smallest_image("vit_h_14", 64) == 70
+
+
+def test_a_net_of_one_size_takes_no_other_training_crop():
+    with torch.device("meta"):
+        vit, resnet = build_net("vit_b_32", 2, image_size=64), build_net("resnet18", 2, image_size=64)
+        assert build_net(**vit.config).state_dict()["encoder.pos_embedding"].shape == (1, 1 + 2 * 2, 768)
+    vit.check_sizes(64, 64)
+    resnet.check_sizes(64, 96)
+    with pytest.raises(UserError, match=r"data.train_size=96 must be data.image_size=64 for vit_b_32"):
+        vit.check_sizes(64, 96)
 
 
 def test_the_normalisation_adds_no_key_to_the_state_dict():

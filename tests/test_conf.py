@@ -36,7 +36,8 @@ def test_every_model_is_built(configure, name):
     other = ["model.name=mnasnet0_5"] if name == "torchvision" else []
     with torch.device("meta"):  # shapes without numbers, which take seconds to draw
         net = instantiate(configure(f"model={name}", *other).model, num_classes=3)
-    assert net.config == {"name": "mnasnet0_5" if other else name, "num_classes": 3}
+    size = {"image_size": 224} if name == "vit_b_16" else {}
+    assert net.config == {"name": "mnasnet0_5" if other else name, "num_classes": 3, **size}
 
 
 def test_inception_sees_images_of_the_size_it_was_learned_on(configure):

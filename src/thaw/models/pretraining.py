@@ -49,7 +49,7 @@ def _version() -> str:
 
 
 def _learn(name: str, path: Path) -> None:
-    image_size = max(IMAGE_SIZE, smallest_image(name))
+    image_size = smallest_image(name, IMAGE_SIZE)
     data = ImageFolderDataModule(source_folder(), image_size, batch_size=BATCH_SIZE, crop_scale=CROP_SCALE)
     log.info(
         f"demo weights for {name} are learned now, once, from {len(data.train)} drawn animals of "
@@ -57,7 +57,7 @@ def _learn(name: str, path: Path) -> None:
     )
     with torch.random.fork_rng():
         torch.manual_seed(0)  # so that the weights do not depend on the seed of the run that needs them first
-        net = build_net(name, len(data.classes))
+        net = build_net(name, len(data.classes), image_size)
         _make_quick(net)
         save_file(_trained(net, data).state_dict(), path)
 

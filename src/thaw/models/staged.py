@@ -1,12 +1,17 @@
 """A backbone as an ordered list of named stages, the last of them the head."""
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 
 import torch
 from torch import nn
 
+from thaw.errors import UserError
+
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+
+Part = nn.Module | nn.Parameter
 
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # every kind of normalisation layer
 
@@ -36,15 +41,18 @@ class Normalize(PerChannel):
 class StagedNet(nn.Module):
     """uint8 images (N, 3, H, W) -> logits (N, classes), one module after the other, grouped into named stages.
 
-    `modules` become children under their names, which decide the state-dict keys. `stages` lists for each stage the
-    paths of the modules that are applied in it; they may lie deeper than the children. `config` holds plain values
-    that build an equal net again with `thaw.models.backbones.build_net`.
+    `parts` become children under their names, which decide the state-dict keys. `stages` lists for each stage the
+    paths of the modules that are applied in it; they may lie deeper than the children. A parameter among them is handed
+    to the module after it, as a further argument. `config` holds plain values that build an equal net again with
+    `thaw.models.backbones.build_net`; it has an `image_size` where the net takes images of no other size.
     """
 
-    def __init__(self, modules: Mapping[str, nn.Module], stages: Mapping[str, Sequence[str]], config: dict):
+    def __init__(
+        self, parts: Mapping[str, nn.Module | nn.Parameter], stages: Mapping[str, Sequence[str]], config: dict
+    ):
         super().__init__()
-        for name, module in modules.items():
-            self.add_module(name, module)
+        for name, part in parts.items():
+            setattr(self, name, part)
         self.stages = {name: tuple(paths) for name, paths in stages.items()}
         self.config = config
         self.head_name = next(reversed(self.stages))
@@ -55,13 +63,19 @@ class StagedNet(nn.Module):
         return images
 
     def run_stage(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        given = []
         for path in self.stages[name]:
-            x = self.get_submodule(path)(x)
+            part = attrgetter(path)(self)
+            if isinstance(part, nn.Parameter):
+                given.append(part)
+            else:
+                x, given = part(x, *given), []
         return x
 
     def stage_modules(self, name: str) -> list[nn.Module]:
         """What is applied in a stage, one module after the other."""
-        return [self.get_submodule(path) for path in self.stages[name]]
+        parts = [attrgetter(path)(self) for path in self.stages[name]]
+        return [part for part in parts if isinstance(part, nn.Module)]
 
     def stage_parameters(self, name: str) -> list[str]:
         """The names, as in `named_parameters`, of the parameters of a stage."""
@@ -75,6 +89,14 @@ class StagedNet(nn.Module):
     def is_head(self, key: str) -> bool:
         """Whether a state-dict key belongs to the head."""
         return _within(key, self.stages[self.head_name])
+
+    def check_sizes(self, image_size: int, train_size: int) -> None:
+        """Raises: UserError: for two sizes, if the net takes one alone."""
+        if "image_size" in self.config and image_size != train_size:
+            raise UserError(
+                f"data.train_size={train_size} must be data.image_size={image_size} for {self.config['name']}, whose "
+                "position embeddings or windows are made for one size; leave data.train_size out."
+            )
 
 
 def _within(key: str, paths: Sequence[str]) -> bool:

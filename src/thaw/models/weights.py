@@ -1,5 +1,6 @@
 """Pretrained weights for a backbone: where they come from, and whether they fit."""
 
+import math
 import os
 import re
 from pathlib import Path
@@ -9,6 +10,7 @@ from urllib.parse import urlparse
 import torch
 import torchvision
 from safetensors.torch import load_file
+from torchvision.models.vision_transformer import interpolate_embeddings
 
 from thaw.errors import UserError
 from thaw.models.staged import StagedNet
@@ -18,8 +20,14 @@ Tensors = dict[str, torch.Tensor]
 # Heads that only training needed, in GoogLeNet and Inception.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
-# DenseNet's published names are older than the rule that a name has no dots.
-_DENSE_LAYER = re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\.")
+# Names in published files, and today's: DenseNet's are older than the rule that a name has no dots, ViT's than its MLP.
+_OLDER_NAMES = (
+    (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\."), r"\1\2."),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_1\."), r"\1.0."),
+    (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_2\."), r"\1.3."),
+)
+
+_POSITIONS = "encoder.pos_embedding"
 
 # A file that was written by a training program: where its weights lie, and what it put before their names.
 _CONTAINERS = ("state_dict", "model")
@@ -59,7 +67,7 @@ def load_backbone(net: StagedNet, tensors: Tensors, source: str) -> None:
 
     """
     own = {key: tensor for key, tensor in net.state_dict().items() if not net.is_head(key)}
-    current = {_DENSE_LAYER.sub(r"\1\2.", key): tensor for key, tensor in tensors.items()}
+    current = _adapted(net, tensors)
     given = {key: tensor for key, tensor in current.items() if not net.is_head(key) and not key.startswith(_AUXILIARY)}
     for key in own.keys() - given.keys():
         if key.endswith("num_batches_tracked"):  # counted by PyTorch since 0.4.1; older files lack it
@@ -121,6 +129,19 @@ def _bare(name: str) -> str:
     for prefix in _PREFIXES:
         name = name.removeprefix(prefix)
     return name
+
+
+def _adapted(net: StagedNet, tensors: Tensors) -> Tensors:
+    """`tensors` under the net's own names, with position embeddings for the net's size of images."""
+    current = {}
+    for key, tensor in tensors.items():
+        for older, newer in _OLDER_NAMES:
+            key = older.sub(newer, key)
+        current[key] = tensor
+    own, given = (tensors.get(_POSITIONS) for tensors in (net.state_dict(), current))
+    if own is None or given is None or given.ndim != 3 or math.isqrt(given.shape[1] - 1) ** 2 != given.shape[1] - 1:
+        return current
+    return interpolate_embeddings(math.isqrt(own.shape[1] - 1), 1, current)
 
 
 def _misfit(own: Tensors, given: Tensors) -> str:
