@@ -1,15 +1,13 @@
 import pytest
 import torch
-import torch.nn.functional as F
 import torchvision
 from nets import tiny_net
+from steps import changed_by_a_step
 
 from thaw.errors import UserError
 from thaw.models.backbones import build_net, names, smallest_image
-from thaw.models.classifier import ImageClassifier
 from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD
 from thaw.models.weights import load_backbone, load_weights
-from thaw.strategy import Strategy
 
 INCEPTIONS = ("googlenet", "inception_v3")
 FAMILIES = [
@@ -57,18 +55,6 @@ def test_a_staged_net_gives_bit_for_bit_the_logits_of_torchvisions(family):
 def test_a_training_step_of_the_feature_extractor_changes_the_whole_head_and_nothing_else(family):
     _, _, net, images = family
     assert changed_by_a_step(net, images) == {key for key in net.state_dict() if net.is_head(key)}
-
-
-def changed_by_a_step(net, images):
-    """The state-dict keys that one training step with the head alone learning leaves different."""
-    classifier = ImageClassifier(net, list("abcde"), optimizer=None, scheduler=None)
-    classifier.start(Strategy("x", [{"train": ["head"]}], lr=0.1).schedule(net, 1)[0])
-    before = {key: value.clone() for key, value in net.state_dict().items()}
-    # A high rate, for the features of a net that has never learned can be faint.
-    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=1e6)
-    F.cross_entropy(classifier(images), torch.tensor([0, 1])).backward()
-    optimizer.step()
-    return {key for key, value in net.state_dict().items() if not value.equal(before[key])}
 
 
 @pytest.mark.parametrize("name", ["alexnet", "googlenet", "inception_v3", "densenet121", "squeezenet1_1", "mnasnet0_5"])

@@ -1,4 +1,4 @@
-"""torchvision's classification nets as staged nets, with torchvision's state-dict keys."""
+"""torchvision's classification nets, and Caffe's ResNets, as staged nets with torchvision's state-dict keys."""
 
 import re
 from operator import attrgetter
@@ -8,12 +8,13 @@ import torchvision
 from torch import nn
 
 from thaw.errors import UserError
+from thaw.models.caffe import CAFFE_RESNETS, SMALLEST_IMAGE, caffe_resnet
 from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD, NORMS, Normalize, Part, PerChannel, StagedNet
 
 # What each family applies, one module after the other, as its forward method does; `x.*` are the children of `x`.
 # flatten, mean, relu, pool, tokens and class_output stand for functions that have no module in some of the families.
 _CHAINS = {
-    r"resnet|resnext|wide_resnet": "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten fc",
+    r"(caffe_)?resnet|resnext|wide_resnet": "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten fc",
     r"alexnet|vgg": "features.* avgpool flatten classifier.*",
     r"googlenet": "transform_input conv1 maxpool1 conv2 conv3 maxpool2 inception3a inception3b maxpool3 inception4a "
     "inception4b inception4c inception4d inception4e maxpool4 inception5a inception5b avgpool flatten dropout fc",
@@ -99,8 +100,9 @@ def build_net(name: str, num_classes: int, image_size: int | None = None) -> Sta
 
 
 def names() -> list[str]:
-    """Every model of torchvision's."""
-    return [name for name in torchvision.models.list_models(torchvision.models) if _chain(name)]
+    """Every model of torchvision's, and Caffe's ResNets."""
+    listed = torchvision.models.list_models(torchvision.models)
+    return [name for name in (*listed, *CAFFE_RESNETS) if _chain(name)]
 
 
 def smallest_image(name: str, least: int = 1) -> int:
@@ -108,6 +110,8 @@ def smallest_image(name: str, least: int = 1) -> int:
     unit = _size_unit(name)
     if unit:
         return -(-least // unit) * unit
+    if name in CAFFE_RESNETS:
+        return max(least, SMALLEST_IMAGE)
     return max(least, *torchvision.models.get_model_weights(name).DEFAULT.meta.get("min_size", (1, 1)))
 
 
@@ -133,6 +137,8 @@ def _check_size(name: str, size: int | None) -> None:
 
 
 def _source(name: str, num_classes: int, image_size: int | None = None) -> nn.Module:
+    if name in CAFFE_RESNETS:
+        return caffe_resnet(name, num_classes)
     options = dict(_OPTIONS.get(name, {}))
     if image_size:
         options |= {"input_size": (image_size,) * 2} if name.startswith("maxvit") else {"image_size": image_size}

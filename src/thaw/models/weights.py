@@ -13,6 +13,8 @@ from safetensors.torch import load_file
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from thaw.errors import UserError
+from thaw.models.caffe import CAFFE_RESNETS
+from thaw.models.caffe_names import torchvision_names
 from thaw.models.staged import StagedNet
 
 Tensors = dict[str, torch.Tensor]
@@ -108,9 +110,14 @@ def imagenet_tensors(name: str) -> Tensors:
     """Torchvision's published weights, from its cache or downloaded into it.
 
     Raises:
-        UserError: with the address and the file to put there by hand, if neither is possible.
+        UserError: with the address and the file to put there by hand, if neither is possible; for a net of Caffe's.
 
     """
+    if name in CAFFE_RESNETS:
+        raise UserError(
+            f"weights=imagenet: torchvision publishes none for {name}; choose weights=PATH with Caffe's weights "
+            "converted to PyTorch, weights=demo or weights=none."
+        )
     published = torchvision.models.get_model_weights(name).DEFAULT
     cached = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(published.url).path)
     try:
@@ -138,6 +145,8 @@ def _adapted(net: StagedNet, tensors: Tensors) -> Tensors:
         for older, newer in _OLDER_NAMES:
             key = older.sub(newer, key)
         current[key] = tensor
+    if net.config["name"] in CAFFE_RESNETS:
+        current = torchvision_names(current)
     own, given = (tensors.get(_POSITIONS) for tensors in (net.state_dict(), current))
     if own is None or given is None or given.ndim != 3 or math.isqrt(given.shape[1] - 1) ** 2 != given.shape[1] - 1:
         return current

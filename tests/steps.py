@@ -1,0 +1,19 @@
+"""What a training step changes."""
+
+import torch
+import torch.nn.functional as F
+
+from thaw.models.classifier import ImageClassifier
+from thaw.strategy import Strategy
+
+
+def changed_by_a_step(net, images):
+    """The state-dict keys that one training step with the head alone learning leaves different."""
+    classifier = ImageClassifier(net, list("abcde"), optimizer=None, scheduler=None)
+    classifier.start(Strategy("x", [{"train": ["head"]}], lr=0.1).schedule(net, 1)[0])
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    # A high rate, for the features of a net that has never learned can be faint.
+    optimizer = torch.optim.SGD([p for p in net.parameters() if p.requires_grad], lr=1e6)
+    F.cross_entropy(classifier(images), torch.tensor([0, 1])).backward()
+    optimizer.step()
+    return {key for key, value in net.state_dict().items() if not value.equal(before[key])}
