@@ -33,11 +33,13 @@ def test_all_options_of_a_swept_group_take_the_same_overrides(configure, group):
 
 @pytest.mark.parametrize("name", options("model"))
 def test_every_model_is_built(configure, name):
-    other = ["model.name=mnasnet0_5"] if name == "torchvision" else []
+    named = {"torchvision": "mnasnet0_5", "timm": "resnet10t"}.get(name)
+    if name == "timm":
+        pytest.importorskip("timm", reason="timm is not installed")
     with torch.device("meta"):  # shapes without numbers, which take seconds to draw
-        net = instantiate(configure(f"model={name}", *other).model, num_classes=3)
+        net = instantiate(configure(f"model={name}", *[f"model.name={named}"] * bool(named)).model, num_classes=3)
     size = {"image_size": 224} if name == "vit_b_16" else {}
-    assert net.config == {"name": "mnasnet0_5" if other else name, "num_classes": 3, **size}
+    assert net.config == {"name": {"timm": "timm/resnet10t"}.get(name, named or name), "num_classes": 3, **size}
 
 
 def test_inception_sees_images_of_the_size_it_was_learned_on(configure):

@@ -8,6 +8,7 @@ import torchvision
 from torch import nn
 
 from thaw.errors import UserError
+from thaw.models import timm_nets
 from thaw.models.caffe import CAFFE_RESNETS, SMALLEST_IMAGE, caffe_resnet
 from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD, NORMS, Normalize, Part, PerChannel, StagedNet
 
@@ -84,6 +85,8 @@ def build_net(name: str, num_classes: int, image_size: int | None = None) -> Sta
         UserError: for a name that is none of `names()`, or images that do not fit it.
 
     """
+    if name.startswith(timm_nets.PREFIX):
+        return timm_nets.build_timm_net(name, num_classes, image_size)
     if name not in names():
         raise UserError(f"model.name={name!r} is unknown; the choices are {', '.join(names())}.")
     config = {"name": name, "num_classes": num_classes}
@@ -107,6 +110,8 @@ def names() -> list[str]:
 
 def smallest_image(name: str, least: int = 1) -> int:
     """The side, in pixels, of the smallest image of at least `least` that fits and survives every pooling."""
+    if name.startswith(timm_nets.PREFIX):
+        return timm_nets.smallest_image(name, least)
     unit = _size_unit(name)
     if unit:
         return -(-least // unit) * unit

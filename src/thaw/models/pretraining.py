@@ -35,7 +35,7 @@ POOR = 0.25  # of eight species
 def demo_weights(name: str) -> Path:
     """The .safetensors file with the backbone of the model `name`, learned now if the cache lacks it."""
     return build_once(
-        f"weights/{name}-{_version()}.safetensors",
+        f"weights/{name.replace('/', '-')}-{_version()}.safetensors",
         lambda path: _learn(name, path),
         lambda path: path.stat().st_size > 0,
         keep=8,
@@ -86,7 +86,7 @@ def _make_quick(net: nn.Module) -> None:
     """Residual blocks that start as the identity (Goyal et al. 2017, section 5.1) and statistics that keep up."""
     for module in net.modules():
         last = getattr(module, "bn3", None) or getattr(module, "bn2", None)
-        if isinstance(last, nn.BatchNorm2d):
+        if isinstance(last, nn.BatchNorm2d) and hasattr(module, "downsample"):  # a block with a shortcut around it
             nn.init.zeros_(last.weight)
         if isinstance(module, nn.BatchNorm2d):
             module.momentum = BATCH_NORM_MOMENTUM  # some families' 0.01 or less needs thousands of steps

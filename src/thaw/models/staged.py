@@ -79,7 +79,7 @@ class StagedNet(nn.Module):
 
     def stage_parameters(self, name: str) -> list[str]:
         """The names, as in `named_parameters`, of the parameters of a stage."""
-        return [key for key, _ in self.named_parameters() if _within(key, self.stages[name])]
+        return [key for key, _ in self.named_parameters() if within(key, self.stages[name])]
 
     @property
     def learned_stages(self) -> list[str]:
@@ -88,7 +88,7 @@ class StagedNet(nn.Module):
 
     def is_head(self, key: str) -> bool:
         """Whether a state-dict key belongs to the head."""
-        return _within(key, self.stages[self.head_name])
+        return within(key, self.stages[self.head_name])
 
     def check_sizes(self, image_size: int, train_size: int) -> None:
         """Raises: UserError: for two sizes, if the net takes one alone."""
@@ -99,5 +99,6 @@ class StagedNet(nn.Module):
             )
 
 
-def _within(key: str, paths: Sequence[str]) -> bool:
+def within(key: str, paths: Sequence[str]) -> bool:
+    """Whether one of `paths` is, or leads to, what a state-dict key names."""
     return any(key == path or key.startswith(f"{path}.") for path in paths)

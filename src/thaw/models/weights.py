@@ -16,6 +16,7 @@ from thaw.errors import UserError
 from thaw.models.caffe import CAFFE_RESNETS
 from thaw.models.caffe_names import torchvision_names
 from thaw.models.staged import StagedNet
+from thaw.models.timm_nets import TimmNet, own_names, pretrained_tensors
 
 Tensors = dict[str, torch.Tensor]
 
@@ -46,7 +47,8 @@ def load_weights(net: StagedNet, weights: str) -> None:
     if weights == "none":
         return
     if weights == "imagenet":
-        tensors = imagenet_tensors(net.config["name"])
+        timms = isinstance(net, TimmNet)
+        tensors = pretrained_tensors(net) if timms else imagenet_tensors(net.config["name"])
     elif weights == "demo":
         from thaw.models.pretraining import demo_weights  # it trains, with everything that imports this
 
@@ -140,6 +142,8 @@ def _bare(name: str) -> str:
 
 def _adapted(net: StagedNet, tensors: Tensors) -> Tensors:
     """`tensors` under the net's own names, with position embeddings for the net's size of images."""
+    if isinstance(net, TimmNet):
+        return own_names(net, tensors)
     current = {}
     for key, tensor in tensors.items():
         for older, newer in _OLDER_NAMES:
