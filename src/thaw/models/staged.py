@@ -95,7 +95,7 @@ class StagedNet(nn.Module):
         if "image_size" in self.config and image_size != train_size:
             raise UserError(
                 f"data.train_size={train_size} must be data.image_size={image_size} for {self.config['name']}, whose "
-                "position embeddings or windows are made for one size; leave data.train_size out."
+                "position embeddings or windows are made for one size; set data.train_size=null."
             )
 
 
