@@ -3,6 +3,7 @@ from collections import Counter
 
 import pytest
 import torch
+from hydra.utils import instantiate
 from steps import changed_by_a_step
 from torch.nn.modules.batchnorm import _NormBase
 
@@ -68,6 +69,13 @@ def test_a_training_step_of_the_feature_extractor_changes_the_whole_head_and_not
     changed = changed_by_a_step(net, images)
     assert changed == {key for key in net.state_dict() if net.is_head(key)}
     assert {key.rpartition(".")[0] for key in changed} == {f"model.{net.head_name}"}
+
+
+@pytest.mark.parametrize(("chosen", "size"), [([], 299), (["data.image_size=64"], 64)])
+def test_images_have_the_size_of_the_net_unless_another_is_asked_for(configure, image_folder, chosen, size):
+    name = "model.name=inception_v4"
+    cfg = configure("model=timm", name, "data=image_folder", f"data.root={image_folder()}", *chosen)
+    assert instantiate(cfg.data).image_size == size == instantiate(cfg.data).train_size
 
 
 def test_a_configuration_builds_an_equal_net_again():

@@ -152,7 +152,7 @@ def test_three_classes_are_classified(tiny_run, image_folder, tmp_path):
 def test_demo_weights_are_learned_once_for_any_model(tiny_run, monkeypatch, tmp_path):
     learned = []
 
-    def build(name, num_classes):
+    def build(name, num_classes, image_size):
         learned.append(num_classes)
         return tiny_net(num_classes)
 

@@ -13,7 +13,8 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Part = nn.Module | nn.Parameter
 
-NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm)  # every kind of normalisation layer
+# Every kind of normalisation layer: PyTorch's own, and what derives from them.
+NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 class PerChannel(nn.Module):

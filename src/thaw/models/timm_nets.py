@@ -42,7 +42,7 @@ def build_timm_net(name: str, num_classes: int, image_size: int | None = None) -
     timm = _timm()
     _check_name(timm, name)
     published = timm.get_pretrained_cfg(name)
-    size = image_size or published.input_size[-1]
+    size = image_size or published_size(name)
     config = {"name": PREFIX + name, "num_classes": num_classes}
     if published.fixed_input_size:
         config["image_size"] = size
@@ -62,13 +62,25 @@ def build_timm_net(name: str, num_classes: int, image_size: int | None = None) -
     return net.train()
 
 
+def published_size(name: str) -> int:
+    """The side, in pixels, of the images that the net was learned on.
+
+    Raises:
+        UserError: without timm, or for a name that it does not know.
+
+    """
+    timm = _timm()
+    _check_name(timm, name.removeprefix(PREFIX))
+    return timm.get_pretrained_cfg(name.removeprefix(PREFIX)).input_size[-1]
+
+
 def smallest_image(name: str, least: int) -> int:
     """`least`, or the size that the net was published for if it takes no images of `least` pixels."""
     try:
         with torch.device("meta"):
             build_timm_net(name, 2, least)
     except UserError:
-        return _timm().get_pretrained_cfg(name.removeprefix(PREFIX)).input_size[-1]
+        return published_size(name)
     return least
 
 
