@@ -16,3 +16,8 @@ class ExponentialAverage(WeightAveraging):
             return old + (1 - decay) * (new - old)
 
         super().__init__(avg_fn=average)
+
+    def setup(self, trainer, classifier, stage: str) -> None:
+        super().setup(trainer, classifier, stage)
+        for checkpoint in trainer.checkpoint_callbacks:  # one of weights alone is saved without asking callbacks
+            checkpoint.save_weights_only = False

@@ -3,11 +3,13 @@
 import copy
 import itertools
 import logging
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 from lightning import Callback, Trainer
+from tqdm import tqdm
 
 from thaw.errors import UserError
 from thaw.models.classifier import ImageClassifier
@@ -48,7 +50,9 @@ class RateFinder(Callback):
         optimizer = classifier.phase_optimizer()
         shares = [group["lr"] / optimizer.param_groups[-1]["lr"] for group in optimizer.param_groups]
         rates, losses, average = [], [], 0.0
-        for step, (images, labels) in enumerate(itertools.islice(_batches(trainer), self.steps), start=1):
+        batches = itertools.islice(_batches(trainer), self.steps)
+        shown = tqdm(batches, "finding a learning rate", self.steps, leave=False, disable=not sys.stderr.isatty())
+        for step, (images, labels) in enumerate(shown, start=1):
             rate = _LOWEST * (_HIGHEST / _LOWEST) ** (step / self.steps)
             for group, share in zip(optimizer.param_groups, shares, strict=True):
                 group["lr"] = rate * share
@@ -65,12 +69,13 @@ class RateFinder(Callback):
         return rates, losses
 
 
-def steepest(rates: list[float], losses: list[float]) -> float | None:
-    """The rate at which the loss falls fastest over the logarithm of the rate, if it falls at all."""
-    if len(rates) < 2:
-        return None
-    slopes = np.gradient(losses, np.log(rates))
-    return rates[int(np.nanargmin(slopes))] if np.nanmin(slopes) < 0 else None
+def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
+    """In the middle of which decade of rates the loss falls most, by a straight line through it, if it falls at all."""
+    x, y = np.log10(rates), np.asarray(losses)
+    half = round((len(x) - 1) / 2 / (x[-1] - x[0])) if len(x) > 2 else len(x)
+    middles = range(half, len(x) - half)
+    slopes = [np.polyfit(x[i - half : i + half + 1], y[i - half : i + half + 1], 1)[0] for i in middles]
+    return rates[middles[int(np.argmin(slopes))]] if slopes and min(slopes) < 0 else None
 
 
 def _batches(trainer: Trainer) -> Iterator:
