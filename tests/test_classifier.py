@@ -4,10 +4,12 @@ import pytest
 import torch
 import torch.nn.functional as F
 from nets import tiny_net
-from torch.optim import SGD
-from torch.optim.lr_scheduler import StepLR
+from torch import nn
+from torch.optim import SGD, AdamW
+from torch.optim.lr_scheduler import ExponentialLR, StepLR
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.models.backbones import build_net
 from thaw.models.classifier import ImageClassifier
 from thaw.strategy import Strategy
 from thaw.training.callbacks import EpochTable
@@ -93,20 +95,60 @@ def test_only_what_trains_changes(train):
     assert changed == {"layer1", "fc"}
 
 
-def test_a_frozen_batch_norm_gives_the_same_in_training_and_evaluation():
-    classifier = ImageClassifier(tiny_net(2), ["a", "b"], SGD, StepLR)
-    classifier.start(Strategy("test", [{"train": ["layer1"]}], LR).schedule(classifier.net, 1)[0])
-    far_off = torch.randn(8, 6, 5, 5) * 30 + 100
-    statistics = classifier.net.bn1.running_mean.clone()
-    training = classifier.train().net.bn1(far_off)
-    assert training.equal(classifier.eval().net.bn1(far_off))
-    assert classifier.net.bn1.running_mean.equal(statistics)
-    assert classifier.train().net.layer1.training
+def started(net, *train):
+    classifier = ImageClassifier(net, ["a", "b"], partial(SGD, momentum=MOMENTUM), partial(StepLR, step_size=1))
+    classifier.start(Strategy("test", [{"train": list(train)}], LR).schedule(net, 1)[0])
+    return classifier
+
+
+@pytest.mark.parametrize("name", ["resnet18", "efficientnet_b0", "convnext_tiny"])
+def test_frozen_stages_give_the_same_in_training_and_evaluation(name):
+    """Far from the stored statistics, and in spite of blocks that are dropped at random."""
+    net = build_net(name, 2)
+    classifier = started(net, "last")
+    frozen = [stage for stage in net.stages if stage not in (*net.learned_stages[-2:], "normalize")]
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+
+    def features():
+        x = torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(0)) * 30 + 100
+        for stage in frozen:
+            x = net.run_stage(stage, x)
+        return x
+
+    with torch.no_grad():
+        classifier.train()
+        training = features()
+        classifier.eval()
+        assert training.equal(features())
+    assert all(value.equal(before[key]) for key, value in net.state_dict().items())
+    assert all(module.training for module in classifier.train().net.stage_modules(net.learned_stages[-2]))
+
+
+@pytest.mark.parametrize(
+    ("train", "learning"),
+    [("layer1.1", {"layer1.1"}), ("*bias", set()), ("layer1.0", set()), ("norm", {"bn1", "layer1.1"})],
+)
+def test_a_normalisation_follows_its_batches_only_if_all_of_it_learns(train, learning):
+    net = started(tiny_net(2), train).train().net
+    assert {
+        name for name, part in net.named_modules() if isinstance(part, nn.BatchNorm2d) and part.training
+    } == learning
 
 
 def test_every_stage_that_learns_is_a_named_group_of_the_optimizer():
-    classifier = ImageClassifier(tiny_net(2), ["a", "b"], SGD, partial(StepLR, step_size=1))
-    classifier.start(Strategy("test", [{"train": ["layer1"]}], LR).schedule(classifier.net, 1)[0])
-    groups = classifier.configure_optimizers()["optimizer"].param_groups
+    groups = started(tiny_net(2), "layer1").configure_optimizers()["optimizer"].param_groups
     assert [(group["name"], group["lr"]) for group in groups] == [("layer1", LR), ("fc", LR)]
     assert sum(len(group["params"]) for group in groups) == 6
+
+
+def test_a_phase_brings_its_own_optimizer_and_scheduler():
+    net = tiny_net(2)
+    classifier = ImageClassifier(net, ["a", "b"], SGD, partial(StepLR, step_size=1))
+    own = {"optimizer": partial(AdamW, weight_decay=0.3), "scheduler": partial(ExponentialLR, gamma=0.5)}
+    phases = Strategy("test", [{"train": "head", "epochs": 1, **own}, {"train": "all"}], LR).schedule(net, 2)
+    kinds = []
+    for phase in phases:
+        classifier.start(phase)
+        made = classifier.configure_optimizers()
+        kinds.append((type(made["optimizer"]), type(made["lr_scheduler"])))
+    assert kinds == [(AdamW, ExponentialLR), (SGD, StepLR)]

@@ -1,9 +1,16 @@
 """A run that was stopped after any epoch goes on as if it had not been."""
 
+import json
+import signal
+import subprocess
+import time
+
 import pytest
 import torch
 from conftest import rows
+from test_command_line import TINY, TRAIN, train, with_nets
 
+from thaw.resume import resumed
 from train import main
 
 EPOCHS = 6
@@ -47,3 +54,54 @@ def test_a_run_stopped_after_any_epoch_and_continued_is_the_run_that_was_not(tin
             for key, value in tensors(whole, name).items():
                 assert value.equal(tensors(part, name)[key]), (stopped_after, name, key)
         assert (part / "predictions.csv").read_text() == (whole / "predictions.csv").read_text()
+
+
+@pytest.fixture
+def recorded(tmp_path):
+    run = tmp_path / "a run's"
+    (run / ".hydra").mkdir(parents=True)
+    (run / ".hydra/overrides.yaml").write_text("- strategy=gradual\n- data.root=my photos\n")
+    return run
+
+
+def test_the_recorded_options_come_back_in_the_runs_own_folder(recorded):
+    quoted = "'" + str(recorded).replace("'", "\\'") + "'"
+    expected = ["strategy=gradual", "data.root=my photos", f"resume={quoted}", f"hydra.run.dir={quoted}"]
+    assert resumed([f"resume={recorded}"]) == expected
+    assert resumed([f"resume={recorded}", "strategy=gradual", "hydra.run.dir=x", "hydra.verbose=true"]) == [
+        *expected,
+        "hydra.verbose=true",
+    ]
+    assert resumed(["strategy=gradual"]) == ["strategy=gradual"]
+    assert resumed(["resume=null"]) == ["resume=null"]
+
+
+@pytest.mark.parametrize("more", [[], ["strategy=lp_ft"]])
+def test_what_cannot_be_continued_is_told_in_a_sentence_with_status_2(recorded, more, capsys):
+    with pytest.raises(SystemExit) as raised:
+        resumed([f"resume={recorded if more else 'nowhere'}", *more])
+    told = capsys.readouterr().err
+    assert raised.value.code == 2
+    assert told.count("\n") == 1
+    assert ("strategy=lp_ft is not among them" if more else "there is no run") in told
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
+def test_a_killed_run_goes_on_from_the_command_line(tmp_path, image_folder, sent):
+    options = [*TINY, f"data.root={image_folder(train=40)}", *STRATEGY, "trainer.max_epochs=60"]
+    options[-2:-2] = ["scheduler.step_size=1"]
+    assert train(*options, "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
+    part = tmp_path / "the part"
+    with subprocess.Popen(
+        [*TRAIN, *options, "hydra.run.dir='the part'"], cwd=tmp_path, env=with_nets(), stdout=-3, stderr=-3
+    ) as process:
+        while not (part / "metrics.csv").exists() or (part / "metrics.csv").read_text().count("\n") < 6:
+            time.sleep(0.02)
+        process.send_signal(sent)
+    assert len(epochs(part)) < 60
+    done = train("resume=the part", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "continued after epoch" in done.stdout
+    assert epochs(part) == epochs(tmp_path / "whole")
+    assert json.loads((part / "summary.json").read_text())["status"] == "finished"

@@ -142,6 +142,39 @@ def test_a_mistake_leaves_the_results_of_the_run_before(tiny_run, tmp_path):
     assert len(rows(tmp_path / "run/metrics.csv")) == 2
 
 
+@pytest.mark.parametrize(
+    ("phases", "told"),
+    [
+        ("[{train: [layer9]}]", "a phase trains 'layer9', which is nothing of resnet34"),
+        ("[{train: [layer1, layer1.0]}]", "'layer1.0' and 'layer1', which overlap"),
+        ("[{train: head}, {train: all}]", "2 phases name no epochs, so that they overlap"),
+        ("[{train: []}]", "train=[], which must be all or a list of stages"),
+        ("[]", "it has no phases"),
+        ("[{train: head, epochs: 0}]", "epochs=0, which must be a whole number of at least 1"),
+        ("[{train: head, epochs: 3}]", "the phases name 3 epochs, but there are trainer.max_epochs=2"),
+        ("[{train: all, lr_decay: 1.5}]", "lr_decay=1.5, which must be above 0 and at most 1"),
+        ("[{train: all, lr_decay: 0}]", "lr_decay=0, which must be above 0 and at most 1"),
+    ],
+)
+def test_phases_that_make_no_sense_are_told_in_a_sentence_with_status_2(tiny_run, caplog, phases, told):
+    with pytest.raises(SystemExit) as raised:
+        main(tiny_run(f"strategy.phases={phases}"))
+    assert raised.value.code == 2
+    (sentence,) = [record.message for record in caplog.records if record.name == "thaw.errors"]
+    assert sentence.startswith("error: strategy=feature_extractor: ")
+    assert told in sentence
+    assert sentence.endswith(".") and "\n" not in sentence
+
+
+def test_a_strategy_can_bring_an_optimizer_and_a_schedule_for_a_phase(tiny_run, tmp_path):
+    adamw = "optimizer: {_target_: torch.optim.AdamW, _partial_: true}"
+    halving = "scheduler: {_target_: torch.optim.lr_scheduler.ExponentialLR, _partial_: true, gamma: 0.5}"
+    phases = f"strategy.phases=[{{train: head, epochs: 3, lr: 0.4, {adamw}, {halving}}}, {{train: all, lr: 0.1}}]"
+    main(tiny_run(phases, "trainer.max_epochs=4"))
+    table = rows(tmp_path / "run/metrics.csv")
+    assert [(row["phase"], float(row["lr"])) for row in table] == [("1", 0.4), ("1", 0.2), ("1", 0.1), ("2", 0.1)]
+
+
 def test_three_classes_are_classified(tiny_run, image_folder, tmp_path):
     main(tiny_run(root=image_folder(("ants", "bees", "cows"))))
     assert json.loads((tmp_path / "run/summary.json").read_text())["classes"] == ["ants", "bees", "cows"]
