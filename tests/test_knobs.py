@@ -57,7 +57,7 @@ def classifier(**options):
         net.fc.weight.mul_(5)
     made = ImageClassifier(net.eval(), ["a", "b", "c"], SGD, StepLR, **options)
     made.logged = {}
-    made.log = lambda name, value, **_: made.logged.__setitem__(name, value)
+    made.log = lambda name, value, **_: made.logged.__setitem__(name, value.compute())
     made.log_dict = lambda values: None
     made._share = lambda count: 1.0
     return made

@@ -87,19 +87,25 @@ def test_what_cannot_be_continued_is_told_in_a_sentence_with_status_2(recorded, 
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGTERM])
-def test_a_killed_run_goes_on_from_the_command_line(tmp_path, image_folder, sent):
-    options = [*TINY, f"data.root={image_folder(train=40)}", *STRATEGY, "trainer.max_epochs=60"]
-    options[-2:-2] = ["scheduler.step_size=1"]
+def test_a_run_that_is_killed_again_and_again_goes_on_from_the_command_line(tmp_path, image_folder):
+    def killed_after(rows, sent, *options):
+        command = [*TRAIN, *options]
+        with subprocess.Popen(command, cwd=tmp_path, env=with_nets(), stdout=-3, stderr=-3) as process:
+            while not (part / "metrics.csv").exists() or (part / "metrics.csv").read_text().count("\n") < rows:
+                time.sleep(0.02)
+            process.send_signal(sent)
+        assert len(epochs(part)) < 60
+
+    options = [
+        *TINY,
+        f"data.root={image_folder(train=40)}",
+        *STRATEGY,
+        "trainer.max_epochs=60",
+    ]
     assert train(*options, "hydra.run.dir=whole", cwd=tmp_path).returncode == 0
     part = tmp_path / "the part"
-    with subprocess.Popen(
-        [*TRAIN, *options, "hydra.run.dir='the part'"], cwd=tmp_path, env=with_nets(), stdout=-3, stderr=-3
-    ) as process:
-        while not (part / "metrics.csv").exists() or (part / "metrics.csv").read_text().count("\n") < 6:
-            time.sleep(0.02)
-        process.send_signal(sent)
-    assert len(epochs(part)) < 60
+    killed_after(4, signal.SIGKILL, *options, "hydra.run.dir='the part'")
+    killed_after(20, signal.SIGTERM, "resume=the part")
     done = train("resume=the part", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "continued after epoch" in done.stdout

@@ -81,5 +81,5 @@ def test_the_quarters_of_every_backbone_hold_something_and_together_are_all_of_i
 
 
 def test_the_choices_name_what_this_net_has():
-    with pytest.raises(SelectionError, match=r"the stages conv1, layer1, fc, a module in one such as layer1\.\d"):
+    with pytest.raises(SelectionError, match=r"the stages conv1, layer1, fc, a part of one such as layer1\.0"):
         selected("layer7", tiny_net(2))

@@ -48,7 +48,7 @@ def test_a_phase_may_have_an_optimizer_of_its_own():
     ("phases", "told"),
     [
         ([{"train": ["layer9"]}], "trains 'layer9', which is nothing of tiny; the choices are all, head, first"),
-        ([{"train": "layer9"}], "the stages conv1, layer1, fc, a module in one such as layer1.0"),
+        ([{"train": "layer9"}], "the stages conv1, layer1, fc, a part of one such as layer1.0"),
         ([{"train": ["layer1", "layer1.0"]}], "trains 'layer1.0' and 'layer1', which overlap"),
         ([{"train": ["all", "*bias"]}], "'\\*bias' and 'all', which overlap"),
         ([{"train": ["layer1", "layer1"]}], "'layer1' twice"),

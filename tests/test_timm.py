@@ -11,6 +11,7 @@ from thaw.errors import UserError
 from thaw.models.backbones import build_net, smallest_image
 from thaw.models.timm_nets import build_timm_net
 from thaw.models.weights import load_weights
+from thaw.selection import selected
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install -e '.[timm]'")
 
@@ -87,6 +88,14 @@ def test_a_configuration_builds_an_equal_net_again():
     }
     with pytest.raises(UserError, match=r"data.train_size=48 must be data.image_size=32"):
         net.check_sizes(32, 48)
+
+
+def test_parts_are_named_as_timm_names_them():
+    net = build_timm_net("resnet18", 2)
+    names = selected(["layer4.0", "*.bn2.bias"], net)
+    assert "model.layer4.0.conv1.weight" in names
+    assert "model.layer2.1.bn2.bias" in names
+    assert "model.layer4.1.conv1.weight" not in names
 
 
 def assert_backbone_is(net, tensors):

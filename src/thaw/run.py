@@ -56,7 +56,7 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
     except (KeyboardInterrupt, SystemExit) as stop:
         name, status = _stopped_by(stop)
         end(status="interrupted", error=f"stopped by {name}")
-        errors_log.error(f"stopped by {name}; what was saved so far is in {folder}")
+        errors_log.error(f"stopped by {name}; python train.py resume={folder} goes on after the last whole epoch")
         raise SystemExit(status) from stop
 
 

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from fnmatch import fnmatchcase
 
-from thaw.models.staged import NORMS, StagedNet
+from thaw.models.staged import NORMS, StagedNet, within
 
 _SHARE = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)%")
 
@@ -46,7 +46,8 @@ def _parameters(entry: str, net: StagedNet) -> set[str]:
     stages = _stages(entry, net)
     if stages:
         return {key for stage in stages for key in net.stage_parameters(stage)}
-    return {key for key in everything if key == entry or key.startswith(f"{entry}.") or fnmatchcase(key, entry)}
+    own = {key: key.removeprefix(net.prefix) for key in everything}
+    return {key for key, name in own.items() if within(name, [entry]) or fnmatchcase(name, entry)}
 
 
 def _stages(entry: str, net: StagedNet) -> list[str]:
@@ -73,8 +74,9 @@ def _stages_between(low: float, high: float, net: StagedNet, backbone: list[str]
 
 def _choices(net: StagedNet) -> str:
     stages = ", ".join(net.learned_stages)
-    part = max((name for name, _ in net.named_modules() if name.count(".") == 1), key=len, default="a.0")
+    modules = (name.removeprefix(net.prefix) for name, _ in net.named_modules())
+    part = next((name for name in modules if "." in name), f"{net.head_name}.weight")
     return (
         f"the choices are all, head, first, last, norm, a share of the depth such as 0-25%, the stages {stages}, "
-        f"a module in one such as {part}, or a pattern of parameter names such as *.bias"
+        f"a part of one such as {part}, or a pattern of parameter names such as *.bias"
     )

@@ -8,7 +8,7 @@ from lightning import LightningModule
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
-from torchmetrics import MetricCollection
+from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 
 from thaw.models.staged import StagedNet
@@ -47,6 +47,7 @@ class ImageClassifier(LightningModule):
         self.mix = mix
         self.description = {"model": net.config, "classes": list(classes), "preprocessing": preprocessing or {}}
         count = len(classes)
+        self.losses = nn.ModuleDict({f"{split}_loss": MeanLoss() for split in ("train", "val")})
         self.train_acc = MulticlassAccuracy(count, average="micro")
         self.val_metrics = MetricCollection(
             {
@@ -117,7 +118,7 @@ class ImageClassifier(LightningModule):
         if self.trainer.world_size == 1:
             return 1.0
         count = torch.tensor(float(images), device=self.device)
-        return count / self.trainer.strategy.reduce(count, reduce_op="mean")
+        return images / self.trainer.strategy.reduce(count, reduce_op="mean")  # which is done in place
 
     def training_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The logits of a batch, and what training minimises."""
@@ -147,7 +148,29 @@ class ImageClassifier(LightningModule):
                 checkpoint.update(current_model_state=checkpoint["state_dict"], averaging_state=counts)
 
     def _log_loss(self, split: str, loss: torch.Tensor, count: int) -> None:
-        self.log(f"{split}/loss", loss, on_step=False, on_epoch=True, batch_size=count, sync_dist=True)
+        mean = self.losses[f"{split}_loss"]
+        mean.update(loss, count)
+        self.log(f"{split}/loss", mean, on_step=False, on_epoch=True)
+
+
+class MeanLoss(Metric):
+    """The mean over images, of batches and devices that may hold different numbers of them.
+
+    torchmetrics' own mean waits for the device at every step to look for NaN; Lightning's rounds the mean number of
+    images that two devices hold.
+    """
+
+    def __init__(self):
+        super().__init__()
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, loss: torch.Tensor, images: int) -> None:
+        self.total += loss.detach() * images
+        self.images += images
+
+    def compute(self) -> torch.Tensor:
+        return self.total / self.images
 
 
 def _set_mode(module: nn.Module, learns: bool) -> None:

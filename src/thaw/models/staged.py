@@ -48,6 +48,8 @@ class StagedNet(nn.Module):
     `thaw.models.backbones.build_net`; it has an `image_size` where the net takes images of no other size.
     """
 
+    prefix = ""  # what the names of parameters have before those that users know
+
     def __init__(
         self, parts: Mapping[str, nn.Module | nn.Parameter], stages: Mapping[str, Sequence[str]], config: dict
     ):

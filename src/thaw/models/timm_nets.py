@@ -14,15 +14,15 @@ from thaw.models.timm_stages import timm_stages
 
 PREFIX = "timm/"  # tells timm's nets from torchvision's, which often bear the same names
 
-_INSIDE = "model."  # where timm's own names begin in the state dict
-
 
 class TimmNet(StagedNet):
     """A net of timm's behind its own normalisation; its stages say what belongs together, not how it is applied."""
 
+    prefix = "model."
+
     def __init__(self, model: nn.Module, config: dict):
         parts = {"normalize": Normalize(model.pretrained_cfg["mean"], model.pretrained_cfg["std"]), "model": model}
-        super().__init__(parts, {"normalize": ["normalize"], **timm_stages(model, _INSIDE)}, config)
+        super().__init__(parts, {"normalize": ["normalize"], **timm_stages(model, self.prefix)}, config)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         return self.model(self.normalize(images))
@@ -103,12 +103,12 @@ def pretrained_tensors(net: TimmNet) -> dict[str, torch.Tensor]:
 
 def own_names(net: TimmNet, tensors: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """`tensors`, under timm's names or the net's, under the net's and fitted to its size as timm fits them."""
-    given = {key.removeprefix(_INSIDE): tensor for key, tensor in tensors.items()}
+    given = {key.removeprefix(net.prefix): tensor for key, tensor in tensors.items()}
     fit = getattr(sys.modules[type(net.model).__module__], "checkpoint_filter_fn", None)
     if fit:
         with suppress(KeyError, AttributeError, ValueError, RuntimeError):  # another net's weights, as will be told
             given = fit(dict(given), net.model)
-    return {_INSIDE + key: tensor for key, tensor in given.items()}
+    return {net.prefix + key: tensor for key, tensor in given.items()}
 
 
 def _timm() -> ModuleType:
