@@ -23,8 +23,8 @@ def main(cfg: DictConfig) -> float | None:
         from thaw.training.hardware import memory_format
         from thaw.training.trainer import fit, last_checkpoint
 
-        seed_everything(cfg.seed, workers=True, verbose=False)
         data = instantiate(cfg.data)
+        seed_everything(cfg.seed, workers=True, verbose=False)
         net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
         net.check_sizes(data.image_size, data.train_size)
         strategy = instantiate(cfg.strategy)

@@ -43,9 +43,35 @@ def test_every_model_is_built(configure, name):
     assert net.config == {"name": {"timm": "timm/resnet10t"}.get(name, named or name), "num_classes": 3, **size}
 
 
-def test_inception_sees_images_of_the_size_it_was_learned_on(configure):
-    assert configure("model=inception_v3", "data=image_folder").data.image_size == 299
-    assert configure("model=inception_v3", "data.image_size=96").data.image_size == 96
+@pytest.fixture
+def sizes(configure):
+    """Of photographs and of the demo's drawings."""
+
+    def chosen(*overrides):
+        cfgs = [configure(f"data={name}", *overrides) for name in ("image_folder", "demo")]
+        return tuple(size if isinstance(size := cfg.data.image_size, int) else instantiate(size) for cfg in cfgs)
+
+    return chosen
+
+
+@pytest.mark.parametrize(
+    ("name", "photographs", "drawings"),
+    [
+        ("resnet34", 224, 64),
+        ("efficientnet_b3", 300, 64),
+        ("swin_v2_t", 256, 64),
+        ("vit_h_14", 518, 70),
+        ("maxvit_t", 224, 224),
+        ("caffe_resnet50", 224, 64),
+    ],
+)
+def test_images_have_the_size_that_the_net_expects(sizes, name, photographs, drawings):
+    assert sizes("model=torchvision", f"model.name={name}") == (photographs, drawings)
+
+
+def test_inception_sees_images_of_the_size_it_was_learned_on(sizes):
+    assert sizes("model=inception_v3") == (299, 75)
+    assert sizes("model=inception_v3", "data.image_size=96") == (96, 96)
 
 
 @pytest.mark.parametrize("name", options("trainer"))
@@ -87,7 +113,7 @@ def test_the_article_is_the_tutorials_recipe(configure):
     cfg = configure("experiment=article", "strategy=fine_tune")
     data, trainer = cfg.data, cfg.trainer
     assert (data.root, cfg.weights) == ("data/cats_dogs", "imagenet")
-    assert (data.batch_size, data.train_size, data.image_size, data.rotation) == (4, 256, 224, 15)
+    assert (data.batch_size, data.train_size, instantiate(data.image_size), data.rotation) == (4, 256, 224, 15)
     assert list(data.crop_scale) == [0.08, 1.0]
     assert (trainer.max_epochs, trainer.precision) == (25, "32-true")
     with torch.device("meta"):

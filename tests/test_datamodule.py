@@ -56,3 +56,8 @@ def test_numbers_that_make_no_sense_are_refused(image_folder, option):
     (name,) = option
     with pytest.raises(UserError, match=f"data.{name}=.* must be a whole number of at least"):
         ImageFolderDataModule(image_folder(), **option)
+
+
+def test_a_negative_seed_is_refused(image_folder):
+    with pytest.raises(UserError, match="seed=-1 must be a whole number of at least 0"):
+        ImageFolderDataModule(image_folder(), seed=-1)

@@ -1,14 +1,17 @@
+import json
+
 import pytest
 import torch
 from lightning import Callback
 from nets import tiny_net
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.errors import RunError
+from thaw.errors import FrozenTensorError
 from thaw.models.classifier import ImageClassifier
 from thaw.strategy import Strategy
 from thaw.training.invariants import digests
 from thaw.training.trainer import build_trainer, fit
+from train import main
 
 
 def test_a_digest_changes_with_any_bit():
@@ -36,5 +39,21 @@ def test_a_frozen_tensor_that_changes_fails_the_run_and_is_named(image_folder, n
     trainer = build_trainer("cpu", "32-true", callbacks=[Spoiler()], **options)
     phases = Strategy("test", [{"train": ["layer1"]}], 0.1).schedule(net, 2)
     data = ImageFolderDataModule(image_folder(), image_size=16, batch_size=5)
-    with pytest.raises(RunError, match=rf"the frozen tensor {name} changed between the epochs 1 and 2\."):
+    with pytest.raises(FrozenTensorError, match=rf"the frozen tensor {name} changed between the epochs 1 and 2\."):
         fit(trainer, classifier, phases, data)
+
+
+class Thief(Callback):
+    """Changes a frozen weight."""
+
+    def on_train_epoch_end(self, trainer, classifier):
+        classifier.net.conv1.weight.data[0, 0, 0, 0] += 1e-6
+
+
+def test_a_run_that_changed_something_frozen_ends_with_a_sentence_and_status_1(tiny_run, tmp_path, caplog):
+    with pytest.raises(SystemExit) as raised:
+        main(tiny_run("+callbacks.thief._target_=test_invariants.Thief"))
+    assert raised.value.code == 1
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert (summary["status"], summary["frozen_unchanged"]) == ("failed", False)
+    assert summary["error"] == "the frozen tensor conv1.weight changed between the epochs 1 and 2."

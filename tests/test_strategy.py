@@ -65,12 +65,15 @@ def test_a_phase_may_have_an_optimizer_of_its_own():
         ([{"train": "all", "optimizer": "adam"}], "optimizer='adam', which must be a class"),
         ([{"train": "all", "scheduler": {"step_size": 3}}], "scheduler={'step_size': 3}"),
         ([{"train": "all", "epochs": 0}], "epochs=0"),
-        ([{"train": "all", "epochs": 5}], "name 5 epochs, but there are trainer.max_epochs=4"),
+        ([{"train": "all", "epochs": 5}], "need 5 epochs, more than trainer.max_epochs=4; set it higher"),
         (
             [{"train": "head", "epochs": 4}, {"train": "all"}],
-            "name 4 epochs and leave none for the phase that names no",
+            "need 5 epochs, more than trainer.max_epochs=4",
         ),
-        ([{"train": "all", "epochs": 3}], "name 3 of trainer.max_epochs=4 epochs, and none takes the rest"),
+        (
+            [{"train": "all", "epochs": 3}],
+            "name 3 epochs of trainer.max_epochs=4, and none takes the rest; set it to",
+        ),
         ([{"train": "all"}, {"train": "all"}], "2 phases name no epochs, so that they overlap"),
         ([], "it has no phases"),
     ],

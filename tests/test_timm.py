@@ -72,11 +72,11 @@ def test_a_training_step_of_the_feature_extractor_changes_the_whole_head_and_not
     assert {key.rpartition(".")[0] for key in changed} == {f"model.{net.head_name}"}
 
 
-@pytest.mark.parametrize(("chosen", "size"), [([], 299), (["data.image_size=64"], 64)])
-def test_images_have_the_size_of_the_net_unless_another_is_asked_for(configure, image_folder, chosen, size):
-    name = "model.name=inception_v4"
-    cfg = configure("model=timm", name, "data=image_folder", f"data.root={image_folder()}", *chosen)
-    assert instantiate(cfg.data).image_size == size == instantiate(cfg.data).train_size
+def test_images_have_the_size_that_the_net_expects(configure):
+    net = ["model=timm", "model.name=inception_v4"]
+    assert instantiate(configure(*net, "data=image_folder").data.image_size) == 299
+    assert instantiate(configure(*net).data.image_size) == 299, "it takes no images as small as the demo's are"
+    assert instantiate(configure("model=timm", "model.name=resnet10t").data.image_size) == 64
 
 
 def test_a_configuration_builds_an_equal_net_again():

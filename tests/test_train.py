@@ -151,7 +151,7 @@ def test_a_mistake_leaves_the_results_of_the_run_before(tiny_run, tmp_path):
         ("[{train: []}]", "train=[], which must be all or a list of stages"),
         ("[]", "it has no phases"),
         ("[{train: head, epochs: 0}]", "epochs=0, which must be a whole number of at least 1"),
-        ("[{train: head, epochs: 3}]", "the phases name 3 epochs, but there are trainer.max_epochs=2"),
+        ("[{train: head, epochs: 3}]", "its phases need 3 epochs, more than trainer.max_epochs=2"),
         ("[{train: all, lr_decay: 1.5}]", "lr_decay=1.5, which must be above 0 and at most 1"),
         ("[{train: all, lr_decay: 0}]", "lr_decay=0, which must be above 0 and at most 1"),
     ],

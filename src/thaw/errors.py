@@ -9,6 +9,10 @@ class RunError(RuntimeError):
     """Something went wrong on the way: ends the program with status 1."""
 
 
+class FrozenTensorError(RunError):
+    """Something frozen is not what it was."""
+
+
 class UnreadableImageError(RunError):
     """An image that cannot be decoded; the sentence names its path."""
 

@@ -13,7 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.errors import RunError, UserError, told_error
+from thaw.errors import FrozenTensorError, RunError, UserError, told_error
 from thaw.report.record import write_summary
 
 # Where these two go is said in conf/train.yaml: standard error and the log file; the log file alone.
@@ -47,7 +47,8 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
     except Exception as error:
         told = told_error(error)
         sentence = str(told) if told else f"{type(error).__name__}: {error}"
-        end(status="failed", error=sentence)
+        proof = {"frozen_unchanged": False} if isinstance(told, FrozenTensorError) else {}
+        end(status="failed", error=sentence, **proof)
         traceback_log.error(traceback.format_exc())
         if told is None or HydraConfig.get().mode == RunMode.MULTIRUN:
             raise

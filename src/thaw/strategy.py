@@ -82,19 +82,21 @@ class Strategy:
 
     def _epochs_left(self, max_epochs: int) -> int:
         """For the phase that names no number."""
-        named = [phase["epochs"] for phase in self._phases if phase["epochs"]]
-        unnamed = len(self._phases) - len(named)
-        left = max_epochs - sum(named)
-        if unnamed > 1:
-            self._refuse(f"{unnamed} phases name no epochs, so that they overlap: one alone can take what is left")
-        if left < unnamed:
-            rest = " and leave none for the phase that names no number" if unnamed else ""
-            self._refuse(f"the phases name {sum(named)} epochs{rest}, but there are trainer.max_epochs={max_epochs}")
+        named = sum(phase["epochs"] or 0 for phase in self._phases)
+        open_ended = sum(not phase["epochs"] for phase in self._phases)
+        left = max_epochs - named
         if not self._phases:
             self._refuse("it has no phases")
-        if left and not unnamed:
+        if open_ended > 1:
+            self._refuse(f"{open_ended} phases name no epochs, so that they overlap: one alone can take what is left")
+        if left < open_ended:
             self._refuse(
-                f"the phases name {sum(named)} of trainer.max_epochs={max_epochs} epochs, and none takes the rest"
+                f"its phases need {named + open_ended} epochs, more than trainer.max_epochs={max_epochs}; set it higher"
+            )
+        if left and not open_ended:
+            self._refuse(
+                f"its phases name {named} epochs of trainer.max_epochs={max_epochs}, and none takes the rest; set it "
+                f"to {named}, or leave epochs out of one phase"
             )
         return left
 

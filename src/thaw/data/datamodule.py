@@ -50,7 +50,7 @@ class ImageFolderDataModule(LightningDataModule):
         if balance not in _BALANCES:
             raise UserError(f"data.balance={balance!r} is unknown; the choices are null, weights, sampler.")
         self.balance = balance
-        self.seed = seed
+        self.seed = _whole("seed", seed, 0)
         self.classes = aligned_classes(self.root / "train", self.root / "val")
         augment = train_transform(self.train_size, tuple(crop_scale), rotation)
         self.train = ClassFolders(self.root / "train", self.classes, augment)

@@ -41,6 +41,10 @@ _INCEPTION = {"aux_logits": False, "init_weights": True}
 _OPTIONS = {"googlenet": _INCEPTION, "inception_v3": _INCEPTION}
 
 
+# After four halvings of its patches one is left; torchvision names the size at which it was trained instead.
+_SMALLEST_SWIN = 32
+
+
 class _Mean(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return x.mean([2, 3])
@@ -87,8 +91,7 @@ def build_net(name: str, num_classes: int, image_size: int | None = None) -> Sta
     """
     if name.startswith(timm_nets.PREFIX):
         return timm_nets.build_timm_net(name, num_classes, image_size)
-    if name not in names():
-        raise UserError(f"model.name={name!r} is unknown; the choices are {', '.join(names())}.")
+    check_name(name)
     config = {"name": name, "num_classes": num_classes}
     if _size_unit(name):
         config["image_size"] = image_size or 224
@@ -100,6 +103,12 @@ def build_net(name: str, num_classes: int, image_size: int | None = None) -> Sta
         setattr(source, step, _FUNCTIONS[step]())
     parts = dict((*source.named_parameters(recurse=False), *source.named_children()))
     return StagedNet(parts, _stages(name, source, chain), config)
+
+
+def check_name(name: str) -> None:
+    """Raises: UserError: with the choices, if there is no such model."""
+    if name not in names():
+        raise UserError(f"model.name={name!r} is unknown; the choices are {', '.join(names())}.")
 
 
 def names() -> list[str]:
@@ -117,6 +126,8 @@ def smallest_image(name: str, least: int = 1) -> int:
         return -(-least // unit) * unit
     if name in CAFFE_RESNETS:
         return max(least, SMALLEST_IMAGE)
+    if name.startswith("swin"):
+        return max(least, _SMALLEST_SWIN)
     return max(least, *torchvision.models.get_model_weights(name).DEFAULT.meta.get("min_size", (1, 1)))
 
 

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 
+from thaw.models.freezing import let_learn, set_training_modes
 from thaw.models.staged import StagedNet
 from thaw.strategy import Phase
 from thaw.training.schedules import PerStep
@@ -62,28 +63,14 @@ class ImageClassifier(LightningModule):
     def start(self, phase: Phase) -> None:
         """Let just the parameters of `phase` learn."""
         self.phase = phase
-        for name, parameter in self.net.named_parameters():
-            parameter.requires_grad_(name in phase.parameters)
+        let_learn(self.net, phase.parameters)
         self.train()
 
     def train(self, mode: bool = True) -> "ImageClassifier":
         super().train(mode)
         if mode:
-            for name in self.net.stages:
-                learns = any(group.stage == name for group in self.phase.groups)
-                for module in self.net.stage_modules(name):
-                    _set_mode(module, learns)
+            set_training_modes(self.net)
         return self
-
-    def frozen_tensors(self) -> list[str]:
-        """The names of the net's parameters and buffers that the current phase must leave as they are."""
-        kept = [
-            f"{path}.{name}"
-            for path, module in self.net.named_modules()
-            if not module.training
-            for name, _ in module.named_buffers(recurse=False)
-        ]
-        return kept + [name for name, parameter in self.net.named_parameters() if not parameter.requires_grad]
 
     def phase_optimizer(self) -> Optimizer:
         """A new one, with a named group for each stage that learns; the head's is the last."""
@@ -171,19 +158,3 @@ class MeanLoss(Metric):
 
     def compute(self) -> torch.Tensor:
         return self.total / self.images
-
-
-def _set_mode(module: nn.Module, learns: bool) -> None:
-    """Training mode where all of a module's own parameters learn, or some inside it do; else `eval`.
-
-    Frozen batch-norm so keeps and applies its stored statistics. A module without parameters does as what is around it.
-    """
-    own = list(module.parameters(recurse=False))
-    inside = list(module.parameters())
-    if own:
-        learns = all(parameter.requires_grad for parameter in own)
-    elif inside:
-        learns = any(parameter.requires_grad for parameter in inside)
-    module.training = learns
-    for child in module.children():
-        _set_mode(child, learns)

@@ -13,8 +13,9 @@ from torch.optim import AdamW
 from thaw.cache import build_once
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.demo import drawings_version, source_folder
-from thaw.models.backbones import build_net, smallest_image
+from thaw.models.backbones import build_net
 from thaw.models.classifier import ImageClassifier
+from thaw.models.sizes import demo_size
 from thaw.models.staged import StagedNet
 from thaw.strategy import Strategy
 from thaw.training.callbacks import EpochBar, EpochTable
@@ -25,7 +26,7 @@ from thaw.training.trainer import build_trainer, fit
 log = logging.getLogger(__name__)
 
 # AdamW and one cycle of its rate get a deep net through 450 steps, in which SGD has hardly begun to learn.
-IMAGE_SIZE, BATCH_SIZE, EPOCHS, WEIGHT_DECAY = 64, 32, 6, 0.05
+BATCH_SIZE, EPOCHS, WEIGHT_DECAY = 32, 6, 0.05
 CROP_SCALE = (0.4, 1.0)
 LR, LR_WITHOUT_BATCH_NORM = 2e-3, 2e-4
 BATCH_NORM_MOMENTUM = 0.1
@@ -49,7 +50,7 @@ def _version() -> str:
 
 
 def _learn(name: str, path: Path) -> None:
-    image_size = smallest_image(name, IMAGE_SIZE)
+    image_size = demo_size(name)
     data = ImageFolderDataModule(source_folder(), image_size, batch_size=BATCH_SIZE, crop_scale=CROP_SCALE)
     log.info(
         f"demo weights for {name} are learned now, once, from {len(data.train)} drawn animals of "

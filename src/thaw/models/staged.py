@@ -59,6 +59,8 @@ class StagedNet(nn.Module):
         self.stages = {name: tuple(paths) for name, paths in stages.items()}
         self.config = config
         self.head_name = next(reversed(self.stages))
+        names = [key for key, _ in self.named_parameters()]
+        self._learned = {name: [key for key in names if within(key, paths)] for name, paths in self.stages.items()}
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         for name in self.stages:
@@ -82,12 +84,12 @@ class StagedNet(nn.Module):
 
     def stage_parameters(self, name: str) -> list[str]:
         """The names, as in `named_parameters`, of the parameters of a stage."""
-        return [key for key, _ in self.named_parameters() if within(key, self.stages[name])]
+        return self._learned[name]
 
     @property
     def learned_stages(self) -> list[str]:
         """The names of the stages that hold parameters, from the input to the head."""
-        return [name for name in self.stages if self.stage_parameters(name)]
+        return [name for name, parameters in self._learned.items() if parameters]
 
     def is_head(self, key: str) -> bool:
         """Whether a state-dict key belongs to the head."""

@@ -7,25 +7,26 @@ import torch
 from lightning import Callback
 from torch import nn
 
-from thaw.errors import RunError
+from thaw.errors import FrozenTensorError
+from thaw.models.freezing import frozen_tensors
 
 
 class FrozenProof(Callback):
     """Compares every frozen tensor, bit by bit, before and after a phase.
 
     Raises:
-        RunError: naming a tensor that has changed.
+        FrozenTensorError: naming a tensor that has changed.
 
     """
 
     def on_train_start(self, trainer, classifier) -> None:
-        self._before = digests(classifier.net, classifier.frozen_tensors())
+        self._before = digests(classifier.net, frozen_tensors(classifier.net))
 
     def on_train_end(self, trainer, classifier) -> None:
         after = digests(classifier.net, self._before)
         for name in (name for name in after if after[name] != self._before[name]):
             first, last = classifier.phase.first + 1, classifier.phase.last
-            raise RunError(f"the frozen tensor {name} changed between the epochs {first} and {last}.")
+            raise FrozenTensorError(f"the frozen tensor {name} changed between the epochs {first} and {last}.")
 
 
 class SeededSteps(Callback):

@@ -67,7 +67,7 @@ def fit(
     """Train phase after phase; epochs and steps count on. With a `checkpoint` the run goes on from where it was saved.
 
     Raises:
-        RunError: if a frozen tensor is not what it was before.
+        FrozenTensorError: if something frozen is not what it was before.
 
     """
     done = epochs_done(checkpoint) if checkpoint else 0
