@@ -36,7 +36,7 @@ EXPECTED = {
     "feature_extractor": [(5, rates(0.01, stages=[]), None)],
     "fine_tune": [(5, rates(0.003, 0.8), None)],
     "layer3_layer4": [(5, rates(0.003, stages=["layer3", "layer4"]), None)],
-    "lp_ft": [(3, rates(0.01, stages=[]), None), (2, rates(0.003), None)],
+    "lp_ft": [(3, rates(0.01, stages=[]), None), (2, rates(0.01, 0.5), None)],
     "gradual": [
         (1, rates(0.01, 0.8, stages=[]), None),
         (1, rates(0.003, 0.8, stages=["layer4"]), None),
