@@ -32,8 +32,8 @@ def tensors(folder, name):
     ("recipe", "stops"),
     [
         (["scheduler.step_size=1", "scheduler.gamma=0.5"], range(1, EPOCHS + 1)),
-        (["optimizer=adamw", "scheduler=cosine"], [1, 4]),
-        (["callbacks=[default,ema]", "callbacks.ema.decay=0.5"], [1, 4]),
+        pytest.param(["optimizer=adamw", "scheduler=cosine"], [1, 4], marks=pytest.mark.slow),
+        pytest.param(["callbacks=[default,ema]", "callbacks.ema.decay=0.5"], [1, 4], marks=pytest.mark.slow),
     ],
     ids=["SGD and StepLR", "AdamW and cosine", "averaged weights"],
 )
