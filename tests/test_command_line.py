@@ -74,7 +74,7 @@ def test_a_multirun_goes_on_after_a_job_that_fails(tmp_path, image_folder):
         path.parent.name: json.loads(path.read_text())["status"] for path in tmp_path.glob("sweep/*/summary.json")
     }
     assert statuses == {"0-layer3_layer4": "failed", "1-fine_tune": "finished"}
-    assert "trains 'layer3', which is no stage of resnet34" in done.stderr
+    assert "trains 'layer3', which is nothing of resnet34" in done.stderr
 
 
 @pytest.mark.slow
