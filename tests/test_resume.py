@@ -86,6 +86,16 @@ def test_what_cannot_be_continued_is_told_in_a_sentence_with_status_2(recorded, 
     assert ("strategy=lp_ft is not among them" if more else "there is no run") in told
 
 
+def test_a_run_that_has_finished_is_left_as_it_is(recorded, capsys):
+    (recorded / "summary.json").write_text('{"status": "finished"}')
+    with pytest.raises(SystemExit) as raised:
+        resumed([f"resume={recorded}"])
+    assert raised.value.code == 0
+    assert "has finished: there is nothing to go on with" in capsys.readouterr().out
+    (recorded / "summary.json").write_text('{"status": "interrupted"}')
+    assert "strategy=gradual" in resumed([f"resume={recorded}"])
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_goes_on_from_the_command_line(tmp_path, image_folder):
     def killed_after(rows, sent, *options):

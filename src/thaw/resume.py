@@ -5,11 +5,14 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from thaw.report.record import has_finished
+
 
 def resumed(arguments: list[str]) -> list[str]:
     """`arguments` of the command line, where there is `resume=RUN_DIR` with all that the run was started with.
 
-    Exits with a sentence and status 2 if there is no such run, or something else is asked of it than before.
+    Exits with a sentence and status 2 if there is no such run, or something else is asked of it than before; with
+    status 0 if it has finished.
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     if given.get("resume", "null") in ("null", ""):
@@ -18,6 +21,9 @@ def resumed(arguments: list[str]) -> list[str]:
     record = folder / ".hydra" / "overrides.yaml"
     if not record.is_file():
         _refuse(f"resume={folder}: there is no run, for there is no {record}; name the folder that holds summary.json")
+    if has_finished(folder):
+        print(f"{folder} has finished: there is nothing to go on with")
+        raise SystemExit(0)
     recorded = [override for override in OmegaConf.load(record) if not override.startswith("resume=")]
     ours = [argument for argument in arguments if not argument.startswith(("resume=", "hydra.", "-"))]
     for override in ours:

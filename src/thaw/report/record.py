@@ -8,7 +8,7 @@ from pathlib import Path
 
 FILE = "summary.json"
 _FOLDERS = ("checkpoints", "figures", "tensorboard")
-_FILES = ("metrics.csv", "predictions.csv")
+_FILES = (FILE, "metrics.csv", "predictions.csv")
 
 log = logging.getLogger(__name__)
 
@@ -19,6 +19,12 @@ def write_summary(folder: Path, summary: dict) -> None:
     part = folder / f"{FILE}.part"
     part.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
     os.replace(part, folder / FILE)
+
+
+def has_finished(folder: Path) -> bool:
+    """Whether a run in `folder` came to its end."""
+    path = folder / FILE
+    return path.is_file() and json.loads(path.read_text()).get("status") == "finished"
 
 
 def make_room(folder: Path) -> None:
