@@ -11,13 +11,13 @@ from thaw.models.weights import load_backbone, load_weights
 
 INCEPTIONS = ("googlenet", "inception_v3")
 FAMILIES = [
-    "alexnet", "vgg13_bn", "googlenet", "inception_v3", "resnet18", "resnet50", "densenet121", "mobilenet_v2",
+    "alexnet", "googlenet", "inception_v3", "resnet18", "resnet50", "densenet121", "mobilenet_v2",
     "mobilenet_v3_small", "efficientnet_b0", "convnext_tiny", "regnet_y_400mf", "squeezenet1_1", "shufflenet_v2_x0_5",
     "mnasnet0_5", "swin_t", "vit_b_32",
 ]  # fmt: skip
 RELATIVES = [
-    "vgg11", "resnet34", "resnet152", "resnext50_32x4d", "wide_resnet50_2", "densenet201", "mobilenet_v3_large",
-    "efficientnet_v2_s", "swin_v2_t", "vit_b_16", "maxvit_t",
+    "vgg11", "vgg13_bn", "resnet34", "resnet152", "resnext50_32x4d", "wide_resnet50_2", "densenet201",
+    "mobilenet_v3_large", "efficientnet_v2_s", "swin_v2_t", "vit_b_16", "maxvit_t",
 ]  # fmt: skip
 
 

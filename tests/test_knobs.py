@@ -142,6 +142,7 @@ def test_an_unknown_balance_is_refused_with_the_choices(unequal):
         ImageFolderDataModule(unequal, balance="yes")
 
 
+@pytest.mark.slow
 def test_a_run_with_every_knob_turned_ends_well(tiny_run, tmp_path):
     knobs = ["optimizer=adamw", "scheduler=cosine", "loss.label_smoothing=0.1", "mix=mixup", "data.balance=weights"]
     main(tiny_run("strategy=lp_ft", *knobs, "callbacks=[default,ema,find_lr]", "trainer.max_epochs=4"))
@@ -169,6 +170,7 @@ def test_averaged_weights_are_what_is_validated_and_kept(tiny_run, tmp_path):
     assert summary["val"]["loss"] == pytest.approx(float(losses.pop()), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_the_search_for_a_rate_leaves_the_run_as_it_is(tiny_run, tmp_path):
     def epochs(folder):
         return [{**row, "seconds": ""} for row in rows(tmp_path / folder / "metrics.csv")]
