@@ -2,6 +2,8 @@ import csv
 import os
 from pathlib import Path
 
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read at torch's import; the cores are shared between test processes
+
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir

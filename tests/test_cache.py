@@ -1,11 +1,12 @@
 import os
 import time
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import pytest
 from filelock import FileLock
 
-from thaw.cache import build_once, cache_dir
+from thaw.cache import build_bounded, build_once, cache_dir
 from thaw.errors import UserError
 
 
@@ -72,3 +73,31 @@ def test_the_cache_lies_in_the_home_folder_by_default(monkeypatch):
     monkeypatch.delenv("THAW_CACHE")
     monkeypatch.setenv("HOME", "/home/ada")
     assert str(cache_dir()) == "/home/ada/.cache/thaw"
+
+
+def build_sized(name, size, max_size):
+    def write(path):
+        path.mkdir()
+        (path / "data").write_bytes(bytes(size))
+
+    return build_bounded(f"big/{name}", write, lambda path: True, size, max_size)
+
+
+def entries():
+    return sorted(path.name for path in (cache_dir() / "big").iterdir() if path.suffix != ".lock")
+
+
+def test_what_was_used_least_recently_makes_room():
+    for age, name in enumerate("abc"):
+        os.utime(build_sized(name, 100, 1000), (1000 + age, 1000 + age))
+    build_sized("a", 100, 300)  # used again, and nothing is built
+    assert entries() == ["a", "b", "c"]
+    build_sized("d", 100, 300)
+    assert entries() == ["a", "c", "d"]
+
+
+def test_without_room_on_the_disk_nothing_is_left(monkeypatch):
+    monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=99))
+    with pytest.raises(OSError, match="are needed"):
+        build_sized("a", 100, 1000)
+    assert entries() == []

@@ -1,5 +1,6 @@
 """`$THAW_CACHE`: what Thaw made once and may make again, shared by all runs and safe to delete at any time."""
 
+import errno
 import logging
 import os
 import shutil
@@ -27,18 +28,47 @@ def build_once(name: str, build: Callable[[Path], None], is_whole: Callable[[Pat
     """
     path = cache_dir() / name
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with _locked(path):
-            if not (path.exists() and is_whole(path)):
-                _build(path, build)
-            os.utime(path)
-            _prune(path.parent, keep)
+        _build_locked(path, build, is_whole)
+        for entry in _by_age(path.parent)[keep:]:
+            _remove(entry)
     except OSError as error:
         raise UserError(
             f"cannot write to the cache folder {cache_dir()} ({error.strerror or error}); "
             "set THAW_CACHE to a folder that can be written."
         ) from error
     return path
+
+
+def build_bounded(
+    name: str, build: Callable[[Path], None], is_whole: Callable[[Path], bool], size: int, max_size: float
+) -> Path:
+    """As `build_once`, for a folder of `size` bytes whose neighbours may have `max_size` bytes together with it.
+
+    Room is made before it is built, by removing what was used least recently; who has a file of it open keeps it.
+
+    Raises:
+        OSError: if it cannot be written, for want of room above all; nothing of it is left then.
+
+    """
+
+    def build_in_room(part: Path) -> None:
+        _make_room(path.parent, max_size - size)
+        free = shutil.disk_usage(path.parent).free
+        if free < size:
+            raise OSError(errno.ENOSPC, f"{size / 1e9:.2f} GB are needed where {free / 1e9:.2f} GB are free")
+        build(part)
+
+    path = cache_dir() / name
+    _build_locked(path, build_in_room, is_whole)
+    return path
+
+
+def _build_locked(path: Path, build: Callable[[Path], None], is_whole: Callable[[Path], bool]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _locked(path):
+        if not (path.exists() and is_whole(path)):
+            _build(path, build)
+        os.utime(path)
 
 
 @contextmanager
@@ -67,10 +97,18 @@ def _build(path: Path, build: Callable[[Path], None]) -> None:
         _remove(part)
 
 
-def _prune(folder: Path, keep: int) -> None:
+def _by_age(folder: Path) -> list[Path]:
+    """The whole entries of a folder, those used most recently first."""
     entries = [entry for entry in folder.iterdir() if entry.suffix != ".lock" and ".part-" not in entry.name]
-    for entry in sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)[keep:]:
-        _remove(entry)
+    return sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)
+
+
+def _make_room(folder: Path, most: float) -> None:
+    kept = 0
+    for entry in _by_age(folder):
+        kept += sum(file.stat().st_size for file in entry.rglob("*"))
+        if kept > most:
+            _remove(entry)
 
 
 def _remove(path: Path) -> None:

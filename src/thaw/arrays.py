@@ -1,0 +1,51 @@
+"""Arrays on disk: written piece by piece, read as a memory map, never read if they are not what was written."""
+
+import json
+import zlib
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+
+
+class DamagedArrayError(Exception):
+    """An array on disk is not what was written."""
+
+
+def write_array(folder: Path, name: str, pieces: Iterable[np.ndarray]) -> None:
+    """Write `pieces`, at least one and equal but for their first dimension, as one array, with its checksums."""
+    folder.mkdir(parents=True, exist_ok=True)
+    checks, rows = [], 0
+    with (folder / f"{name}.bin").open("wb") as file:
+        for piece in pieces:
+            data = np.ascontiguousarray(piece)
+            file.write(data.data)
+            checks.append([data.nbytes, zlib.crc32(data.data)])
+            rows += len(data)
+    header = {"dtype": data.dtype.str, "shape": [rows, *data.shape[1:]], "checks": checks}
+    (folder / f"{name}.json").write_text(json.dumps(header))
+
+
+def read_array(folder: Path, name: str) -> np.memmap:
+    """The array; what is written into it stays in memory. All of it is read once, to be compared with its checksums.
+
+    Raises:
+        DamagedArrayError: if anything is missing, too much or changed.
+
+    """
+    try:
+        header = json.loads((folder / f"{name}.json").read_text())
+        array = np.memmap(folder / f"{name}.bin", dtype=header["dtype"], mode="c", shape=tuple(header["shape"]))
+        checks = header["checks"]
+        ends = np.cumsum([0, *(size for size, _ in checks)])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DamagedArrayError(f"{folder / name} cannot be read: {error}") from error
+    data = memoryview(array.reshape(-1).view(np.uint8))
+    if ends[-1] != len(data) or (folder / f"{name}.bin").stat().st_size != len(data):
+        raise DamagedArrayError(f"{folder / name} is not as long as it was")
+    with ThreadPoolExecutor(4) as pool:
+        sums = pool.map(lambda start, end: zlib.crc32(data[start:end]), ends[:-1], ends[1:])
+        if list(sums) != [check for _, check in checks]:
+            raise DamagedArrayError(f"{folder / name} is not what was written")
+    return array
