@@ -1,0 +1,70 @@
+"""What is compared, and in which order it is run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+SWEPT_RATES, SWEPT_SEEDS = (0.003, 0.01, 0.03), (0, 1, 2)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One process, or one after the other where the loop has to do a sweep; repeats of it are equal tasks.
+
+    `side` is loop, thaw or ceiling. A `warm` one finds the cache that the cold one before it left.
+    """
+
+    side: str
+    strategy: str
+    epochs: int
+    warm: bool = False
+    sweep: bool = False
+
+    @property
+    def name(self) -> str:
+        return " ".join([self.side, self.strategy, *["warm"] * self.warm, *["sweep"] * self.sweep])
+
+    def __str__(self) -> str:
+        return self.name if self.side == "ceiling" else f"{self.name}, {self.epochs} epoch{'s' * (self.epochs > 1)}"
+
+
+@dataclass(frozen=True)
+class Case:
+    """A row of the table: `timed` says what of the processes is."""
+
+    strategy: str
+    epochs: int
+    timed: str
+    warm: bool = False
+    sweep: bool = False
+    ceiling: bool = False
+
+
+CASES = {
+    "fine_tune": Case("fine_tune", 3, "an epoch"),
+    "feature_extractor_cold": Case("feature_extractor", 10, "the whole run"),
+    "feature_extractor_warm": Case("feature_extractor", 10, "the whole run, repeated", warm=True),
+    "layer3_layer4": Case("layer3_layer4", 3, "the whole run"),
+    "sweep": Case("feature_extractor", 10, f"{len(SWEPT_RATES) * len(SWEPT_SEEDS)} whole runs", sweep=True),
+    "synthetic": Case("fine_tune", 3, "training images a second", ceiling=True),
+}
+
+
+def thaw_task(case: Case, epochs: int | None = None) -> Task:
+    return Task("thaw", case.strategy, epochs or case.epochs, case.warm, case.sweep)
+
+
+def reference_task(case: Case, epochs: int | None = None, every_loop: bool = False) -> Task:
+    """What Thaw is compared with. The loop's sweep is, unless `every_loop` is run, a multiple of its one run."""
+    side = "ceiling" if case.ceiling else "loop"
+    return Task(side, case.strategy, epochs or case.epochs, sweep=case.sweep and every_loop)
+
+
+def plan(names: Sequence[str], repeats: int, epochs: int | None = None, every_loop: bool = False) -> list[Task]:
+    """Every task as often as it is to be repeated: loop, Thaw, loop, Thaw, …, so that both see the same machine."""
+    groups: dict[str, dict[Task, None]] = {}
+    for case in (case for name, case in CASES.items() if name in names):
+        thaw = thaw_task(case, epochs)
+        before = [replace(thaw, warm=False)] if case.warm else []
+        needed = [reference_task(case, epochs, every_loop), *before, thaw]
+        groups.setdefault(case.strategy, {}).update(dict.fromkeys(needed))
+    return [task for group in groups.values() for _ in range(repeats) for task in group]

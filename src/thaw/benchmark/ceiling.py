@@ -1,0 +1,98 @@
+"""What training could reach if images cost nothing: Thaw's own step on random images that are on the device."""
+
+import argparse
+import itertools
+import json
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from hydra import compose, initialize_config_dir
+from hydra.core.hydra_config import HydraConfig
+from hydra.utils import instantiate
+from lightning import Trainer
+from omegaconf import DictConfig
+
+from thaw.models.classifier import ImageClassifier
+from thaw.training.hardware import memory_format
+
+_WARM_UP, _FEWEST, _MOST, _SECONDS = 3, 5, 300, 20
+
+
+def configured(conf: Path, overrides: list[str]) -> DictConfig:
+    """What `python train.py OVERRIDES` would run, without anything that is written."""
+    overrides = [*overrides, "trainer.callbacks=[]", "trainer.logger=false", "+trainer.enable_checkpointing=false"]
+    with initialize_config_dir(str(conf), version_base="1.3"):
+        cfg = compose("train", overrides, return_hydra_config=True)
+    HydraConfig.instance().set_config(cfg)  # which names of the configuration refer to
+    return cfg
+
+
+def build_step(cfg: DictConfig, classes: int) -> tuple[Callable[[], None], torch.device]:
+    """A training step on a batch of random images, and the device it computes on."""
+    trainer: Trainer = instantiate(cfg.trainer)
+    size, device = cfg.data.train_size, trainer.strategy.root_device
+    net = instantiate(cfg.model, num_classes=classes, image_size=size)
+    net.to(memory_format=memory_format(cfg.channels_last))
+    classifier = ImageClassifier(
+        net,
+        [str(number) for number in range(classes)],
+        optimizer=instantiate(cfg.optimizer),
+        scheduler=instantiate(cfg.scheduler),
+        loss=instantiate(cfg.loss),
+    ).to(device)
+    classifier.start(instantiate(cfg.strategy).schedule(net, trainer.max_epochs)[0])
+    optimizer = classifier.phase_optimizer()
+    images = torch.randint(256, (cfg.data.batch_size, 3, size, size), dtype=torch.uint8, device=device)
+    labels = torch.randint(classes, (cfg.data.batch_size,), device=device)
+
+    def step() -> None:
+        with trainer.precision_plugin.forward_context():
+            _, loss = classifier.training_loss(images, labels)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+
+    return step, device
+
+
+def step_seconds(step: Callable[[], None], device: torch.device, seconds: float = _SECONDS) -> list[float]:
+    """Of steps one after the other for so many `seconds`, but of a few at least; the first ones do not count."""
+    for _ in range(_WARM_UP):
+        step()
+    marks, end = [_mark(device)], time.perf_counter() + seconds
+    while len(marks) <= _FEWEST or (time.perf_counter() < end and len(marks) <= _MOST):
+        step()
+        marks.append(_mark(device))
+    if device.type != "cuda":
+        return [after - before for before, after in itertools.pairwise(marks)]
+    torch.cuda.synchronize(device)
+    return [before.elapsed_time(after) / 1000 for before, after in itertools.pairwise(marks)]
+
+
+def _mark(device: torch.device) -> float | torch.cuda.Event:
+    """A GPU notes the time on its way: waiting for it after each step would slow it down."""
+    if device.type != "cuda":
+        return time.perf_counter()
+    event = torch.cuda.Event(enable_timing=True)
+    event.record()
+    return event
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m thaw.benchmark.ceiling")
+    parser.add_argument("conf", type=Path)
+    parser.add_argument("result", type=Path, help="the JSON file to write")
+    parser.add_argument("classes", type=int)
+    parser.add_argument("overrides", nargs="*", help="as for train.py")
+    options = parser.parse_args()
+    cfg = configured(options.conf.absolute(), options.overrides)
+    seconds = step_seconds(*build_step(cfg, options.classes))
+    rate = cfg.data.batch_size / statistics.median(seconds)
+    options.result.write_text(json.dumps({"steps": seconds, "images_per_second": rate}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""What both sides are given: images as large as photographs are, and random weights."""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+import torchvision
+from PIL import Image
+from tqdm import tqdm
+
+from thaw.cache import build_once
+from thaw.data.demo import drawings_version
+from thaw.data.drawings import TARGET_SPECIES, draw_animal
+from thaw.errors import UserError
+
+WIDTH, HEIGHT = 500, 375
+_RESNETS = ("resnet", "resnext", "wide_resnet")
+
+
+def drawn_photographs(train: int, val: int) -> Path:
+    """The root of JPEGs of cats and dogs, `train` and `val` a class, that take as long to decode as photographs."""
+    total = (train + val) * len(TARGET_SPECIES)
+    return build_once(
+        f"benchmark/{WIDTH}x{HEIGHT}-{train}-{val}-{drawings_version()}",
+        lambda root: _draw(root, {"train": train, "val": val}),
+        lambda root: len(list(root.rglob("*.jpg"))) == total,
+        keep=2,
+    )
+
+
+def _draw(root: Path, counts: dict[str, int]) -> None:
+    names = [(split, name, n) for split, count in counts.items() for name in TARGET_SPECIES for n in range(count)]
+    for split, name, number in tqdm(names, "drawing images", leave=False, disable=not sys.stderr.isatty()):
+        path = root / split / name / f"{number:04d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        enlarged(draw_animal(name, f"benchmark/{split}/{number}"), number).save(path, quality=90)
+
+
+def enlarged(image: Image.Image, seed: int) -> Image.Image:
+    """`WIDTH` x `HEIGHT` pixels, with a little noise: smooth areas would make files smaller than a camera's."""
+    image = image.resize((WIDTH, WIDTH), Image.Resampling.BICUBIC)
+    top = (WIDTH - HEIGHT) // 2
+    pixels = np.asarray(image.crop((0, top, WIDTH, top + HEIGHT)), dtype=np.float32)
+    noise = np.random.default_rng(seed).standard_normal((HEIGHT, WIDTH, 1), dtype=np.float32)
+    return Image.fromarray((pixels + 4 * noise).clip(0, 255).astype(np.uint8))
+
+
+def random_weights(model: str, path: Path) -> Path:
+    """Writes the state dict of torchvision's `model`, the same in every call.
+
+    Raises:
+        UserError: if it is not a ResNet.
+
+    """
+    choices = [name for name in torchvision.models.list_models(torchvision.models) if name.startswith(_RESNETS)]
+    if model not in choices:
+        raise UserError(
+            f"--model {model}: the loop takes the last layer of a ResNet for its head; the choices are "
+            f"{', '.join(choices)}."
+        )
+    torch.manual_seed(0)
+    torch.save(torchvision.models.get_model(model).state_dict(), path)
+    return path

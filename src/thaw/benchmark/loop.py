@@ -1,0 +1,122 @@
+"""The yardstick: transfer learning as tutorials teach it, in plain PyTorch. python -m thaw.benchmark.loop --help
+
+A net of torchvision's, images read and transformed by four workers, batches of 4, float32, SGD 0.001 with momentum
+0.9, StepLR 7/0.1. Nothing of Thaw is imported here, so that nothing of it is timed.
+"""
+
+import argparse
+import copy
+import json
+import time
+from pathlib import Path
+
+import torch
+import torchvision
+from torch import nn
+from torch.optim import SGD
+from torch.optim.lr_scheduler import StepLR
+from torch.utils.data import DataLoader
+from torchvision import transforms
+from torchvision.datasets import ImageFolder
+
+BATCH_SIZE, WORKERS = 4, 4
+MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+
+# The beginnings of the names of parameters that learn.
+LEARNS = {"fine_tune": ("",), "feature_extractor": ("fc.",), "layer3_layer4": ("layer3.", "layer4.", "fc.")}
+
+
+def image_transforms(train_size: int, image_size: int) -> dict[str, transforms.Compose]:
+    end = [transforms.ToTensor(), transforms.Normalize(MEAN, STD)]
+    augment = [
+        transforms.RandomResizedCrop(train_size),
+        transforms.RandomRotation(15),
+        transforms.RandomHorizontalFlip(),
+    ]
+    centre = [transforms.Resize(round(image_size * 256 / 224)), transforms.CenterCrop(image_size)]
+    return {"train": transforms.Compose([*augment, *end]), "val": transforms.Compose([*centre, *end])}
+
+
+def image_loaders(root: Path, train_size: int, image_size: int) -> dict[str, DataLoader]:
+    return {
+        split: DataLoader(ImageFolder(root / split, transform), BATCH_SIZE, shuffle=True, num_workers=WORKERS)
+        for split, transform in image_transforms(train_size, image_size).items()
+    }
+
+
+def build_model(name: str, weights: Path, strategy: str, classes: int) -> nn.Module:
+    """A ResNet with the state dict in `weights` and a new head, of which just what `strategy` says learns."""
+    model = torchvision.models.get_model(name)
+    model.load_state_dict(torch.load(weights, weights_only=True))
+    model.fc = nn.Linear(model.fc.in_features, classes)
+    for key, parameter in model.named_parameters():
+        parameter.requires_grad = key.startswith(LEARNS[strategy])
+    return model
+
+
+def train(model: nn.Module, images: dict[str, DataLoader], epochs: int, lr: float, device: torch.device) -> list[dict]:
+    """Leaves `model` with the weights of its best epoch; seconds and accuracies of every epoch."""
+    optimizer = SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=lr, momentum=0.9)
+    scheduler = StepLR(optimizer, step_size=7, gamma=0.1)
+    best, best_acc, rows = copy.deepcopy(model.state_dict()), 0.0, []
+    for _ in range(epochs):
+        start = time.perf_counter()
+        train_acc = run_epoch(model, images["train"], device, optimizer)
+        scheduler.step()
+        middle = time.perf_counter()
+        val_acc = run_epoch(model, images["val"], device)
+        end = time.perf_counter()
+        if val_acc > best_acc:
+            best, best_acc = copy.deepcopy(model.state_dict()), val_acc
+        rows.append({"train": middle - start, "val": end - middle, "train_acc": train_acc, "val_acc": val_acc})
+    model.load_state_dict(best)
+    return rows
+
+
+def run_epoch(model: nn.Module, images: DataLoader, device: torch.device, optimizer: SGD | None = None) -> float:
+    """The share of images that were classified right; with an `optimizer` the model learns."""
+    learns = optimizer is not None
+    model.train(learns)
+    right = loss_sum = 0
+    for inputs, labels in images:
+        inputs, labels = inputs.to(device), labels.to(device)
+        if learns:
+            optimizer.zero_grad()
+        with torch.set_grad_enabled(learns):
+            outputs = model(inputs)
+            loss = nn.functional.cross_entropy(outputs, labels)
+            if learns:
+                loss.backward()
+                optimizer.step()
+        loss_sum += loss.item() * len(inputs)  # of no use here, but tutorials show it, and wait for the device for it
+        right += (outputs.argmax(1) == labels).sum().item()
+    return right / len(images.dataset)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m thaw.benchmark.loop")
+    parser.add_argument("root", type=Path, help="holds train/ and val/ with a folder per class")
+    parser.add_argument("result", type=Path, help="the JSON file to write")
+    parser.add_argument("--model", required=True, help="a ResNet of torchvision's")
+    parser.add_argument("--weights", type=Path, required=True, help="its state dict")
+    parser.add_argument("--strategy", choices=LEARNS, required=True)
+    parser.add_argument("--epochs", type=int, required=True)
+    parser.add_argument("--train-size", type=int, default=256)
+    parser.add_argument("--image-size", type=int, default=224)
+    parser.add_argument("--lr", type=float, default=0.001)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+
+    torch.manual_seed(options.seed)
+    torch.backends.cudnn.benchmark = True
+    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    images = image_loaders(options.root, options.train_size, options.image_size)
+    classes = len(images["train"].dataset.classes)
+    model = build_model(options.model, options.weights, options.strategy, classes).to(device)
+    began = time.time()
+    epochs = train(model, images, options.epochs, options.lr, device)
+    options.result.write_text(json.dumps({"began": began, "epochs": epochs, "device": str(device)}))
+
+
+if __name__ == "__main__":
+    main()
