@@ -46,19 +46,18 @@ def enlarged(image: Image.Image, seed: int) -> Image.Image:
     return Image.fromarray((pixels + 4 * noise).clip(0, 255).astype(np.uint8))
 
 
-def random_weights(model: str, path: Path) -> Path:
-    """Writes the state dict of torchvision's `model`, the same in every call.
-
-    Raises:
-        UserError: if it is not a ResNet.
-
-    """
+def check_model(model: str) -> None:
+    """Raises: UserError: if `model` is not a ResNet of torchvision's."""
     choices = [name for name in torchvision.models.list_models(torchvision.models) if name.startswith(_RESNETS)]
     if model not in choices:
         raise UserError(
             f"--model {model}: the loop takes the last layer of a ResNet for its head; the choices are "
             f"{', '.join(choices)}."
         )
+
+
+def random_weights(model: str, path: Path) -> Path:
+    """Writes the state dict of torchvision's `model`, the same in every call."""
     torch.manual_seed(0)
     torch.save(torchvision.models.get_model(model).state_dict(), path)
     return path

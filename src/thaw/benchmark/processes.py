@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -22,7 +23,7 @@ _LAST_WORDS = 500  # characters of a failed process's log
 class Sides:
     """What both sides have in common. `project` holds train.py and conf/; `batch_size` is Thaw's, if not its default.
 
-    What the processes say and leave lies in `out/processes`, and Thaw's cache beside it until it is not needed.
+    What the processes say and leave lies in `out/processes`, without checkpoints, which would fill a disk.
     """
 
     project: Path
@@ -61,7 +62,7 @@ class Sides:
         runs = [self._loop(folder / f"{lr}-{seed}", task, lr, seed) for lr, seed in jobs]
         return {"seconds": sum(run["seconds"] for run in runs), "runs": runs}
 
-    def remove_cache(self) -> None:
+    def empty_cache(self) -> None:
         shutil.rmtree(self._cache, ignore_errors=True)
 
     @property
@@ -102,13 +103,13 @@ class Sides:
 
     def _thaw(self, folder: Path, task: Task) -> dict:
         if not task.warm:
-            self.remove_cache()
+            self.empty_cache()
         run = folder / "run"
         seconds = self._train([*self.overrides(task), override("hydra.run.dir", run)], folder)
         return {"seconds": seconds, **read_run(run)}
 
     def _sweep(self, folder: Path, task: Task) -> dict:
-        self.remove_cache()
+        self.empty_cache()
         lists = {"strategy.lr": SWEPT_RATES, "seed": SWEPT_SEEDS}
         swept = [f"{name}={','.join(map(str, values))}" for name, values in lists.items()]
         jobs = [*self.overrides(task), *swept, override("hydra.sweep.dir", folder / "runs")]
@@ -139,7 +140,11 @@ class Sides:
         ]
 
     def _train(self, overrides: list[str], folder: Path) -> float:
-        return self._timed([sys.executable, self.project / "train.py", *overrides], folder)
+        try:
+            return self._timed([sys.executable, self.project / "train.py", *overrides], folder)
+        finally:
+            for checkpoints in list(folder.rglob("checkpoints")):
+                shutil.rmtree(checkpoints)
 
     def _timed(self, command: list, folder: Path) -> float:
         environment = {**os.environ, "THAW_CACHE": str(self._cache)}
@@ -159,6 +164,7 @@ def read_run(run: Path) -> dict:
     summary = json.loads((run / "summary.json").read_text())
     if summary["status"] != "finished":
         raise RunError(f"the run in {run} is {summary['status']}: {summary['error']}")
+    config = OmegaConf.load(run / ".hydra" / "config.yaml")
     with (run / "metrics.csv").open(newline="") as file:
         epochs = [float(row["seconds"]) for row in csv.DictReader(file)]
     return {
@@ -168,10 +174,12 @@ def read_run(run: Path) -> dict:
         "parts": summary["seconds"],
         "device": summary["device"],
         "precision": summary["precision"],
-        "batch_size": OmegaConf.load(run / ".hydra" / "config.yaml").data.batch_size,
+        "batch_size": config.data.batch_size,
+        "channels_last": config.channels_last,
     }
 
 
 def override(key: str, value: object) -> str:
-    """`key=value` for Hydra, whatever characters a path has."""
-    return key + "='" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
+    """`key=value` for Hydra, whatever characters a path has; in quotes a backslash is special only before another."""
+    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(value))
+    return f"{key}='{escaped}'"

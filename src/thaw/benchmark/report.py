@@ -1,6 +1,6 @@
 """The rows of a benchmark as a table and as a picture."""
 
-import statistics
+import textwrap
 from collections.abc import Sequence
 
 from matplotlib.figure import Figure
@@ -8,6 +8,7 @@ from matplotlib.figure import Figure
 from thaw.benchmark.loop import BATCH_SIZE, WORKERS
 from thaw.report.figures import RIGHT, WRONG
 
+_WIDTH = 110
 _HEADER = ("case", "timed", "loop", "Thaw", "ratio")
 
 
@@ -22,23 +23,28 @@ def table(record: dict) -> str:
         )
         for line in lines
     ]
-    return "\n".join([*(line.rstrip() for line in text), "", *_notes(record)])
+    notes = [textwrap.fill(note, _WIDTH) for note in _notes(record)]
+    return "\n".join([*(line.rstrip() for line in text), "", *notes])
 
 
 def bars(record: dict) -> Figure:
     """How many times as fast as the loop Thaw is, a bar for each case."""
     shown = compared(record)
-    figure = Figure((8, 1.6 + 0.62 * len(shown)), layout="constrained")
-    axes = figure.subplots()
     ratios = [row["ratio"] for row in shown]
-    drawn = axes.barh(range(len(shown)), ratios, color=[RIGHT if ratio >= 1 else WRONG for ratio in ratios], height=0.6)
-    labels = [f" {row['ratio']:.2f} ×   {_seconds(row, 'loop')} → {_seconds(row, 'thaw')}" for row in shown]
-    axes.bar_label(drawn, labels, fontsize=9)
+    highest = max([1, *ratios])
+    figure = Figure((9, 1.7 + 0.6 * len(shown)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(shown)), ratios, color=[RIGHT if ratio >= 1 else WRONG for ratio in ratios], height=0.6)
+    for place, row in enumerate(shown):
+        text = f"{row['ratio']:.2f} ×  (loop {_seconds(row, 'loop')}, Thaw {_seconds(row, 'thaw')})"
+        axes.text(max(1, row["ratio"]) + 0.01 * highest, place, text, va="center", fontsize=9)
     axes.axvline(1, color="black", linewidth=1)
     axes.set_yticks(range(len(shown)), [f"{row['case']}\n{row['timed']}" for row in shown], fontsize=9)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.45 * max([1, *ratios]))  # room for the labels
-    axes.set_xlabel("times as fast as the tutorial's loop in plain PyTorch (1: just as fast)")
+    axes.set_xlim(0, 1.6 * highest)  # room for the text
+    axes.set_xlabel(
+        "\n".join(["times as fast as the tutorial's loop in plain PyTorch (1: just as fast)", *_share(record)])
+    )
     axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{record['options']['model']}, {_machine(record)}", fontsize=11)
     return figure
@@ -68,31 +74,38 @@ def _seconds(row: dict, side: str) -> str:
 
 def _notes(record: dict) -> list[str]:
     options = record["options"]
-    notes = [
+    sweeps = [f"The loop's sweep is {row['loop_is']}." for row in record["rows"] if "loop_is" in row]
+    return [
         f"{_machine(record)}; {options['model']}, {options['images']['train']} training and {options['images']['val']} "
-        f"validation images, crops of {options['train_size']} and {options['image_size']} px; "
-        f"medians of {options['repeats']} run(s) each.",
-        f"The loop computes in float32, in batches of {BATCH_SIZE} that {WORKERS} workers load. Thaw runs with its own "
-        f"defaults ({_defaults(record)}), which is where most of its speed comes from; its whole runs include "
-        "checkpoints, predictions and figures.",
-        "An epoch is training and validation, without start-up and without keeping the best weights.",
+        f"validation images, crops of {options['train_size']} and {options['image_size']} px.",
+        f"Seconds are medians over {options['repeats']} repeats. An epoch is training and validation, without start-up "
+        "and without writing checkpoints or keeping the best weights; a whole run is the process from start to end, "
+        "for Thaw with checkpoints, predictions and figures.",
+        f"The loop computes in float32, in batches of {BATCH_SIZE} that {WORKERS} workers load. Thaw has its own "
+        f"defaults, and the speed comes from there: {_defaults(record)}.",
+        *sweeps,
+        *_share(record),
     ]
-    for row in record["rows"]:
-        if row["case"] == "sweep":
-            notes.append(f"The loop's sweep is {row.get('loop_is')}.")
-        if "share" in row:
-            notes.append(
-                f"Thaw's fine_tune trains {row['thaw']['median']:.0f} images/s, {row['share']:.0%} of the "
-                f"{row['ceiling']['median']:.0f} images/s of the same step on random images that are on the device."
-            )
-    return notes
+
+
+def _share(record: dict) -> list[str]:
+    return [
+        f"Thaw's fine_tune trains {row['thaw']['median']:.0f} images/s, {row['share']:.0%} of the ceiling: "
+        f"{row['ceiling']['median']:.0f} images/s on random images that are on the device."
+        for row in record["rows"]
+        if "share" in row
+    ]
 
 
 def _defaults(record: dict) -> str:
+    """Of all runs, which are told the same."""
     runs = [run for name, runs in record["measurements"].items() if name.startswith("thaw") for run in runs]
-    runs = [run for outer in runs for run in outer.get("runs", [outer])]
-    told = [f"batches of {run['batch_size']}, {run['precision']}, frozen stages without gradients" for run in runs]
-    return statistics.mode(told) if told else "see conf/train.yaml"
+    run = runs[0].get("runs", runs)[0]
+    chosen = " (by --batch-size)" if record["options"]["batch_size"] else ""
+    return (
+        f"batches of {run['batch_size']}{chosen}, precision {run['precision']}, channels_last={run['channels_last']}, "
+        "no work for frozen stages that can be saved"
+    )
 
 
 def _machine(record: dict) -> str:

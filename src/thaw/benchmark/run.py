@@ -6,7 +6,7 @@ from pathlib import Path
 
 from thaw.benchmark import report, results
 from thaw.benchmark.cases import Task, plan
-from thaw.benchmark.inputs import drawn_photographs, random_weights
+from thaw.benchmark.inputs import check_model, drawn_photographs, random_weights
 from thaw.benchmark.processes import Sides
 from thaw.data.folders import ClassFolders, aligned_classes
 from thaw.errors import UserError
@@ -15,16 +15,22 @@ from thaw.training.callbacks import duration
 
 
 def run_benchmark(options: argparse.Namespace, out: Path, project: Path) -> None:
-    """Writes `benchmark.json` after every process, and `benchmark.png`, in the new folder `out`; prints the table.
+    """Writes `benchmark.json` after every process and `benchmark.png` in the end, in the new folder `out`.
+
+    The table is printed and the picture drawn of what there is, even if the benchmark is interrupted.
 
     Raises:
         UserError: if `out` is in use, or for images or a model that cannot be compared.
-        RunError: if a process fails; the measurements until then are kept.
+        RunError: if a process fails.
 
     """
     if out.exists() and any(out.iterdir()):
         raise UserError(f"--out {out} is not empty; name a new folder.")
-    sides, images = _prepared(options, out.absolute(), project)
+    check_model(options.model)
+    root = (options.root or drawn_photographs(options.train, options.val)).expanduser().absolute()
+    classes = aligned_classes(root / "train", root / "val")
+    images = {split: len(ClassFolders(root / split, classes, transform=None)) for split in ("train", "val")}
+    out.mkdir(parents=True, exist_ok=True)
     record = {
         "finished": False,
         "machine": results.machine(),
@@ -32,22 +38,34 @@ def run_benchmark(options: argparse.Namespace, out: Path, project: Path) -> None
         "rows": [],
         "measurements": {},
     }
-    tasks = plan(options.cases, options.repeats, options.epochs, options.run_all_loops)
-    print(f"{len(tasks)} measurements, kept in {out}", flush=True)
+    sizes = {name: getattr(options, name) for name in ("train_size", "image_size", "batch_size")}
+    weights = random_weights(options.model, out.absolute() / "weights.pth")
+    sides = Sides(project, root, weights, options.model, len(classes), out.absolute(), **sizes)
     try:
-        sides.warm_up()
-        for number, task in enumerate(tasks, start=1):
-            left = time_left(tasks[number - 1 :], record["measurements"])
-            print(f"{number}/{len(tasks)}  {task}{left}", flush=True)
-            record["measurements"].setdefault(task.name, []).append(sides.measure(task))
-            given = (options.cases, record["measurements"], options.epochs, options.run_all_loops)
-            record["rows"] = results.rows(*given)
-            results.write(out / "benchmark.json", record)
+        _measure_all(sides, record, out / "benchmark.json", options)
     finally:
-        sides.remove_cache()
-    record["finished"] = True
-    results.write(out / "benchmark.json", record)
-    print(f"\n{report.table(record)}")
+        sides.empty_cache()
+        weights.unlink()
+        _show(record, out)
+
+
+def _measure_all(sides: Sides, record: dict, path: Path, options: argparse.Namespace) -> None:
+    tasks = plan(options.cases, options.repeats, options.epochs, options.run_all_loops)
+    measured = record["measurements"]
+    print(f"{len(tasks)} measurements, kept in {path}", flush=True)
+    sides.warm_up()
+    for number, task in enumerate(tasks, start=1):
+        left = time_left(tasks[number - 1 :], measured)
+        print(f"{number:>{len(str(len(tasks)))}}/{len(tasks)}  {task}{left}", flush=True)
+        measured.setdefault(task.name, []).append(sides.measure(task))
+        record["rows"] = results.rows(options.cases, measured, options.epochs, options.run_all_loops)
+        record["finished"] = number == len(tasks)
+        results.write(path, record)
+
+
+def _show(record: dict, out: Path) -> None:
+    if report.compared(record) or record["finished"]:
+        print(f"\n{report.table(record)}")
     if report.compared(record):
         figures.save(report.bars(record), out / "benchmark.png")
 
@@ -59,19 +77,6 @@ def time_left(tasks: list[Task], measured: results.Measurements) -> str:
         return ""
     least = "at least " if len(known) < len(tasks) else ""
     return f"; {least}{duration(sum(known))} left"
-
-
-def _prepared(options: argparse.Namespace, out: Path, project: Path) -> tuple[Sides, dict]:
-    root = options.root.expanduser().absolute() if options.root else None
-    if root:
-        aligned_classes(root / "train", root / "val")
-    out.mkdir(parents=True, exist_ok=True)
-    weights = random_weights(options.model, out / "weights.pth")
-    root = root or drawn_photographs(options.train, options.val)
-    classes = aligned_classes(root / "train", root / "val")
-    images = {split: len(ClassFolders(root / split, classes, transform=None)) for split in ("train", "val")}
-    sizes = {name: getattr(options, name) for name in ("train_size", "image_size", "batch_size")}
-    return Sides(project, root, weights, options.model, len(classes), out, **sizes), images
 
 
 def _plain(values: dict) -> dict:
