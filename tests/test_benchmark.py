@@ -164,6 +164,7 @@ def record(measured):
     images = {"train": 240, "val": 150}
     sizes = {"train_size": 256, "image_size": 224, "batch_size": None}
     return {
+        "finished": True,
         "machine": {**results.machine(), "cpu": "Abacus", "cores": 2, "gpu": None},
         "options": {"model": "resnet34", "repeats": 3, "images": images, **sizes},
         "rows": results.rows(list(CASES), measured),
@@ -180,7 +181,7 @@ def test_the_table_has_both_sides_and_says_where_the_speed_comes_from(record):
     assert "2 cores of Abacus; resnet34, 240 training and 150 validation images" in words
     assert "The loop's sweep is 9 times one run." in words
     assert "the speed comes from there: batches of 32, precision bf16-mixed" in words
-    assert "70 images/s, 70% of the ceiling: 100 images/s" in words
+    assert "70 images/s, 70% of the ceiling of 100 images/s." in words
 
 
 def test_the_picture_has_a_bar_of_each_ratio_and_its_seconds(record, tmp_path):
@@ -305,7 +306,7 @@ def test_what_was_measured_is_kept_when_the_benchmark_ends_early(
     assert benchmark("--cases", "fine_tune", "layer3_layer4", "--repeats", "2") == status
     out = capsys.readouterr().out
     assert "1/8  loop fine_tune, 3 epochs\n" in out and "4/8  thaw fine_tune, 3 epochs; at least" in out
-    assert "5.33 ×" in out, "the table of what there is"
+    assert "5.33 ×" in out and "It ended early" in out, "the table of what there is"
     record = json.loads((tmp_path / "out/benchmark.json").read_text())
     assert record["finished"] is False
     assert [row["case"] for row in record["rows"]] == ["fine_tune"]

@@ -73,7 +73,9 @@ def step_seconds(step: Callable[[], None], device: torch.device, seconds: float 
 
 
 def _mark(device: torch.device) -> float | torch.cuda.Event:
-    """A GPU notes the time on its way: waiting for it after each step would slow it down."""
+    """CUDA notes the time on its way: waiting for it after each step would slow it down."""
+    if device.type == "mps":
+        torch.mps.synchronize()
     if device.type != "cuda":
         return time.perf_counter()
     event = torch.cuda.Event(enable_timing=True)

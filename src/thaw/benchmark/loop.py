@@ -109,7 +109,8 @@ def main() -> None:
 
     torch.manual_seed(options.seed)
     torch.backends.cudnn.benchmark = True
-    device = torch.device("cuda:0" if torch.cuda.is_available() else "cpu")
+    gpu = "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
+    device = torch.device(gpu or "cpu")
     images = image_loaders(options.root, options.train_size, options.image_size)
     classes = len(images["train"].dataset.classes)
     model = build_model(options.model, options.weights, options.strategy, classes).to(device)

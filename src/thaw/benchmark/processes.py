@@ -180,6 +180,6 @@ def read_run(run: Path) -> dict:
 
 
 def override(key: str, value: object) -> str:
-    """`key=value` for Hydra, whatever characters a path has; in quotes a backslash is special only before another."""
+    """`key=value` for Hydra, whatever characters a path has; only before a quote is a backslash special."""
     escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(value))
     return f"{key}='{escaped}'"

@@ -14,17 +14,13 @@ _HEADER = ("case", "timed", "loop", "Thaw", "ratio")
 
 def table(record: dict) -> str:
     """The rows with what they are medians of, and on which machine."""
-    lines = [_HEADER, *(_cells(row) for row in compared(record))]
-    widths = [max(len(line[column]) for line in lines) for column in range(len(_HEADER))]
-    lines.insert(1, tuple("-" * width for width in widths))
-    text = [
-        "  ".join(
-            cell.ljust(width) if column < 2 else cell.rjust(width) for column, (cell, width) in _columns(line, widths)
-        )
-        for line in lines
-    ]
     notes = [textwrap.fill(note, _WIDTH) for note in _notes(record)]
-    return "\n".join([*(line.rstrip() for line in text), "", *notes])
+    if not compared(record):
+        return "\n".join(notes)
+    lines = [_HEADER, *(_cells(row) for row in compared(record))]
+    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+    lines.insert(1, tuple("-" * width for width in widths))
+    return "\n".join([*(_aligned(line, widths) for line in lines), "", *notes])
 
 
 def bars(record: dict) -> Figure:
@@ -60,8 +56,10 @@ def seconds(value: float) -> str:
     return f"{value:.0f} s" if value >= 100 else f"{value:.3g} s"
 
 
-def _columns(line: Sequence[str], widths: Sequence[int]):
-    return enumerate(zip(line, widths, strict=True))
+def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
+    """Words to the left, numbers to the right."""
+    sides = "<<>>>"
+    return "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True))
 
 
 def _cells(row: dict) -> tuple[str, ...]:
@@ -73,25 +71,28 @@ def _seconds(row: dict, side: str) -> str:
 
 
 def _notes(record: dict) -> list[str]:
-    options = record["options"]
-    sweeps = [f"The loop's sweep is {row['loop_is']}." for row in record["rows"] if "loop_is" in row]
-    return [
+    options, count = record["options"], record["options"]["repeats"]
+    notes = [
         f"{_machine(record)}; {options['model']}, {options['images']['train']} training and {options['images']['val']} "
         f"validation images, crops of {options['train_size']} and {options['image_size']} px.",
-        f"Seconds are medians over {options['repeats']} repeats. An epoch is training and validation, without start-up "
-        "and without writing checkpoints or keeping the best weights; a whole run is the process from start to end, "
-        "for Thaw with checkpoints, predictions and figures.",
+        f"Medians of {count} repeat{'s' * (count > 1)}. An epoch is training and validation, without start-up and "
+        "without writing checkpoints or keeping the best weights; a whole run is the process from start to end, for "
+        "Thaw with checkpoints, predictions and figures.",
         f"The loop computes in float32, in batches of {BATCH_SIZE} that {WORKERS} workers load. Thaw has its own "
         f"defaults, and the speed comes from there: {_defaults(record)}.",
-        *sweeps,
-        *_share(record),
     ]
+    if not record["finished"]:
+        notes.append("It ended early, so that repeats or cases are missing.")
+    notes += [f"The loop's sweep is {row['loop_is']}." for row in record["rows"] if "loop_is" in row]
+    if _share(record):
+        notes += [*_share(record), "The ceiling is the same step on random images that are on the device."]
+    return notes
 
 
 def _share(record: dict) -> list[str]:
     return [
-        f"Thaw's fine_tune trains {row['thaw']['median']:.0f} images/s, {row['share']:.0%} of the ceiling: "
-        f"{row['ceiling']['median']:.0f} images/s on random images that are on the device."
+        f"Thaw's fine_tune trains {row['thaw']['median']:.0f} images/s, {row['share']:.0%} of the ceiling of "
+        f"{row['ceiling']['median']:.0f} images/s."
         for row in record["rows"]
         if "share" in row
     ]
@@ -104,7 +105,7 @@ def _defaults(record: dict) -> str:
     chosen = " (by --batch-size)" if record["options"]["batch_size"] else ""
     return (
         f"batches of {run['batch_size']}{chosen}, precision {run['precision']}, channels_last={run['channels_last']}, "
-        "no work for frozen stages that can be saved"
+        "and what it keeps in its cache"
     )
 
 

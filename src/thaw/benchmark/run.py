@@ -53,6 +53,7 @@ def _measure_all(sides: Sides, record: dict, path: Path, options: argparse.Names
     tasks = plan(options.cases, options.repeats, options.epochs, options.run_all_loops)
     measured = record["measurements"]
     print(f"{len(tasks)} measurements, kept in {path}", flush=True)
+    results.write(path, record)
     sides.warm_up()
     for number, task in enumerate(tasks, start=1):
         left = time_left(tasks[number - 1 :], measured)
