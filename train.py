@@ -47,8 +47,9 @@ def main(cfg: DictConfig) -> float | None:
             mix=instantiate(cfg.mix, num_classes=len(data.classes)),
             preprocessing=data.preprocessing,
         )
-        fit(trainer, classifier, phases, data, checkpoint)
-        summary.update(conclude(cfg.output_dir, trainer, classifier, data))
+        features = instantiate(cfg.features)
+        fit(trainer, classifier, phases, data, checkpoint, features)
+        summary.update(conclude(cfg.output_dir, trainer, classifier, data, features))
     return summary["val"]["acc"] if trainer.is_global_zero else None
 
 

@@ -20,7 +20,7 @@ IMAGES = [(torch.full((3, 8, 8), n, dtype=torch.uint8), n % 2) for n in range(40
 
 
 def titles(figure):
-    return [(axes.get_title(), to_hex(axes.title.get_color())) for axes in figure.axes]
+    return [(text.get_text(), to_hex(text.get_color())) for text in figure.axes[0].texts]
 
 
 def test_mistakes_come_first_in_red_the_most_confident_before_the_others(evaluation):

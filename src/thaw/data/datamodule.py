@@ -3,6 +3,7 @@
 import os
 from pathlib import Path
 
+import numpy as np
 import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
@@ -37,6 +38,7 @@ class ImageFolderDataModule(LightningDataModule):
         batch_size: int = 32,
         crop_scale: tuple[float, float] = (0.08, 1.0),
         rotation: float = 15,
+        augment: bool = True,
         balance: str | None = None,
         num_workers: int | str = "auto",
         seed: int = 0,
@@ -50,10 +52,15 @@ class ImageFolderDataModule(LightningDataModule):
         if balance not in _BALANCES:
             raise UserError(f"data.balance={balance!r} is unknown; the choices are null, weights, sampler.")
         self.balance = balance
+        self.augment = augment
         self.seed = _whole("seed", seed, 0)
         self.classes = aligned_classes(self.root / "train", self.root / "val")
-        augment = train_transform(self.train_size, tuple(crop_scale), rotation)
-        self.train = ClassFolders(self.root / "train", self.classes, augment)
+        transform = (
+            train_transform(self.train_size, tuple(crop_scale), rotation)
+            if augment
+            else eval_transform(self.train_size)
+        )
+        self.train = ClassFolders(self.root / "train", self.classes, transform)
         self.val = ClassFolders(self.root / "val", self.classes, eval_transform(self.image_size))
 
     def describe(self) -> str:
@@ -82,21 +89,42 @@ class ImageFolderDataModule(LightningDataModule):
         labels = torch.tensor(self.train.targets)
         return len(labels) / (len(self.classes) * labels.bincount(minlength=len(self.classes)))
 
-    def train_dataloader(self) -> DataLoader:
+    def train_order(self) -> SeededOrder:
+        """The order of this process's training images, of which `local_batch_size` make a batch."""
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        chances = self._rarity()[self.train.targets].tolist() if self.balance == "sampler" else None
+        return SeededOrder(len(self.train), self.seed, self.batch_size, rank, processes, chances)
+
+    @property
+    def local_batch_size(self) -> int:
+        processes = self.trainer.world_size if self.trainer else 1
         if self.batch_size % processes:
             raise UserError(f"data.batch_size={self.batch_size} cannot be divided among {processes} devices.")
-        chances = self._rarity()[self.train.targets].tolist() if self.balance == "sampler" else None
-        order = SeededOrder(len(self.train), self.seed, self.batch_size, rank, processes, chances)
-        return self._loader(self.train, batch_size=self.batch_size // processes, sampler=order)
+        return self.batch_size // processes
+
+    @property
+    def val_batch_size(self) -> int:
+        # Without gradients there is room for larger batches, and no result depends on their size.
+        return self._roomy_batch_size(self.image_size)
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader(self.train, batch_size=self.local_batch_size, sampler=self.train_order())
 
     def val_dataloader(self) -> DataLoader:
-        # Without gradients there is room for larger batches, and no result depends on their size.
-        roomy = min(256, _VAL_PIXELS // self.image_size**2)
-        return self._loader(self.val, batch_size=max(self.batch_size, roomy))
+        return self._loader(self.val, batch_size=self.val_batch_size)
 
     def predict_dataloader(self) -> DataLoader:
         return self.val_dataloader()
+
+    def once(self, images: ClassFolders, view: int | None) -> DataLoader:
+        """Every image of a split in order, random transforms drawn for `view` and for nothing else."""
+        if view is None:
+            return self._loader(images, batch_size=self.val_batch_size)
+        seeds = np.random.default_rng(view).integers(2**63, size=len(images)).tolist()
+        return self._loader(images, batch_size=self._roomy_batch_size(self.train_size), sampler=list(enumerate(seeds)))
+
+    def _roomy_batch_size(self, size: int) -> int:
+        return max(self.batch_size, min(256, _VAL_PIXELS // size**2))
 
     def _loader(self, images: ClassFolders, **options) -> DataLoader:
         return DataLoader(
@@ -108,13 +136,13 @@ class ImageFolderDataModule(LightningDataModule):
         )
 
 
-def _usable_cores() -> int:
+def usable_cores() -> int:
     """Cores that this process may run on, which in a container or a job can be fewer than the machine has."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _best_workers() -> int:
-    return _usable_cores() if torch.cuda.is_available() else 0
+    return usable_cores() if torch.cuda.is_available() else 0
 
 
 def _whole(name: str, value: int, least: int = 1) -> int:

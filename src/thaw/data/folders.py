@@ -1,5 +1,7 @@
 """A split of a data set: one folder per class, images inside."""
 
+import functools
+import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -47,6 +49,13 @@ class ClassFolders(ImageFolder):
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return super().__getitem__(index)
+
+    @functools.cached_property
+    def digest(self) -> str:
+        digest = hashlib.sha256(repr(self.transform).encode())
+        for path, _ in self.samples:
+            digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
+        return digest.hexdigest()
 
     def ignored(self) -> list[Path]:
         """Visible files that are not read, for their ending or for lying outside of a class folder."""

@@ -25,7 +25,8 @@ class ImageClassifier(LightningModule):
     `optimizer(parameter_groups)` and `scheduler(optimizer)` are called anew for every phase; a scheduler that is
     stepped after every batch comes as `PerStep`. Training minimises `loss(logits, labels, weight=class_weights)` of
     batches that have gone through `mix`, if there is one, which makes labels (N,) to shares (N, classes).
-    `preprocessing` is kept in checkpoints beside the classes, for whoever uses the model.
+    `preprocessing` is kept in checkpoints beside the classes, for whoever uses the model. Where batches of a split are
+    features instead of images, `entries` names the stage at which they enter the net.
     """
 
     def __init__(
@@ -47,6 +48,7 @@ class ImageClassifier(LightningModule):
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.mix = mix
         self.description = {"model": net.config, "classes": list(classes), "preprocessing": preprocessing or {}}
+        self.entries: dict[str, str | None] = {"train": None, "val": None}
         count = len(classes)
         self.losses = nn.ModuleDict({f"{split}_loss": MeanLoss() for split in ("train", "val")})
         self.train_acc = MulticlassAccuracy(count, average="micro")
@@ -63,6 +65,7 @@ class ImageClassifier(LightningModule):
     def start(self, phase: Phase) -> None:
         """Let just the parameters of `phase` learn."""
         self.phase = phase
+        self.entries = dict.fromkeys(self.entries)
         let_learn(self.net, phase.parameters)
         self.train()
 
@@ -89,8 +92,8 @@ class ImageClassifier(LightningModule):
         scheduled = {"scheduler": scheduler(optimizer, steps), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": scheduled}
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.net(images).float()  # losses and metrics are taken in float32 whatever the net computes in
+    def forward(self, images: torch.Tensor, start: str | None = None) -> torch.Tensor:
+        return self.net(images, start).float()  # losses and metrics are taken in float32 whatever the net computes in
 
     def training_step(self, batch: Batch, index: int) -> torch.Tensor:
         images, labels = batch
@@ -111,18 +114,18 @@ class ImageClassifier(LightningModule):
         """The logits of a batch, and what training minimises."""
         if self.mix:
             images, labels = self.mix(images.float(), labels)
-        logits = self(images)
+        logits = self(images, self.entries["train"])
         return logits, self.loss(logits, labels, weight=self.class_weights)
 
     def validation_step(self, batch: Batch, index: int) -> None:
         images, labels = batch
-        logits = self(images)
+        logits = self(images, self.entries["val"])
         self._log_loss("val", F.cross_entropy(logits, labels), len(labels))
         self.val_metrics.update(logits.softmax(1), labels)
         self.log_dict(self.val_metrics)
 
     def predict_step(self, batch: Batch, index: int) -> torch.Tensor:
-        return self(batch[0])
+        return self(batch[0], self.entries["val"])
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["thaw"] = self.description

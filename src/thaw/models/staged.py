@@ -1,5 +1,6 @@
 """A backbone as an ordered list of named stages, the last of them the head."""
 
+import itertools
 from collections.abc import Mapping, Sequence
 from operator import attrgetter
 
@@ -62,10 +63,12 @@ class StagedNet(nn.Module):
         names = [key for key, _ in self.named_parameters()]
         self._learned = {name: [key for key in names if within(key, paths)] for name, paths in self.stages.items()}
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        for name in self.stages:
-            images = self.run_stage(name, images)
-        return images
+    def forward(self, x: torch.Tensor, start: str | None = None) -> torch.Tensor:
+        """Images -> logits; with `start`, what goes into that stage -> logits."""
+        names = list(self.stages)
+        for name in names[names.index(start) if start else 0 :]:
+            x = self.run_stage(name, x)
+        return x
 
     def run_stage(self, name: str, x: torch.Tensor) -> torch.Tensor:
         given = []
@@ -76,6 +79,23 @@ class StagedNet(nn.Module):
             else:
                 x, given = part(x, *given), []
         return x
+
+    def can_be_cut(self, stage: str) -> bool:
+        """Whether `forward` can start at `stage`."""
+        return True
+
+    def until(self, stage: str) -> "StagedNet":
+        """What comes before `stage`, sharing this net's modules under the same names: images -> what goes into it."""
+        paths = self.paths_before(stage)
+        parts = {name: getattr(self, name) for name in dict.fromkeys(path.partition(".")[0] for path in paths)}
+        return StagedNet(
+            parts, dict(itertools.takewhile(lambda item: item[0] != stage, self.stages.items())), self.config
+        )
+
+    def paths_before(self, stage: str) -> list[str]:
+        """The paths of all that is applied before `stage`, in order."""
+        names = list(self.stages)
+        return [path for name in names[: names.index(stage)] for path in self.stages[name]]
 
     def stage_modules(self, name: str) -> list[nn.Module]:
         """What is applied in a stage, one module after the other."""

@@ -1,6 +1,8 @@
 """timm's classification nets as staged nets: timm computes, and its groups of layers are the stages."""
 
+import copy
 import difflib
+import functools
 import sys
 from contextlib import suppress
 from types import ModuleType
@@ -24,11 +26,35 @@ class TimmNet(StagedNet):
         parts = {"normalize": Normalize(model.pretrained_cfg["mean"], model.pretrained_cfg["std"]), "model": model}
         super().__init__(parts, {"normalize": ["normalize"], **timm_stages(model, self.prefix)}, config)
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.model(self.normalize(images))
+    def forward(self, x: torch.Tensor, start: str | None = None) -> torch.Tensor:
+        return self.model.get_classifier()(x) if start else self.model(self.normalize(x))
 
     def run_stage(self, name: str, x: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError("timm's nets are no chains of stages")
+
+    def can_be_cut(self, stage: str) -> bool:
+        """At a head that is one layer, and the last that is applied; of dropout before it there is none."""
+        return stage == self.head_name and self._ends_in_a_layer
+
+    @functools.cached_property
+    def _ends_in_a_layer(self) -> bool:
+        if not isinstance(self.model.get_classifier(), nn.Linear):
+            return False
+        seen = []
+        hook = self.model.get_classifier().register_forward_hook(lambda layer, given, output: seen.append(output))
+        size = self.config.get("image_size", self.model.pretrained_cfg["input_size"][-1])
+        modes = [(module, module.training) for module in self.modules()]
+        with hook, torch.no_grad():
+            logits = self.eval()(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+        for module, mode in modes:
+            module.training = mode
+        return len(seen) == 1 and seen[0] is logits
+
+    def until(self, stage: str) -> StagedNet:
+        """A copy, for timm takes the head out of the net itself."""
+        net = copy.deepcopy(self)
+        net.model.reset_classifier(0)
+        return net
 
 
 def build_timm_net(name: str, num_classes: int, image_size: int | None = None) -> TimmNet:

@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.features.cache import FeatureCache
 from thaw.models.classifier import ImageClassifier
 from thaw.models.staged import StagedNet
 from thaw.report import figures
@@ -54,22 +55,28 @@ def introduce(
 
 
 @partial(rank_zero_only, default={})
-def conclude(folder: str, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> dict:
+def conclude(
+    folder: str, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule, features: FeatureCache
+) -> dict:
     """Evaluate the best weights; write predictions and pictures; give back the facts for the summary."""
-    evaluation = evaluate_best(trainer, classifier, data)
+    evaluation = evaluate_best(trainer, classifier, data, features)
     evaluation.write_csv(Path(folder) / "predictions.csv", data.root)
     _show(Path(folder), trainer, "predictions", figures.predictions(data.val, evaluation))
     _show(Path(folder), trainer, "confusion_matrix", figures.confusion_matrix(evaluation))
     facts = _facts(trainer, classifier, evaluation, data)
+    facts["seconds"]["features"] = features.seconds
     _tell(Path(folder), facts)
     return facts
 
 
-def evaluate_best(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> Evaluation:
+def evaluate_best(
+    trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule, features: FeatureCache
+) -> Evaluation:
     """The best checkpoint's answers to the validation images; `classifier` is left with those weights."""
     best = next(c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
     classifier.load_state_dict(torch.load(best, "cpu", weights_only=True)["state_dict"])
-    logits = torch.cat(one_device(trainer).predict(classifier, datamodule=data)).cpu()
+    alone = one_device(trainer)
+    logits = torch.cat(alone.predict(classifier, datamodule=features.evaluation_source(alone, classifier, data))).cpu()
     paths, labels = zip(*data.val.samples, strict=True)
     return Evaluation(paths, torch.tensor(labels), logits, data.classes)
 
@@ -95,7 +102,7 @@ def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation
             "total": sum(p.numel() for p in parameters),
             "trainable": sum(p.numel() for p in parameters if p.requires_grad),
         },
-        "seconds": {"features": 0.0, "training": table.training_seconds, "validation": table.validation_seconds},
+        "seconds": {"training": table.training_seconds, "validation": table.validation_seconds},
         "train_images_per_second": len(table.rows) * len(data.train) / table.training_seconds,
         "peak_memory_mb": _peak_memory_mb(),
         "frozen_unchanged": True,  # else fit has failed the run
@@ -111,6 +118,7 @@ def _tell(folder: Path, facts: dict) -> None:
     log.info(
         f"\nval/acc {val['acc']:.4f} (95 % interval {low:.4f} to {high:.4f}, {val['n']} images), "
         f"best epoch {facts['best_epoch']} of {facts['epochs']}\n"
+        f"{seconds['features']:.1f} s features, "
         f"{seconds['training']:.1f} s training ({facts['train_images_per_second']:.0f} images/s), "
         f"{seconds['validation']:.1f} s validation\n"
         f"results  {folder}\n"

@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
-from lightning import Callback, LightningDataModule, Trainer
+from lightning import Callback, Trainer
 
+from thaw.data.datamodule import ImageFolderDataModule
+from thaw.features.cache import FeatureCache
 from thaw.models.classifier import ImageClassifier
 from thaw.strategy import Phase
 from thaw.training.callbacks import RunTimer
@@ -61,10 +63,13 @@ def fit(
     trainer: Trainer,
     classifier: ImageClassifier,
     phases: Sequence[Phase],
-    data: LightningDataModule,
+    data: ImageFolderDataModule,
     checkpoint: Path | None = None,
+    features: FeatureCache | None = None,
 ) -> None:
     """Train phase after phase; epochs and steps count on. With a `checkpoint` the run goes on from where it was saved.
+
+    With `features`, what is frozen is computed once where that is quicker.
 
     Raises:
         FrozenTensorError: if something frozen is not what it was before.
@@ -76,7 +81,8 @@ def fit(
             continue
         classifier.start(phase)
         trainer.fit_loop.max_epochs = phase.last
-        trainer.fit(classifier, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        source = features.source(trainer, classifier, phase, data) if features else data
+        trainer.fit(classifier, datamodule=source, ckpt_path=checkpoint, weights_only=True)
         checkpoint = None
         if trainer.should_stop:  # by early stopping or the limit of time, which hold for the run
             log.info(f"training ends early, after epoch {trainer.current_epoch}")

@@ -1,0 +1,1 @@
+"""What is frozen, computed once: features in place of images."""

@@ -1,0 +1,145 @@
+"""What a phase is trained on: images, or the features of its frozen stages, computed once."""
+
+import logging
+import sys
+import time
+from collections.abc import Iterator
+
+import torch
+from lightning import LightningDataModule, Trainer
+from tqdm import tqdm
+
+from thaw.cache import cache_dir
+from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.folders import ClassFolders
+from thaw.errors import UserError
+from thaw.features.datamodule import FeatureDataModule
+from thaw.features.plan import Cost, enough_views
+from thaw.features.prefix import FrozenPrefix, frozen_cut
+from thaw.features.store import StoredFeatures, feature_key, stored_features
+from thaw.models.classifier import ImageClassifier
+from thaw.strategy import Phase
+
+log = logging.getLogger(__name__)
+
+# In which a net can be computed outside of Lightning's loop just as within.
+_PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+class FeatureCache:
+    """Stores the output of the stages that are frozen at a net's beginning, and hands it to training in their place.
+
+    Of every training image `views` are kept, each augmented in its own way; epoch e (from 0) sees view `e % views`.
+    With `auto` their number follows from the number of epochs, and features are used where they save time; with 0
+    they never are. What is kept takes at most `max_gb` gigabytes (10^9 bytes), of all runs together. `seconds` adds up
+    what was spent on it.
+
+    Raises:
+        UserError: from the constructor, for values that make no sense.
+
+    """
+
+    def __init__(self, views: int | str = "auto", max_gb: float = 10):
+        if views != "auto" and (type(views) is not int or views < 0):
+            raise UserError(f"features.views={views!r} must be auto or a whole number of at least 0.")
+        if type(max_gb) not in (int, float) or not 0 <= max_gb < float("inf"):
+            raise UserError(f"features.max_gb={max_gb!r} must be a number of at least 0.")
+        self.views = views
+        self.max_size = max_gb * 1e9
+        self.seconds = 0.0
+        self._val: tuple[str, StoredFeatures] | None = None  # of the validation images, and their key
+
+    def source(
+        self, trainer: Trainer, classifier: ImageClassifier, phase: Phase, data: ImageFolderDataModule
+    ) -> LightningDataModule:
+        """What `phase` is trained on, `data` or features of it; `classifier` is told where they enter its net."""
+        start, cut = time.perf_counter(), frozen_cut(classifier.net, phase)
+        partly = trainer.limit_train_batches != 1 or trainer.limit_val_batches != 1
+        if self.views == 0 or cut is None or partly or trainer.precision not in _PRECISIONS:
+            return data
+        prefix = _prefix(trainer, classifier, cut)
+        views, with_val = self._plan(prefix, phase, data, bool(classifier.mix))
+        train = self._train_views(prefix, data, views)
+        val = self._features(prefix, data, data.val, None, "of validation images") if with_val else None
+        self._val = (_key(prefix, data.val, None), val) if val else None
+        classifier.entries = {"train": cut if train else None, "val": cut if val else None}
+        self.seconds += time.perf_counter() - start
+        return FeatureDataModule(data, train, val)
+
+    def evaluation_source(
+        self, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule
+    ) -> LightningDataModule:
+        """What `classifier` predicts from: the validation features, if they are those of its present weights."""
+        cut = classifier.entries["val"]
+        if cut and self._val and _key(_prefix(trainer, classifier, cut), data.val, None) == self._val[0]:
+            return FeatureDataModule(data, [], self._val[1])
+        classifier.entries = dict.fromkeys(classifier.entries)
+        return data
+
+    def _plan(self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool) -> tuple[int, bool]:
+        """The number of views, 0 for images, and whether validation features are used; the log says why."""
+        epochs, reasons = phase.last - phase.first, []
+        cost, val_cost = _cost(prefix, data.train_size), _cost(prefix, data.image_size)
+        views = min(enough_views(epochs) if self.views == "auto" else self.views, epochs if data.augment else 1)
+        size = len(data.train) * views * cost.size
+        if mixed:
+            reasons.append("training images are mixed, which their features cannot be")
+        elif self.views == "auto" and cost.saved(epochs, views) <= 0:
+            reasons.append("to keep those of training images would save no time")
+        elif size > self.max_size:
+            reasons.append(f"those of training images would take {size / 1e9:.1f} GB, and features.max_gb is less")
+        if reasons:
+            views = size = 0
+        uses, val_size = epochs + (phase.last == phase.total), len(data.val) * val_cost.size
+        with_val = val_cost.saved(uses, 1) > 0 and size + val_size <= self.max_size
+        kept = [f"{views} view{'s' if views > 1 else ''} of {len(data.train)} training images"] if views else []
+        kept += [f"{len(data.val)} validation images"] if with_val else []
+        room = f" ({(size + with_val * val_size) / 1e6:.3g} MB)"
+        told = f"features there are computed once for {' and '.join(kept)}{room}" if kept else "no features are kept"
+        log.info("; ".join([f"phase {phase.number} is frozen up to {prefix.cut}, {told}", *reasons]))
+        return views, with_val
+
+    def _train_views(self, prefix: FrozenPrefix, data: ImageFolderDataModule, views: int) -> list[StoredFeatures]:
+        kept = []
+        for view in range(views):
+            features = self._features(prefix, data, data.train, view, f"view {view + 1} of {views}")
+            if features is None:
+                return []
+            kept.append(features)
+        return kept
+
+    def _features(
+        self, prefix: FrozenPrefix, data: ImageFolderDataModule, images: ClassFolders, view: int | None, name: str
+    ) -> StoredFeatures | None:
+        """None if they cannot be written."""
+        example, _ = prefix.probe(data.image_size if view is None else data.train_size)
+
+        def batches() -> Iterator[torch.Tensor]:
+            with tqdm(
+                total=len(images), desc=f"features, {name}", unit="image", leave=False, disable=not sys.stderr.isatty()
+            ) as bar:
+                for batch in data.once(images, view):
+                    pixels, _ = data.on_after_batch_transfer([part.to(prefix.device) for part in batch], 0)
+                    yield prefix(pixels)
+                    bar.update(len(pixels))
+
+        try:
+            return stored_features(_key(prefix, images, view), example, len(images), self.max_size, batches)
+        except OSError as error:
+            log.warning(
+                f"features cannot be kept in {cache_dir()} ({error.strerror or error}): images are used instead"
+            )
+            return None
+
+
+def _prefix(trainer: Trainer, classifier: ImageClassifier, cut: str) -> FrozenPrefix:
+    return FrozenPrefix(classifier.net, cut, trainer.strategy.root_device, trainer.precision_plugin.forward_context)
+
+
+def _key(prefix: FrozenPrefix, images: ClassFolders, view: int | None) -> str:
+    return feature_key(prefix.digest, images.digest, f"view {view}")
+
+
+def _cost(prefix: FrozenPrefix, size: int) -> Cost:
+    example, operations = prefix.probe(size)
+    return Cost(operations, example.numel() * example.element_size(), prefix.device.type)

@@ -1,0 +1,81 @@
+"""Features on disk, in `$THAW_CACHE/features`: keyed by all that they depend on, and never read if damaged."""
+
+import functools
+import hashlib
+import logging
+from collections.abc import Callable, Iterable
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from thaw.arrays import DamagedArrayError, read_array, write_array
+from thaw.cache import build_bounded
+
+log = logging.getLogger(__name__)
+
+_NAME = "features"
+
+# What can be written as numbers that NumPy knows.
+_STORED_AS = {torch.bfloat16: torch.int16}
+
+
+class StoredFeatures:
+    """The features of a split's images, in the split's order: indices -> (N, ...), channels last if they are maps."""
+
+    def __init__(self, array: np.ndarray, dtype: torch.dtype):
+        self._rows = torch.from_numpy(array).view(dtype)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def __getitem__(self, indices: list[int]) -> torch.Tensor:
+        features = self._rows[indices]
+        return features.permute(0, 3, 1, 2) if features.ndim == 4 else features
+
+
+def feature_key(*parts: str) -> str:
+    """A name for features that depend on `parts`, on this code and on the libraries that compute them."""
+    libraries = [f"{name} {version(name)}" for name in ("torch", "torchvision", "pillow")]
+    return hashlib.sha256("\n".join([*parts, *libraries, _code()]).encode()).hexdigest()[:32]
+
+
+def stored_features(
+    key: str, example: torch.Tensor, count: int, max_size: float, batches: Callable[[], Iterable[torch.Tensor]]
+) -> StoredFeatures:
+    """The features under `key`, computed as `batches` of `count` rows like `example` (1, ...) unless they are there.
+
+    Raises:
+        OSError: if they cannot be written.
+
+    """
+    found = []
+
+    def is_whole(path: Path) -> bool:
+        try:
+            found.append(read_array(path, _NAME))
+        except DamagedArrayError as error:
+            log.warning(f"{error}; it is computed again")
+            return False
+        return True
+
+    def write(path: Path) -> None:
+        write_array(path, _NAME, map(_as_stored, batches()))
+
+    size = count * example.numel() * example.element_size()
+    path = build_bounded(f"features/{key}", write, is_whole, size, max_size)
+    return StoredFeatures(found[0] if found else read_array(path, _NAME), example.dtype)
+
+
+def _as_stored(features: torch.Tensor) -> np.ndarray:
+    features = features.permute(0, 2, 3, 1) if features.ndim == 4 else features
+    return features.contiguous().cpu().view(_STORED_AS.get(features.dtype, features.dtype)).numpy()
+
+
+@functools.cache
+def _code() -> str:
+    """Of the files that decide what features are."""
+    package = Path(__file__).parent.parent
+    files = sorted(path for folder in ("data", "features", "models") for path in (package / folder).glob("*.py"))
+    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
