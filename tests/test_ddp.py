@@ -9,6 +9,7 @@ from test_command_line import train
 
 NET = ["model._target_=nets.normless_net", "model.name=resnet18", "weights=none", "trainer.precision=32-true"]
 RUN = ["data=image_folder", "data.image_size=24", "data.batch_size=6", "strategy=gradual", "trainer.max_epochs=6"]
+RUN += ["features.views=1"]  # each process reads the features that one of them wrote
 
 
 @pytest.mark.slow

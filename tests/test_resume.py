@@ -32,10 +32,11 @@ def tensors(folder, name):
     ("recipe", "stops"),
     [
         (["scheduler.step_size=1", "scheduler.gamma=0.5"], range(1, EPOCHS + 1)),
+        (["features.views=2"], [1, 2, 3]),
         pytest.param(["optimizer=adamw", "scheduler=cosine"], [1, 4], marks=pytest.mark.slow),
         pytest.param(["callbacks=[default,ema]", "callbacks.ema.decay=0.5"], [1, 4], marks=pytest.mark.slow),
     ],
-    ids=["SGD and StepLR", "AdamW and cosine", "averaged weights"],
+    ids=["SGD and StepLR", "features", "AdamW and cosine", "averaged weights"],
 )
 def test_a_run_stopped_after_any_epoch_and_continued_is_the_run_that_was_not(tiny_run, tmp_path, recipe, stops):
     chosen = [*STRATEGY, *recipe, "+model.dropout=0.3", f"trainer.max_epochs={EPOCHS}"]

@@ -1,3 +1,4 @@
+import contextlib
 import sys
 from collections import Counter
 
@@ -8,10 +9,13 @@ from steps import changed_by_a_step
 from torch.nn.modules.batchnorm import _NormBase
 
 from thaw.errors import UserError
+from thaw.features.prefix import FrozenPrefix, frozen_cut
 from thaw.models.backbones import build_net, smallest_image
+from thaw.models.classifier import ImageClassifier
 from thaw.models.timm_nets import build_timm_net
 from thaw.models.weights import load_weights
 from thaw.selection import selected
+from thaw.strategy import Strategy
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install -e '.[timm]'")
 
@@ -174,3 +178,21 @@ def test_without_timm_the_way_to_install_it_is_told(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match=r"pip install -e '.\[timm\]'"):
         build_timm_net("resnet18", 2)
+
+
+def test_features_before_the_head_and_the_head_are_the_net(family):
+    _, theirs, net, images = family
+    net.model.load_state_dict(theirs.state_dict())
+    phase = Strategy("x", [{"train": ["head"]}], lr=0.1).schedule(net, 1)[0]
+    ImageClassifier(net, list("abcde"), optimizer=None, scheduler=None).start(phase)
+    modes = [module.training for module in net.modules()]
+    assert frozen_cut(net, phase) == net.head_name
+    assert [module.training for module in net.modules()] == modes, "the net is left as it was"
+    prefix = FrozenPrefix(net, net.head_name, torch.device("cpu"), contextlib.nullcontext)
+    with torch.no_grad():
+        torch.testing.assert_close(net(prefix(images), start=net.head_name), theirs(net.normalize(images)))
+
+
+def test_a_net_with_two_heads_is_not_cut():
+    net = build_timm_net("deit_tiny_distilled_patch16_224", 2, image_size=32)
+    assert not net.can_be_cut(net.head_name)

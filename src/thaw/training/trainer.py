@@ -75,7 +75,12 @@ def fit(
         FrozenTensorError: if something frozen is not what it was before.
 
     """
-    done = epochs_done(checkpoint) if checkpoint else 0
+    done = 0
+    if checkpoint:
+        done = epochs_done(checkpoint)
+        classifier.load_state_dict(
+            _content(checkpoint)["state_dict"]
+        )  # what is frozen is computed before Lightning loads
     for phase in phases:
         if phase.last <= done and phase is not phases[-1]:
             continue
@@ -105,4 +110,8 @@ def last_checkpoint(folder: str) -> Path | None:
 
 def epochs_done(checkpoint: Path) -> int:
     """How many epochs were trained when `checkpoint` was saved."""
-    return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)["epoch"] + 1
+    return _content(checkpoint)["epoch"] + 1
+
+
+def _content(checkpoint: Path) -> dict:
+    return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)
