@@ -9,6 +9,7 @@ from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import ExponentialLR, StepLR
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.turning import finished
 from thaw.models.backbones import build_net
 from thaw.models.classifier import ImageClassifier
 from thaw.strategy import Strategy
@@ -55,7 +56,7 @@ def by_hand(data, frozen):
         for name in frozen:
             net.get_submodule(name).eval()
         losses = []
-        for images, labels in loader:
+        for images, labels in map(finished, loader):
             loss = F.cross_entropy(net(images), labels)
             optimizer.zero_grad()
             loss.backward()

@@ -1,10 +1,14 @@
 import itertools
+import multiprocessing
+import os
+from concurrent.futures import ProcessPoolExecutor
+from pathlib import Path
 
 import pytest
 import torch
 
 from thaw.data.folders import ClassFolders, SeededOrder, aligned_classes
-from thaw.data.transforms import train_transform
+from thaw.data.transforms import TrainTransform, eval_transform
 from thaw.errors import UserError
 
 
@@ -60,12 +64,12 @@ def test_files_that_are_not_read_are_listed(image_folder):
 
 
 def test_a_seeded_item_depends_on_its_seed_alone(image_folder):
-    images = ClassFolders(image_folder() / "train", ["ants", "bees"], train_transform(16, (0.1, 1), 15))
+    images = ClassFolders(image_folder() / "train", ["ants", "bees"], TrainTransform(16, (0.1, 1), 15))
     torch.manual_seed(1)
-    first = images[3, 77][0]
+    first = images.picture((3, 77))[0]
     state = torch.get_rng_state()
-    assert images[3, 77][0].equal(first)
-    assert not images[3, 78][0].equal(first)
+    assert images.picture((3, 77))[0].equal(first)
+    assert not images.picture((3, 78))[0].equal(first)
     assert torch.get_rng_state().equal(state), "the run's own random numbers must not move"
 
 
@@ -91,3 +95,47 @@ def test_the_batches_of_several_processes_are_together_those_of_one(size):
     assert len(ranks[0]) == len(ranks[1]), "or a process would wait for the others forever"
     left_out = 1 if size % 6 == 1 else 0
     assert [first | second for first, second in zip(*ranks, strict=True)] == alone[: len(alone) - left_out]
+
+
+def test_a_digest_is_the_same_for_the_same_images_wherever_they_lie(image_folder):
+    digests = [
+        ClassFolders(image_folder(name=name) / "train", ["ants", "bees"], eval_transform(16), 36).digest
+        for name in ("here", "there")
+    ]
+    assert digests[0] == digests[1]
+    assert len(digests[0]) == 64
+
+
+def test_a_digest_changes_with_an_image_and_with_whatever_is_done_to_it(image_folder):
+    root = image_folder() / "train"
+
+    def digest(transform=TrainTransform(16, (0.1, 1.0), 15), short_side=36):  # noqa: B008
+        return ClassFolders(root, ["ants", "bees"], transform, short_side).digest
+
+    transforms = [
+        TrainTransform(17, (0.1, 1.0), 15),
+        TrainTransform(16, (0.2, 1.0), 15),
+        TrainTransform(16, (0.1, 0.9), 15),
+        TrainTransform(16, (0.1, 1.0), 14),
+        eval_transform(16),
+        eval_transform(17),
+    ]
+    digests = [digest(), digest(short_side=35), *map(digest, transforms)]
+    path = root / "bees" / "3.png"
+    stamp, data = path.stat(), bytearray(path.read_bytes())
+    data[-1] ^= 1
+    path.write_bytes(data)
+    os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    digests.append(digest())
+    assert len(set(digests)) == len(digests)
+
+
+@pytest.mark.slow
+def test_a_digest_is_equal_in_another_process(image_folder):
+    images = ClassFolders(image_folder() / "train", ["ants", "bees"], eval_transform(16), 36)
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        assert pool.submit(digest_in_process, images.root).result() == images.digest
+
+
+def digest_in_process(root):
+    return ClassFolders(Path(root), ["ants", "bees"], eval_transform(16), 36).digest

@@ -1,8 +1,11 @@
+import time
+
 import numpy as np
 import pytest
 from PIL import Image
 
-from thaw.data.images import load_rgb
+from thaw.data.images import load_rgb, pixel_count, reduced_size
+from thaw.data.transforms import eval_transform, read_size, resized
 from thaw.errors import UnreadableImageError
 
 RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))  # 64 x 64, 0..252
@@ -67,22 +70,36 @@ def test_lab_is_converted(tmp_path):
     assert abs(saved(tmp_path, Image.new("LAB", (4, 4), (255, 128, 128)), "lab.tif")[0, 0] - 255).max() <= 3
 
 
-@pytest.mark.parametrize("orientation", range(2, 9))
-def test_exif_orientation_is_honoured(tmp_path, orientation):
-    upright = Image.fromarray(RAMP[:48]).convert("RGB")
-    turns = {2: [0], 3: [3], 4: [1], 5: [5], 6: [2], 7: [6], 8: [4]}  # Pillow's transpose that undoes the viewer's
+def stored_turned(upright, orientation, path, **options):
+    turns = {
+        1: [],
+        2: [0],
+        3: [3],
+        4: [1],
+        5: [5],
+        6: [2],
+        7: [6],
+        8: [4],
+    }  # Pillow's transpose that undoes the viewer's
     stored = upright
     for turn in turns[orientation]:
         stored = stored.transpose(Image.Transpose(turn))
     exif = Image.Exif()
     exif[0x0112] = orientation
-    path = tmp_path / "turned.png"
-    stored.save(path, exif=exif)
+    stored.save(path, exif=exif, **options)
+    return path
+
+
+@pytest.mark.parametrize("orientation", range(2, 9))
+def test_exif_orientation_is_honoured(tmp_path, orientation):
+    upright = Image.fromarray(RAMP[:48]).convert("RGB")
+    path = stored_turned(upright, orientation, tmp_path / "turned.png")
     assert (np.asarray(load_rgb(path)) == np.asarray(upright)).all()
 
 
 @pytest.mark.parametrize("fault", ["empty", "text", "truncated", "missing"])
-def test_what_cannot_be_decoded_is_named(tmp_path, fault):
+@pytest.mark.parametrize("short_side", [None, 20])
+def test_what_cannot_be_decoded_is_named(tmp_path, fault, short_side):
     path = tmp_path / "Müll 1.jpg"
     if fault == "truncated":
         noise = np.random.default_rng(0).integers(0, 256, (90, 90, 3), dtype=np.uint8)
@@ -91,6 +108,73 @@ def test_what_cannot_be_decoded_is_named(tmp_path, fault):
     elif fault != "missing":
         path.write_text("" if fault == "empty" else "no image at all")
     with pytest.raises(UnreadableImageError) as error:
-        load_rgb(path)
+        load_rgb(path, short_side)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.fixture(scope="module")
+def photograph():
+    """As large as a camera's, with large shapes, fine lines and noise."""
+    y, x = np.mgrid[:1500, :2000].astype(np.float32)
+    waves = [128 + 80 * np.sin(x / 170 + y / 90), 128 + 80 * np.cos(x / 60), 128 + 60 * np.sin(y / 30)]
+    noise = np.random.default_rng(0).normal(0, 10, (1500, 2000, 1))
+    return Image.fromarray((np.stack(waves, -1) + noise).clip(0, 255).astype(np.uint8))
+
+
+def seen_by_a_net(image, size=56):
+    return eval_transform(size)(image).numpy().astype(float)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("ending", ["jpg", "tif"])
+def test_a_large_photograph_looks_the_same_when_it_is_read_small(tmp_path, photograph, orientation, ending):
+    path = stored_turned(photograph, orientation, tmp_path / f"large.{ending}")
+    small = load_rgb(path, read_size(resized(56)))
+    assert small.size == (171, 128)
+    assert pixel_count(path, read_size(resized(56))) == 171 * 128
+    assert abs(seen_by_a_net(small) - seen_by_a_net(load_rgb(path))).mean() < 1
+
+
+@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P"])
+def test_a_large_image_of_any_mode_looks_the_same_when_it_is_read_small(tmp_path, photograph, mode):
+    path = tmp_path / ("large.jpg" if mode in ("L", "CMYK") else "large.png")
+    photograph.convert(mode).save(path)
+    small = load_rgb(path, read_size(resized(56)))
+    assert small.size == (171, 128)
+    assert abs(seen_by_a_net(small) - seen_by_a_net(load_rgb(path))).mean() < 1
+
+
+def test_a_large_jpeg_is_read_several_times_as_fast_when_it_is_read_small(tmp_path, photograph):
+    photograph.save(tmp_path / "large.jpg")
+
+    def seconds(short_side):
+        start = time.process_time()
+        seen_by_a_net(load_rgb(tmp_path / "large.jpg", short_side))
+        return time.process_time() - start
+
+    assert min(seconds(None) for _ in range(5)) > 1.5 * min(seconds(128) for _ in range(5))
+
+
+@pytest.mark.parametrize("ending", ["jpg", "png"])
+@pytest.mark.parametrize("short_side", [48, 49, 1000])
+def test_what_is_no_larger_than_needed_stays_as_it_is(tmp_path, ending, short_side):
+    path = tmp_path / f"small.{ending}"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (48, 70, 3), dtype=np.uint8)).save(path)
+    with Image.open(path) as image:
+        assert (np.asarray(load_rgb(path, short_side)) == np.asarray(image)).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "short_side", "expected"),
+    [
+        ((500, 375), 448, (500, 375)),
+        ((4000, 3000), 448, (597, 448)),
+        ((3000, 4000), 448, (448, 597)),
+        ((449, 449), 448, (448, 448)),
+        ((9000, 10), 448, (9000, 10)),
+        ((9000, 9000), None, (9000, 9000)),
+    ],
+)
+def test_sizes_keep_their_shape_and_are_never_enlarged(size, short_side, expected):
+    assert reduced_size(size, short_side) == expected

@@ -12,6 +12,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import StepLR
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.turning import finished
 from thaw.models.classifier import ImageClassifier
 from thaw.training.trainer import build_trainer, fit
 
@@ -82,7 +83,7 @@ def by_hand(data, phases):
         scheduler = StepLR(optimizer, step_size=2, gamma=0.1)
         for epoch in range(first, first + epochs):
             loader.sampler.set_epoch(epoch)
-            for images, labels in loader:
+            for images, labels in map(finished, loader):
                 net.zero_grad()
                 F.cross_entropy(net(images), labels).backward()
                 optimizer.step()

@@ -80,7 +80,7 @@ def test_the_best_checkpoint_holds_plain_values_and_gives_the_predictions_again(
     from thaw.data.transforms import eval_transform
 
     for row in rows(tmp_path / "run/predictions.csv"):
-        image = eval_transform(16)(load_rgb(tmp_path / "photos" / row["path"]))
+        image = eval_transform(16)(load_rgb(tmp_path / "photos" / row["path"], 2 * 18))
         with torch.inference_mode():
             probabilities = net(image[None]).softmax(1)[0]
         assert [float(row["ants"]), float(row["bees"])] == pytest.approx(probabilities.tolist(), abs=1e-5)

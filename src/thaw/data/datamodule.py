@@ -1,6 +1,6 @@
 """The LightningDataModule over `train/` and `val/` image folders."""
 
-import os
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -9,8 +9,12 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from thaw.data.folders import ClassFolders, SeededOrder, aligned_classes
-from thaw.data.transforms import eval_transform, resized, train_transform
+from thaw.data.transforms import TrainTransform, eval_transform, read_size, resized
+from thaw.data.turning import finished
+from thaw.data.workers import best_workers
 from thaw.errors import UserError
+
+log = logging.getLogger(__name__)
 
 _BALANCES = (None, "weights", "sampler")
 
@@ -18,12 +22,15 @@ _VAL_PIXELS = 50 * 224**2  # in a batch: 2 GB of activations for the widest nets
 
 
 class ImageFolderDataModule(LightningDataModule):
-    """Batches of (uint8 images (N, 3, H, W), labels (N,)).
+    """Batches of (uint8 images (N, 3, H, W), labels (N,)), once a Trainer has put them on its device.
 
-    `train_size` is the training crop where it is not `image_size`. `num_workers="auto"` feeds a GPU from every core
-    that this process may use, and loads in this process where the cores are busy computing anyway. Training order and
-    augmentation depend on `seed` and the epoch alone. `batch_size` is divided among the processes of a run. `balance`
-    makes up for classes of unequal size, by `weights` in the loss or a `sampler` that draws each class as often.
+    What the training loader itself gives has crops in place of images, which `thaw.data.turning.finished` turns.
+    `train_size` is the training crop where it is not `image_size`; without `augment` training images are resized and
+    cropped as validation images are. `num_workers="auto"` feeds a GPU from every core that this process may use, and
+    loads in this process where the cores are busy computing anyway. Training order and augmentation depend on `seed`
+    and the epoch alone. `batch_size` is divided among the processes of a run. `balance` makes up for classes of
+    unequal size, by `weights` in the loss or a `sampler` that draws each class as often. Decoded images are kept in
+    the cache, if those of both splits fit into `pixels_gb`.
 
     Raises:
         UserError: from the constructor, for folders that cannot be learned from.
@@ -41,6 +48,7 @@ class ImageFolderDataModule(LightningDataModule):
         augment: bool = True,
         balance: str | None = None,
         num_workers: int | str = "auto",
+        pixels_gb: float = 4,
         seed: int = 0,
     ):
         super().__init__()
@@ -48,20 +56,52 @@ class ImageFolderDataModule(LightningDataModule):
         self.image_size = _whole("data.image_size", image_size)
         self.train_size = _whole("data.train_size", image_size if train_size is None else train_size)
         self.batch_size = _whole("data.batch_size", batch_size)
-        self.num_workers = _best_workers() if num_workers == "auto" else _whole("data.num_workers", num_workers, 0)
+        self.num_workers = best_workers() if num_workers == "auto" else _whole("data.num_workers", num_workers, 0)
         if balance not in _BALANCES:
             raise UserError(f"data.balance={balance!r} is unknown; the choices are null, weights, sampler.")
+        if type(augment) is not bool:
+            raise UserError(f"data.augment={augment!r} is neither true nor false.")
         self.balance = balance
         self.augment = augment
+        self.pixels_gb = _number("data.pixels_gb", pixels_gb)
         self.seed = _whole("seed", seed, 0)
         self.classes = aligned_classes(self.root / "train", self.root / "val")
-        transform = (
-            train_transform(self.train_size, tuple(crop_scale), rotation)
-            if augment
-            else eval_transform(self.train_size)
-        )
-        self.train = ClassFolders(self.root / "train", self.classes, transform)
-        self.val = ClassFolders(self.root / "val", self.classes, eval_transform(self.image_size))
+        augmented = TrainTransform(self.train_size, tuple(crop_scale), _number("data.rotation", rotation))
+        self.train = self._split("train", self.train_size, augmented if augment else None)
+        self.val = self._split("val", self.image_size)
+        self._pixels_prepared = False
+
+    def _split(self, name: str, size: int, augmented: TrainTransform | None = None) -> ClassFolders:
+        short_side = read_size(size if augmented else resized(size))
+        return ClassFolders(self.root / name, self.classes, augmented or eval_transform(size), short_side)
+
+    def setup(self, stage: str) -> None:
+        if stage == "fit":
+            self.prepare_pixels()
+
+    def prepare_pixels(self) -> None:
+        """Have all images decoded once, unless they would need more room than they may have. Only time depends on it.
+
+        Raises:
+            UnreadableImageError: naming the path, for an image that cannot be decoded.
+
+        """
+        if self._pixels_prepared or not self.pixels_gb:
+            return
+        splits, most = (self.train, self.val), self.pixels_gb * 1e9
+        sizes = [images.bytes_decoded() for images in splits]
+        if sum(sizes) > most:
+            log.info(
+                f"images are decoded for every epoch: kept decoded they would need {sum(sizes) / 1e9:.1f} GB, "
+                f"and data.pixels_gb={self.pixels_gb:g}"
+            )
+        else:
+            for images, size in zip(splits, sizes, strict=True):
+                images.keep_decoded(size, most)
+        self._pixels_prepared = True
+
+    def on_after_batch_transfer(self, batch, dataloader_idx: int) -> tuple[torch.Tensor, torch.Tensor]:
+        return finished(batch)
 
     def describe(self) -> str:
         """One paragraph: where the images are, how many of which class, and which files are not read."""
@@ -136,16 +176,13 @@ class ImageFolderDataModule(LightningDataModule):
         )
 
 
-def usable_cores() -> int:
-    """Cores that this process may run on, which in a container or a job can be fewer than the machine has."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _best_workers() -> int:
-    return usable_cores() if torch.cuda.is_available() else 0
-
-
 def _whole(name: str, value: int, least: int = 1) -> int:
     if type(value) is not int or value < least:
         raise UserError(f"{name}={value!r} must be a whole number of at least {least}.")
+    return value
+
+
+def _number(name: str, value: float) -> float:
+    if type(value) not in (int, float) or not 0 <= value < float("inf"):
+        raise UserError(f"{name}={value!r} must be a number of at least 0.")
     return value

@@ -1,18 +1,20 @@
 """A split of a data set: one folder per class, images inside."""
 
-import functools
-import hashlib
 from collections.abc import Callable, Sequence
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Sampler
+from torch.utils.data import Sampler, default_collate
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
+from thaw.data.digests import code_version, contents_digest, digest_of
 from thaw.data.images import load_rgb
+from thaw.data.pixels import StoredPixels, bytes_needed, stored_pixels
+from thaw.data.turning import Crop, finished
 from thaw.errors import UserError
 
 Key = int | tuple[int, int]
@@ -21,15 +23,22 @@ Key = int | tuple[int, int]
 class ClassFolders(ImageFolder):
     """An ImageFolder whose classes are `classes` in that order, whatever the order of the folders.
 
-    An item is asked for by its index, or by (index, seed) where its random transforms are to depend on the seed
-    alone: not on the worker that loads it, nor on what was loaded before.
+    An item, what `transform` gives and a label, is asked for by its index, or by (index, seed) where its random
+    transforms are to depend on the seed alone: not on the worker that loads it, nor on what was loaded before. Images
+    are read with `short_side` as `thaw.data.images.load_rgb` does.
 
     Raises:
         UserError: from the constructor, if the folder is missing or a class is empty.
 
     """
 
-    def __init__(self, root: Path, classes: Sequence[str], transform: Callable[[Image.Image], torch.Tensor]):
+    def __init__(
+        self,
+        root: Path,
+        classes: Sequence[str],
+        transform: Callable[[Image.Image], torch.Tensor | Crop],
+        short_side: int | None = None,
+    ):
         self._expected = list(classes)
         empty = [name for name in classes if not any(_images(root / name))]
         if empty:
@@ -37,29 +46,55 @@ class ClassFolders(ImageFolder):
                 f"no images in {_listed(root / name for name in empty)}: each class needs at least one file "
                 f"ending in {', '.join(IMG_EXTENSIONS)}."
             )
-        super().__init__(str(root), transform=transform, loader=load_rgb)
+        super().__init__(str(root), transform=transform)
+        self.short_side = short_side
+        self._stored: StoredPixels | None = None
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         return self._expected, {name: index for index, name in enumerate(self._expected)}
 
-    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
+    def __getitem__(self, key: Key) -> tuple[torch.Tensor | Crop, int]:
         if isinstance(key, int):
-            return super().__getitem__(key)
+            return self.transform(self._read(key)), self.targets[key]
         index, seed = key
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
-            return super().__getitem__(index)
+            return self[index]
 
-    @functools.cached_property
+    def picture(self, key: Key) -> tuple[torch.Tensor, int]:
+        """An item as the net sees it: uint8 (3, S, S), turned if it is to be, and its label."""
+        (image,), (label,) = finished(default_collate([self[key]]))
+        return image, int(label)
+
+    def _read(self, index: int) -> Image.Image:
+        return load_rgb(self.samples[index][0], self.short_side) if self._stored is None else self._stored[index]
+
+    @property
+    def paths(self) -> list[str]:
+        return [path for path, _ in self.samples]
+
+    @cached_property
+    def contents(self) -> str:
+        """Of every file in order, a digest."""
+        return contents_digest(self.paths)
+
+    @cached_property
     def digest(self) -> str:
-        digest = hashlib.sha256(repr(self.transform).encode())
-        for path, _ in self.samples:
-            digest.update(hashlib.sha256(Path(path).read_bytes()).digest())
-        return digest.hexdigest()
+        """Of all that decides the items, but for their seeds and labels: equal in every process."""
+        code = code_version("images", "transforms", "turning", "folders")
+        return digest_of(self.contents, self.short_side, repr(self.transform), code)
+
+    def bytes_decoded(self) -> int:
+        """That `keep_decoded` needs."""
+        return bytes_needed(self.paths, self.short_side)
+
+    def keep_decoded(self, size: int, max_size: float) -> None:
+        """Read images from the cache from now on, of whose `max_size` bytes they take `size`, if they can be there."""
+        self._stored = stored_pixels(self.paths, self.contents, self.short_side, size, max_size)
 
     def ignored(self) -> list[Path]:
         """Visible files that are not read, for their ending or for lying outside of a class folder."""
-        used = {path for path, _ in self.samples}
+        used = set(self.paths)
         everything = (path for path in Path(self.root).rglob("*") if path.is_file())
         return sorted(path for path in everything if str(path) not in used and not path.name.startswith("."))
 

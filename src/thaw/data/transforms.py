@@ -1,21 +1,39 @@
 """The tutorial's transforms; they end in uint8, since normalising belongs to the net (`thaw.models.staged`)."""
 
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+
+import torch
+from PIL import Image
 from torchvision.transforms import v2
 
+from thaw.data.turning import Crop
 
-def train_transform(size: int, crop_scale: tuple[float, float], rotation: float) -> v2.Compose:
-    """PIL image -> uint8 (3, size, size): a random crop, turned by up to `rotation` degrees, mirrored or not.
+# Photographs are read at twice the size that they are seen at: room for training to zoom in, and none is blurred by
+# being resized twice. What the web shows, 500 x 375 say, is then read as it is for nets of 224 pixels.
+_ROOM = 2
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """PIL image -> a random crop of `size` pixels, to be turned by up to `rotation` degrees, mirrored or not.
 
     `crop_scale` bounds the share of the image's area that a crop covers.
     """
-    return v2.Compose(
-        [
-            v2.RandomResizedCrop(size, scale=crop_scale),
-            v2.RandomRotation(rotation),
-            v2.RandomHorizontalFlip(),
-            v2.PILToTensor(),
-        ]
-    )
+
+    size: int
+    crop_scale: tuple[float, float]
+    rotation: float
+
+    def __call__(self, image: Image.Image) -> Crop:
+        pixels = self._crop(image)
+        angle = torch.empty(()).uniform_(-self.rotation, self.rotation)
+        return Crop(pixels, angle, torch.rand(()) < 0.5)
+
+    @cached_property
+    def _crop(self) -> v2.Compose:
+        return v2.Compose([v2.RandomResizedCrop(self.size, scale=self.crop_scale), v2.PILToTensor()])
 
 
 def mixup_or_cutmix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -> v2.Transform:
@@ -25,7 +43,7 @@ def mixup_or_cutmix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -
     )
 
 
-def eval_transform(size: int) -> v2.Compose:
+def eval_transform(size: int) -> Callable[[Image.Image], torch.Tensor]:
     """PIL image -> uint8 (3, size, size): the centre of the resized image."""
     return v2.Compose([v2.Resize(resized(size)), v2.CenterCrop(size), v2.PILToTensor()])
 
@@ -33,3 +51,8 @@ def eval_transform(size: int) -> v2.Compose:
 def resized(size: int) -> int:
     """The short side, in pixels, from which a square of `size` is cropped: 256 for 224."""
     return round(size * 256 / 224)
+
+
+def read_size(short_side: int) -> int:
+    """The short side to which larger images are reduced as they are read, if a transform makes it `short_side`."""
+    return _ROOM * short_side

@@ -115,11 +115,12 @@ class FeatureCache:
         example, _ = prefix.probe(data.image_size if view is None else data.train_size)
 
         def batches() -> Iterator[torch.Tensor]:
-            with tqdm(
-                total=len(images), desc=f"features, {name}", unit="image", leave=False, disable=not sys.stderr.isatty()
-            ) as bar:
+            data.prepare_pixels()
+            hidden = not sys.stderr.isatty()
+            with tqdm(total=len(images), desc=f"features, {name}", unit="image", leave=False, disable=hidden) as bar:
                 for batch in data.once(images, view):
-                    pixels, _ = data.on_after_batch_transfer([part.to(prefix.device) for part in batch], 0)
+                    batch = data.transfer_batch_to_device(batch, prefix.device, 0)
+                    pixels, _ = data.on_after_batch_transfer(batch, 0)
                     yield prefix(pixels)
                     bar.update(len(pixels))
 

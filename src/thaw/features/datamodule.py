@@ -22,6 +22,10 @@ class FeatureDataModule(LightningDataModule):
         self.seed = data.seed
         self._data, self._train, self._val = data, train, val
 
+    def setup(self, stage: str) -> None:
+        if not self._train or self._val is None:
+            self._data.setup(stage)
+
     def train_dataloader(self) -> DataLoader:
         self._data.trainer = self.trainer
         if not self._train:

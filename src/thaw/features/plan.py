@@ -6,7 +6,7 @@ equal commands compute equal numbers.
 
 from dataclasses import dataclass
 
-from thaw.data.datamodule import usable_cores
+from thaw.data.workers import usable_cores
 
 # Orders of magnitude suffice: what is decided by them differs by more than they are wrong.
 _OPERATIONS = {"cpu": 5e10, "cuda": 2e13}  # a second; on a CPU per core

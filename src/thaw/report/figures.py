@@ -10,17 +10,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch.utils.data import Dataset
 
-from thaw.data.folders import SeededOrder
+from thaw.data.folders import ClassFolders, SeededOrder
 from thaw.report.evaluation import Evaluation
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 SHOWN = 24
 
 
-def samples(images: Dataset, classes: Sequence[str], seed: int) -> Figure:
+def samples(images: ClassFolders, classes: Sequence[str], seed: int) -> Figure:
     """Training images as the net sees them in its first epoch, augmentation included."""
     order = [key for key, _ in zip(SeededOrder(len(images), seed), range(SHOWN), strict=False)]
-    shown = [images[key] for key in order]
+    shown = [images.picture(key) for key in order]
     titles = [(classes[label], "black") for _, label in shown]
     return _grid([image for image, _ in shown], titles, "Training images as the net sees them")
 

@@ -11,6 +11,7 @@ import numpy as np
 from lightning import Callback, Trainer
 from tqdm import tqdm
 
+from thaw.data.turning import finished
 from thaw.errors import UserError
 from thaw.models.classifier import ImageClassifier
 from thaw.report import figures
@@ -82,4 +83,4 @@ def _batches(trainer: Trainer) -> Iterator:
     loader = trainer.datamodule.train_dataloader()
     for epoch in itertools.count():
         loader.sampler.set_epoch(epoch)
-        yield from loader
+        yield from map(finished, loader)
