@@ -170,7 +170,7 @@ def spy(seen):
 
 
 def test_views_are_augmented_each_in_its_own_way(run):
-    run("run", *EXACT[2:], "strategy=feature_extractor", "features.views=3")
+    run("run", *EXACT[2:], "trainer.precision=32-true", "strategy=feature_extractor", "features.views=3")
     contents = [path.read_bytes() for path in (cache_dir() / "features").rglob("*.bin")]
     assert len(set(contents)) == len(contents) == 4
 
