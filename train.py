@@ -37,6 +37,8 @@ def main(cfg: DictConfig) -> float | None:
         if not checkpoint:
             load_weights(net, summary["weights"])
         net.to(memory_format=memory_format(cfg.channels_last))
+        if cfg.compile:
+            net.compile()
         classifier = ImageClassifier(
             net,
             data.classes,

@@ -27,8 +27,8 @@ def with_nets(**changes):
     return environment(PYTHONPATH=str(ROOT / "tests"), **changes)
 
 
-def train(*overrides, cwd):
-    return subprocess.run([*TRAIN, *overrides], cwd=cwd, env=with_nets(), capture_output=True, text=True)
+def train(*overrides, cwd, **changes):
+    return subprocess.run([*TRAIN, *overrides], cwd=cwd, env=with_nets(**changes), capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("question", [["--help"], ["--cfg", "job"]])
@@ -151,19 +151,6 @@ def awaited(address):
             return next(iter(tags.items()))
         time.sleep(0.1)
     raise AssertionError(f"TensorBoard found {tags}")
-
-
-@pytest.mark.slow
-def test_the_demo_shows_what_transfer_is_worth(tmp_path):
-    accuracies = {}
-    for strategy in ("feature_extractor", "lp_ft", "fine_tune", "from_scratch"):
-        done = train(f"strategy={strategy}", f"hydra.run.dir={strategy}", cwd=tmp_path)
-        assert done.returncode == 0, done.stderr
-        accuracies[strategy] = json.loads((tmp_path / strategy / "summary.json").read_text())["val"]["acc"]
-    assert accuracies["feature_extractor"] >= 0.93
-    assert accuracies["fine_tune"] >= 0.95
-    assert accuracies["lp_ft"] >= accuracies["feature_extractor"]
-    assert accuracies["from_scratch"] <= accuracies["feature_extractor"] - 0.08
 
 
 @pytest.mark.slow

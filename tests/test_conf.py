@@ -121,7 +121,7 @@ def test_the_article_is_the_tutorials_recipe(configure):
     assert {group.lr for group in phase.groups} == {0.001}
     optimizer, scheduler = instantiate(cfg.optimizer), instantiate(cfg.scheduler)
     assert isinstance(optimizer, partial)
-    assert (optimizer.func, optimizer.keywords) == (SGD, {"momentum": 0.9, "weight_decay": 0})
+    assert (optimizer.func, optimizer.keywords) == (SGD, {"momentum": 0.9, "weight_decay": 0, "fused": True})
     assert (scheduler.func, scheduler.keywords) == (StepLR, {"step_size": 7, "gamma": 0.1})
 
 

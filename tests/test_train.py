@@ -1,6 +1,7 @@
 """`train.main` as a whole, on a net and images that take a second."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -202,3 +203,19 @@ def test_demo_weights_are_learned_once_for_any_model(tiny_run, monkeypatch, tmp_
     assert first.equal(second)
     torch.manual_seed(0)
     assert not first.equal(tiny_net(2).conv1.weight)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
+def test_a_compiled_net_learns_the_same(tiny_run, tmp_path):
+    root = None
+    for folder, more in (("plain", "compile=false"), ("compiled", "compile=true")):
+        main(tiny_run(more, "strategy=fine_tune", "trainer.precision=32-true", root=root, folder=folder))
+        root = tmp_path / "photos"
+    for plain, compiled in zip(*(rows(tmp_path / name / "metrics.csv") for name in ("plain", "compiled")), strict=True):
+        for column in ("train/loss", "val/loss"):
+            assert float(plain[column]) == pytest.approx(float(compiled[column]), rel=1e-3)
+    keys = [
+        torch.load(tmp_path / name / "checkpoints" / "best.ckpt")["state_dict"].keys() for name in ("plain", "compiled")
+    ]
+    assert keys[0] == keys[1]
