@@ -3,6 +3,10 @@
 import errno
 import json
 import logging
+import subprocess
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -11,9 +15,11 @@ import torch
 from conftest import rows
 from nets import tiny_resnet
 from safetensors.torch import load_file, save_file
+from test_command_line import TINY, TRAIN, with_nets
 
 from thaw import arrays
 from thaw.cache import cache_dir
+from thaw.features.store import stored_features
 from train import main
 
 EXACT = ["trainer.precision=32-true", "data.augment=false", "model._target_=nets.tiny_resnet", "trainer.max_epochs=4"]
@@ -25,7 +31,7 @@ CUTS = {
 
 
 @pytest.fixture
-def run(tiny_run, tmp_path, image_folder, caplog):
+def run(tiny_run, tmp_path, image_folder, caplog, without_pictures):
     root = image_folder()
     caplog.set_level(logging.INFO, "thaw")
 
@@ -37,6 +43,14 @@ def run(tiny_run, tmp_path, image_folder, caplog):
 
     run_in.root = root
     return run_in
+
+
+@pytest.fixture
+def recipe(run):
+    weights = run.root / "weights.safetensors"
+    torch.manual_seed(0)
+    save_file({k: v for k, v in tiny_resnet(2).state_dict().items() if not k.startswith("fc")}, weights)
+    return [*EXACT, "strategy=feature_extractor", f"weights={weights}", "features.views=1"]
 
 
 def stores():
@@ -64,25 +78,14 @@ def test_features_change_nothing_but_time(run, strategy):
     assert summary["frozen_unchanged"] is True and summary["seconds"]["features"] > 0
 
 
-def test_runs_with_other_rates_and_seeds_share_features(run):
-    recipe = ["strategy=feature_extractor", "features.views=2", "weights="]
-    weights = run.root / "weights.safetensors"
-    save_file({k: v for k, v in tiny_resnet(2).state_dict().items() if not k.startswith("fc")}, weights)
-    recipe = [*EXACT[2:], "strategy=feature_extractor", "features.views=2", f"weights={weights}"]
+def test_runs_with_other_rates_and_seeds_share_features(run, recipe):
+    recipe = [*recipe, "data.augment=true", "features.views=2"]
     first, _, _ = run("first", *recipe)
     before = stores()
     assert len(before) == 3, "two views and the validation images"
     second, _, _ = run("second", *recipe, "seed=1", "strategy.lr=0.5")
     assert stores() == before
     assert (first / "metrics.csv").read_text() != (second / "metrics.csv").read_text()
-
-
-@pytest.fixture
-def recipe(run):
-    weights = run.root / "weights.safetensors"
-    torch.manual_seed(0)
-    save_file({k: v for k, v in tiny_resnet(2).state_dict().items() if not k.startswith("fc")}, weights)
-    return [*EXACT, "strategy=feature_extractor", f"weights={weights}", "features.views=1"]
 
 
 def change_an_image(run):
@@ -215,3 +218,35 @@ def test_features_of_another_epochs_weights_are_not_predicted_from(run):
     predicted = [[row["predicted"] for row in rows(folder / "predictions.csv")] for folder in (images, features)]
     assert predicted[0] == predicted[1]
     assert Path(cache_dir() / "features").exists()
+
+
+def test_one_of_two_that_need_the_same_features_computes_them():
+    computed = []
+
+    def batches():
+        computed.append(threading.get_ident())
+        time.sleep(0.2)
+        yield torch.ones(3, 4)
+        yield torch.zeros(2, 4)
+
+    def needed(_):
+        return stored_features("key", torch.ones(1, 4), 5, 1e9, batches)
+
+    with ThreadPoolExecutor(2) as pool:
+        found = list(pool.map(needed, range(2)))
+    assert len(computed) == 1
+    for features in found:
+        assert features[[0, 4]].tolist() == [[1] * 4, [0] * 4]
+
+
+@pytest.mark.slow
+def test_two_runs_at_once_end_with_one_good_store(tmp_path, image_folder):
+    recipe = [*TINY, f"data.root={image_folder(train=40)}", "strategy=feature_extractor", "features.views=2", "seed=1"]
+    runs = [
+        subprocess.Popen([*TRAIN, *recipe, f"hydra.run.dir={name}"], cwd=tmp_path, env=with_nets()) for name in "ab"
+    ]
+    assert [run.wait() for run in runs] == [0, 0]
+    assert len(stores()) == 3
+    third = subprocess.run([*TRAIN, *recipe, "hydra.run.dir=c"], cwd=tmp_path, env=with_nets(), capture_output=True)
+    assert b"computed again" not in third.stdout + third.stderr and len(stores()) == 3
+    assert len({(tmp_path / name / "predictions.csv").read_text() for name in "abc"}) == 1

@@ -45,7 +45,7 @@ def test_cosine_has_a_rate_for_phases_of_any_length(steps):
     assert len(rates(OneCycle(), steps, 1.0)) == steps
 
 
-def test_every_phase_has_a_cosine_of_its_own(tiny_run, tmp_path):
+def test_every_phase_has_a_cosine_of_its_own(tiny_run, tmp_path, without_pictures):
     phases = "strategy.phases=[{train: head, epochs: 2}, {train: all}]"
     main(tiny_run("scheduler=cosine", "scheduler.warmup=0", phases, "strategy.lr=0.1", "trainer.max_epochs=4"))
     assert [float(row["lr"]) for row in rows(tmp_path / "run/metrics.csv")] == pytest.approx([0.1, 0.05, 0.1, 0.05])
@@ -143,7 +143,7 @@ def test_an_unknown_balance_is_refused_with_the_choices(unequal):
 
 
 @pytest.mark.slow
-def test_a_run_with_every_knob_turned_ends_well(tiny_run, tmp_path):
+def test_a_run_with_every_knob_turned_ends_well(tiny_run, tmp_path, without_pictures):
     knobs = ["optimizer=adamw", "scheduler=cosine", "loss.label_smoothing=0.1", "mix=mixup", "data.balance=weights"]
     main(tiny_run("strategy=lp_ft", *knobs, "callbacks=[default,ema,find_lr]", "trainer.max_epochs=4"))
     assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "finished"
@@ -153,7 +153,7 @@ def test_a_run_with_every_knob_turned_ends_well(tiny_run, tmp_path):
     ]
 
 
-def test_averaged_weights_are_what_is_validated_and_kept(tiny_run, tmp_path):
+def test_averaged_weights_are_what_is_validated_and_kept(tiny_run, tmp_path, without_pictures):
     """With an average that never moves, nothing is learned, however high the rate."""
     main(
         tiny_run(
@@ -171,7 +171,7 @@ def test_averaged_weights_are_what_is_validated_and_kept(tiny_run, tmp_path):
 
 
 @pytest.mark.slow
-def test_the_search_for_a_rate_leaves_the_run_as_it_is(tiny_run, tmp_path):
+def test_the_search_for_a_rate_leaves_the_run_as_it_is(tiny_run, tmp_path, without_pictures):
     def epochs(folder):
         return [{**row, "seconds": ""} for row in rows(tmp_path / folder / "metrics.csv")]
 
@@ -181,7 +181,7 @@ def test_the_search_for_a_rate_leaves_the_run_as_it_is(tiny_run, tmp_path):
     assert epochs("run") == epochs("found")
 
 
-def test_early_stopping_ends_the_run_and_keeps_the_best(tiny_run, tmp_path):
+def test_early_stopping_ends_the_run_and_keeps_the_best(tiny_run, tmp_path, without_pictures):
     stop = ["callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=2", "trainer.max_epochs=30"]
     phases = "strategy.phases=[{train: head, epochs: 20}, {train: all}]"
     main(tiny_run(*stop, phases, "strategy.lr=1e-9"))
@@ -189,7 +189,7 @@ def test_early_stopping_ends_the_run_and_keeps_the_best(tiny_run, tmp_path):
     assert (summary["status"], summary["epochs"], summary["best_epoch"]) == ("finished", 3, 1)
 
 
-def test_the_limit_of_time_holds_for_all_phases_together(tiny_run, tmp_path):
+def test_the_limit_of_time_holds_for_all_phases_together(tiny_run, tmp_path, without_pictures):
     phases = "strategy.phases=[{train: head, epochs: 2}, {train: all}]"
     main(tiny_run("trainer.max_time=00:00:00:01", phases, "trainer.max_epochs=5000"))
     assert 2 < json.loads((tmp_path / "run/summary.json").read_text())["epochs"] < 200

@@ -38,8 +38,10 @@ def tensors(folder, name):
     ],
     ids=["SGD and StepLR", "features", "AdamW and cosine", "averaged weights"],
 )
-def test_a_run_stopped_after_any_epoch_and_continued_is_the_run_that_was_not(tiny_run, tmp_path, recipe, stops):
-    chosen = [*STRATEGY, *recipe, "+model.dropout=0.3", f"trainer.max_epochs={EPOCHS}"]
+def test_a_run_stopped_after_any_epoch_and_continued_is_the_run_that_was_not(
+    tiny_run, tmp_path, without_pictures, recipe, stops
+):
+    chosen = [*STRATEGY, *recipe, "+model.dropout=0.3", f"trainer.max_epochs={EPOCHS}", "callbacks.last.share=1e9"]
     whole = tmp_path / "run"
     main(tiny_run(*chosen, "+callbacks.kept._target_=nets.Snapshots", f"+callbacks.kept.folder={whole}"))
     expected = epochs(whole)

@@ -57,7 +57,7 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
     except (KeyboardInterrupt, SystemExit) as stop:
         name, status = _stopped_by(stop)
         end(status="interrupted", error=f"stopped by {name}")
-        errors_log.error(f"stopped by {name}; python train.py resume={folder} goes on after the last whole epoch")
+        errors_log.error(f"stopped by {name}; python train.py resume={folder} goes on where it was last saved")
         raise SystemExit(status) from stop
 
 

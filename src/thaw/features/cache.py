@@ -95,8 +95,8 @@ class FeatureCache:
         kept = [f"{views} view{'s' if views > 1 else ''} of {len(data.train)} training images"] if views else []
         kept += [f"{len(data.val)} validation images"] if with_val else []
         room = f" ({(size + with_val * val_size) / 1e6:.3g} MB)"
-        told = f"features there are computed once for {' and '.join(kept)}{room}" if kept else "no features are kept"
-        log.info("; ".join([f"phase {phase.number} is frozen up to {prefix.cut}, {told}", *reasons]))
+        told = f"its features are computed once for {' and '.join(kept)}{room}" if kept else "no features are kept"
+        log.info("; ".join([f"phase {phase.number}: what comes before {prefix.cut} is frozen, {told}", *reasons]))
         return views, with_val
 
     def _train_views(self, prefix: FrozenPrefix, data: ImageFolderDataModule, views: int) -> list[StoredFeatures]:

@@ -13,7 +13,7 @@ _OPERATIONS = {"cpu": 5e10, "cuda": 2e13}  # a second; on a CPU per core
 _PREPARE = 2e-3  # seconds in which a core decodes, crops and resizes an image
 _READ, _WRITE = 1e9, 5e8  # bytes a second
 
-_MOST_VIEWS = 4
+_FEWEST_VIEWS, _MOST_VIEWS = 2, 4
 
 
 @dataclass(frozen=True)
@@ -33,5 +33,5 @@ class Cost:
 
 
 def enough_views(epochs: int) -> int:
-    """Of each training image for so many epochs: few of them see a new one every second time, many the same four."""
-    return min(_MOST_VIEWS, epochs // 2 + 1)
+    """Of each training image for so many epochs: a third as many, within limits."""
+    return min(epochs, max(_FEWEST_VIEWS, min(_MOST_VIEWS, epochs // 3)))

@@ -37,8 +37,7 @@ class StoredFeatures:
 
 def feature_key(*parts: str) -> str:
     """A name for features that depend on `parts`, on this code and on the libraries that compute them."""
-    libraries = [f"{name} {version(name)}" for name in ("torch", "torchvision", "pillow")]
-    return hashlib.sha256("\n".join([*parts, *libraries, _code()]).encode()).hexdigest()[:32]
+    return hashlib.sha256("\n".join([*parts, _code()]).encode()).hexdigest()[:32]
 
 
 def stored_features(
@@ -75,7 +74,8 @@ def _as_stored(features: torch.Tensor) -> np.ndarray:
 
 @functools.cache
 def _code() -> str:
-    """Of the files that decide what features are."""
+    """Of the files and the libraries that decide what features are."""
+    libraries = [f"{name} {version(name)}" for name in ("torch", "torchvision", "pillow")]
     package = Path(__file__).parent.parent
     files = sorted(path for folder in ("data", "features", "models") for path in (package / folder).glob("*.py"))
-    return hashlib.sha256(b"".join(path.read_bytes() for path in files)).hexdigest()
+    return hashlib.sha256(b"".join([str(libraries).encode(), *(path.read_bytes() for path in files)])).hexdigest()

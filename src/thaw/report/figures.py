@@ -15,6 +15,7 @@ from thaw.report.evaluation import Evaluation
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 SHOWN = 24
+_DPI = 100
 
 
 def samples(images: ClassFolders, classes: Sequence[str], seed: int) -> Figure:
@@ -79,7 +80,7 @@ def save(figure: Figure, path: Path) -> np.ndarray:
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels).save(path)
+    Image.fromarray(pixels).save(path, compress_level=1)
     return pixels
 
 
@@ -89,18 +90,23 @@ def _caption(evaluation: Evaluation, index: int) -> tuple[str, str]:
     return (confidence, RIGHT) if predicted == label else (f"{confidence}\n(is {label})", WRONG)
 
 
+def _resized(image: torch.Tensor, size: int) -> np.ndarray:
+    picture = Image.fromarray(image.permute(1, 2, 0).numpy())
+    return np.asarray(picture.resize((size, size), Image.Resampling.BICUBIC))
+
+
 def _grid(images: Sequence[torch.Tensor], captions: Sequence[tuple[str, str]], title: str, columns: int = 8) -> Figure:
     """All images as one picture with room for captions: axes of their own would take ten times as long to draw."""
-    size, rows = images[0].shape[-1], -(-len(images) // columns)
+    size, rows = round(1.45 * _DPI / 1.06), -(-len(images) // columns)
     gap, above = round(0.06 * size), round(0.34 * size)
     picture = np.full((rows * (size + above), columns * (size + gap), 3), 255, np.uint8)
     height = 1.45 * picture.shape[0] / (size + gap)
-    figure = Figure((1.45 * columns, height + 0.4))
+    figure = Figure((1.45 * columns, height + 0.4), dpi=_DPI)
     axes = figure.add_axes((0.004, 0.05 / (height + 0.4), 0.992, height / (height + 0.4)))
     axes.set_axis_off()
     for number, (image, (text, colour)) in enumerate(zip(images, captions, strict=True)):
         top, left = number // columns * (size + above) + above, number % columns * (size + gap) + gap // 2
-        picture[top : top + size, left : left + size] = image.permute(1, 2, 0)
+        picture[top : top + size, left : left + size] = _resized(image, size)
         axes.text(left + size / 2, top - 0.04 * size, text, color=colour, fontsize=9, ha="center", va="bottom")
     axes.imshow(picture)
     figure.suptitle(title, fontsize=11, y=1 - 0.06 / height)

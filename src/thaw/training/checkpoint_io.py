@@ -1,6 +1,7 @@
 """Checkpoints that are whole or not there, wherever the run's folder is moved."""
 
 import os
+import time
 from pathlib import Path
 
 import torch
@@ -37,3 +38,24 @@ class MovableCheckpoint(ModelCheckpoint):
 
     def _here(self, path: str) -> str:
         return str(Path(self.dirpath) / Path(path).name) if path else path
+
+
+class LastCheckpoint(MovableCheckpoint):
+    """What a run is continued from: written after an epoch, unless that took more than `share` of the time.
+
+    Epochs that are over in an instant need not be kept each by itself. After the last one of a phase it is written
+    always.
+    """
+
+    def __init__(self, share: float, **options):
+        super().__init__(**options)
+        self.share = share
+        self._due = 0.0
+
+    def on_train_epoch_end(self, trainer, classifier) -> None:
+        start = time.perf_counter()
+        if start < self._due and trainer.current_epoch + 1 < classifier.phase.last and not trainer.should_stop:
+            return
+        super().on_train_epoch_end(trainer, classifier)
+        end = time.perf_counter()
+        self._due = end + (end - start) / self.share

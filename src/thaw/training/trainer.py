@@ -14,7 +14,7 @@ from thaw.models.classifier import ImageClassifier
 from thaw.strategy import Phase
 from thaw.training.callbacks import RunTimer
 from thaw.training.checkpoint_io import AtomicCheckpointIO
-from thaw.training.hardware import best_precision, check_accelerator
+from thaw.training.hardware import best_precision, check_accelerator, keep_freed_memory
 from thaw.training.invariants import FrozenProof, SeededSteps
 
 log = logging.getLogger(__name__)
@@ -42,6 +42,7 @@ def build_trainer(
 
     """
     check_accelerator(accelerator)
+    keep_freed_memory()
     for part in ("pytorch", "fabric"):
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     for message in _EXPECTED_WARNINGS:
@@ -103,7 +104,7 @@ def one_device(trainer: Trainer) -> Trainer:
 
 
 def last_checkpoint(folder: str) -> Path | None:
-    """What the run in `folder` saved after its last whole epoch, if there was one."""
+    """What the run in `folder` saved last, if it did."""
     path = Path(folder) / "checkpoints" / "last.ckpt"
     return path if path.is_file() else None
 
