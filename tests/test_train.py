@@ -55,7 +55,7 @@ def test_a_run_leaves_what_the_contract_says(tiny_run, tmp_path):
     assert sum(row["label"] == row["predicted"] for row in predictions) / 10 == accuracy
 
 
-def test_what_is_reported_is_of_the_best_epoch_not_of_the_last(tiny_run, tmp_path):
+def test_what_is_reported_is_of_the_best_epoch_not_of_the_last(tiny_run, tmp_path, without_pictures):
     # The rate is so high after the first epoch that the net forgets what it knew.
     scheduler = ["scheduler.step_size=2", "scheduler.gamma=10000", "trainer.max_epochs=5"]
     main(tiny_run("strategy=fine_tune", "strategy.lr=0.1", *scheduler))
@@ -69,7 +69,7 @@ def test_what_is_reported_is_of_the_best_epoch_not_of_the_last(tiny_run, tmp_pat
     assert summary["val"]["loss"] == pytest.approx(float(best["val/loss"]), rel=1e-3)
 
 
-def test_the_best_checkpoint_holds_plain_values_and_gives_the_predictions_again(tiny_run, tmp_path):
+def test_the_best_checkpoint_holds_plain_values_and_gives_the_predictions_again(tiny_run, tmp_path, without_pictures):
     main(tiny_run("strategy=fine_tune", "trainer.precision=32-true"))
     checkpoint = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     assert checkpoint["thaw"]["model"] == {"name": "resnet34", "num_classes": 2}
@@ -87,7 +87,7 @@ def test_the_best_checkpoint_holds_plain_values_and_gives_the_predictions_again(
         assert [float(row["ants"]), float(row["bees"])] == pytest.approx(probabilities.tolist(), abs=1e-5)
 
 
-def test_a_run_can_start_from_another_runs_weights(tiny_run, tmp_path, image_folder):
+def test_a_run_can_start_from_another_runs_weights(tiny_run, tmp_path, image_folder, without_pictures):
     main(tiny_run("strategy=fine_tune"))
     best = tmp_path / "run/checkpoints/best.ckpt"
     root = image_folder(("ants", "bees", "cows"), name="more")
@@ -100,7 +100,7 @@ def test_a_run_can_start_from_another_runs_weights(tiny_run, tmp_path, image_fol
     assert second["net.fc.weight"].shape == (3, 8)
 
 
-def test_equal_seeds_give_equal_epochs_and_other_seeds_do_not(tiny_run, tmp_path):
+def test_equal_seeds_give_equal_epochs_and_other_seeds_do_not(tiny_run, tmp_path, without_pictures):
     def epochs(folder, *overrides):
         main(tiny_run(*overrides, root=root, folder=folder))
         return [{**row, "seconds": ""} for row in rows(tmp_path / folder / "metrics.csv")]
@@ -167,7 +167,7 @@ def test_phases_that_make_no_sense_are_told_in_a_sentence_with_status_2(tiny_run
     assert sentence.endswith(".") and "\n" not in sentence
 
 
-def test_a_strategy_can_bring_an_optimizer_and_a_schedule_for_a_phase(tiny_run, tmp_path):
+def test_a_strategy_can_bring_an_optimizer_and_a_schedule_for_a_phase(tiny_run, tmp_path, without_pictures):
     adamw = "optimizer: {_target_: torch.optim.AdamW, _partial_: true}"
     halving = "scheduler: {_target_: torch.optim.lr_scheduler.ExponentialLR, _partial_: true, gamma: 0.5}"
     phases = f"strategy.phases=[{{train: head, epochs: 3, lr: 0.4, {adamw}, {halving}}}, {{train: all, lr: 0.1}}]"
@@ -183,7 +183,7 @@ def test_three_classes_are_classified(tiny_run, image_folder, tmp_path):
         assert min(picture.size) > 300
 
 
-def test_demo_weights_are_learned_once_for_any_model(tiny_run, monkeypatch, tmp_path):
+def test_demo_weights_are_learned_once_for_any_model(tiny_run, monkeypatch, tmp_path, without_pictures):
     learned = []
 
     def build(name, num_classes, image_size):
@@ -207,7 +207,7 @@ def test_demo_weights_are_learned_once_for_any_model(tiny_run, monkeypatch, tmp_
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("g++"), reason="torch.compile needs a C++ compiler")
-def test_a_compiled_net_learns_the_same(tiny_run, tmp_path):
+def test_a_compiled_net_learns_the_same(tiny_run, tmp_path, without_pictures):
     root = None
     for folder, more in (("plain", "compile=false"), ("compiled", "compile=true")):
         main(tiny_run(more, "strategy=fine_tune", "trainer.precision=32-true", root=root, folder=folder))

@@ -77,27 +77,32 @@ class FeatureCache:
         return data
 
     def _plan(self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool) -> tuple[int, bool]:
-        """The number of views, 0 for images, and whether validation features are used; the log says why."""
-        epochs, reasons = phase.last - phase.first, []
-        cost, val_cost = _cost(prefix, data.train_size), _cost(prefix, data.image_size)
-        views = min(enough_views(epochs) if self.views == "auto" else self.views, epochs if data.augment else 1)
-        size = len(data.train) * views * cost.size
-        if mixed:
-            reasons.append("training images are mixed, which their features cannot be")
-        elif self.views == "auto" and cost.saved(epochs, views) <= 0:
-            reasons.append("to keep those of training images would save no time")
-        elif size > self.max_size:
-            reasons.append(f"those of training images would take {size / 1e9:.1f} GB, and features.max_gb is less")
-        if reasons:
-            views = size = 0
-        uses, val_size = epochs + (phase.last == phase.total), len(data.val) * val_cost.size
-        with_val = val_cost.saved(uses, 1) > 0 and size + val_size <= self.max_size
+        """The number of views, 0 for images, and whether validation features are used; the log says so."""
+        train, val = _cost(prefix, data.train_size), _cost(prefix, data.image_size)
+        epochs = phase.last - phase.first
+        views, reason = self._affordable_views(train, epochs, data, mixed)
+        size, val_size = len(data.train) * views * train.size, len(data.val) * val.size
+        evaluated = phase.last == phase.total  # once more, at the run's end
+        with_val = val.saved(epochs + evaluated, 1) > 0 and size + val_size <= self.max_size
         kept = [f"{views} view{'s' if views > 1 else ''} of {len(data.train)} training images"] if views else []
         kept += [f"{len(data.val)} validation images"] if with_val else []
-        room = f" ({(size + with_val * val_size) / 1e6:.3g} MB)"
-        told = f"its features are computed once for {' and '.join(kept)}{room}" if kept else "no features are kept"
-        log.info("; ".join([f"phase {phase.number}: what comes before {prefix.cut} is frozen, {told}", *reasons]))
+        room = f"{(size + with_val * val_size) / 1e6:.3g} MB"
+        told = f"its features are computed once for {' and '.join(kept)} ({room})" if kept else "no features are kept"
+        log.info(f"phase {phase.number}: what comes before {prefix.cut} is frozen, {told}{reason}")
         return views, with_val
+
+    def _affordable_views(self, cost: Cost, epochs: int, data: ImageFolderDataModule, mixed: bool) -> tuple[int, str]:
+        """How many views are kept of training images; why none."""
+        wanted = enough_views(epochs) if self.views == "auto" else self.views
+        views = min(wanted, epochs if data.augment else 1)
+        size = len(data.train) * views * cost.size
+        if mixed:
+            return 0, "; training images are mixed, which their features cannot be"
+        if self.views == "auto" and cost.saved(epochs, views) <= 0:
+            return 0, "; to keep those of training images would save no time"
+        if size > self.max_size:
+            return 0, f"; those of training images would take {size / 1e9:.1f} GB, and features.max_gb is less"
+        return views, ""
 
     def _train_views(self, prefix: FrozenPrefix, data: ImageFolderDataModule, views: int) -> list[StoredFeatures]:
         kept = []
