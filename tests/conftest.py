@@ -15,6 +15,11 @@ ROOT = Path(__file__).parent.parent
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "ants_bees"
 
 
+def pytest_collection_modifyitems(items):
+    """Tests with a time limit of their own are the longest: they start first, beside all others."""
+    items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
 @pytest.fixture(autouse=True)
 def offline_and_private(tmp_path, monkeypatch):
     """No test reads or writes the user's caches, nor reaches for the network."""
