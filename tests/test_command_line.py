@@ -161,7 +161,7 @@ def test_real_photographs_are_trained_on(tmp_path, photographs, weights):
     checkpoints.mkdir(parents=True)
     torch.save(torchvision.models.resnet34().state_dict(), checkpoints / "resnet34-b627a593.pth")
     run = [f"data.root={photographs}", "data=image_folder", f"weights={weights}", "strategy=fine_tune"]
-    done = train(*run, "trainer.max_epochs=1", "hydra.run.dir=run", cwd=tmp_path)
+    done = train(*run, "data.image_size=96", "trainer.max_epochs=1", "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "imageNotFound.gif" in done.stdout, "the file that is no photograph is told"
     assert len((tmp_path / "run" / "predictions.csv").read_text().splitlines()) == 1 + 153
