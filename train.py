@@ -7,6 +7,7 @@ from omegaconf import DictConfig
 
 from thaw.resume import resumed
 from thaw.run import recorded_run
+from thaw.sweep.recipe import as_multirun
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
@@ -56,5 +57,5 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = resumed(sys.argv[1:])
+    sys.argv[1:] = as_multirun(resumed(sys.argv[1:]))
     main()

@@ -66,18 +66,6 @@ def test_an_unknown_strategy_keeps_hydras_message_and_status(tmp_path):
 
 
 @pytest.mark.slow
-def test_a_multirun_goes_on_after_a_job_that_fails(tmp_path, image_folder):
-    overrides = [*TINY, f"data.root={image_folder()}", "trainer.max_epochs=1", "hydra.sweep.dir=sweep"]
-    done = train("-m", *overrides, "strategy=layer3_layer4,fine_tune", "seed=0", cwd=tmp_path)
-    assert done.returncode == 1
-    statuses = {
-        path.parent.name: json.loads(path.read_text())["status"] for path in tmp_path.glob("sweep/*/summary.json")
-    }
-    assert statuses == {"0-layer3_layer4": "failed", "1-fine_tune": "finished"}
-    assert "trains 'layer3', which is nothing of resnet34" in done.stderr
-
-
-@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_keeps_its_last_epoch(tmp_path, image_folder, sent, status):
     run = tmp_path / "run"

@@ -13,6 +13,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
+from thaw.configuration import write_resolved
 from thaw.errors import FrozenTensorError, RunError, UserError, told_error
 from thaw.report.record import write_summary
 
@@ -41,6 +42,8 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
 
     try:
         _refuse_missing(cfg)
+        if _is_first_process():
+            write_resolved(cfg, folder)
         summary.update(model=cfg.model.name, weights=cfg.weights, seed=cfg.seed)
         yield summary
         end()

@@ -1,7 +1,6 @@
 """A run's folder: what an earlier run left in it, and `summary.json`, one page of facts, finished or not."""
 
 import json
-import logging
 import os
 import shutil
 from pathlib import Path
@@ -9,8 +8,6 @@ from pathlib import Path
 FILE = "summary.json"
 _FOLDERS = ("checkpoints", "figures", "tensorboard")
 _FILES = (FILE, "metrics.csv", "predictions.csv")
-
-log = logging.getLogger(__name__)
 
 
 def write_summary(folder: Path, summary: dict) -> None:
@@ -21,16 +18,23 @@ def write_summary(folder: Path, summary: dict) -> None:
     os.replace(part, folder / FILE)
 
 
+def read_summary(folder: Path) -> dict:
+    """Empty where no run in `folder` has come to an end."""
+    path = folder / FILE
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
 def has_finished(folder: Path) -> bool:
     """Whether a run in `folder` came to its end."""
-    path = folder / FILE
-    return path.is_file() and json.loads(path.read_text()).get("status") == "finished"
+    return read_summary(folder).get("status") == "finished"
 
 
-def make_room(folder: Path) -> None:
-    """Remove what an earlier run left in `folder`, so that its files and those of the new run cannot be mixed up."""
+def make_room(folder: Path) -> bool:
+    """Remove what an earlier run left in `folder`, lest its files and those of a new run be mixed up.
+
+    Returns whether there was anything.
+    """
     left = [path for name in (*_FOLDERS, *_FILES) if (path := folder / name).exists()]
-    if left:
-        log.info(f"{folder} holds an earlier run, which this one replaces")
     for path in left:
         shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return bool(left)

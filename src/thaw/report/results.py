@@ -40,8 +40,8 @@ def introduce(
     checkpoint: Path | None,
 ) -> None:
     """Say what is about to be trained on what, and picture some training images, unless the run only goes on."""
-    if not checkpoint:
-        make_room(Path(folder))
+    if not checkpoint and make_room(Path(folder)):
+        log.info(f"{folder} held an earlier run, which this one replaces")
     log.info(data.describe())
     log.info(
         f"{net.config['name']} on {_device_name(trainer)} in {trainer.precision}, "

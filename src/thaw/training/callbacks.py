@@ -11,6 +11,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from lightning.pytorch.callbacks import Timer
 from tqdm import tqdm
 
+from thaw.duration import duration
 from thaw.errors import UserError
 
 log = logging.getLogger(__name__)
@@ -149,9 +150,3 @@ class RunTimer(Timer):
 
     def on_train_end(self, trainer, classifier) -> None:
         pass
-
-
-def duration(seconds: float) -> str:
-    """95 -> 1 min 35 s."""
-    minutes, seconds = divmod(round(seconds), 60)
-    return f"{minutes} min {seconds:02d} s" if minutes else f"{seconds} s"

@@ -1,0 +1,73 @@
+"""Hydra looks for sweepers in this package."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.utils import JobStatus, run_job, setup_globals
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+from thaw.sweep.plan import Job, plan, quoted
+from thaw.sweep.processes import can_fork
+from thaw.sweep.recipe import without_recipe
+from thaw.sweep.run import conclude, locked, run_jobs
+
+
+class ThawSweeper(BasicSweeper):
+    """Hydra's sweep over lists of values, which goes on where it was interrupted and ends in a comparison.
+
+    Jobs run in forks of this process, unless hydra/launcher names another launcher than Hydra's own.
+    """
+
+    def setup(self, *, hydra_context, task_function, config) -> None:
+        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
+        self.task_function = task_function
+
+    def sweep(self, arguments: list[str]) -> None:
+        folder = Path(self.config.hydra.sweep.dir)
+        with locked(folder):
+            OmegaConf.save(self.config, folder / "multirun.yaml")
+            jobs = plan(self._compose, self._combinations(arguments), folder)
+            stopped_by = run_jobs(jobs, self._work) if self._runs_here() else self._launch(jobs)
+            conclude(folder, jobs, stopped_by)
+
+    def _combinations(self, arguments: list[str]) -> list[list[str]]:
+        """The overrides of each job; what the command line says of a key replaces what the recipe says."""
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        overrides = parser.parse_overrides([*self._parse_config(), *arguments])
+        (batch,) = self.split_arguments(overrides, max_batch_size=None)
+        return [without_recipe(combination) for combination in batch]
+
+    def _runs_here(self) -> bool:
+        return can_fork() and self.config.hydra.launcher._target_.endswith("BasicLauncher")
+
+    def _compose(self, overrides: Sequence[str]) -> DictConfig:
+        return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+
+    def _work(self, job: Job, arguments: list[str]) -> None:
+        """In a fork of this process."""
+        sys.argv[1:] = arguments  # processes that Lightning starts from here run this job, not the sweep
+        cfg = self._compose([*arguments, *_places(job)])
+        setup_globals()
+        with open_dict(cfg):
+            cfg.hydra.job.num, cfg.hydra.job.id = job.number - 1, str(job.number - 1)
+        done = run_job(
+            hydra_context=self.hydra_context,
+            task_function=self.task_function,
+            config=cfg,
+            job_dir_key="hydra.sweep.dir",
+            job_subdir_key="hydra.sweep.subdir",
+        )
+        sys.exit(0 if done.status is JobStatus.COMPLETED else 1)
+
+    def _launch(self, jobs: Sequence[Job]) -> None:
+        left = [[*job.arguments, *_places(job)] for job in jobs if not job.finished]
+        if left:
+            self.launcher.launch(left, initial_job_idx=0)
+
+
+def _places(job: Job) -> list[str]:
+    """Processes that train together find the folder under the name that a single run has for it."""
+    return [f"hydra.sweep.subdir={quoted(job.folder.name)}", f"hydra.run.dir={quoted(job.folder)}"]

@@ -1,0 +1,44 @@
+"""What a run was asked for, in plain values: two runs with equal ones do the same."""
+
+import copy
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, OmegaConf, open_dict
+
+FILE = Path(".hydra") / "resolved.yaml"
+
+
+def resolved(cfg: DictConfig) -> dict:
+    """The task's configuration with every reference replaced by its value, but for where the run is kept."""
+    task = copy.deepcopy(cfg)
+    with open_dict(task):
+        task.pop("hydra", None)
+        task.output_dir, task.resume = ".", None  # callbacks and loggers have their paths from there
+    values = OmegaConf.to_container(task, resolve=True)
+    return {key: value for key, value in values.items() if key not in ("output_dir", "resume")}
+
+
+def resolved_job(cfg: DictConfig) -> dict:
+    """As `resolved`, for a configuration that holds Hydra's own values and is not being run."""
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(cfg)
+    try:
+        return resolved(cfg)
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def write_resolved(cfg: DictConfig, folder: Path) -> None:
+    path = folder / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(OmegaConf.to_yaml(resolved(cfg)))
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a run has been started in `folder`."""
+    return (folder / FILE).is_file()
+
+
+def read_resolved(folder: Path) -> dict:
+    return OmegaConf.to_container(OmegaConf.load(folder / FILE), resolve=False)

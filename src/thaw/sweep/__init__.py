@@ -1,0 +1,1 @@
+"""Several runs, one after another, each in a process of its own."""

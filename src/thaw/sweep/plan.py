@@ -1,0 +1,91 @@
+"""Which jobs a sweep has, where each is kept, and what is left of it to do."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from omegaconf import DictConfig, read_write
+
+from thaw.configuration import is_run, read_resolved, resolved_job
+from thaw.report.record import read_summary
+
+
+@dataclass(frozen=True)
+class Job:
+    """One run of a sweep, `number` counted from 1; `name` says what sets it apart from the others."""
+
+    number: int
+    name: str
+    folder: Path
+    overrides: list[str]
+    strategy: str
+    epochs: int
+
+    @property
+    def finished(self) -> bool:
+        return self.summary.get("status") == "finished"
+
+    @property
+    def summary(self) -> dict:
+        """What the run says of itself so far; empty where it has not come to an end."""
+        return read_summary(self.folder)
+
+    @property
+    def arguments(self) -> list[str]:
+        """Of the command line that does what is left of it: all, or the rest of what was interrupted."""
+        interrupted = self.summary.get("status") != "failed" and (self.folder / "checkpoints" / "last.ckpt").is_file()
+        return [*self.overrides, *([f"resume={quoted(self.folder)}"] if interrupted else [])]
+
+
+def plan(compose: Callable[[list[str]], DictConfig], batch: Sequence[Sequence[str]], folder: Path) -> list[Job]:
+    """The jobs of a sweep in `folder`, from the overrides of each; equal ones are done once.
+
+    `compose` gives a job's configuration, Hydra's part of it included. A run that is in `folder` already is recognised
+    by its configuration, whatever its folder is called.
+    """
+    kept = [(read_resolved(place), place) for place in sorted(folder.glob("*")) if is_run(place)]
+    jobs, seen = [], []
+    for overrides in batch:
+        cfg = compose(list(overrides))
+        configuration = resolved_job(cfg)
+        if configuration in seen:
+            continue
+        seen.append(configuration)
+        place = next((path for values, path in kept if values == configuration), None)
+        if place is None:
+            place = _free(folder / _subfolder(cfg, len(jobs)), {job.folder for job in jobs})
+        strategy = cfg.hydra.runtime.choices.strategy
+        name = _name(overrides, batch) or strategy
+        jobs.append(Job(len(jobs) + 1, name, place, list(overrides), strategy, cfg.trainer.max_epochs))
+    return jobs
+
+
+def _name(overrides: Sequence[str], batch: Sequence[Sequence[str]]) -> str:
+    own = [override for override in overrides if not all(override in others for others in batch)]
+    return " ".join(override.removeprefix("strategy=") for override in own)
+
+
+def _subfolder(cfg: DictConfig, number: int) -> str:
+    with read_write(cfg.hydra):
+        cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(cfg)
+    try:
+        return cfg.hydra.sweep.subdir
+    finally:
+        HydraConfig.instance().cfg = before
+
+
+def _free(folder: Path, taken: set[Path]) -> Path:
+    """`folder`, or that name with a number where another run has it."""
+    candidate, count = folder, 1
+    while candidate in taken or is_run(candidate):
+        count += 1
+        candidate = folder.with_name(f"{folder.name}-{count}")
+    return candidate
+
+
+def quoted(path: Path | str) -> str:
+    """As a value of Hydra's overrides."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,27 @@
+"""`sweep=NAME`: what conf/sweep/NAME.yaml says to run, as Hydra's multirun."""
+
+_FLAGS = (
+    "-m",
+    "--multirun",
+    "-c",
+    "--cfg",
+    "-i",
+    "--info",
+    "-h",
+    "--help",
+    "--hydra-help",
+    "-sc",
+    "--shell-completion",
+)
+
+
+def as_multirun(arguments: list[str]) -> list[str]:
+    """`arguments` of the command line, with Hydra's flag for several runs where a sweep is to be run."""
+    asked = any(argument.startswith("sweep=") and argument not in ("sweep=", "sweep=null") for argument in arguments)
+    flagged = any(argument.split("=")[0] in _FLAGS for argument in arguments)
+    return ["--multirun", *arguments] if asked and not flagged else arguments
+
+
+def without_recipe(overrides: list[str]) -> list[str]:
+    """Of a single job, which is to be run, and continued, as what it is."""
+    return [override for override in overrides if not override.startswith("sweep=")]

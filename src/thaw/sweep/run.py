@@ -1,0 +1,113 @@
+"""A sweep from its jobs to its comparison: what is done stays done, and what fails stops nothing else."""
+
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from thaw.report.record import make_room, write_summary
+from thaw.sweep.plan import Job
+from thaw.sweep.processes import Process, import_once
+from thaw.sweep.progress import Progress
+
+_STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Stop:
+    """Within it, SIGINT and SIGTERM are noted, and passed on to the job at work, instead of ending the sweep."""
+
+    received: int | None = None
+    process: Process | None = None
+
+    def __enter__(self) -> "Stop":
+        self._before = {number: signal.signal(number, self._note) for number in _STOPS}
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+    def _note(self, number: int, frame) -> None:
+        self.received = number
+        if self.process:
+            self.process.signal(number)
+
+
+@contextmanager
+def locked(folder: Path) -> Iterator[None]:
+    """`folder`, made where it is not there, for this sweep alone."""
+    folder.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(folder / ".lock")
+    try:
+        lock.acquire(timeout=5)  # a job whose sweep was killed takes a moment to notice
+    except Timeout as error:
+        print(f"error: {folder} is in use by another sweep; choose another hydra.sweep.dir.", file=sys.stderr)
+        raise SystemExit(2) from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def run_jobs(jobs: Sequence[Job], task: Callable[[Job, list[str]], None]) -> int | None:
+    """Run what is left of `jobs`, one after another, each in a fork; gives back the signal that stopped it, if any."""
+    progress = Progress(jobs)
+    progress.introduce(jobs[0].folder.parent)
+    with Stop() as stop:
+        import_once()
+        for job in jobs:
+            if not job.finished and not stop.received:
+                _run_job(job, task, progress, stop)
+    return stop.received
+
+
+def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progress, stop: Stop) -> None:
+    arguments = job.arguments
+    if arguments == job.overrides:
+        make_room(job.folder)
+    (job.folder / "summary.json").unlink(missing_ok=True)
+    progress.begins(job)
+    stop.process = Process(lambda: task(job, arguments), job.folder / "console.log")
+    while not stop.process.wait(seconds=0.2):
+        progress.goes_on(job)
+    status, stop.process = stop.process.status, None
+    if not job.summary and not stop.received:
+        _record_death(job, status)
+    progress.ends(job)
+    if job.summary.get("status") == "failed":
+        _tell(f"{job.name}: {job.summary['error']}")
+
+
+def _record_death(job: Job, status: int) -> None:
+    """Of a process that could not do it itself."""
+    cause = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
+    if -status == signal.SIGKILL:
+        cause += ", as the system does where memory runs out"
+    error = f"the job's process {cause}; {job.folder / 'console.log'} has its last words"
+    write_summary(job.folder, {"status": "failed", "strategy": job.strategy, "error": error})
+
+
+def conclude(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> None:
+    """Compare what there is; exits with 1 if a job failed and with 128 + the signal if one stopped the sweep."""
+    from thaw.comparison.page import table, write_comparison  # plots and templates, which planning need not load
+
+    compared = write_comparison(folder, [job.folder for job in jobs])
+    if compared:
+        print(f"\n{table(compared)}\n\nreport   {folder / 'report.html'}\ncurves   tensorboard --logdir {folder}")
+    failed = [job.name for job in jobs if job.summary.get("status") == "failed"]
+    if failed:
+        _tell(f"{len(failed)} of {len(jobs)} jobs failed, which the same command tries again: {', '.join(failed)}.")
+    if stopped_by:
+        done = f"{sum(job.finished for job in jobs)} of {len(jobs)} jobs done"
+        name = signal.Signals(stopped_by).name
+        _tell(f"stopped by {name}, {done}; the same command with hydra.sweep.dir={folder} goes on.")
+        raise SystemExit(128 + stopped_by)
+    if failed:
+        raise SystemExit(1)
+
+
+def _tell(sentence: str) -> None:
+    print(f"error: {sentence}", file=sys.stderr)
