@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.configuration import write_resolved
 from thaw.errors import FrozenTensorError, RunError, UserError, told_error
-from thaw.report.record import write_summary
+from thaw.report.record import TRACEBACK, write_summary
 
 # Where these two go is said in conf/train.yaml: standard error and the log file; the log file alone.
 errors_log = logging.getLogger("thaw.errors")
@@ -53,6 +53,8 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
         proof = {"frozen_unchanged": False} if isinstance(told, FrozenTensorError) else {}
         end(status="failed", error=sentence, **proof)
         traceback_log.error(traceback.format_exc())
+        if _is_first_process():
+            (folder / TRACEBACK).write_text(traceback.format_exc())
         if told is None or HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
         _tell(told)

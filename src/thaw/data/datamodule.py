@@ -28,9 +28,10 @@ class ImageFolderDataModule(LightningDataModule):
     `train_size` is the training crop where it is not `image_size`; without `augment` training images are resized and
     cropped as validation images are. `num_workers="auto"` feeds a GPU from every core that this process may use, and
     loads in this process where the cores are busy computing anyway. Training order and augmentation depend on `seed`
-    and the epoch alone. `batch_size` is divided among the processes of a run. `balance` makes up for classes of
-    unequal size, by `weights` in the loss or a `sampler` that draws each class as often. Decoded images are kept in
-    the cache, if those of both splits fit into `pixels_gb`.
+    and the epoch alone. Of each class's training images the `train_share` that `seed` draws is used. `batch_size` is
+    divided among the processes of a run. `balance` makes up for classes of unequal size, by `weights` in the loss or a
+    `sampler` that draws each class as often. Decoded images are kept in the cache, if those of both splits fit into
+    `pixels_gb`.
 
     Raises:
         UserError: from the constructor, for folders that cannot be learned from.
@@ -46,6 +47,7 @@ class ImageFolderDataModule(LightningDataModule):
         crop_scale: tuple[float, float] = (0.08, 1.0),
         rotation: float = 15,
         augment: bool = True,
+        train_share: float = 1.0,
         balance: str | None = None,
         num_workers: int | str = "auto",
         pixels_gb: float = 4,
@@ -61,6 +63,8 @@ class ImageFolderDataModule(LightningDataModule):
             raise UserError(f"data.balance={balance!r} is unknown; the choices are null, weights, sampler.")
         if type(augment) is not bool:
             raise UserError(f"data.augment={augment!r} is neither true nor false.")
+        if type(train_share) not in (int, float) or not 0 < train_share <= 1:
+            raise UserError(f"data.train_share={train_share!r} must be above 0 and at most 1.")
         self.balance = balance
         self.augment = augment
         self.pixels_gb = _number("data.pixels_gb", pixels_gb)
@@ -69,6 +73,9 @@ class ImageFolderDataModule(LightningDataModule):
         augmented = TrainTransform(self.train_size, tuple(crop_scale), _number("data.rotation", rotation))
         self.train = self._split("train", self.train_size, augmented if augment else None)
         self.val = self._split("val", self.image_size)
+        self._share = f" (data.train_share={train_share:g} of {len(self.train)})" if train_share < 1 else ""
+        if train_share < 1:
+            self.train.keep_share(train_share, self.seed)
         self._pixels_prepared = False
 
     def _split(self, name: str, size: int, augmented: TrainTransform | None = None) -> ClassFolders:
@@ -106,7 +113,7 @@ class ImageFolderDataModule(LightningDataModule):
     def describe(self) -> str:
         """One paragraph: where the images are, how many of which class, and which files are not read."""
         count, names = len(self.classes), ", ".join(self.classes[:10]) + (", …" if len(self.classes) > 10 else "")
-        text = f"{self.root}: {len(self.train)} training and {len(self.val)} validation images "
+        text = f"{self.root}: {len(self.train)} training{self._share} and {len(self.val)} validation images "
         text += f"of {count} classes ({names})"
         ignored = self.train.ignored() + self.val.ignored()
         if ignored:

@@ -47,6 +47,7 @@ class ClassFolders(ImageFolder):
                 f"ending in {', '.join(IMG_EXTENSIONS)}."
             )
         super().__init__(str(root), transform=transform)
+        self._found = set(self.paths)
         self.short_side = short_side
         self._stored: StoredPixels | None = None
 
@@ -84,6 +85,15 @@ class ClassFolders(ImageFolder):
         code = code_version("images", "transforms", "turning", "folders")
         return digest_of(self.contents, self.short_side, repr(self.transform), code)
 
+    def keep_share(self, share: float, seed: int) -> None:
+        """Of each class that share of its images, at least one; what a smaller share keeps, a larger one keeps, too."""
+        random, targets, kept = np.random.default_rng(seed), np.array(self.targets), []
+        for label in range(len(self._expected)):
+            (own,) = np.nonzero(targets == label)
+            kept += sorted(random.permutation(own)[: max(1, round(share * len(own)))].tolist())
+        self.samples = self.imgs = [self.samples[index] for index in kept]
+        self.targets = [label for _, label in self.samples]
+
     def bytes_decoded(self) -> int:
         """That `keep_decoded` needs."""
         return bytes_needed(self.paths, self.short_side)
@@ -94,9 +104,8 @@ class ClassFolders(ImageFolder):
 
     def ignored(self) -> list[Path]:
         """Visible files that are not read, for their ending or for lying outside of a class folder."""
-        used = set(self.paths)
         everything = (path for path in Path(self.root).rglob("*") if path.is_file())
-        return sorted(path for path in everything if str(path) not in used and not path.name.startswith("."))
+        return sorted(path for path in everything if str(path) not in self._found and not path.name.startswith("."))
 
 
 class SeededOrder(Sampler):

@@ -7,7 +7,8 @@ from pathlib import Path
 
 FILE = "summary.json"
 _FOLDERS = ("checkpoints", "figures", "tensorboard")
-_FILES = (FILE, "metrics.csv", "predictions.csv")
+TRACEBACK = "traceback.txt"
+_FILES = (FILE, TRACEBACK, "metrics.csv", "predictions.csv")
 
 
 def write_summary(folder: Path, summary: dict) -> None:

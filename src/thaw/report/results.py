@@ -95,6 +95,8 @@ def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation
     parameters = list(classifier.net.parameters())
     return {
         "classes": data.classes,
+        "data_root": str(data.root.resolve()),
+        "fingerprint": {"train": data.train.contents, "val": data.val.contents},
         "epochs": len(table.rows),
         "best_epoch": table.best_row["epoch"],
         "val": evaluation.metrics(),

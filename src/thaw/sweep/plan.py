@@ -63,7 +63,8 @@ def plan(compose: Callable[[list[str]], DictConfig], batch: Sequence[Sequence[st
 
 def _name(overrides: Sequence[str], batch: Sequence[Sequence[str]]) -> str:
     own = [override for override in overrides if not all(override in others for others in batch)]
-    return " ".join(override.removeprefix("strategy=") for override in own)
+    strategy_first = sorted(own, key=lambda override: not override.startswith("strategy="))
+    return " ".join(override.removeprefix("strategy=") for override in strategy_first)
 
 
 def _subfolder(cfg: DictConfig, number: int) -> str:

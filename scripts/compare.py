@@ -1,0 +1,31 @@
+"""Compare runs that are done: `comparison.json`, `comparison.csv` and `report.html` of all runs in some folders."""
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run, a sweep, or what holds some")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (default: the one DIR, else outputs)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    chosen = options()
+    from thaw.comparison.page import table, write_comparison  # plots and statistics, which --help need not wait for
+    from thaw.comparison.runs import find_runs
+
+    runs = find_runs(chosen.folders)
+    if not runs:
+        named = ", ".join(map(str, chosen.folders))
+        print(f"error: there is no run in {named}: a run's folder holds summary.json and .hydra.", file=sys.stderr)
+        return 2
+    out = chosen.out or (chosen.folders[0] if len(chosen.folders) == 1 else Path("outputs"))
+    print(f"{table(write_comparison(out, [run.folder for run in runs]))}\n\nreport   {out / 'report.html'}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

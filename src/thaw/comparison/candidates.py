@@ -1,0 +1,80 @@
+"""Runs that differ in nothing but their seed, as one candidate with a name of its own."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from statistics import mean, median
+
+import numpy as np
+
+from thaw.comparison.runs import Run
+from thaw.comparison.statistics import Answers
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """Finished runs of one configuration, by seed."""
+
+    name: str
+    runs: Sequence[Run]
+
+    @cached_property
+    def answers(self) -> Answers:
+        return Answers(np.array([[label == told for _, label, told, _ in run.predictions] for run in self.runs]))
+
+    @cached_property
+    def told(self) -> list[Counter]:
+        """For every image, in the order of the paths, how many runs gave which class."""
+        columns = zip(*([told for _, _, told, _ in run.predictions] for run in self.runs), strict=True)
+        return [Counter(column) for column in columns]
+
+    def mean(self, *keys: str) -> float:
+        """Over the runs, of an entry of their summaries."""
+        return mean(_entry(run, keys) for run in self.runs)
+
+    def median(self, *keys: str) -> float:
+        return median(_entry(run, keys) for run in self.runs)
+
+    def confusion(self, classes: Sequence[str]) -> list[list[int]]:
+        """Counts [true class][predicted class] of all runs together."""
+        counts = Counter((label, told) for run in self.runs for _, label, told, _ in run.predictions)
+        return [[counts[label, told] for told in classes] for label in classes]
+
+
+def candidates(runs: Sequence[Run]) -> list[Candidate]:
+    """The most accurate first."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        same = next((group for group in groups if group[0].configuration == run.configuration), None)
+        if same is None:
+            groups.append([run])
+        else:
+            same.append(run)
+    grouped = [sorted(group, key=lambda run: run.seed) for group in groups]
+    found = [Candidate(name, group) for name, group in zip(_names(grouped), grouped, strict=True)]
+    return sorted(found, key=lambda candidate: -candidate.answers.accuracy)
+
+
+def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
+    """What sets each group apart from the others: its strategy, if that does, and what else it was told."""
+    told = [[o for o in group[0].overrides if not o.startswith(("strategy=", "seed=", "hydra."))] for group in groups]
+    strategies = [group[0].summary["strategy"] for group in groups]
+    names: list[str] = []
+    for overrides, strategy in zip(told, strategies, strict=True):
+        own = [override for override in overrides if not all(override in others for others in told)]
+        first = [strategy] if len(set(strategies)) > 1 or not own else []
+        names.append(" ".join([*first, *own]))
+    return [_numbered(name, names[:place]) for place, name in enumerate(names)]
+
+
+def _numbered(name: str, before: Sequence[str]) -> str:
+    count = before.count(name)
+    return f"{name} ({count + 1})" if count else name
+
+
+def _entry(run: Run, keys: Sequence[str]) -> float:
+    value = run.summary
+    for key in keys:
+        value = value[key]
+    return value

@@ -1,0 +1,113 @@
+"""A comparison as files: `comparison.json`, `comparison.csv`, and `report.html`, which needs nothing but itself."""
+
+import base64
+import csv
+import io
+import json
+import os
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from omegaconf import OmegaConf
+from PIL import Image
+
+from thaw.comparison import plots
+from thaw.comparison.compare import compare
+from thaw.comparison.runs import Run
+from thaw.data.images import load_rgb
+from thaw.errors import UnreadableImageError
+
+_SIDE = 320  # pixels of the pictures on the page
+_COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "difference", "macro_acc", "macro_f1", "ece",
+            "loss", "trainable", "total", "seconds", "train_images_per_second", "peak_memory_mb", "pareto")  # fmt: skip
+
+
+def write_comparison(folder: Path, runs: Sequence[Path]) -> dict:
+    """Compare the runs in the folders `runs`, write what comes of it into `folder`, and give it back."""
+    facts = {"command": _command(folder), **compare([Run(Path(run)) for run in runs], folder)}
+    _replace(folder / "comparison.json", json.dumps(facts, indent=1) + "\n")
+    _replace(folder / "comparison.csv", _csv(facts["candidates"]))
+    _replace(folder / "report.html", _page(facts))
+    return facts
+
+
+def table(facts: dict) -> str:
+    """For a terminal: the candidates, and what follows from them."""
+    rows = [("", "val/acc", "95 % interval", "seconds", "against the best")]
+    for entry in facts["candidates"]:
+        low, high = entry["acc_ci95"]
+        verdict = entry["verdict"] + (f" (p = {entry['p']:.3g})" if entry["p"] is not None else "")
+        rows.append(
+            (entry["name"], f"{entry['acc']:.4f}", f"{low:.4f} to {high:.4f}", f"{entry['seconds']:.1f}", verdict)
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return "\n".join([*(lines if facts["candidates"] else []), "", *facts["advice"]])
+
+
+def _csv(entries: Sequence[dict]) -> str:
+    file = io.StringIO()
+    rows = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    rows.writeheader()
+    for entry in entries:
+        low, high = entry["acc_ci95"]
+        seeds = " ".join(map(str, entry["seeds"]))
+        rows.writerow({**entry, **entry["parameters"], "seeds": seeds, "acc_low": low, "acc_high": high})
+    return file.getvalue()
+
+
+def _page(facts: dict) -> str:
+    environment = Environment(
+        loader=PackageLoader("thaw.comparison", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    entries = facts["candidates"]
+    drawn = (
+        {
+            "intervals": plots.intervals(entries),
+            "accuracy_and_time": plots.accuracy_and_time(entries),
+            "curves": plots.curves(entries),
+        }
+        if entries
+        else {}
+    )
+    pictures = {row["path"]: _picture(facts["data"]["data_root"], row["path"]) for row in facts["disagreements"]}
+    return environment.get_template("report.html.jinja").render(
+        **facts, plots=drawn, pictures=pictures, colours=plots.COLOURS
+    )
+
+
+def _picture(root: str, path: str) -> str | None:
+    """A validation image as a data URL; None if it is no longer there."""
+    try:
+        image = load_rgb(Path(root) / path, _SIDE)
+    except UnreadableImageError:
+        return None
+    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    image.save(file, "jpeg", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+
+
+def _command(folder: Path) -> str | None:
+    """That ran the sweep in `folder`, if one did."""
+    path = folder / "multirun.yaml"
+    if not path.is_file():
+        return None
+    given = OmegaConf.load(path).hydra.overrides
+    overrides = [o for o in (*given.task, *given.hydra) if o != "hydra.mode=MULTIRUN"]
+    flag = [] if any(o.startswith("sweep=") for o in overrides) else ["-m"]
+    return shlex.join(["python", "train.py", *flag, *overrides])
+
+
+def _replace(path: Path, text: str) -> None:
+    """As a whole: a reader sees the old file or the new one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    part = path.with_name(f"{path.name}.part")
+    part.write_text(text, encoding="utf-8")
+    os.replace(part, path)

@@ -1,0 +1,96 @@
+"""Run folders, read back."""
+
+import csv
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from thaw.configuration import is_run, read_resolved
+from thaw.report.record import FILE, read_summary
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is in the folder of a run, whether it finished or not."""
+
+    folder: Path
+
+    @cached_property
+    def summary(self) -> dict:
+        """Empty where the run has not come to an end."""
+        return read_summary(self.folder)
+
+    @cached_property
+    def configuration(self) -> dict:
+        """All that it was asked for but its seed: runs in which this is equal tell how much chance does."""
+        values = read_resolved(self.folder) if is_run(self.folder) else {}
+        seed = values.pop("seed", None)
+        if values.get("data", {}).get("seed") == seed:
+            values["data"].pop("seed", None)
+        return values
+
+    @cached_property
+    def overrides(self) -> list[str]:
+        """Of the command line that made it."""
+        path = self.folder / ".hydra" / "overrides.yaml"
+        given = OmegaConf.load(path) if path.is_file() else []
+        return [override for override in given if not override.startswith(("resume=", "sweep="))]
+
+    @property
+    def command(self) -> str:
+        return shlex.join(["python", "train.py", *self.overrides])
+
+    @property
+    def finished(self) -> bool:
+        return self.summary.get("status") == "finished"
+
+    @property
+    def seed(self) -> int:
+        return self.summary["seed"]
+
+    @property
+    def accuracy(self) -> float:
+        return self.summary["val"]["acc"]
+
+    @cached_property
+    def epochs(self) -> list[dict]:
+        """The rows of metrics.csv, as numbers."""
+        return [{key: float(value) for key, value in row.items()} for row in _rows(self.folder / "metrics.csv")]
+
+    @cached_property
+    def predictions(self) -> list[tuple[str, str, str, float]]:
+        """(path, label, predicted, confidence) of every validation image, in the order of the paths."""
+        rows = _rows(self.folder / "predictions.csv")
+        return sorted((row["path"], row["label"], row["predicted"], float(row["confidence"])) for row in rows)
+
+    @cached_property
+    def images(self) -> tuple:
+        """What it was validated on: equal for runs whose answers can be held against each other, image by image."""
+        content = self.summary.get("fingerprint", {}).get("val")
+        return content, tuple((path, label) for path, label, _, _ in self.predictions)
+
+
+def find_runs(folders: Iterable[Path]) -> list[Run]:
+    """All runs in `folders` and below, each once."""
+    found = {path.parent.resolve(): None for folder in folders for path in sorted(Path(folder).rglob(FILE))}
+    return [Run(folder) for folder in found if (folder / ".hydra").is_dir()]
+
+
+def newest(runs: Sequence[Run]) -> list[Run]:
+    """Of runs with equal configuration and seed, which are one run repeated, the last."""
+    kept: list[Run] = []
+    for run in sorted(runs, key=lambda run: (run.folder / FILE).stat().st_mtime_ns, reverse=True):
+        if not any(run.seed == other.seed and run.configuration == other.configuration for other in kept):
+            kept.append(run)
+    return [run for run in runs if run in kept]
+
+
+def _rows(path: Path) -> list[dict]:
+    if not path.is_file():
+        return []
+    with path.open(newline="") as file:
+        return list(csv.DictReader(file))

@@ -1,0 +1,76 @@
+"""Folders as runs leave them, with answers of the test's choice."""
+
+import csv
+import json
+from pathlib import Path
+
+import numpy as np
+from omegaconf import OmegaConf
+
+CLASSES = ["ant", "bee"]
+
+
+def write_run(
+    folder: Path, right, strategy="bias", seed=0, overrides=None, labels=None, seconds=10.0, root="", **changes
+):
+    """A finished run that has the images for which `right` holds right, two epochs long; `changes` of its summary."""
+    right = np.asarray(right, bool)
+    labels = np.arange(len(right)) % 2 if labels is None else labels
+    overrides = [f"strategy={strategy}", f"seed={seed}"] if overrides is None else overrides
+    (folder / ".hydra").mkdir(parents=True)
+    (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
+    values = {
+        "seed": seed,
+        "data": {"seed": seed, "root": str(root)},
+        "overrides": [o for o in overrides if "seed" not in o],
+    }
+    (folder / ".hydra" / "resolved.yaml").write_text(OmegaConf.to_yaml(values))
+    with (folder / "predictions.csv").open("w", newline="") as file:
+        rows = csv.writer(file)
+        rows.writerow(["path", "label", "predicted", "confidence", *CLASSES])
+        for number, (label, ok) in enumerate(zip(labels, right, strict=True)):
+            told = label if ok else 1 - label
+            rows.writerow([f"val/{CLASSES[label]}/{number}.png", CLASSES[label], CLASSES[told], 0.9, 0.9, 0.1])
+    acc = float(right.mean())
+    table = "epoch,phase,lr,train/loss,train/acc,val/loss,val/acc,val/macro_acc,seconds\n1,1,0.1,1,0.5,1,0.5,0.5,1\n"
+    (folder / "metrics.csv").write_text(f"{table}2,1,0.1,0.5,0.9,0.6,{acc},{acc},1\n")
+    summary = {
+        "status": "finished", "strategy": strategy, "seed": seed,
+        "data": "image_folder", "model": "tiny", "weights": "none",
+        "classes": CLASSES, "data_root": str(root), "fingerprint": {"train": "a" * 64, "val": "b" * 64},
+        "epochs": 2, "best_epoch": 2,
+        "val": {"acc": acc, "acc_ci95": [0, 1], "macro_acc": acc, "macro_f1": acc, "loss": 0.6, "ece": 0.05, "n": 3},
+        "parameters": {"total": 1000, "trainable": 100},
+        "seconds": {"total": seconds, "features": 0.0, "training": seconds / 2, "validation": seconds / 2},
+        "train_images_per_second": 100.0, "peak_memory_mb": 500.0, "frozen_unchanged": True,
+        "device": "cpu", "precision": "32-true", "versions": {"python": "3.11", "thaw": "0.1"},
+    }  # fmt: skip
+    (folder / "summary.json").write_text(json.dumps({**summary, **changes}))
+    return folder
+
+
+def simulated(rng, candidates, seeds=3, images=300, accuracy=0.9, image=2.0, own=0.7, seed=0.2):
+    """bool (candidates, seeds, images): right or wrong by log-odds that depend on the image, on what a candidate makes
+    of it, and on the seed, with these standard deviations.
+
+    `accuracy` is the mean over all seeds and images there could be.
+    """
+    total = np.sqrt(image**2 + own**2 + seed**2)
+    odds = (
+        _log_odds(accuracy, total)
+        + rng.normal(0, image, images)
+        + rng.normal(0, own, (candidates, 1, images))
+        + rng.normal(0, seed, (candidates, seeds, 1))
+    )
+    return rng.random((candidates, seeds, images)) < 1 / (1 + np.exp(-odds))
+
+
+def _log_odds(accuracy, deviation):
+    """Whose mean over normal log-odds of this deviation gives `accuracy`, found by halving."""
+    places, weights = np.polynomial.hermite_e.hermegauss(60)
+    low, high = -30.0, 30.0
+    for _ in range(60):
+        middle = (low + high) / 2
+        mean = (weights / (1 + np.exp(-(middle + deviation * places)))).sum() / weights.sum()
+        low, high = (middle, high) if mean < accuracy else (low, middle)
+    return middle

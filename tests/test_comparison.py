@@ -1,0 +1,195 @@
+"""What runs say together, from their folders alone."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from conftest import ROOT, rows
+from PIL import Image
+from runs import simulated, write_run
+
+from thaw.comparison.page import table, write_comparison
+from thaw.comparison.runs import Run, find_runs
+from thaw.report.record import write_summary
+
+
+@pytest.fixture
+def compared(tmp_path):
+    """Compares candidates with the answers that are given for each, three seeds or as many as there are."""
+
+    def go(**answers):
+        for name, each in answers.items():
+            for seed, right in enumerate(each):
+                write_run(tmp_path / "sweep" / f"{seed}-{name}", right, name, seed)
+        return write_comparison(tmp_path / "sweep", [run.folder for run in find_runs([tmp_path / "sweep"])])
+
+    return go
+
+
+def some(candidates=1, **regime):
+    return simulated(np.random.default_rng(0), candidates, **regime)
+
+
+def entry(facts, name):
+    return next(one for one in facts["candidates"] if one["name"] == name)
+
+
+def test_the_most_accurate_is_advised_and_what_is_worse_is_told(compared):
+    (good,) = some()
+    facts = compared(good=good, shuffled=np.random.default_rng(1).random((3, 300)) < 0.5)
+    assert [one["verdict"] for one in facts["candidates"]] == ["best", "worse"]
+    assert facts["advice"][0].startswith("Use good: it is right on ")
+    assert "better than shuffled by" in facts["advice"][1]
+    (test,) = facts["tests"]
+    assert (test["a"], test["b"], test["verdict"]) == ("good", "shuffled", "better")
+    assert test["adjusted"] < 0.05
+
+
+def test_two_names_of_one_strategy_are_tied_and_the_quicker_one_is_told(tmp_path):
+    (right,) = some()
+    for seed in range(3):
+        write_run(tmp_path / f"a{seed}", right[seed], "slow", seed, seconds=60.0)
+        write_run(tmp_path / f"b{seed}", right[seed], "quick", seed, seconds=20.0)
+    facts = write_comparison(tmp_path, [run.folder for run in find_runs([tmp_path])])
+    assert [one["verdict"] for one in facts["candidates"]] == ["best", "tied"]
+    assert facts["advice"][1].startswith("These images cannot tell it from quick (")
+    assert "quick takes the least time: 20 s instead of 1 min 00 s." in facts["advice"][1]
+    assert [one["pareto"] for one in facts["candidates"]] == [False, True]
+
+
+def test_numbers_are_those_of_the_run_folders(compared):
+    (right,) = some(images=10)
+    facts = compared(bias=right)
+    one = entry(facts, "bias")
+    assert one["acc"] == pytest.approx(right.mean())
+    assert one["acc_by_seed"] == pytest.approx(right.mean(1).tolist())
+    assert one["acc_by_class"] == pytest.approx({"ant": right[:, ::2].mean(), "bee": right[:, 1::2].mean()})
+    assert one["confusion"][0] == [right[:, ::2].sum(), (~right[:, ::2]).sum()]
+    assert one["curves"]["val/acc"]["mean"] == pytest.approx([0.5, right.mean()])
+    assert one["curves"]["val/acc"]["low"][1] == pytest.approx(right.mean(1).min())
+    assert (one["seconds"], one["parameters"]["trainable"], facts["images"]) == (10.0, 100, 10)
+
+
+def test_the_files_hold_the_same(compared, tmp_path):
+    facts = compared(bias=some()[0], head=some()[0])
+    assert json.loads((tmp_path / "sweep" / "comparison.json").read_text()) == json.loads(json.dumps(facts))
+    table = rows(tmp_path / "sweep" / "comparison.csv")
+    assert [row["name"] for row in table] == [one["name"] for one in facts["candidates"]]
+    assert [float(row["acc"]) for row in table] == [one["acc"] for one in facts["candidates"]]
+    page = (tmp_path / "sweep" / "report.html").read_text()
+    assert all(f"{100 * one['acc']:.2f} %" in page for one in facts["candidates"])
+
+
+def test_candidates_are_named_by_what_sets_them_apart(tmp_path):
+    told = {
+        "lp_ft strategy.lr=0.1": ["strategy=lp_ft", "strategy.lr=0.1"],
+        "lp_ft strategy.lr=0.2": ["strategy=lp_ft", "strategy.lr=0.2"],
+    }
+    for number, overrides in enumerate(told.values()):
+        write_run(tmp_path / str(number), [1, 0, 1], "lp_ft", overrides=["model=tiny", *overrides, "seed=0"])
+    facts = write_comparison(tmp_path, [tmp_path / "0", tmp_path / "1"])
+    assert {one["name"] for one in facts["candidates"]} == {"strategy.lr=0.1", "strategy.lr=0.2"}
+    write_run(tmp_path / "2", [1, 0, 1], "bias", overrides=["model=tiny", "strategy=bias", "seed=0"])
+    facts = write_comparison(tmp_path, [tmp_path / str(number) for number in range(3)])
+    assert {one["name"] for one in facts["candidates"]} == {*told, "bias"}
+
+
+def test_a_run_that_was_repeated_counts_once(tmp_path):
+    first, again = (write_run(tmp_path / name, right) for name, right in (("a", [1, 0, 0]), ("b", [1, 1, 0])))
+    facts = write_comparison(tmp_path, [first, again])
+    assert entry(facts, "bias")["acc"] == pytest.approx(2 / 3)
+    assert entry(facts, "bias")["seeds"] == [0]
+
+
+def test_runs_on_other_images_are_left_out_by_name(tmp_path):
+    runs = [write_run(tmp_path / str(seed), [1, 0, 1], seed=seed) for seed in range(2)]
+    runs.append(write_run(tmp_path / "longer", [1, 0, 1, 1], "head"))
+    runs.append(write_run(tmp_path / "altered", [1, 0, 1], "fine_tune", fingerprint={"train": "a", "val": "c"}))
+    facts = write_comparison(tmp_path, runs)
+    assert [one["name"] for one in facts["candidates"]] == ["bias"]
+    assert facts["left_out"] == ["longer", "altered"]
+    assert "Left out, for they were validated on other images: longer and altered." in facts["cautions"]
+
+
+def test_what_failed_or_never_ended_is_told(compared, tmp_path):
+    failed, cut = tmp_path / "sweep" / "7-bad", tmp_path / "sweep" / "8-cut"
+    for folder in (failed, cut):
+        (folder / ".hydra").mkdir(parents=True)
+    write_summary(failed, {"status": "failed", "strategy": "bad", "error": "a <b>wrong</b> stage."})
+    (failed / "traceback.txt").write_text("Traceback")
+    write_summary(cut, {"status": "interrupted", "strategy": "cut", "error": "stopped by SIGTERM"})
+    facts = compared(bias=some()[0])
+    (failure,) = facts["failures"]
+    assert (failure["folder"], failure["error"]) == ("7-bad", "a <b>wrong</b> stage.")
+    assert facts["unfinished"] == ["8-cut"]
+    page = (tmp_path / "sweep" / "report.html").read_text()
+    assert "a &lt;b&gt;wrong&lt;/b&gt; stage." in page
+    assert 'href="7-bad/traceback.txt"' in page
+
+
+def test_where_nothing_finished_the_page_says_so(tmp_path):
+    (tmp_path / "0" / ".hydra").mkdir(parents=True)
+    write_summary(tmp_path / "0", {"status": "failed", "strategy": "bad", "error": "no."})
+    facts = write_comparison(tmp_path, [tmp_path / "0"])
+    assert facts["advice"] == ["No run has finished, so that there is nothing to compare."]
+    assert "No run has finished" in table(facts)
+    assert "nothing to compare" in (tmp_path / "report.html").read_text()
+
+
+def test_few_images_and_single_seeds_are_warned_of(compared):
+    facts = compared(bias=some(seeds=1, images=153)[0])
+    assert "of 153 images one is 0.65 %" in facts["cautions"][0]
+    assert any("One seed says nothing" in told for told in facts["cautions"])
+
+
+def test_many_images_are_not_warned_of(compared):
+    assert not any("small" in told for told in compared(bias=some(images=2000)[0])["cautions"])
+
+
+def test_the_images_with_the_most_different_answers_are_shown(tmp_path):
+    (tmp_path / "photos" / "val" / "bee").mkdir(parents=True)
+    Image.new("RGB", (900, 600), "orange").save(tmp_path / "photos" / "val" / "bee" / "1.png")
+    all_right, half = np.ones(6, bool), np.array([1, 0, 1, 0, 1, 1], bool)
+    runs = [write_run(tmp_path / f"a{s}", all_right, "a", s, root=tmp_path / "photos") for s in range(2)]
+    runs += [
+        write_run(tmp_path / f"b{s}", [1, 0, 1, s, 1, 1] if s else half, "b", s, root=tmp_path / "photos")
+        for s in range(2)
+    ]
+    facts = write_comparison(tmp_path, runs)
+    assert [row["path"] for row in facts["disagreements"]] == ["val/bee/1.png", "val/bee/3.png"]
+    assert facts["disagreements"][0]["answers"] == {"a": {"bee": 2}, "b": {"ant": 2}}
+    assert facts["disagreements"][1]["answers"] == {"a": {"bee": 2}, "b": {"ant": 1, "bee": 1}}
+    page = (tmp_path / "report.html").read_text()
+    assert page.count("data:image/jpeg;base64,") == 1, "the other one is not there any more"
+
+
+def test_the_page_is_the_same_each_time(compared, tmp_path):
+    compared(bias=some()[0], head=some()[0])
+    page = (tmp_path / "sweep" / "report.html").read_text()
+    write_comparison(tmp_path / "sweep", [run.folder for run in find_runs([tmp_path / "sweep"])])
+    assert (tmp_path / "sweep" / "report.html").read_text() == page
+
+
+def test_commands_can_be_pasted_into_a_shell(tmp_path):
+    given = ["strategy=bias", "seed=0", "strategy.phases=[{train: head}]", "data.root='/my photos'"]
+    run = Run(write_run(tmp_path / "run", [1, 0], overrides=given))
+    told = subprocess.run(
+        ["bash", "-c", run.command.replace("python train.py", "printf '%s\\n'")], capture_output=True, text=True
+    )
+    assert told.stdout.splitlines() == given
+
+
+def test_compare_makes_the_page_of_any_runs(tmp_path):
+    for name in ("a", "b"):
+        write_run(tmp_path / "runs" / name, [1, 0, 1, 1], name)
+    script = [sys.executable, str(ROOT / "scripts" / "compare.py")]
+    done = subprocess.run([*script, "runs"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "Use a" in done.stdout
+    assert (tmp_path / "runs" / "report.html").is_file()
+    (tmp_path / "empty").mkdir()
+    done = subprocess.run([*script, "empty", "--out", "page"], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: there is no run in empty")

@@ -1,0 +1,286 @@
+"""What a sweep plans, what it says meanwhile, and what it does when it is disturbed."""
+
+import io
+import json
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+from conftest import ROOT
+from filelock import FileLock
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.types import RunMode
+from omegaconf import OmegaConf
+from test_command_line import TINY, TRAIN, train, with_nets
+
+from hydra_plugins.thaw_sweeper import ThawSweeper
+from thaw.configuration import resolved_job
+from thaw.report.record import write_summary
+from thaw.sweep.plan import plan
+from thaw.sweep.progress import Progress
+from thaw.sweep.recipe import as_multirun
+
+
+@pytest.fixture(scope="module")
+def compose():
+    """A job's configuration from its overrides, as Hydra's sweepers compose it."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        loader = GlobalHydra.instance().config_loader()
+    return lambda overrides: loader.load_configuration("train", overrides=overrides, run_mode=RunMode.RUN)
+
+
+@pytest.fixture
+def kept(compose, tmp_path):
+    """Writes what a run with these overrides leaves in a folder of the sweep."""
+
+    def write(name, overrides, status=None, checkpoint=False):
+        folder = tmp_path / name
+        (folder / ".hydra").mkdir(parents=True)
+        OmegaConf.save(resolved_job(compose(overrides)), folder / ".hydra" / "resolved.yaml")
+        if status:
+            write_summary(folder, {"status": status, "seconds": {"total": 60.0}, "val": {"acc": 0.9}})
+        if checkpoint:
+            (folder / "checkpoints").mkdir()
+            (folder / "checkpoints" / "last.ckpt").touch()
+        return folder
+
+    return write
+
+
+BATCH = [[f"strategy={strategy}", f"seed={seed}"] for strategy in ("lp_ft", "bias") for seed in (0, 1)]
+
+
+def test_jobs_are_named_by_what_sets_them_apart_and_kept_by_number_and_strategy(compose, tmp_path):
+    jobs = plan(compose, [["trainer.max_epochs=4", *overrides] for overrides in BATCH], tmp_path)
+    assert [job.name for job in jobs] == ["lp_ft seed=0", "lp_ft seed=1", "bias seed=0", "bias seed=1"]
+    assert [job.folder.name for job in jobs] == ["0-lp_ft", "1-lp_ft", "2-bias", "3-bias"]
+    assert [job.number for job in jobs] == [1, 2, 3, 4]
+    assert {job.epochs for job in jobs} == {4}
+    (only,) = plan(compose, [["strategy=bias"]], tmp_path)
+    assert only.name == "bias"
+
+
+def test_a_finished_job_is_recognised_by_its_resolved_configuration(compose, kept, tmp_path):
+    kept("0-somewhere", ["seed=1", "strategy=lp_ft", "trainer.max_epochs=10"], "finished")  # 10 is the default
+    jobs = plan(compose, BATCH, tmp_path)
+    assert [(job.folder.name, job.finished) for job in jobs] == [
+        ("0-lp_ft", False),
+        ("0-somewhere", True),
+        ("2-bias", False),
+        ("3-bias", False),
+    ]
+    assert not any(job.finished for job in plan(compose, [["trainer.max_epochs=11", *o] for o in BATCH], tmp_path))
+
+
+def test_a_folder_with_another_run_is_left_alone(compose, kept, tmp_path):
+    kept("0-lp_ft", ["strategy=lp_ft", "seed=7"], "finished")
+    assert [job.folder.name for job in plan(compose, BATCH, tmp_path)][:2] == ["0-lp_ft-2", "1-lp_ft"]
+
+
+def test_equal_jobs_are_done_once(compose, tmp_path):
+    jobs = plan(compose, [["strategy=bias"], ["strategy=bias", "seed=0"], ["strategy=bias", "seed=1"]], tmp_path)
+    assert [job.folder.name for job in jobs] == ["0-bias", "1-bias"]
+
+
+@pytest.mark.parametrize(
+    ("status", "checkpoint", "goes_on"),
+    [(None, True, True), ("interrupted", True, True), ("failed", True, False), (None, False, False)],
+)
+def test_what_was_interrupted_goes_on_and_what_failed_starts_anew(compose, kept, tmp_path, status, checkpoint, goes_on):
+    folder = kept("0-lp_ft", BATCH[0], status, checkpoint)
+    job = plan(compose, BATCH, tmp_path)[0]
+    assert job.arguments == [*BATCH[0], *([f"resume='{folder}'"] if goes_on else [])]
+
+
+@pytest.mark.parametrize("recipe", sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml")))
+def test_every_recipe_is_a_sweep_of_several_seeds_whose_jobs_can_be_composed(compose, tmp_path, recipe):
+    values = compose([f"sweep={recipe}"]).hydra.sweeper.params
+    assert "seed" in values
+    overrides = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in values.items()])
+    (batch,) = ThawSweeper.split_arguments(overrides, None)
+    assert len(plan(compose, batch, tmp_path)) == len(batch) > 3
+
+
+def test_the_recipe_for_strategies_has_five_with_three_seeds(compose):
+    values = compose(["sweep=strategies"]).hydra.sweeper.params
+    assert values == {"strategy": "feature_extractor,layer3_layer4,fine_tune,lp_ft,from_scratch", "seed": "range(3)"}
+
+
+def test_a_recipe_needs_no_flag():
+    assert as_multirun(["sweep=seeds", "seed=1"]) == ["--multirun", "sweep=seeds", "seed=1"]
+    for arguments in (["-m", "sweep=seeds"], ["sweep=seeds", "--cfg", "job"], ["seed=1"], ["sweep=null"]):
+        assert as_multirun(arguments) == arguments
+
+
+@pytest.fixture
+def told(monkeypatch):
+    """A stream that gives what is new on it, and a clock that the test turns."""
+
+    class Stream(io.StringIO):
+        terminal = False
+
+        def isatty(self):
+            return self.terminal
+
+        def new(self):
+            text = self.getvalue()
+            self.seek(0)
+            self.truncate()
+            return text
+
+    stream, clock = Stream(), [100.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    return stream, clock
+
+
+def epochs(job, accuracies):
+    job.folder.mkdir(exist_ok=True)
+    rows = "".join(f"{number},{accuracy},1.0\n" for number, accuracy in enumerate(accuracies, 1))
+    (job.folder / "metrics.csv").write_text(f"epoch,val/acc,seconds\n{rows}{len(accuracies) + 1},0.9")
+
+
+def finished(job, accuracy):
+    write_summary(job.folder, {"status": "finished", "seconds": {"total": 100.0}, "val": {"acc": accuracy}})
+
+
+def test_a_sweep_tells_its_job_its_best_so_far_and_the_time_left(compose, tmp_path, told):
+    stream, clock = told
+    stream.terminal = True
+    jobs = plan(compose, BATCH, tmp_path)
+    progress = Progress(jobs, stream)
+    progress.begins(jobs[0])
+    assert stream.new() == "\r\033[Kjob 1/4 · lp_ft seed=0"
+    epochs(jobs[0], [0.5, 0.75, 0.6])
+    clock[0] += 30  # 10 s an epoch of ten: 100 s a job
+    progress.goes_on(jobs[0])
+    assert stream.new() == "\r\033[Kjob 1/4 · lp_ft seed=0 · epoch 3/10 · val/acc so far 0.7500 · 6 min 10 s left"
+    clock[0] += 70
+    finished(jobs[0], 0.75)
+    progress.ends(jobs[0])
+    assert stream.new() == "\r\033[Kjob 1/4 · lp_ft seed=0 · val/acc 0.7500 · 1 min 40 s · 5 min 00 s left\n"
+
+
+def test_the_time_left_follows_the_jobs_of_the_same_strategy(compose, kept, tmp_path, told):
+    stream, clock = told
+    for number, overrides in enumerate(BATCH[:3]):
+        kept(str(number), overrides, "finished")  # 60 s each
+    jobs = plan(compose, [*BATCH, ["strategy=lp_ft", "seed=2"]], tmp_path)
+    write_summary(jobs[2].folder, {"status": "finished", "seconds": {"total": 600.0}})
+    progress = Progress(jobs, stream)
+    progress.introduce(tmp_path)
+    assert stream.new() == f"5 jobs in {tmp_path}, 3 of them done before\n"
+    progress.begins(jobs[3])
+    clock[0] += 60
+    progress.goes_on(jobs[3])
+    assert stream.new() == "job 4/5 · bias seed=1 · 10 min 00 s left\n"  # 540 s of this one, 60 s of lp_ft
+    progress.goes_on(jobs[3])
+    assert stream.new() == "", "a file is told now and then"
+
+
+SWEEP = [*TINY, "trainer.max_epochs=3", "hydra.sweep.dir=sweep", "seed=0,1"]
+
+
+def statuses(sweep):
+    return {path.parent.name: json.loads(path.read_text())["status"] for path in sweep.glob("*/summary.json")}
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_after_a_job_that_fails_and_tries_that_again(tmp_path, image_folder):
+    overrides = ["-m", "strategy=layer3_layer4,bias", *SWEEP, f"data.root={image_folder()}"]
+    done = train(*overrides, cwd=tmp_path)
+    assert done.returncode == 1
+    told = "a phase trains 'layer3', which is nothing of resnet34"
+    assert f"error: layer3_layer4 seed=0: strategy=layer3_layer4: {told}" in done.stderr
+    assert "2 of 4 jobs failed" in done.stderr
+    expected = {"0-layer3_layer4": "failed", "1-layer3_layer4": "failed", "2-bias": "finished", "3-bias": "finished"}
+    assert statuses(tmp_path / "sweep") == expected
+    failures = json.loads((tmp_path / "sweep" / "comparison.json").read_text())["failures"]
+    assert [told in failure["error"] for failure in failures] == [True, True]
+    assert all((tmp_path / "sweep" / f"{job}-layer3_layer4" / "traceback.txt").is_file() for job in (0, 1))
+    again = train(*overrides, cwd=tmp_path)
+    assert again.returncode == 1
+    assert "4 jobs in sweep, 2 of them done before" in again.stdout
+    assert again.stdout.count("· failed") == 2
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stopped_sweep_goes_on_with_the_same_command(tmp_path, image_folder, sent):
+    overrides = ["-m", *SWEEP, f"data.root={image_folder(train=40)}", "strategy=bias", "trainer.max_epochs=200"]
+    with subprocess.Popen(
+        [*TRAIN, *overrides], cwd=tmp_path, env=with_nets(), stderr=-1, stdout=-3, text=True
+    ) as process:
+        wait_for(lambda: lines(tmp_path / "sweep" / "0-bias" / "metrics.csv") > 5)
+        process.send_signal(sent)
+        assert process.wait(30) == 128 + sent
+        assert f"stopped by {sent.name}, 0 of 2 jobs done; the same command" in process.stderr.read()
+    assert statuses(tmp_path / "sweep") == {"0-bias": "interrupted"}
+    done = train(*overrides, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert set(statuses(tmp_path / "sweep").values()) == {"finished"}
+    assert "continued after epoch" in (tmp_path / "sweep" / "0-bias" / "train.log").read_text()
+    assert lines(tmp_path / "sweep" / "0-bias" / "metrics.csv") == 201
+
+
+@pytest.mark.slow
+def test_a_sweep_that_is_killed_loses_at_most_the_job_at_work(tmp_path, image_folder):
+    overrides = ["-m", "strategy=bias,batch_norm,from_scratch", *SWEEP, f"data.root={image_folder()}"]
+    with subprocess.Popen([*TRAIN, *overrides], cwd=tmp_path, env=with_nets(), stdout=-3) as process:
+        wait_for(lambda: (tmp_path / "sweep" / "4-from_scratch" / ".hydra" / "resolved.yaml").exists())
+        process.kill()
+    before = [
+        (tmp_path / "sweep" / f"{number}").with_name(name) for number, name in enumerate(statuses(tmp_path / "sweep"))
+    ]
+    times = {folder: (folder / "summary.json").stat().st_mtime_ns for folder in before}
+    assert len(times) == 4
+    done = train(*overrides, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "6 jobs in sweep, 4 of them done before" in done.stdout
+    assert times == {folder: (folder / "summary.json").stat().st_mtime_ns for folder in before}
+    unbroken = train(*overrides, "hydra.sweep.dir=unbroken", cwd=tmp_path)
+    assert unbroken.returncode == 0, unbroken.stderr
+    one, other = (comparison_without_times(tmp_path / name) for name in ("sweep", "unbroken"))
+    assert one == other
+
+
+def test_a_folder_belongs_to_one_sweep_at_a_time(tmp_path, image_folder):
+    (tmp_path / "sweep").mkdir()
+    with FileLock(tmp_path / "sweep" / ".lock"):
+        done = train("-m", *SWEEP, f"data.root={image_folder()}", cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr == "error: sweep is in use by another sweep; choose another hydra.sweep.dir.\n"
+
+
+def comparison_without_times(sweep):
+    """`comparison.json` and the page, with what time and memory have a part in, and the sweep's own name, taken out."""
+
+    def timeless(value):
+        costs = ("seconds", "train_images_per_second", "peak_memory_mb", "pareto", "command")
+        if isinstance(value, dict):
+            return {key: timeless(entry) for key, entry in value.items() if key not in costs}
+        return [timeless(entry) for entry in value] if isinstance(value, list) else untimed(value)
+
+    def untimed(text):
+        return (
+            re.sub(r", of which \S+ takes the least time: .*?\.(?=\D|$)", ".", text) if isinstance(text, str) else text
+        )
+
+    facts = timeless(json.loads((sweep / "comparison.json").read_text()))
+    costs = r'<pre>.*?</pre>|<div class="plot cost">.*?</div>|<td class="n cost".*?</td>'
+    page = re.sub(costs, "", untimed((sweep / "report.html").read_text()), flags=re.DOTALL)
+    return facts, page
+
+
+def wait_for(condition):
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def lines(path):
+    return len(path.read_text().splitlines()) if path.exists() else 0
