@@ -18,8 +18,10 @@ def main(cfg: DictConfig) -> float | None:
         from hydra.utils import instantiate
         from lightning import seed_everything
 
+        from thaw.configuration import chosen_values
         from thaw.models.classifier import ImageClassifier
         from thaw.models.weights import load_weights
+        from thaw.report.board import record_values
         from thaw.report.results import conclude, introduce
         from thaw.training.hardware import memory_format
         from thaw.training.trainer import fit, last_checkpoint
@@ -53,6 +55,7 @@ def main(cfg: DictConfig) -> float | None:
         features = instantiate(cfg.features)
         fit(trainer, classifier, phases, data, checkpoint, features)
         summary.update(conclude(cfg.output_dir, trainer, classifier, data, features))
+    record_values(trainer, chosen_values(cfg), summary)
     return summary["val"]["acc"] if trainer.is_global_zero else None
 
 

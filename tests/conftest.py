@@ -1,5 +1,6 @@
 import csv
 import os
+import shutil
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read at torch's import; the cores are shared between test processes
@@ -94,6 +95,20 @@ def without_pictures(monkeypatch):
     for name in ("samples", "predictions", "confusion_matrix"):
         monkeypatch.setattr(f"thaw.report.figures.{name}", lambda *given: None)
     monkeypatch.setattr("thaw.report.results._show", lambda *given: None)
+
+
+@pytest.fixture(scope="session")
+def browser():
+    """A real one, without a window."""
+    found = list(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
+    if not found:
+        pytest.skip("there is no chromium here to open the page in")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
+        yield browser
+        browser.close()
 
 
 @pytest.fixture

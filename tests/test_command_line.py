@@ -11,8 +11,6 @@ import subprocess
 import sys
 import termios
 import time
-import urllib.parse
-import urllib.request
 
 import pytest
 import torch
@@ -103,43 +101,6 @@ def test_a_terminal_shows_a_bar_and_a_file_just_lines(tmp_path, image_folder):
     assert process.returncode == 0
     assert b"epoch 2/2" in shown
     assert b"batch/s" in shown
-
-
-@pytest.mark.slow
-def test_tensorboard_serves_scalars_and_pictures(tmp_path, image_folder):
-    assert train(*TINY, f"data.root={image_folder()}", "trainer.max_epochs=3", cwd=tmp_path).returncode == 0
-    board = [sys.executable, "-m", "tensorboard.main", "--logdir=outputs", "--host=127.0.0.1", "--port=0"]
-    with subprocess.Popen([*board, "--load_fast=false"], cwd=tmp_path, stdout=-3, stderr=-1, text=True) as process:
-        try:
-            address = next(word for line in process.stderr for word in line.split() if word.startswith("http://"))
-            run, images = awaited(f"{address}data/plugin/images/tags")
-            assert {"samples", "predictions", "confusion_matrix"} <= images.keys()
-            (picture,) = asked(f"{address}data/plugin/images/images?", run=run, tag="confusion_matrix", sample=0)
-            with urllib.request.urlopen(f"{address}data/plugin/images/individualImage?{picture['query']}") as answer:
-                assert answer.read().startswith(b"\x89PNG")
-            tags = asked(f"{address}data/plugin/scalars/tags?")[run]
-            assert {"train/loss", "train/acc", "val/loss", "val/acc", "val/macro_f1", "val/ece"} <= tags.keys()
-            points = asked(f"{address}data/plugin/scalars/scalars?", run=run, tag="val/acc")
-        finally:
-            process.kill()  # asked politely, a server that is answering may miss it
-    (metrics,) = tmp_path.glob("outputs/*/*/metrics.csv")
-    accuracies = [float(line.split(",")[6]) for line in metrics.read_text().splitlines()[1:]]
-    assert [value for _, _, value in points] == pytest.approx(accuracies, abs=1e-6)
-
-
-def asked(address, **query):
-    with urllib.request.urlopen(address + urllib.parse.urlencode(query), timeout=30) as answer:
-        return json.load(answer)
-
-
-def awaited(address):
-    """The first run and its tags, once the server has read the event files."""
-    for _ in range(300):
-        tags = asked(address)
-        if any("confusion_matrix" in found for found in tags.values()):
-            return next(iter(tags.items()))
-        time.sleep(0.1)
-    raise AssertionError(f"TensorBoard found {tags}")
 
 
 @pytest.mark.slow

@@ -68,7 +68,7 @@ def test_an_image_is_enlarged_and_put_back(page):
 
 def test_the_recommendation_is_the_first_thing_read(page):
     assert page.locator(".advice p").first.inner_text().startswith("Use lp_ft: it is right on")
-    assert "better than from_scratch" in page.locator(".advice").inner_text()
+    assert "from_scratch by" in page.locator(".advice").inner_text()
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])

@@ -12,6 +12,7 @@ from PIL import Image
 from train import main
 
 CONTRACT = [
+    ".hydra/resolved.yaml",
     "checkpoints/best.ckpt",
     "checkpoints/last.ckpt",
     "figures/confusion_matrix.png",

@@ -19,6 +19,20 @@ def resolved(cfg: DictConfig) -> dict:
     return {key: value for key, value in values.items() if key not in ("output_dir", "resume")}
 
 
+def chosen_values(cfg: DictConfig) -> dict[str, object]:
+    """What makes a run what it is, as a table of runs has it: its main values, and whatever its command line set."""
+    hydra = HydraConfig.get()
+    values = {group: hydra.runtime.choices[group] for group in ("strategy", "data")}
+    values |= {"model": cfg.model.name, "weights": cfg.weights, "seed": cfg.seed, "strategy.lr": cfg.strategy.lr}
+    values |= {"data.batch_size": cfg.data.batch_size, "trainer.max_epochs": cfg.trainer.max_epochs}
+    for override in hydra.overrides.task:
+        key, _, told = override.lstrip("+~").partition("=")
+        if key not in (*values, "resume", "sweep", "output_dir"):
+            value = OmegaConf.select(cfg, key)
+            values[key] = value if isinstance(value, int | float | str) else told
+    return values
+
+
 def resolved_job(cfg: DictConfig) -> dict:
     """As `resolved`, for a configuration that holds Hydra's own values and is not being run."""
     before = HydraConfig.instance().cfg

@@ -17,7 +17,7 @@ from thaw.data.datamodule import ImageFolderDataModule
 from thaw.features.cache import FeatureCache
 from thaw.models.classifier import ImageClassifier
 from thaw.models.staged import StagedNet
-from thaw.report import figures
+from thaw.report import board, figures
 from thaw.report.evaluation import Evaluation
 from thaw.report.record import make_room
 from thaw.report.stages import stage_table
@@ -51,6 +51,7 @@ def introduce(
     if checkpoint:
         log.info(f"continued after epoch {epochs_done(checkpoint)}\n")
     else:
+        board.lay_out(trainer)
         _show(Path(folder), trainer, "samples", figures.samples(data.train, data.classes, data.seed))
 
 
@@ -59,7 +60,9 @@ def conclude(
     folder: str, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule, features: FeatureCache
 ) -> dict:
     """Evaluate the best weights; write predictions and pictures; give back the facts for the summary."""
-    evaluation = evaluate_best(trainer, classifier, data, features)
+    with board.head_inputs(classifier.net) as seen:
+        evaluation = evaluate_best(trainer, classifier, data, features)
+    board.project(trainer, seen, evaluation, data.root)
     evaluation.write_csv(Path(folder) / "predictions.csv", data.root)
     _show(Path(folder), trainer, "predictions", figures.predictions(data.val, evaluation))
     _show(Path(folder), trainer, "confusion_matrix", figures.confusion_matrix(evaluation))
@@ -83,11 +86,7 @@ def evaluate_best(
 
 def _show(folder: Path, trainer: Trainer, name: str, figure) -> None:
     """Keep a figure as `figures/<name>.png` and in TensorBoard."""
-    pixels = figures.save(figure, folder / "figures" / f"{name}.png")
-    for logger in trainer.loggers:
-        if hasattr(logger.experiment, "add_image"):
-            logger.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")
-            logger.experiment.flush()
+    board.show(trainer, name, figures.save(figure, folder / "figures" / f"{name}.png"))
 
 
 def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation, data: ImageFolderDataModule) -> dict:
