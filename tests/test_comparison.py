@@ -79,7 +79,7 @@ def test_the_files_hold_the_same(compared, tmp_path):
     assert [row["name"] for row in table] == [one["name"] for one in facts["candidates"]]
     assert [float(row["acc"]) for row in table] == [one["acc"] for one in facts["candidates"]]
     page = (tmp_path / "sweep" / "report.html").read_text()
-    assert all(f"{100 * one['acc']:.2f} %" in page for one in facts["candidates"])
+    assert all(f"{100 * one['acc']:.2f}&nbsp;%" in page for one in facts["candidates"])
 
 
 def test_candidates_are_named_by_what_sets_them_apart(tmp_path):
@@ -140,7 +140,7 @@ def test_where_nothing_finished_the_page_says_so(tmp_path):
 
 def test_few_images_and_single_seeds_are_warned_of(compared):
     facts = compared(bias=some(seeds=1, images=153)[0])
-    assert "of 153 images one is 0.65 %" in facts["cautions"][0]
+    assert "of 153 images one is 0.65\N{NO-BREAK SPACE}%" in facts["cautions"][0]
     assert any("One seed says nothing" in told for told in facts["cautions"])
 
 

@@ -66,7 +66,8 @@ def test_an_image_is_enlarged_and_put_back(page):
     assert page.locator("dialog[open]").count() == 0
 
 
-def test_the_recommendation_is_the_first_thing_read(page):
+def test_the_recommendation_is_the_first_thing_read(page, tmp_path):
+    page.screenshot(path=tmp_path / "report.png")
     assert page.locator(".advice p").first.inner_text().startswith("Use lp_ft: it is right on")
     assert "from_scratch by" in page.locator(".advice").inner_text()
 

@@ -78,7 +78,7 @@ def _seconds(entry: dict) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2f} %"
+    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
 
 
 def _points(difference: float) -> str:

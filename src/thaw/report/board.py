@@ -40,14 +40,9 @@ def show(trainer: Trainer, name: str, pixels: np.ndarray) -> None:
 def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict) -> None:
     """What a finished run was told, and what came of it, for the tab HParams.
 
-    Which values differ, and shall be shown first, TensorBoard finds out by itself unless a run describes them all.
+    Which values differ between runs, and come first, TensorBoard finds out by itself unless a run describes them all.
     """
-    reached = {
-        "best/val/acc": summary["val"]["acc"],
-        "best/val/macro_f1": summary["val"]["macro_f1"],
-        "best/epoch": summary["best_epoch"],
-        "cost/seconds": summary["seconds"]["total"],
-    }
+    reached = {"best/val/acc": summary["val"]["acc"], "cost/seconds": summary["seconds"]["total"]}
     _description, start, end = hparams(dict(values), reached)
     for board in _boards(trainer):
         board.log_metrics(reached, trainer.global_step)
