@@ -1,6 +1,5 @@
 """A comparison as files: `comparison.json`, `comparison.csv`, and `report.html`, which needs nothing but itself."""
 
-import base64
 import csv
 import io
 import json
@@ -9,17 +8,13 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from omegaconf import OmegaConf
-from PIL import Image
 
 from thaw.comparison import plots
 from thaw.comparison.compare import compare
 from thaw.comparison.runs import Run
-from thaw.data.images import load_rgb
-from thaw.errors import UnreadableImageError
+from thaw.report.html import picture, render
 
-_SIDE = 320  # pixels of the pictures on the page
 _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "difference", "macro_acc", "macro_f1", "ece",
             "loss", "trainable", "total", "seconds", "train_images_per_second", "peak_memory_mb", "pareto")  # fmt: skip
 
@@ -59,13 +54,6 @@ def _csv(entries: Sequence[dict]) -> str:
 
 
 def _page(facts: dict) -> str:
-    environment = Environment(
-        loader=PackageLoader("thaw.comparison", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     entries = facts["candidates"]
     drawn = (
         {
@@ -76,22 +64,9 @@ def _page(facts: dict) -> str:
         if entries
         else {}
     )
-    pictures = {row["path"]: _picture(facts["data"]["data_root"], row["path"]) for row in facts["disagreements"]}
-    return environment.get_template("report.html.jinja").render(
-        **facts, plots=drawn, pictures=pictures, colours=plots.COLOURS
-    )
-
-
-def _picture(root: str, path: str) -> str | None:
-    """A validation image as a data URL; None if it is no longer there."""
-    try:
-        image = load_rgb(Path(root) / path, _SIDE)
-    except UnreadableImageError:
-        return None
-    image.thumbnail((_SIDE, _SIDE), Image.Resampling.BICUBIC)
-    file = io.BytesIO()
-    image.save(file, "jpeg", quality=85)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
+    pictures = {row["path"]: picture(Path(facts["data"]["data_root"]) / row["path"]) for row in facts["disagreements"]}
+    values = {**facts, "plots": drawn, "pictures": pictures, "colours": plots.COLOURS}
+    return render("thaw.comparison", "report.html.jinja", **values)
 
 
 def _command(folder: Path) -> str | None:

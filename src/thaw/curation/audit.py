@@ -1,0 +1,188 @@
+"""What is wrong with a data set, or merely worth knowing, before anything is trained on it."""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from thaw.curation.inspection import Inspection, inspect_all, suffixes
+from thaw.curation.prepare import MANIFEST, QUARANTINED, RECORD
+from thaw.curation.similarity import groups, similar_pairs
+from thaw.curation.tree import SPLITS, Tree, scan
+from thaw.errors import UserError
+
+ERROR, WARNING, NOTE = "error", "warning", "note"  # distorts a result; may do so; is dealt with
+_FEW, _IMBALANCE = 10, 3  # training images of a class; times as many in the largest class as in the smallest
+_SMALL, _LARGE, _LONG = 32, 50e6, 5  # pixels of the short side; pixels in all; times as long as wide
+_FAULTS = {
+    "empty": "files have no bytes",
+    "truncated": "images are cut off",
+    "unreadable": "images cannot be decoded",
+    "no image": "files are no images, whatever their names say",
+    "bomb": f"images have more than {Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels and are refused",
+}
+_MODES = {
+    "grey": ("L", "LA", "1"), "16 bits": ("I;16", "I;16B", "I;16L", "I", "F"), "CMYK": ("CMYK",),
+    "palette": ("P", "PA"), "alpha": ("RGBA", "LA", "PA", "La", "RGBa"),
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Finding:
+    """`groups` are paths relative to the root, those together that have to do with each other."""
+
+    kind: str
+    severity: str
+    text: str
+    groups: list[list[Path]]
+
+    @property
+    def count(self) -> int:
+        return len(self.groups)
+
+
+@dataclass(frozen=True)
+class File:
+    """An image file of the data set; `path` is relative to its root, and `split` empty where there are none."""
+
+    path: Path
+    split: str
+    label: str
+    found: Inspection
+
+
+@dataclass(frozen=True)
+class Audit:
+    root: Path
+    trees: dict[str, Tree]
+    files: list[File]
+    findings: list[Finding]
+
+    @property
+    def distorted(self) -> bool:
+        return any(finding.severity == ERROR for finding in self.findings)
+
+
+def audit(root: Path) -> Audit:
+    """Decodes every image of a root with train/, val/ and test/, or with class folders only.
+
+    Raises:
+        UserError: if there are no classes in it.
+
+    """
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}.")
+    names = [name for name in SPLITS if (root / name).is_dir()] or [""]
+    trees = {name: scan(root / name) for name in names}
+    if not any(tree.classes for tree in trees.values()):
+        raise UserError(f"{root} holds no classes: a folder for each, in train/ and val/ or in it, with images.")
+    listed = [(split, path, label) for split, tree in trees.items() for path, label in tree.images]
+    inspections = inspect_all([root / split / path for split, path, _ in listed], "inspecting")
+    files = [
+        File(Path(split) / path, split, label, found)
+        for (split, path, label), found in zip(listed, inspections, strict=True)
+    ]
+    findings = [*_of_folders(root, trees), *_of_classes(trees), *_of_files(files), *_of_copies(files)]
+    order = (ERROR, WARNING, NOTE)
+    return Audit(root, trees, files, sorted(findings, key=lambda finding: order.index(finding.severity)))
+
+
+def _finding(kind: str, severity: str, text: str, paths: Sequence[Path]) -> Iterator[Finding]:
+    if paths:
+        yield Finding(kind, severity, text, [[path] for path in paths])
+
+
+def _of_folders(root: Path, trees: dict[str, Tree]) -> Iterator[Finding]:
+    stray = [Path(split) / path for split, tree in trees.items() for path in tree.stray]
+    hidden = [Path(split) / path for split, tree in trees.items() for path in tree.hidden]
+    if "" not in trees:
+        ours = {*trees, MANIFEST, QUARANTINED, RECORD}
+        beside = sorted(path.name for path in root.iterdir() if path.name not in ours)
+        stray += [Path(name) for name in beside if not name.startswith(".")]
+        hidden += [Path(name) for name in beside if name.startswith(".")]
+    yield from _finding(
+        "stray", WARNING, "files or folders are not read: they end or lie unlike images of a class", stray
+    )
+    yield from _finding("hidden", NOTE, "files or folders are hidden, and not read", hidden)
+
+
+def _of_classes(trees: dict[str, Tree]) -> Iterator[Finding]:
+    empty = [Path(split) / name for split, tree in trees.items() for name in tree.empty]
+    yield from _finding("empty class", ERROR, "classes have no images", empty)
+    everywhere = set().union(*(tree.classes for tree in trees.values()))
+    missing = [Path(split) / name for split, tree in trees.items() for name in sorted(everywhere - set(tree.classes))]
+    yield from _finding("classes differ", ERROR, "classes are missing from a split", missing)
+    for split, tree in list(trees.items())[:1]:  # that is trained on
+        counts: dict[str, int] = defaultdict(int)
+        for _, label in tree.images:
+            counts[label] += 1
+        few = [Path(split) / name for name, count in sorted(counts.items()) if count < _FEW]
+        yield from _finding("tiny class", WARNING, f"classes have fewer than {_FEW} images to learn from", few)
+        if counts and max(counts.values()) > _IMBALANCE * min(counts.values()):
+            least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
+            text = f"classes are unequal: {counts[most]} images of {most}, {counts[least]} of {least}; see data.balance"
+            yield Finding("imbalance", WARNING, text, [[Path(split) / least, Path(split) / most]])
+
+
+def _of_files(files: Sequence[File]) -> Iterator[Finding]:
+    def those(fits: Callable[[Inspection], bool]) -> list[Path]:
+        return [file.path for file in files if fits(file.found)]
+
+    for kind, text in _FAULTS.items():
+        yield from _finding(kind, ERROR, text, those(lambda found, kind=kind: found.kind == kind))
+    files = [file for file in files if not file.found.fault]
+    told = "images are of another format than their names say, and are read all the same"
+    yield from _finding("misnamed", WARNING, told, those(lambda found: found.misnamed))
+    small = those(lambda found: min(found.width, found.height) < _SMALL)
+    yield from _finding("small", WARNING, f"images have fewer than {_SMALL} pixels on a side", small)
+    large = those(lambda found: found.width * found.height > _LARGE)
+    yield from _finding("large", WARNING, f"images have more than {_LARGE / 1e6:.0f} million pixels", large)
+    long = those(lambda found: max(found.width, found.height) > _LONG * min(found.width, found.height))
+    yield from _finding("long", WARNING, f"images are more than {_LONG} times as long as wide", long)
+    yield from _finding(
+        "blank", WARNING, "images show nothing but one colour", those(lambda found: not found.marks.any())
+    )
+    for name, modes in _MODES.items():
+        text = f"images are stored with {name}" if name in ("16 bits", "alpha") else f"images are stored as {name}"
+        chosen = those(lambda found, modes=modes: found.mode in modes)
+        yield from _finding(name, NOTE, f"{text}, and become RGB", chosen)
+    yield from _finding(
+        "turned", NOTE, "images are turned upright, as their EXIF says", those(lambda found: found.turned)
+    )
+
+
+def _of_copies(files: Sequence[File]) -> Iterator[Finding]:
+    """Equal files and images that look alike, by what they spoil."""
+    good = [file for file in files if not file.found.fault]
+    first: dict[str, int] = {}
+    equal = [(first.setdefault(file.found.sha256, index), index) for index, file in enumerate(good)]
+    alike = similar_pairs([file.found.path for file in good], [file.found.marks for file in good])
+    sets = groups(len(good), [pair for pair in [*equal, *alike] if pair[0] != pair[1]])
+    found: dict[str, list[list[Path]]] = defaultdict(list)
+    for members in (members for members in sets if len(members) > 1):
+        mine = [good[index] for index in members]
+        found[_spoils(mine)].append([file.path for file in mine])
+    texts = {
+        "conflict": (ERROR, "images are in several classes"),
+        "leak": (ERROR, "images are in several splits, so that answers have been seen in training"),
+        "copy": (WARNING, "images are there several times, as equal files"),
+        "near copy": (WARNING, "images are there several times: re-encoded, resized, mirrored or cropped"),
+    }
+    for kind, (severity, text) in texts.items():
+        if found[kind]:
+            yield Finding(kind, severity, text, found[kind])
+
+
+def _spoils(files: Sequence[File]) -> str:
+    if len({file.label for file in files}) > 1:
+        return "conflict"
+    if len({file.split for file in files}) > 1:
+        return "leak"
+    return "copy" if len({file.found.sha256 for file in files}) < len(files) else "near copy"
+
+
+def named_format(found: Inspection) -> str:
+    """For a misnamed file: what it is, and how it should end."""
+    return f"{found.format}, which ends in {min(suffixes(found.format))}"

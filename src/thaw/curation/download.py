@@ -1,0 +1,90 @@
+"""A published data set, fetched once: what was fetched of it before stays, and nothing is used unless it is whole."""
+
+import hashlib
+import os
+import shutil
+import sys
+import urllib.error
+import urllib.request
+import zipfile
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from tqdm import tqdm
+
+from thaw.errors import RunError
+
+_BLOCK = 1 << 20
+
+
+def fetch(description: Path, dest: Path) -> Path:
+    """The folder `dest`, filled from the archive that the YAML file `description` tells of unless it is there.
+
+    Raises:
+        RunError: if the archive cannot be had, or is not the one that is described.
+
+    """
+    if dest.is_dir():
+        return dest
+    what = OmegaConf.load(description)
+    archive = dest.with_name(f"{dest.name}.zip")
+    dest.parent.mkdir(parents=True, exist_ok=True)
+    if not archive.is_file():
+        _download(what.url, what.sha256, archive)
+    unpacked = dest.with_name(f"{dest.name}.unpacked")
+    shutil.rmtree(unpacked, ignore_errors=True)
+    _unpack(archive, unpacked)
+    os.replace(unpacked / what.folder, dest)
+    shutil.rmtree(unpacked)
+    archive.unlink()
+    return dest
+
+
+def _download(url: str, sha256: str, archive: Path) -> None:
+    part = archive.with_name(f"{archive.name}.part")
+    try:
+        _receive(url, part)
+    except (urllib.error.URLError, OSError) as error:
+        reason = getattr(error, "reason", None) or error
+        raise RunError(f"cannot fetch {url} ({reason}); the same command goes on from where it broke off.") from error
+    digest = hashlib.sha256()
+    with part.open("rb") as file:
+        while block := file.read(_BLOCK):
+            digest.update(block)
+    if digest.hexdigest() != sha256:
+        part.unlink()
+        raise RunError(f"{url} is not the file that is expected: its SHA-256 is {digest.hexdigest()}, not {sha256}.")
+    os.replace(part, archive)
+
+
+def _receive(url: str, part: Path) -> None:
+    """Goes on after the bytes that are in `part`, where the server can do that."""
+    there = part.stat().st_size if part.is_file() else 0
+    request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
+    try:
+        answer = urllib.request.urlopen(request, timeout=60)
+    except urllib.error.HTTPError as error:
+        if error.code == 416:  # all of it is there
+            return
+        raise
+    with answer:
+        resumed = answer.status == 206
+        total = int(answer.headers.get("Content-Length", 0)) + (there if resumed else 0)
+        with (
+            part.open("ab" if resumed else "wb") as file,
+            tqdm(total=total, initial=there if resumed else 0, unit="B", unit_scale=True, desc="fetching",
+                 disable=not sys.stderr.isatty(), leave=False) as bar,
+        ):  # fmt: skip
+            while block := answer.read(_BLOCK):
+                file.write(block)
+                bar.update(len(block))
+    if total and part.stat().st_size < total:
+        raise OSError(f"the connection ended after {part.stat().st_size} of {total} bytes")
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        with zipfile.ZipFile(archive) as content:
+            content.extractall(folder)  # which keeps every name inside of `folder`
+    except zipfile.BadZipFile as error:
+        raise RunError(f"{archive} is no whole ZIP archive; remove it and try again.") from error

@@ -1,0 +1,54 @@
+"""Inspections that are kept while a heap is looked through, so that whoever is interrupted need not begin anew."""
+
+import base64
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import numpy as np
+
+from thaw.curation.inspection import Inspection, inspect_all
+
+
+def inspected(root: Path, paths: Sequence[Path], journal: Path, title: str) -> list[Inspection]:
+    """Of the files at `paths` below `root`, in order; what `journal` knows of files that have not changed is taken."""
+    stamps = {path: _stamp(root / path) for path in paths}
+    known = {path: found for path, stamp, found in _read(journal, root) if stamps.get(path) == stamp}
+    left = [path for path in paths if path not in known]
+    with journal.open("a") as file:
+        for path, found in zip(left, inspect_all([root / path for path in left], title), strict=True):
+            known[path] = found
+            file.write(_line(path, stamps[path], found))
+    return [known[path] for path in paths]
+
+
+def _stamp(path: Path) -> list[int]:
+    try:
+        facts = path.stat()
+    except OSError:
+        return []
+    return [facts.st_size, facts.st_mtime_ns]
+
+
+def _line(path: Path, stamp: list[int], found: Inspection) -> str:
+    values = asdict(found) | {"path": str(path), "stamp": stamp}
+    if found.marks is not None:
+        values["marks"] = [found.marks.shape, base64.b64encode(found.marks.tobytes()).decode()]
+    return json.dumps(values) + "\n"
+
+
+def _read(journal: Path, root: Path) -> Iterator[tuple[Path, list[int], Inspection]]:
+    if not journal.is_file():
+        return
+    with journal.open() as file:
+        for line in file:
+            try:
+                values = json.loads(line)
+            except json.JSONDecodeError:  # a line that was being written when the end came
+                continue
+            path, stamp, marks = Path(values["path"]), values.pop("stamp"), values["marks"]
+            if marks:
+                shape, content = marks
+                values["marks"] = np.frombuffer(base64.b64decode(content), np.float16).reshape(shape)
+            yield path, stamp, Inspection(**values | {"path": root / path})

@@ -1,0 +1,37 @@
+"""Pages that need nothing but themselves: readable offline, in light and dark, their tables sorted by a click."""
+
+import base64
+import io
+from pathlib import Path
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from thaw.data.images import load_rgb
+from thaw.errors import UnreadableImageError
+
+_SIDE = 320  # pixels of pictures
+
+
+def render(package: str, template: str, **values: object) -> str:
+    """A template of a package's; `page.css` and `page.js.html` can be included in it."""
+    environment = Environment(
+        loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("thaw.report", ".")]),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template(template).render(**values)
+
+
+def picture(path: Path, side: int = _SIDE) -> str | None:
+    """An image as a data URL; None if it cannot be read, or is no longer there."""
+    try:
+        image = load_rgb(path, side)
+    except UnreadableImageError:
+        return None
+    image.thumbnail((side, side), Image.Resampling.BICUBIC)
+    file = io.BytesIO()
+    image.save(file, "jpeg", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
