@@ -2,10 +2,13 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from google.protobuf import text_format
+from lightning.pytorch.loggers import TensorBoardLogger
 from nets import tiny_net, tiny_resnet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
@@ -13,7 +16,8 @@ from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from thaw.models.backbones import build_net
-from thaw.report.board import head_inputs
+from thaw.report.board import HeadInputs, head_inputs, project
+from thaw.report.evaluation import Evaluation
 from train import main
 
 
@@ -77,19 +81,58 @@ def test_validation_images_are_projected_as_the_head_sees_them(board, tmp_path, 
     assert [("ants", "bees")[answer] for answer in answers] == [row["predicted"] for row in rows]
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1", "vit_b_32", "timm/resnet10t"])
-def test_the_head_of_every_net_is_given_a_vector(name):
-    size = 224 if name == "vit_b_32" else 64
+NETS = ["alexnet", "squeezenet1_1", "vit_b_32", "timm/resnet10t", "timm/vit_tiny_patch16_224"]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_of_any_net_what_goes_into_the_head_is_kept_whether_it_is_given_images_or_features(name):
+    size = 224 if "vit" in name else 64
     net = build_net(name, num_classes=3, image_size=size).eval()
-    with head_inputs(net) as seen, torch.no_grad():
-        net(torch.zeros(2, 3, size, size, dtype=torch.uint8))
-    (vectors,) = seen
-    assert vectors.shape[0] == 2
-    assert vectors.ndim == 2
+    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+    with torch.no_grad():
+        features = net.until(net.head_name).eval()(images)
+        for given in [(images,), (features, net.head_name)]:
+            with head_inputs(net, images=2) as inputs:
+                net(*given)
+            pooled = features.mean([2, 3]) if features.ndim == 4 else features
+            assert torch.allclose(inputs.vectors, pooled, atol=1e-5)
 
 
-def test_what_goes_into_the_head_is_what_the_head_multiplies():
+@pytest.mark.parametrize(("images", "shown"), [(7, 7), (2500, 1000)])
+def test_of_many_images_a_thousand_are_kept_evenly_spread(images, shown):
     net = tiny_resnet(3).eval()
-    with head_inputs(net) as seen, torch.no_grad():
-        logits = net(torch.randint(0, 256, (4, 3, 20, 20), dtype=torch.uint8))
-    assert torch.equal(net.fc(seen[0]), logits)
+    features = torch.arange(images * 8.0).view(images, 8)
+    with head_inputs(net, images) as inputs, torch.no_grad():
+        for batch in features.split(64):
+            net(batch, net.head_name)
+    assert inputs.vectors.equal(features[inputs.shown])
+    assert (len(inputs.shown), inputs.shown[0], inputs.shown[-1]) == (shown, 0, images - 1)
+    assert inputs.shown.diff().max() - inputs.shown.diff().min() <= 1
+
+
+def test_of_wide_vectors_fewer_are_kept():
+    inputs = HeadInputs(images=3000)
+    inputs.see(torch.ones(3000, 4096))
+    assert inputs.vectors.shape == (244, 4096)
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1, 1e6])
+def test_the_projectors_numbers_are_exact_to_a_ten_thousandth_of_the_largest(tmp_path, scale):
+    trainer = SimpleNamespace(loggers=[TensorBoardLogger(tmp_path, name="", version="run")], global_step=1)
+    points, inputs = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)) * scale, HeadInputs(images=3)
+    inputs.see(points)
+    paths = [str(tmp_path / f"{n}.png") for n in range(3)]
+    project(trainer, inputs, Evaluation(paths, torch.tensor([0, 1, 1]), torch.randn(3, 2), ("ants", "bees")), tmp_path)
+    (file,) = tmp_path.glob("run/*/*/tensors.tsv")
+    written = torch.from_numpy(np.loadtxt(file)).float()
+    assert torch.allclose(written, points, rtol=1e-6, atol=1e-4 * points.abs().max().item())
+    assert max(map(len, file.read_text().split())) <= 12
+
+
+def test_images_that_were_not_seen_just_once_are_not_shown():
+    inputs = HeadInputs(images=3)
+    assert inputs.vectors is None
+    inputs.see(torch.ones(2, 4))
+    assert inputs.vectors is None
+    inputs.see(torch.ones(2, 4))
+    assert inputs.vectors is None
