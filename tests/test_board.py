@@ -34,20 +34,32 @@ def board(tiny_run, tmp_path, without_pictures):
     return go
 
 
+def hyperparameters(events):
+    content = events.PluginTagToContent("hparams")[metadata.SESSION_START_INFO_TAG]
+    start = metadata.parse_session_start_info_plugin_data(content)
+    return {name: value.string_value or value.number_value for name, value in start.hparams.items()}
+
+
 def test_the_table_of_runs_has_what_was_swept_and_what_was_reached(board):
     events, summary = board(
         "strategy=bias", "seed=3", "strategy.lr=0.25", "optimizer.momentum=0.5", "scheduler=constant"
     )
-    contents = events.PluginTagToContent("hparams")
-    start = metadata.parse_session_start_info_plugin_data(contents[metadata.SESSION_START_INFO_TAG])
-    told = {name: value.string_value or value.number_value for name, value in start.hparams.items()}
+    told = hyperparameters(events)
     assert told["strategy"] == "bias"
     assert (told["seed"], told["strategy.lr"], told["optimizer.momentum"]) == (3, 0.25, 0.5)
     assert (told["scheduler"], told["data.batch_size"], told["weights"]) == ("constant", 5, "none")
     reached = {"best/val/acc": summary["val"]["acc"], "cost/seconds": summary["seconds"]["total"]}
     assert {tag: events.Scalars(tag)[-1].value for tag in reached} == pytest.approx(reached)
     assert "hp_metric" not in events.Tags()["scalars"]
-    assert metadata.SESSION_END_INFO_TAG in contents
+    assert metadata.SESSION_END_INFO_TAG in events.PluginTagToContent("hparams")
+
+
+def test_the_table_of_runs_has_the_weights_and_the_size_of_images_that_were_used(board):
+    size = "data.image_size={_target_: thaw.models.sizes.demo_size, name: resnet34}"
+    events, _ = board("strategy=from_scratch", "weights=imagenet", size)
+    told = hyperparameters(events)
+    assert told["weights"] == "none", "from_scratch loads none"
+    assert told["data.image_size"] == 64
 
 
 def test_training_and_validation_share_a_chart(board):
