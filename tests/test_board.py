@@ -25,11 +25,11 @@ from train import main
 def board(tiny_run, tmp_path, without_pictures):
     """Trains a tiny net; gives back what TensorBoard reads, and the run's summary."""
 
-    def go(*overrides):
-        main(tiny_run(*overrides))
-        events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"tensors": 0, "scalars": 0})
+    def go(*overrides, folder="run", **options):
+        main(tiny_run(*overrides, folder=folder, **options))
+        events = EventAccumulator(str(tmp_path / folder / "tensorboard"), size_guidance={"tensors": 0, "scalars": 0})
         events.Reload()
-        return events, json.loads((tmp_path / "run" / "summary.json").read_text())
+        return events, json.loads((tmp_path / folder / "summary.json").read_text())
 
     return go
 
@@ -60,6 +60,29 @@ def test_the_table_of_runs_has_the_weights_and_the_size_of_images_that_were_used
     told = hyperparameters(events)
     assert told["weights"] == "none", "from_scratch loads none"
     assert told["data.image_size"] == 64
+
+
+def test_a_run_that_was_continued_is_one_run_with_its_final_values(board, tmp_path):
+    whole = tmp_path / "run"
+    chosen = ["trainer.max_epochs=3", "strategy.lr=0.1", "callbacks.last.share=1e9"]
+    board(*chosen, "+callbacks.kept._target_=nets.Snapshots", f"+callbacks.kept.folder={whole}")
+    events, summary = board(*chosen, f"resume={whole}-1", root=tmp_path / "photos", folder="run-1")
+    assert len(events.Scalars("val/acc")) == 3
+    (best,) = events.Scalars("best/val/acc")
+    assert best.value == pytest.approx(summary["val"]["acc"])
+    assert hyperparameters(events)["strategy.lr"] == 0.1
+    assert "resume" not in hyperparameters(events)
+    assert len(events.PluginTagToContent("custom_scalars")) == 1
+
+
+CSV = "{_target_: lightning.pytorch.loggers.CSVLogger, save_dir: '${output_dir}', name: csv}"
+
+
+@pytest.mark.parametrize("logger", ["false", CSV], ids=["none", "another"])
+def test_without_tensorboard_a_run_comes_to_its_end(tiny_run, tmp_path, without_pictures, logger):
+    main(tiny_run(f"trainer.logger={logger}", "~callbacks.lr_monitor"))  # which wants a logger
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "finished"
+    assert not (tmp_path / "run" / "tensorboard").exists()
 
 
 def test_training_and_validation_share_a_chart(board):
