@@ -151,17 +151,33 @@ def test_of_wide_vectors_fewer_are_kept():
     assert inputs.vectors.shape == (244, 4096)
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1, 1e6])
-def test_the_projectors_numbers_are_exact_to_a_ten_thousandth_of_the_largest(tmp_path, scale):
-    trainer = SimpleNamespace(loggers=[TensorBoardLogger(tmp_path, name="", version="run")], global_step=1)
-    points, inputs = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)) * scale, HeadInputs(images=3)
-    inputs.see(points)
-    paths = [str(tmp_path / f"{n}.png") for n in range(3)]
-    project(trainer, inputs, Evaluation(paths, torch.tensor([0, 1, 1]), torch.randn(3, 2), ("ants", "bees")), tmp_path)
-    (file,) = tmp_path.glob("run/*/*/tensors.tsv")
+@pytest.fixture
+def projected(tmp_path):
+    """The file of what is written of three images with these vectors, if it is."""
+
+    def write(points):
+        trainer = SimpleNamespace(loggers=[TensorBoardLogger(tmp_path, name="", version="run")], global_step=1)
+        inputs, paths = HeadInputs(images=3), [str(tmp_path / f"{n}.png") for n in range(3)]
+        inputs.see(points)
+        evaluation = Evaluation(paths, torch.tensor([0, 1, 1]), torch.randn(3, 2), ("ants", "bees"))
+        project(trainer, inputs, evaluation, tmp_path)
+        return next(tmp_path.glob("run/*/*/tensors.tsv"), None)
+
+    return write
+
+
+@pytest.mark.parametrize("scale", [0, 1e-6, 1, 1e6])
+def test_the_projectors_numbers_are_exact_to_a_ten_thousandth_of_the_largest(projected, scale):
+    points = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)) * scale
+    file = projected(points)
     written = torch.from_numpy(np.loadtxt(file)).float()
     assert torch.allclose(written, points, rtol=1e-6, atol=1e-4 * points.abs().max().item())
     assert max(map(len, file.read_text().split())) <= 12
+
+
+@pytest.mark.parametrize("fault", [float("nan"), float("inf")])
+def test_a_net_that_has_diverged_is_not_projected(projected, fault):
+    assert projected(torch.full((3, 4), fault)) is None
 
 
 def test_images_that_were_not_seen_just_once_are_not_shown():

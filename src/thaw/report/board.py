@@ -92,7 +92,8 @@ def head_inputs(net: StagedNet, images: int) -> Iterator[HeadInputs]:
 
 def project(trainer: Trainer, inputs: HeadInputs, evaluation: Evaluation, root: Path) -> None:
     """Images as points, near each other where the net's head can hardly tell them apart, for the tab Projector."""
-    if inputs.vectors is None:
+    points = inputs.vectors
+    if points is None or not points.isfinite().all():  # a net that has diverged has no places for them
         return
     names = evaluation.classes
     rows = [
@@ -105,7 +106,7 @@ def project(trainer: Trainer, inputs: HeadInputs, evaluation: Evaluation, root: 
     ]
     for board in _boards(trainer):
         board.experiment.add_embedding(
-            _short(inputs.vectors),
+            _short(points),
             metadata=rows,
             metadata_header=["class", "predicted", "path"],
             tag="validation_images",
