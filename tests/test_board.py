@@ -2,10 +2,13 @@
 
 import csv
 import json
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 from google.protobuf import text_format
+from lightning.pytorch.loggers import TensorBoardLogger
 from nets import tiny_net, tiny_resnet
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
@@ -13,7 +16,8 @@ from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from thaw.models.backbones import build_net
-from thaw.report.board import head_inputs
+from thaw.report.board import HeadInputs, head_inputs, project
+from thaw.report.evaluation import Evaluation
 from train import main
 
 
@@ -21,29 +25,64 @@ from train import main
 def board(tiny_run, tmp_path, without_pictures):
     """Trains a tiny net; gives back what TensorBoard reads, and the run's summary."""
 
-    def go(*overrides):
-        main(tiny_run(*overrides))
-        events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"tensors": 0, "scalars": 0})
+    def go(*overrides, folder="run", **options):
+        main(tiny_run(*overrides, folder=folder, **options))
+        events = EventAccumulator(str(tmp_path / folder / "tensorboard"), size_guidance={"tensors": 0, "scalars": 0})
         events.Reload()
-        return events, json.loads((tmp_path / "run" / "summary.json").read_text())
+        return events, json.loads((tmp_path / folder / "summary.json").read_text())
 
     return go
+
+
+def hyperparameters(events):
+    content = events.PluginTagToContent("hparams")[metadata.SESSION_START_INFO_TAG]
+    start = metadata.parse_session_start_info_plugin_data(content)
+    return {name: value.string_value or value.number_value for name, value in start.hparams.items()}
 
 
 def test_the_table_of_runs_has_what_was_swept_and_what_was_reached(board):
     events, summary = board(
         "strategy=bias", "seed=3", "strategy.lr=0.25", "optimizer.momentum=0.5", "scheduler=constant"
     )
-    contents = events.PluginTagToContent("hparams")
-    start = metadata.parse_session_start_info_plugin_data(contents[metadata.SESSION_START_INFO_TAG])
-    told = {name: value.string_value or value.number_value for name, value in start.hparams.items()}
+    told = hyperparameters(events)
     assert told["strategy"] == "bias"
     assert (told["seed"], told["strategy.lr"], told["optimizer.momentum"]) == (3, 0.25, 0.5)
     assert (told["scheduler"], told["data.batch_size"], told["weights"]) == ("constant", 5, "none")
     reached = {"best/val/acc": summary["val"]["acc"], "cost/seconds": summary["seconds"]["total"]}
     assert {tag: events.Scalars(tag)[-1].value for tag in reached} == pytest.approx(reached)
     assert "hp_metric" not in events.Tags()["scalars"]
-    assert metadata.SESSION_END_INFO_TAG in contents
+    assert metadata.SESSION_END_INFO_TAG in events.PluginTagToContent("hparams")
+
+
+def test_the_table_of_runs_has_the_weights_and_the_size_of_images_that_were_used(board):
+    size = "data.image_size={_target_: thaw.models.sizes.demo_size, name: resnet34}"
+    events, _ = board("strategy=from_scratch", "weights=imagenet", size)
+    told = hyperparameters(events)
+    assert told["weights"] == "none", "from_scratch loads none"
+    assert told["data.image_size"] == 64
+
+
+def test_a_run_that_was_continued_is_one_run_with_its_final_values(board, tmp_path):
+    whole = tmp_path / "run"
+    chosen = ["trainer.max_epochs=3", "strategy.lr=0.1", "callbacks.last.share=1e9"]
+    board(*chosen, "+callbacks.kept._target_=nets.Snapshots", f"+callbacks.kept.folder={whole}")
+    events, summary = board(*chosen, f"resume={whole}-1", root=tmp_path / "photos", folder="run-1")
+    assert len(events.Scalars("val/acc")) == 3
+    (best,) = events.Scalars("best/val/acc")
+    assert best.value == pytest.approx(summary["val"]["acc"])
+    assert hyperparameters(events)["strategy.lr"] == 0.1
+    assert "resume" not in hyperparameters(events)
+    assert len(events.PluginTagToContent("custom_scalars")) == 1
+
+
+CSV = "{_target_: lightning.pytorch.loggers.CSVLogger, save_dir: '${output_dir}', name: csv}"
+
+
+@pytest.mark.parametrize("logger", ["false", CSV], ids=["none", "another"])
+def test_without_tensorboard_a_run_comes_to_its_end(tiny_run, tmp_path, without_pictures, logger):
+    main(tiny_run(f"trainer.logger={logger}", "~callbacks.lr_monitor"))  # which wants a logger
+    assert json.loads((tmp_path / "run" / "summary.json").read_text())["status"] == "finished"
+    assert not (tmp_path / "run" / "tensorboard").exists()
 
 
 def test_training_and_validation_share_a_chart(board):
@@ -77,19 +116,74 @@ def test_validation_images_are_projected_as_the_head_sees_them(board, tmp_path, 
     assert [("ants", "bees")[answer] for answer in answers] == [row["predicted"] for row in rows]
 
 
-@pytest.mark.parametrize("name", ["squeezenet1_1", "vit_b_32", "timm/resnet10t"])
-def test_the_head_of_every_net_is_given_a_vector(name):
-    size = 224 if name == "vit_b_32" else 64
+NETS = ["alexnet", "squeezenet1_1", "vit_b_32", "timm/resnet10t", "timm/vit_tiny_patch16_224"]
+
+
+@pytest.mark.parametrize("name", NETS)
+def test_of_any_net_what_goes_into_the_head_is_kept_whether_it_is_given_images_or_features(name):
+    size = 224 if "vit" in name else 64
     net = build_net(name, num_classes=3, image_size=size).eval()
-    with head_inputs(net) as seen, torch.no_grad():
-        net(torch.zeros(2, 3, size, size, dtype=torch.uint8))
-    (vectors,) = seen
-    assert vectors.shape[0] == 2
-    assert vectors.ndim == 2
+    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
+    with torch.no_grad():
+        features = net.until(net.head_name).eval()(images)
+        for given in [(images,), (features, net.head_name)]:
+            with head_inputs(net, images=2) as inputs:
+                net(*given)
+            pooled = features.mean([2, 3]) if features.ndim == 4 else features
+            assert torch.allclose(inputs.vectors, pooled, atol=1e-5)
 
 
-def test_what_goes_into_the_head_is_what_the_head_multiplies():
+@pytest.mark.parametrize(("images", "shown"), [(7, 7), (2500, 1000)])
+def test_of_many_images_a_thousand_are_kept_evenly_spread(images, shown):
     net = tiny_resnet(3).eval()
-    with head_inputs(net) as seen, torch.no_grad():
-        logits = net(torch.randint(0, 256, (4, 3, 20, 20), dtype=torch.uint8))
-    assert torch.equal(net.fc(seen[0]), logits)
+    features = torch.arange(images * 8.0).view(images, 8)
+    with head_inputs(net, images) as inputs, torch.no_grad():
+        for batch in features.split(64):
+            net(batch, net.head_name)
+    assert inputs.vectors.equal(features[inputs.shown])
+    assert (len(inputs.shown), inputs.shown[0], inputs.shown[-1]) == (shown, 0, images - 1)
+    assert inputs.shown.diff().max() - inputs.shown.diff().min() <= 1
+
+
+def test_of_wide_vectors_fewer_are_kept():
+    inputs = HeadInputs(images=3000)
+    inputs.see(torch.ones(3000, 4096))
+    assert inputs.vectors.shape == (244, 4096)
+
+
+@pytest.fixture
+def projected(tmp_path):
+    """The file of what is written of three images with these vectors, if it is."""
+
+    def write(points):
+        trainer = SimpleNamespace(loggers=[TensorBoardLogger(tmp_path, name="", version="run")], global_step=1)
+        inputs, paths = HeadInputs(images=3), [str(tmp_path / f"{n}.png") for n in range(3)]
+        inputs.see(points)
+        evaluation = Evaluation(paths, torch.tensor([0, 1, 1]), torch.randn(3, 2), ("ants", "bees"))
+        project(trainer, inputs, evaluation, tmp_path)
+        return next(tmp_path.glob("run/*/*/tensors.tsv"), None)
+
+    return write
+
+
+@pytest.mark.parametrize("scale", [0, 1e-6, 1, 1e6])
+def test_the_projectors_numbers_are_exact_to_a_ten_thousandth_of_the_largest(projected, scale):
+    points = torch.randn(3, 4, generator=torch.Generator().manual_seed(0)) * scale
+    file = projected(points)
+    written = torch.from_numpy(np.loadtxt(file)).float()
+    assert torch.allclose(written, points, rtol=1e-6, atol=1e-4 * points.abs().max().item())
+    assert max(map(len, file.read_text().split())) <= 12
+
+
+@pytest.mark.parametrize("fault", [float("nan"), float("inf")])
+def test_a_net_that_has_diverged_is_not_projected(projected, fault):
+    assert projected(torch.full((3, 4), fault)) is None
+
+
+def test_images_that_were_not_seen_just_once_are_not_shown():
+    inputs = HeadInputs(images=3)
+    assert inputs.vectors is None
+    inputs.see(torch.ones(2, 4))
+    assert inputs.vectors is None
+    inputs.see(torch.ones(2, 4))
+    assert inputs.vectors is None

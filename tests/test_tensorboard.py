@@ -7,21 +7,26 @@ import time
 import urllib.parse
 import urllib.request
 
+import numpy as np
 import pytest
 from conftest import rows
+from PIL import Image
 from test_command_line import TINY, train
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
-RUNS = [f"{seed}-feature_extractor/tensorboard" for seed in (0, 1)]
+STRATEGIES = ("feature_extractor", "fine_tune")  # the tiny net's accuracies differ, so that none is taken for another's
+RUNS = [f"{job}-{strategy}/tensorboard" for job, strategy in enumerate(STRATEGIES)]
 
 
 @pytest.fixture(scope="module")
 def sweep(tmp_path_factory):
     folder = tmp_path_factory.mktemp("board")
     write_folder(folder / "photos")
-    overrides = ["-m", *TINY, "data.root=photos", "trainer.max_epochs=3", "seed=0,1", "hydra.sweep.dir=sweep"]
-    done = train(*overrides, cwd=folder)
+    overrides = [*TINY, "data.root=photos", "trainer.max_epochs=3", "hydra.sweep.dir=sweep"]
+    done = train("-m", *overrides, f"strategy={','.join(STRATEGIES)}", cwd=folder)
     assert done.returncode == 0, done.stderr
+    first, second = (summary["val"]["acc"] for summary in summaries(folder / "sweep"))
+    assert first != second
     return folder / "sweep"
 
 
@@ -36,9 +41,6 @@ def address(sweep):
 
 
 def write_folder(root):
-    import numpy as np
-    from PIL import Image
-
     random = np.random.default_rng(0)
     for split in ("train", "val"):
         for label, name in enumerate(("ants", "bees")):
@@ -86,9 +88,22 @@ def test_each_job_is_one_run_with_its_curves_and_pictures(address, sweep):
     assert [value for _, _, value in points] == pytest.approx(accuracies, abs=1e-6)
 
 
-def test_the_table_of_runs_has_the_seeds_and_the_real_accuracies(address, sweep):
+def test_training_and_validation_share_a_chart(address):
+    layout = awaited(lambda: asked(f"{address}data/plugin/custom_scalars/layout"), bool)
+    charts = {chart["title"]: chart["multiline"]["tag"] for chart in layout["category"][0]["chart"]}
+    assert charts == {"loss": ["train/loss", "val/loss"], "accuracy": ["train/acc", "val/acc"]}
+    for tag in charts["accuracy"]:
+        shown = asked(f"{address}data/plugin/custom_scalars/scalars?", run=RUNS[0], tag=tag)["tag_to_events"]
+        assert list(shown) == [tag], "a tag is looked for as a pattern"
+
+
+def test_the_table_of_runs_has_what_sets_them_apart_and_the_real_accuracies(address, sweep):
     body = {"experimentName": "", "includeMetrics": True}
-    awaited(lambda: asked(f"{address}data/plugin/hparams/experiment", body), lambda told: told.get("metricInfos"))
+    table = awaited(lambda: asked(f"{address}data/plugin/hparams/experiment", body), both_are_in)
+    assert {"strategy", "model", "weights", "data", "seed", "trainer.max_epochs"} <= {
+        info["name"] for info in table["hparamInfos"]
+    }
+    assert {"best/val/acc", "cost/seconds"} <= {info["name"]["tag"] for info in table["metricInfos"]}
     everything = {
         "startIndex": 0,
         "sliceSize": 9,
@@ -99,50 +114,83 @@ def test_the_table_of_runs_has_the_seeds_and_the_real_accuracies(address, sweep)
         lambda: asked(f"{address}data/plugin/hparams/session_groups", {**body, **everything})["sessionGroups"],
         lambda told: len(told) == 2,
     )
-    told = {group["hparams"]["seed"]: {m["name"]["tag"]: m["value"] for m in group["metricValues"]} for group in groups}
-    for seed, summary in enumerate(summaries(sweep)):
-        assert told[seed]["best/val/acc"] == pytest.approx(summary["val"]["acc"])
-        assert told[seed]["cost/seconds"] == pytest.approx(summary["seconds"]["total"])
+    told = {group["hparams"]["strategy"]: values(group["metricValues"]) for group in groups}
+    for strategy, summary in zip(STRATEGIES, summaries(sweep), strict=True):
+        assert told[strategy]["best/val/acc"] == pytest.approx(summary["val"]["acc"])
+        assert told[strategy]["cost/seconds"] == pytest.approx(summary["seconds"]["total"])
 
 
-def test_the_projector_has_every_validation_image(address):
+def both_are_in(table):
+    return any(info["name"] == "strategy" and info["differs"] for info in table.get("hparamInfos", []))
+
+
+def values(metrics):
+    return {metric["name"]["tag"]: metric["value"] for metric in metrics}
+
+
+def test_the_projector_has_every_validation_image(address, sweep):
     runs = awaited(lambda: asked(f"{address}data/plugin/projector/runs"), lambda told: len(told) == 2)
-    (embedding,) = asked(f"{address}data/plugin/projector/info?", run=runs[0])["embeddings"]
-    assert embedding["tensorShape"] == [16, 8]
-    metadata = asked(f"{address}data/plugin/projector/metadata?", run=runs[0], name=embedding["tensorName"])
-    assert metadata.decode().splitlines()[0].split("\t") == ["class", "predicted", "path"]
+    assert sorted(runs) == RUNS
+    for run in RUNS:
+        (embedding,) = asked(f"{address}data/plugin/projector/info?", run=run)["embeddings"]
+        query = {"run": run, "name": embedding["tensorName"]}
+        points = np.frombuffer(asked(f"{address}data/plugin/projector/tensor?", **query), np.float32)
+        assert points.size == 16 * 8
+        assert np.isfinite(points).all()
+        header, *told = asked(f"{address}data/plugin/projector/metadata?", **query).decode().splitlines()
+        assert header.split("\t") == ["class", "predicted", "path"]
+        predictions = rows((sweep / run).parent / "predictions.csv")
+        assert told == ["\t".join([row["label"], row["predicted"], row["path"]]) for row in predictions]
 
 
 @pytest.fixture
 def page(browser):
-    context = browser.new_context(viewport={"width": 1400, "height": 900})
+    context = browser.new_context(viewport={"width": 1600, "height": 900})
     page, faults = context.new_page(), []
     page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
     page.set_default_timeout(60_000)
     yield page
     context.close()
     assert faults == []
 
 
-def test_a_browser_shows_the_curves_of_both_runs(page, address, tmp_path):
-    page.goto(f"{address}#timeseries")
+def test_a_browser_shows_the_curves_of_both_runs(page, address, sweep, tmp_path):
+    page.goto(f"{address}?tagFilter=acc%24#timeseries")
     for run in RUNS:
         page.get_by_text(run, exact=True).first.wait_for()
-    page.get_by_text("val/acc").first.wait_for()
+    page.get_by_text("val/acc", exact=True).first.wait_for()
+    best = page.locator("scalar-card").filter(has_text="best/val/acc")
+    for summary in summaries(sweep):
+        best.get_by_text(f"{summary['val']['acc']:.4g}", exact=True).first.wait_for()
+    page.wait_for_timeout(2000)  # curves are drawn a moment after their numbers
     page.screenshot(path=tmp_path / "curves.png")
+
+
+def test_a_browser_shows_training_against_validation(page, address, tmp_path):
+    page.goto(f"{address}#custom_scalars")
+    for title in ("loss", "accuracy"):
+        page.get_by_text(title, exact=True).first.wait_for()
+    matches = page.get_by_text("Matches (4)")  # two runs, training and validation of each
+    matches.nth(1).wait_for()
+    page.wait_for_timeout(2000)
+    page.screenshot(path=tmp_path / "custom_scalars.png")
 
 
 def test_a_browser_shows_the_table_of_runs(page, address, sweep, tmp_path):
     page.goto(f"{address}#hparams")
     page.get_by_text("best/val/acc").first.wait_for()
-    page.get_by_role("columnheader", name="seed").or_(page.get_by_text("seed", exact=True)).first.wait_for()
+    page.get_by_text("strategy", exact=True).first.wait_for()
     for summary in summaries(sweep):
         page.get_by_text(f"{summary['val']['acc']:#.5g}", exact=True).first.wait_for()
     page.screenshot(path=tmp_path / "hparams.png")
 
 
-def test_a_browser_shows_the_images_as_points(page, address, tmp_path):
+def test_a_browser_shows_the_images_as_points_coloured_by_class(page, address, tmp_path):
     page.goto(f"{address}#projector")
     inner = page.frame_locator("iframe").frame_locator("iframe")  # the plugin's, and in it the projector's own
     inner.get_by_text("Points: 16").wait_for()
+    inner.get_by_text("Total variance described").wait_for()  # as is told once the points have their places
+    inner.locator("#colorby").click()
+    inner.locator("paper-item").filter(has_text="class 2 colors").click()
     page.screenshot(path=tmp_path / "projector.png")

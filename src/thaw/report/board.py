@@ -1,6 +1,7 @@
 """What TensorBoard shows beside the curves: pictures, values of the runs side by side, and how the net sees images."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -51,33 +52,49 @@ def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict)
         board.finalize("success")
 
 
-@contextmanager
-def head_inputs(net: StagedNet) -> Iterator[list[torch.Tensor]]:
-    """A list of what goes into the net's head while this lasts: float32 (N, D) on the CPU, for each batch."""
-    seen: list[torch.Tensor] = []
+class HeadInputs:
+    """Vectors that go into a net's head, of some of the next `images`, which are evenly spread over them.
 
-    def keep(head: torch.nn.Module, given: tuple) -> None:
-        maps = given[0].detach().float()
-        # Where the head begins with maps or tokens, their means are what it is about.
-        vectors = maps.flatten(2).mean(2) if maps.ndim > 2 else maps
-        seen.append(vectors.cpu())
-
-    with net.stage_modules(net.head_name)[0].register_forward_pre_hook(keep):
-        yield seen
-
-
-def project(trainer: Trainer, features: Sequence[torch.Tensor], evaluation: Evaluation, root: Path) -> None:
-    """Images as points, near each other where the net's head can hardly tell them apart, for the tab Projector.
-
-    `features` are `head_inputs` of the images of `evaluation`, in their order. Of many images some are shown, evenly
-    spread over the classes' folders.
+    `shown` has the numbers of those images; `vectors` is float32 (shown, D).
     """
-    points = torch.cat(list(features)) if features else torch.empty(0, 1)
-    images = len(evaluation.labels)
-    if len(points) != images:  # a compiled net tells nothing of what goes on inside
+
+    def __init__(self, images: int):
+        self._images = images
+        self._seen = 0
+        self._kept: list[torch.Tensor] = []
+        self.shown = torch.empty(0, dtype=torch.long)
+
+    def see(self, batch: torch.Tensor) -> None:
+        """Images' maps (N, C, H, W), tokens (N, T, D) or vectors (N, D), one batch after the other."""
+        pooled = batch.mean([2, 3]) if batch.ndim == 4 else batch.mean(1) if batch.ndim == 3 else batch
+        if not self._seen:
+            most = min(self._images, _PROJECTED_IMAGES, max(_PROJECTED_NUMBERS // pooled.shape[1], 1))
+            self.shown = torch.linspace(0, self._images - 1, most, dtype=torch.float64).round().long()
+        here = self.shown - self._seen
+        self._kept.append(pooled[here[(here >= 0) & (here < len(batch))]].float().cpu())
+        self._seen += len(batch)
+
+    @property
+    def vectors(self) -> torch.Tensor | None:
+        """None unless each image was seen once: a compiled net may not tell what goes on inside."""
+        return torch.cat(self._kept) if self._seen == self._images else None
+
+
+@contextmanager
+def head_inputs(net: StagedNet, images: int) -> Iterator[HeadInputs]:
+    """What goes into the net's head while this lasts, in which it sees so many images."""
+    inputs = HeadInputs(images)
+    # Dropout may come before the head's first weights; it does nothing here, and not every net applies it to features.
+    first = next(part for part in net.stage_modules(net.head_name) if next(part.parameters(), None) is not None)
+    with first.register_forward_pre_hook(lambda head, given: inputs.see(given[0].detach())):
+        yield inputs
+
+
+def project(trainer: Trainer, inputs: HeadInputs, evaluation: Evaluation, root: Path) -> None:
+    """Images as points, near each other where the net's head can hardly tell them apart, for the tab Projector."""
+    points = inputs.vectors
+    if points is None or not points.isfinite().all():  # a net that has diverged has no places for them
         return
-    most = min(images, _PROJECTED_IMAGES, max(_PROJECTED_NUMBERS // points.shape[1], 1))
-    chosen = torch.linspace(0, images - 1, most).round().long()
     names = evaluation.classes
     rows = [
         [
@@ -85,17 +102,23 @@ def project(trainer: Trainer, features: Sequence[torch.Tensor], evaluation: Eval
             names[evaluation.predicted[i]],
             Path(evaluation.paths[i]).relative_to(root).as_posix(),
         ]
-        for i in chosen.tolist()
+        for i in inputs.shown.tolist()
     ]
     for board in _boards(trainer):
         board.experiment.add_embedding(
-            points[chosen].double().round(decimals=4),
+            _short(points),
             metadata=rows,
             metadata_header=["class", "predicted", "path"],
             tag="validation_images",
             global_step=trainer.global_step,
         )
         board.experiment.flush()
+
+
+def _short(numbers: torch.Tensor) -> torch.Tensor:
+    """To a ten-thousandth of the largest, or less: as text they take a third of the room."""
+    largest = numbers.abs().max().item() or 1.0
+    return numbers.double().round(decimals=4 - math.floor(math.log10(largest)))
 
 
 def _boards(trainer: Trainer) -> list[TensorBoardLogger]:

@@ -60,9 +60,9 @@ def conclude(
     folder: str, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule, features: FeatureCache
 ) -> dict:
     """Evaluate the best weights; write predictions and pictures; give back the facts for the summary."""
-    with board.head_inputs(classifier.net) as seen:
+    with board.head_inputs(classifier.net, len(data.val)) as inputs:
         evaluation = evaluate_best(trainer, classifier, data, features)
-    board.project(trainer, seen, evaluation, data.root)
+    board.project(trainer, inputs, evaluation, data.root)
     evaluation.write_csv(Path(folder) / "predictions.csv", data.root)
     _show(Path(folder), trainer, "predictions", figures.predictions(data.val, evaluation))
     _show(Path(folder), trainer, "confusion_matrix", figures.confusion_matrix(evaluation))
