@@ -19,7 +19,7 @@ from thaw.data.workers import usable_cores
 
 _SUFFIXES = {"JPEG": {".jpg", ".jpeg"}, "MPO": {".jpg", ".jpeg"}, "TIFF": {".tif", ".tiff"}, "PPM": {".ppm", ".pgm"}}
 _ORIENTATION = 0x0112  # in EXIF; 1 is upright
-_CUT_OFF = ("truncated", "broken data stream", "unrecognized data stream", "not enough image data", "premature end")
+_CUT_OFF = ("truncated", "not enough image data", "premature end")
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,86 @@
+"""An audit as a table, as `audit.json` and as a page with pictures."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+
+from thaw.curation.audit import Audit, Finding
+from thaw.curation.labels import Doubt
+from thaw.report.html import picture, render
+
+_SHOWN = 24  # groups of a finding that the page pictures
+_SIDE = 200
+
+
+def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:
+    """All that `audit.json` says; `doubts` is None where labels have not been looked at."""
+    counts = Counter((file.split, file.label) for file in audit.files)
+    findings = [
+        {
+            "kind": finding.kind,
+            "severity": finding.severity,
+            "text": finding.text,
+            "count": finding.count,
+            "paths": [[path.as_posix() for path in group] for group in finding.groups],
+            "details": _details(audit, finding),
+        }
+        for finding in audit.findings
+    ]
+    labels = None if doubts is None else [{**vars(doubt), "path": doubt.path.as_posix()} for doubt in doubts]
+    return {
+        "root": str(audit.root.resolve()),
+        "images": len(audit.files),
+        "classes": {
+            split: {label: n for (mine, label), n in sorted(counts.items()) if mine == split} for split in audit.trees
+        },
+        "distorted": audit.distorted,
+        "findings": findings,
+        "doubted_labels": labels,
+    }
+
+
+def write_audit(folder: Path, told: dict) -> None:
+    """`audit.json` and `audit.html`."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "audit.json").write_text(json.dumps(told, indent=1) + "\n")
+    root = Path(told["root"])
+    shown = {path for finding in told["findings"] for group in finding["paths"][:_SHOWN] for path in group}
+    shown |= {doubt["path"] for doubt in (told["doubted_labels"] or [])[:_SHOWN]}
+    pictures = {path: picture(root / path, _SIDE) if (root / path).is_file() else None for path in sorted(shown)}
+    page = render("thaw.curation", "audit.html.jinja", **told, pictures=pictures, shown=_SHOWN)
+    (folder / "audit.html").write_text(page, encoding="utf-8")
+
+
+def table(told: dict) -> str:
+    """For a terminal: how many images, and a line for each finding with its first paths."""
+    lines = []
+    for split, classes in told["classes"].items():
+        counted = ", ".join(f"{count} {label}" for label, count in classes.items())
+        lines.append(f"{split or 'all'}: {sum(classes.values())} images ({counted})")
+    lines += [""] if told["findings"] else ["", "nothing is wrong with them"]
+    for finding in told["findings"]:
+        first = "; ".join(" = ".join(group) for group in finding["paths"][:2])
+        more = f" and {finding['count'] - 2} more" if finding["count"] > 2 else ""
+        lines.append(f"{finding['severity']:7}  {finding['count']:5} {finding['text']}: {first}{more}")
+    if told["doubted_labels"] is not None:
+        lines += ["", f"{len(told['doubted_labels'])} labels are doubtful, the first of them:"]
+        for doubt in told["doubted_labels"][:10]:
+            chances = f"{doubt['probability']:.0%} {doubt['label']}, {doubt['other']:.0%} {doubt['suggested']}"
+            lines.append(f"  {doubt['path']}: {chances}")
+    return "\n".join(lines)
+
+
+def _details(audit: Audit, finding: Finding) -> dict[str, str]:
+    """By path, what there is to say of a file beyond the finding's own words."""
+    files = {file.path: file.found for file in audit.files}
+    told = {}
+    for path in (path for group in finding.groups for path in group if path in files):
+        found = files[path]
+        if found.fault:
+            told[path.as_posix()] = found.fault
+        elif finding.kind == "misnamed":
+            told[path.as_posix()] = f"is a {found.format} file"
+        elif found.width:
+            told[path.as_posix()] = f"{found.width} × {found.height}, {found.mode}"
+    return told

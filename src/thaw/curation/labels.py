@@ -1,0 +1,147 @@
+"""Which labels are likely wrong, by what a classifier says that has not seen them.
+
+Confident learning (Northcutt et al. 2021): a label is doubted where another class is as likely as it is, on average,
+for images that bear that class's label.
+"""
+
+import contextlib
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch.utils.data import DataLoader, Dataset
+
+from thaw.curation.audit import File
+from thaw.data.digests import code_version, contents_digest, digest_of
+from thaw.data.images import load_rgb
+from thaw.data.transforms import eval_transform, read_size, resized
+from thaw.features.prefix import FrozenPrefix
+from thaw.features.store import feature_key, stored_features
+from thaw.models.backbones import build_net
+from thaw.models.sizes import published_size
+from thaw.models.weights import load_weights
+from thaw.training.hardware import best_precision
+
+_FOLDS = 5
+_DECAY = 1e-3  # of the classifier's weights, for features of unit variance
+_STEPS = 100
+_BATCH = 64
+_MOST = 2e9  # bytes of features in the cache
+
+
+@dataclass(frozen=True)
+class Doubt:
+    """`probability` is that of the label, `other` that of the class `suggested`."""
+
+    path: Path
+    label: str
+    suggested: str
+    probability: float
+    other: float
+
+
+def doubted_labels(files: Sequence[File], model: str, weights: str) -> list[Doubt]:
+    """Of the images among `files` that can be read, the most doubtful first.
+
+    Raises:
+        UserError: for a model or weights that cannot be had.
+
+    """
+    good = [file for file in files if not file.found.fault]
+    classes = sorted({file.label for file in good})
+    labels = np.array([classes.index(file.label) for file in good])
+    features = _features([file.found.path for file in good], model, weights)
+    probabilities = out_of_fold(features, labels, _folds([file.found.sha256 for file in good], labels))
+    return [
+        Doubt(
+            good[i].path, classes[labels[i]], classes[j], float(probabilities[i, labels[i]]), float(probabilities[i, j])
+        )
+        for i, j in ranked(probabilities, labels)
+    ]
+
+
+def out_of_fold(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
+    """Probabilities (n, classes) from a logistic regression on the other folds' features (n, D)."""
+    inputs, targets = torch.from_numpy(features).float(), torch.from_numpy(labels)
+    classes = int(labels.max()) + 1
+    told = torch.zeros(len(labels), classes)
+    for fold in np.unique(folds):
+        held_out = torch.from_numpy(folds == fold)
+        mean, deviation = inputs[~held_out].mean(0), inputs[~held_out].std(0).clamp(min=1e-6)
+        scaled = (inputs - mean) / deviation / inputs.shape[1] ** 0.5
+        weight, bias = _regression(scaled[~held_out], targets[~held_out], classes)
+        told[held_out] = (scaled[held_out] @ weight + bias).softmax(1)
+    return told.numpy()
+
+
+def ranked(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
+    """(image, suggested class) of doubted labels, that with the largest margin of the suggestion first."""
+    rows = np.arange(len(labels))
+    own = probabilities[rows, labels]
+    usual = np.array(
+        [own[labels == label].mean() if (labels == label).any() else 2 for label in range(probabilities.shape[1])]
+    )
+    confident = np.where(probabilities >= usual, probabilities, -1.0)
+    confident[rows, labels] = np.where(own >= usual[labels], own, -1.0)
+    suggested = confident.argmax(1)
+    doubted = np.flatnonzero((confident.max(1) > 0) & (suggested != labels))
+    margins = probabilities[doubted, suggested[doubted]] - own[doubted]
+    return [(int(i), int(suggested[i])) for i in doubted[np.argsort(-margins, kind="stable")]]
+
+
+def _regression(inputs: torch.Tensor, targets: torch.Tensor, classes: int) -> tuple[torch.Tensor, torch.Tensor]:
+    weight = torch.zeros(inputs.shape[1], classes, requires_grad=True)
+    bias = torch.zeros(classes, requires_grad=True)
+    optimizer = torch.optim.LBFGS([weight, bias], max_iter=_STEPS, line_search_fn="strong_wolfe")
+
+    def loss() -> torch.Tensor:
+        optimizer.zero_grad()
+        value = F.cross_entropy(inputs @ weight + bias, targets) + _DECAY * weight.square().sum() / 2
+        value.backward()
+        return value
+
+    optimizer.step(loss)
+    return weight.detach(), bias.detach()
+
+
+def _folds(digests: Sequence[str], labels: np.ndarray) -> np.ndarray:
+    """The fold of each image: classes are divided evenly, and equal files stay together."""
+    folds = np.zeros(len(labels), int)
+    for label in np.unique(labels):
+        own = sorted({digest for digest, mine in zip(digests, labels, strict=True) if mine == label})
+        place = {digest: number % _FOLDS for number, digest in enumerate(own)}
+        for index in np.flatnonzero(labels == label):
+            folds[index] = place[digests[index]]
+    return folds
+
+
+class _Photographs(Dataset):
+    def __init__(self, paths: Sequence[Path], size: int):
+        self.paths, self.transform, self.short_side = paths, eval_transform(size), read_size(resized(size))
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: int) -> torch.Tensor:
+        return self.transform(load_rgb(self.paths[index], self.short_side))
+
+
+def _features(paths: Sequence[Path], model: str, weights: str) -> np.ndarray:
+    """What goes into the net's head, kept in the cache."""
+    size = published_size(model)
+    net = build_net(model, 2, size).eval().requires_grad_(False)
+    load_weights(net, weights)
+    photographs = _Photographs(paths, size)
+    context = contextlib.nullcontext
+    if best_precision("cpu") == "bf16-mixed":
+        context = functools.partial(torch.autocast, "cpu", torch.bfloat16)
+    prefix = FrozenPrefix(net, net.head_name, torch.device("cpu"), context)
+    images = digest_of(contents_digest(paths), repr(photographs.transform), code_version("images", "transforms"))
+    key = feature_key(prefix.digest, images, "of all images")
+    example, _ = prefix.probe(size)
+    stored = stored_features(key, example, len(paths), _MOST, lambda: map(prefix, DataLoader(photographs, _BATCH)))
+    return stored[list(range(len(paths)))].float().flatten(1).numpy()

@@ -1,0 +1,148 @@
+"""What an audit finds, and what it does not."""
+
+import json
+import shutil
+import subprocess
+import sys
+
+import pytest
+from conftest import ROOT
+from heap import Heap
+from PIL import Image
+
+from thaw.curation.audit import audit
+from thaw.curation.audit_page import facts, table, write_audit
+from thaw.errors import UserError
+
+SCRIPT = [sys.executable, str(ROOT / "scripts" / "audit_data.py")]
+
+
+@pytest.fixture
+def heap(tmp_path):
+    return Heap(tmp_path / "heap", 20)
+
+
+def found(root):
+    """Paths by the kind of finding, those together that have to do with each other."""
+    return {
+        finding.kind: sorted(tuple(path.as_posix() for path in group) for group in finding.groups)
+        for finding in audit(root).findings
+    }
+
+
+def split(heap, tmp_path, val=12):
+    """The good pictures as a data set, the last `val` of a class for validation."""
+    root = tmp_path / "data"
+    for path in heap.good:
+        name = "train" if int(path.stem) < 20 - val else "val"
+        (root / name / path.parent.name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, root / name / path.parent.name / path.name)
+    return root
+
+
+def test_a_good_data_set_has_nothing_wrong(heap, tmp_path):
+    assert found(heap.root) == {}
+    assert found(split(heap, tmp_path, val=8)) == {}
+
+
+def test_each_planted_defect_is_found_and_nothing_else(heap):
+    heap.plant_all()
+    expected = {kind: sorted((path.as_posix(),) for path in paths) for kind, paths in heap.planted.items()}
+    assert found(heap.root) == expected
+
+
+def test_copies_are_told_by_what_they_spoil(heap, tmp_path):
+    root = split(heap, tmp_path, val=8)
+    shutil.copy(root / "train/Cat/1.jpg", root / "train/Cat/again.jpg")
+    shutil.copy(root / "train/Cat/2.jpg", root / "val/Cat/seen.jpg")
+    shutil.copy(root / "train/Cat/3.jpg", root / "val/Dog/other.jpg")
+    with Image.open(root / "train/Dog/4.jpg") as image:
+        image.transpose(Image.Transpose.FLIP_LEFT_RIGHT).save(root / "train/Dog/mirrored.jpg")
+        image.resize((100, 80)).save(root / "val/Dog/smaller.jpg")
+    with Image.open(root / "train/Dog/5.jpg") as image:
+        image.save(root / "train/Dog/encoded.jpg", quality=50)
+    assert found(root) == {
+        "copy": [("train/Cat/1.jpg", "train/Cat/again.jpg")],
+        "leak": [("train/Cat/2.jpg", "val/Cat/seen.jpg"),
+                 ("train/Dog/4.jpg", "train/Dog/mirrored.jpg", "val/Dog/smaller.jpg")],
+        "conflict": [("train/Cat/3.jpg", "val/Dog/other.jpg")],
+        "near copy": [("train/Dog/5.jpg", "train/Dog/encoded.jpg")],
+    }  # fmt: skip
+
+
+def test_classes_that_are_empty_tiny_missing_or_unequal_are_told(heap, tmp_path):
+    root = split(heap, tmp_path, val=8)
+    (root / "train" / "Cow").mkdir()
+    (root / "val" / "Cow").mkdir()
+    (root / "train" / "Ant").mkdir()
+    for number in range(3):
+        heap.picture(f"ant{number}").save(root / "train" / "Ant" / f"{number}.jpg")
+    assert found(root) == {
+        "empty class": [("train/Cow",), ("val/Cow",)],
+        "classes differ": [("val/Ant",)],
+        "tiny class": [("train/Ant",)],
+        "imbalance": [("train/Ant", "train/Cat")],
+    }
+
+
+def test_what_lies_beside_the_splits_is_stray_but_for_our_own_lists(heap, tmp_path):
+    root = split(heap, tmp_path, val=8)
+    for name in ("manifest.csv", "quarantine.csv", "prepared.json", "notes.txt", ".git"):
+        (root / name).touch()
+    assert found(root) == {"stray": [("notes.txt",)], "hidden": [(".git",)]}
+
+
+def test_the_exit_status_says_whether_a_result_would_be_distorted(heap, tmp_path):
+    def run(*arguments):
+        return subprocess.run([*SCRIPT, *arguments], cwd=tmp_path, capture_output=True, text=True)
+
+    done = run("heap", "--out", "audit")
+    assert (done.returncode, "nothing is wrong" in done.stdout) == (0, True), done.stderr
+    heap.plant("misnamed", "Dog/really.jpg", heap.picture("bmp"), format="BMP")
+    assert run("heap").returncode == 0, "it is read all the same"
+    heap.plant("empty", "Dog/empty.jpg", b"")
+    done = run("heap")
+    assert done.returncode == 1
+    assert "error        1 files have no bytes: Dog/empty.jpg" in done.stdout
+    told = json.loads((tmp_path / "outputs/audit/heap/audit.json").read_text())
+    assert told["distorted"] is True
+    done = run("nowhere")
+    assert (done.returncode, done.stderr) == (2, "error: there is no folder nowhere.\n")
+
+
+def test_a_root_without_classes_is_refused(tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="holds no classes"):
+        audit(tmp_path / "empty")
+
+
+def test_the_page_shows_what_was_found(heap, tmp_path, browser):
+    heap.plant_all()
+    heap.plant_copies(8)
+    told = facts(audit(heap.root), None)
+    write_audit(tmp_path / "audit", told)
+    assert json.loads((tmp_path / "audit" / "audit.json").read_text()) == told
+    page = browser.new_context(offline=True).new_page()
+    faults = []
+    page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
+    page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else faults.append(asked.url))
+    page.goto((tmp_path / "audit" / "audit.html").as_uri())
+    assert page.locator("#findings + .wide tbody tr").count() == len(told["findings"])
+    page.locator(".together .card button").first.click()
+    assert page.locator("dialog[open] img").is_visible()
+    page.screenshot(path=tmp_path / "audit.png", full_page=True)
+    assert faults == []
+
+
+def test_the_gif_among_the_ants_is_odd(photographs):
+    told = table(facts(audit(photographs), None))
+    assert "train/ants/imageNotFound.gif" in told
+    assert "error" not in told
+
+
+def test_names_with_odd_characters_are_told_as_they_are(heap, tmp_path):
+    name = "Käse & <b>1.jpg"
+    shutil.copy(heap.good[0], heap.root / "Cat" / name)
+    write_audit(tmp_path / "audit", facts(audit(heap.root), None))
+    assert "Käse &amp; &lt;b&gt;1.jpg" in (tmp_path / "audit" / "audit.html").read_text()
+    assert found(heap.root) == {"copy": [("Cat/0.jpg", f"Cat/{name}")]}
