@@ -125,7 +125,7 @@ def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, m
     monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded") if image.width > 10 else None)
     with warnings.catch_warnings():
         warnings.simplefilter(warnings_are)
-        with pytest.raises(UnreadableImageError, match=rf"bomb\.png: .*{side**2} pixels.*100"):
+        with pytest.raises(UnreadableImageError, match=rf"bomb\.png: .*{side**2} pixels"):
             read(path)
     assert pixel_count(tmp_path / "harmless.png") == 100
 

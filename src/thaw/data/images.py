@@ -20,7 +20,7 @@ def load_rgb(path: str | Path, short_side: int | None = None) -> Image.Image:
     many is decoded at a half, a quarter or an eighth of its size on the way, which is several times as quick.
 
     Raises:
-        UnreadableImageError: naming the path, for whatever Pillow cannot decode to the last row, or what has more pixels
+        UnreadableImageError: naming the path, for whatever Pillow cannot decode to the last row, and for more pixels
             than it takes for harmless.
 
     """
