@@ -55,14 +55,7 @@ def read_splits(root: Path, val_fraction: float = 0.2, folds: int | None = None,
         train, val = (Split(folder, samples) for folder, samples in zip(folders, parts, strict=True))
         return Splits(classes, train, val, tested, None)
     samples = [sample for part in parts for sample in part]
-    if folds is None:
-        asked, drawn = f"data.val_fraction={val_fraction:g}", f"{100 * val_fraction:g} % of each class, drawn by Thaw"
-        drawn_parts = _parted(samples, val_fraction)
-    else:
-        asked, drawn = f"data.folds={folds}", f"fold {fold} of 0 to {folds - 1}, drawn by Thaw"
-        drawn_parts = _folded(samples, folds)
-    _refuse_missing_classes(classes, samples, drawn_parts, asked)
-    chosen = drawn_parts[fold]
+    chosen, drawn = _drawn(classes, samples, val_fraction, folds, fold)
     train = [sample for place, sample in enumerate(samples) if place not in chosen]
     val = [samples[place] for place in sorted(chosen)]
     return Splits(classes, Split(folders[0], train), Split(folders[-1], val), tested, drawn)
@@ -83,7 +76,7 @@ def _layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
     """The classes, the folders that hold them, and the one with test images."""
     train, val, test = (root / name for name in ("train", "val", "test"))
     names = find_classes(root) if root.is_dir() else []
-    if {"train", "val"} & set(names) or len(names) < 2:
+    if train.is_dir() or val.is_dir() or len(names) < 2:
         classes, folders = aligned_classes(train, val), [train, val]
     else:
         # A folder called test is a class like others unless it holds one of them.
@@ -107,6 +100,19 @@ def _refuse_other_roots(root: Path, classes: Sequence[str]) -> None:
             )
     if len(classes) < 2:
         raise UserError(f"at least two classes (folders) are needed to tell apart in {root}, beside test/.")
+
+
+def _drawn(
+    classes: Sequence[str], samples: Sequence[Sample], val_fraction: float, folds: int | None, fold: int
+) -> tuple[set[int], str]:
+    """The places of the validation images, and how they were chosen."""
+    if folds is None:
+        parts, fold, asked = _parted(samples, val_fraction), 0, f"data.val_fraction={val_fraction:g}"
+        told = f"{100 * val_fraction:g} % of each class"
+    else:
+        parts, asked, told = _folded(samples, folds), f"data.folds={folds}", f"fold {fold} of 0 to {folds - 1}"
+    _refuse_missing_classes(classes, samples, parts, asked)
+    return parts[fold], f"{told}, drawn by Thaw"
 
 
 def _copies(samples: Sequence[Sample]) -> list[list[int]]:
