@@ -98,3 +98,14 @@ class PhaseStates(Callback):
     def on_train_end(self, trainer, classifier) -> None:
         self.folder.mkdir(exist_ok=True)
         torch.save(classifier.net.state_dict(), self.folder / f"{classifier.phase.number}-{trainer.global_rank}.pt")
+
+
+class Spoiler(Callback):
+    """Cuts an image off when training is in the middle of epoch `epoch`, counted from 1."""
+
+    def __init__(self, path: str, epoch: int):
+        self.path, self.epoch = Path(path), epoch
+
+    def on_train_batch_start(self, trainer, classifier, batch, index: int) -> None:
+        if (trainer.current_epoch + 1, index) == (self.epoch, 1):
+            self.path.write_bytes(self.path.read_bytes()[:300])

@@ -11,24 +11,30 @@ CLASSES = ["ant", "bee"]
 
 
 def write_run(
-    folder: Path, right, strategy="bias", seed=0, overrides=None, labels=None, seconds=10.0, root="", **changes
-):
-    """A finished run that has the images for which `right` holds right, two epochs long; `changes` of its summary."""
+    folder: Path, right, strategy="bias", seed=0, overrides=None, labels=None, seconds=10.0, root="", fold=None,
+    numbers=None, **changes,
+):  # fmt: skip
+    """A finished run that has the images for which `right` holds right, two epochs long; `changes` of its summary.
+
+    `numbers` are those of its images, where it is a fold.
+    """
     right = np.asarray(right, bool)
-    labels = np.arange(len(right)) % 2 if labels is None else labels
+    numbers = np.arange(len(right)) if numbers is None else numbers
+    labels = numbers % 2 if labels is None else labels
     overrides = [f"strategy={strategy}", f"seed={seed}"] if overrides is None else overrides
+    overrides += [] if fold is None else [f"data.fold={fold}"]
     (folder / ".hydra").mkdir(parents=True)
     (folder / ".hydra" / "overrides.yaml").write_text(json.dumps(overrides))
     values = {
         "seed": seed,
-        "data": {"seed": seed, "root": str(root)},
-        "overrides": [o for o in overrides if "seed" not in o],
+        "data": {"seed": seed, "root": str(root), "fold": fold or 0},
+        "overrides": [o for o in overrides if "seed" not in o and "data.fold=" not in o],
     }
     (folder / ".hydra" / "resolved.yaml").write_text(OmegaConf.to_yaml(values))
     with (folder / "predictions.csv").open("w", newline="") as file:
         rows = csv.writer(file)
         rows.writerow(["path", "label", "predicted", "confidence", *CLASSES])
-        for number, (label, ok) in enumerate(zip(labels, right, strict=True)):
+        for number, label, ok in zip(numbers, labels, right, strict=True):
             told = label if ok else 1 - label
             rows.writerow([f"val/{CLASSES[label]}/{number}.png", CLASSES[label], CLASSES[told], 0.9, 0.9, 0.1])
     acc = float(right.mean())

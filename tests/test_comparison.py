@@ -113,6 +113,46 @@ def test_runs_on_other_images_are_left_out_by_name(tmp_path):
     assert "Left out, for they were validated on other images: longer and altered." in facts["cautions"]
 
 
+def write_folds(folder, right, name, seed, folds=5):
+    """The same answers, from a run for each fold."""
+    part = np.random.default_rng(0).permutation(len(right)) % folds
+    for fold in range(folds):
+        own = np.flatnonzero(part == fold)
+        contents = {"train": "a", "val": f"fold {fold}"}
+        write_run(
+            folder / f"{fold}-{seed}-{name}", right[own], name, seed, fold=fold, numbers=own, fingerprint=contents
+        )
+
+
+def test_folds_are_one_candidate_that_answers_every_image_once(tmp_path):
+    good, bad = some(2, images=60)
+    for name, right in (("good", good), ("bad", bad)):
+        for seed in range(3):
+            write_run(tmp_path / "whole" / f"{seed}-{name}", right[seed], name, seed)
+            write_folds(tmp_path / "folds", right[seed], name, seed)
+    whole, folds = (
+        write_comparison(tmp_path / name, [run.folder for run in find_runs([tmp_path / name])])
+        for name in ("whole", "folds")
+    )
+    assert folds["images"] == 60
+    assert folds["left_out"] == []
+    for fact in ("name", "seeds", "acc", "acc_ci95", "acc_by_seed", "confusion", "verdict", "p", "acc_by_class"):
+        assert [one[fact] for one in folds["candidates"]] == [one[fact] for one in whole["candidates"]], fact
+    assert folds["tests"] == whole["tests"]
+    assert folds["disagreements"] == whole["disagreements"]
+    assert [len(one["runs"]) for one in folds["candidates"]] == [15, 15]
+
+
+def test_a_seed_without_all_of_its_folds_is_left_out(tmp_path):
+    (right,) = some(images=60)
+    for seed in range(3):
+        write_folds(tmp_path, right[seed], "bias", seed)
+    (tmp_path / "3-1-bias" / "summary.json").write_text('{"status": "failed", "strategy": "bias"}')
+    facts = write_comparison(tmp_path, [run.folder for run in find_runs([tmp_path])])
+    assert entry(facts, "bias")["seeds"] == [0, 2]
+    assert facts["left_out"] == ["0-1-bias", "1-1-bias", "2-1-bias", "4-1-bias"]
+
+
 def test_what_failed_or_never_ended_is_told(compared, tmp_path):
     failed, cut = tmp_path / "sweep" / "7-bad", tmp_path / "sweep" / "8-cut"
     for folder in (failed, cut):

@@ -1,8 +1,9 @@
 import time
+import warnings
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageFile
 
 from thaw.data.images import load_rgb, pixel_count, reduced_size
 from thaw.data.transforms import eval_transform, read_size, resized
@@ -111,6 +112,22 @@ def test_what_cannot_be_decoded_is_named(tmp_path, fault, short_side):
         load_rgb(path, short_side)
     assert str(path) in str(error.value)
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("warnings_are", ["error", "ignore"])
+@pytest.mark.parametrize("side", [11, 20])
+@pytest.mark.parametrize("read", [load_rgb, pixel_count])
+def test_an_image_of_too_many_pixels_is_refused_before_it_is_decoded(tmp_path, monkeypatch, warnings_are, side, read):
+    path = tmp_path / "bomb.png"
+    Image.new("L", (side, side)).save(path)
+    Image.new("L", (10, 10)).save(tmp_path / "harmless.png")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)  # Pillow warns of 121 pixels and refuses 400
+    monkeypatch.setattr(ImageFile.ImageFile, "load", lambda image: pytest.fail("decoded") if image.width > 10 else None)
+    with warnings.catch_warnings():
+        warnings.simplefilter(warnings_are)
+        with pytest.raises(UnreadableImageError, match=rf"bomb\.png: .*{side**2} pixels"):
+            read(path)
+    assert pixel_count(tmp_path / "harmless.png") == 100
 
 
 @pytest.fixture(scope="module")

@@ -97,7 +97,7 @@ def test_what_was_interrupted_goes_on_and_what_failed_starts_anew(compose, kept,
 
 
 @pytest.mark.parametrize("recipe", sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml")))
-def test_every_recipe_is_a_sweep_of_several_seeds_whose_jobs_can_be_composed(compose, tmp_path, recipe):
+def test_every_recipe_names_its_seeds_and_has_several_jobs_that_can_be_composed(compose, tmp_path, recipe):
     values = compose([f"sweep={recipe}"]).hydra.sweeper.params
     assert "seed" in values
     overrides = OverridesParser.create().parse_overrides([f"{key}={value}" for key, value in values.items()])

@@ -88,6 +88,55 @@ def test_the_best_checkpoint_holds_plain_values_and_gives_the_predictions_again(
         assert [float(row["ants"]), float(row["bees"])] == pytest.approx(probabilities.tolist(), abs=1e-5)
 
 
+def test_test_images_are_looked_at_once_with_the_best_weights_and_change_nothing(
+    tiny_run, image_folder, tmp_path, caplog, without_pictures
+):
+    caplog.set_level("INFO", "thaw")
+    root = image_folder()
+    chosen = ["strategy=feature_extractor", "trainer.precision=32-true", "features.views=1"]
+    main(tiny_run(*chosen, root=root, folder="without"))
+    shutil.copytree(root / "val", root / "test")
+    (root / "test" / "bees" / "3.png").unlink()
+    main(tiny_run(*chosen, root=root))
+    for file in ("metrics.csv", "predictions.csv"):
+        without, told = ([{**row, "seconds": ""} for row in rows(tmp_path / run / file)] for run in ("without", "run"))
+        assert without == told
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["test"].keys() == summary["val"].keys()
+    assert (summary["test"]["n"], summary["split"]) == (9, "folders")
+    assert f"test/acc {summary['test']['acc']:.4f} (95 % interval " in caplog.text
+    answers = {row["path"]: row for row in rows(tmp_path / "run/predictions.csv")}
+    tested = rows(tmp_path / "run/test_predictions.csv")
+    assert len(tested) == 9
+    for row in tested:  # copies of validation images, of which the best weights must say the same
+        twin = answers[row["path"].replace("test/", "val/")]
+        assert row["label"] == twin["label"]
+        assert float(row["ants"]) == pytest.approx(float(twin["ants"]), abs=1e-4)
+    shutil.rmtree(root / "test")
+    main(tiny_run(*chosen, root=root))
+    assert not (tmp_path / "run/test_predictions.csv").exists(), "it is that of another run"
+
+
+def test_class_folders_alone_are_enough_for_a_run(tiny_run, image_folder, tmp_path, without_pictures):
+    root = image_folder(train=10)
+    shutil.rmtree(root / "val")
+    main(tiny_run(root=root / "train"))
+    summary = json.loads((tmp_path / "run/summary.json").read_text())
+    assert summary["split"] == "20 % of each class, drawn by Thaw"
+    assert sorted({row["path"].partition("/")[0] for row in rows(tmp_path / "run/predictions.csv")}) == ["ants", "bees"]
+    assert summary["val"]["n"] == 4
+
+
+def test_folds_of_a_run_validate_every_image_once(tiny_run, image_folder, tmp_path, without_pictures):
+    root = image_folder(train=4, val=3)
+    for fold in range(3):
+        main(tiny_run("data.folds=3", f"data.fold={fold}", root=root, folder=str(fold)))
+    summaries = [json.loads((tmp_path / str(fold) / "summary.json").read_text()) for fold in range(3)]
+    assert [summary["split"] for summary in summaries] == [f"fold {fold} of 0 to 2, drawn by Thaw" for fold in range(3)]
+    told = [row["path"] for fold in range(3) for row in rows(tmp_path / str(fold) / "predictions.csv")]
+    assert sorted(told) == sorted(path.relative_to(root).as_posix() for path in root.rglob("*.png"))
+
+
 def test_a_run_can_start_from_another_runs_weights(tiny_run, tmp_path, image_folder, without_pictures):
     main(tiny_run("strategy=fine_tune"))
     best = tmp_path / "run/checkpoints/best.ckpt"

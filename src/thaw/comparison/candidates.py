@@ -1,4 +1,4 @@
-"""Runs that differ in nothing but their seed, as one candidate with a name of its own."""
+"""Runs that differ in nothing but their seed and fold, as one candidate with a name of its own."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -8,25 +8,36 @@ from statistics import mean, median
 
 import numpy as np
 
-from thaw.comparison.runs import Run
+from thaw.comparison.runs import Run, Trial
 from thaw.comparison.statistics import Answers
+
+_NAMELESS = (
+    "strategy=",
+    "seed=",
+    "data.fold=",
+    "hydra.",
+)  # overrides that are told otherwise or set no candidate apart
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Finished runs of one configuration, by seed."""
+    """Finished runs of one configuration, a trial for each seed."""
 
     name: str
-    runs: Sequence[Run]
+    trials: Sequence[Trial]
+
+    @property
+    def runs(self) -> list[Run]:
+        return [run for trial in self.trials for run in trial.runs]
 
     @cached_property
     def answers(self) -> Answers:
-        return Answers(np.array([[label == told for _, label, told, _ in run.predictions] for run in self.runs]))
+        return Answers(np.array([[label == told for _, label, told, _ in trial.predictions] for trial in self.trials]))
 
     @cached_property
     def told(self) -> list[Counter]:
-        """For every image, in the order of the paths, how many runs gave which class."""
-        columns = zip(*([told for _, _, told, _ in run.predictions] for run in self.runs), strict=True)
+        """For every image, in the order of the paths, how many seeds gave which class."""
+        columns = zip(*([told for _, _, told, _ in trial.predictions] for trial in self.trials), strict=True)
         return [Counter(column) for column in columns]
 
     def mean(self, *keys: str) -> float:
@@ -42,29 +53,30 @@ class Candidate:
         return [[counts[label, told] for told in classes] for label in classes]
 
 
-def candidates(runs: Sequence[Run]) -> list[Candidate]:
+def candidates(trials: Sequence[Trial]) -> list[Candidate]:
     """The most accurate first."""
-    groups: list[list[Run]] = []
-    for run in runs:
-        same = next((group for group in groups if group[0].configuration == run.configuration), None)
+    groups: list[list[Trial]] = []
+    for trial in trials:
+        same = next((group for group in groups if group[0].configuration == trial.configuration), None)
         if same is None:
-            groups.append([run])
+            groups.append([trial])
         else:
-            same.append(run)
-    grouped = [sorted(group, key=lambda run: run.seed) for group in groups]
+            same.append(trial)
+    grouped = [sorted(group, key=lambda trial: trial.seed) for group in groups]
     found = [Candidate(name, group) for name, group in zip(_names(grouped), grouped, strict=True)]
     return sorted(found, key=lambda candidate: -candidate.answers.accuracy)
 
 
-def _names(groups: Sequence[Sequence[Run]]) -> list[str]:
+def _names(groups: Sequence[Sequence[Trial]]) -> list[str]:
     """What sets each group apart from the others: its strategy, if that does, and what else it was told."""
-    told = [[o for o in group[0].overrides if not o.startswith(("strategy=", "seed=", "hydra."))] for group in groups]
-    strategies = [group[0].summary["strategy"] for group in groups]
+    first = [group[0].runs[0] for group in groups]
+    told = [[o for o in run.overrides if not o.startswith(_NAMELESS)] for run in first]
+    strategies = [run.summary["strategy"] for run in first]
     names: list[str] = []
     for overrides, strategy in zip(told, strategies, strict=True):
         own = [override for override in overrides if not all(override in others for others in told)]
-        first = [strategy] if len(set(strategies)) > 1 or not own else []
-        names.append(" ".join([*first, *own]))
+        named = [strategy] if len(set(strategies)) > 1 or not own else []
+        names.append(" ".join([*named, *own]))
     return [_numbered(name, names[:place]) for place, name in enumerate(names)]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from thaw.comparison.advice import advice, cautions
 from thaw.comparison.candidates import Candidate, candidates
-from thaw.comparison.runs import Run, newest
+from thaw.comparison.runs import Run, Trial, newest, trials
 from thaw.comparison.statistics import LEVEL, Sweep, Test
 from thaw.report.record import TRACEBACK
 
@@ -22,8 +22,8 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
     Runs that were validated on other images than most cannot be held against them and are left out by name.
     """
     finished = newest([run for run in runs if run.finished])
-    compared = _on_the_same_images(finished)
-    found = candidates(compared)
+    same = _on_the_same_images(trials(finished))
+    found, compared = candidates(same), [run for trial in same for run in trial.runs]
     sweep = Sweep({one.name: one.answers for one in found})
     tests = sweep.tests()
     classes = compared[0].summary["classes"] if compared else []
@@ -47,11 +47,11 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
     return {"advice": advice(facts), "cautions": cautions(facts), **facts}
 
 
-def _on_the_same_images(runs: Sequence[Run]) -> list[Run]:
-    if not runs:
+def _on_the_same_images(tried: Sequence[Trial]) -> list[Trial]:
+    if not tried:
         return []
-    most = Counter(run.images for run in runs).most_common(1)[0][0]
-    return [run for run in runs if run.images == most]
+    most = Counter(trial.images for trial in tried).most_common(1)[0][0]
+    return [trial for trial in tried if trial.images == most]
 
 
 def _entry(
@@ -61,10 +61,10 @@ def _entry(
     return {
         "name": one.name,
         "strategy": one.runs[0].summary["strategy"],
-        "seeds": [run.seed for run in one.runs],
+        "seeds": [trial.seed for trial in one.trials],
         "acc": one.answers.accuracy,
         "acc_ci95": sweep.interval(one.name),
-        "acc_by_seed": [run.accuracy for run in one.runs],
+        "acc_by_seed": one.answers.right.mean(1).tolist(),
         **_against(one, best, tests),
         **{key: one.mean("val", key) for key in ("macro_acc", "macro_f1", "ece", "loss")},
         "parameters": {key: int(one.mean("parameters", key)) for key in ("total", "trainable")},
@@ -142,7 +142,7 @@ def _disagreements(found: Sequence[Candidate], good: Sequence[bool]) -> list[dic
         return []
     answers = np.array([one.answers.by_image for one in found])
     spreads = np.stack([answers[list(good)].var(0), answers.var(0)], axis=1).round(9)
-    rows = found[0].runs[0].predictions
+    rows = found[0].trials[0].predictions
     differing = np.flatnonzero(spreads[:, 1])
     order = sorted(differing, key=lambda image: (*-spreads[image], rows[image][0]))[:SHOWN]
     return [

@@ -26,12 +26,20 @@ class Run:
 
     @cached_property
     def configuration(self) -> dict:
-        """All that it was asked for but its seed: runs in which this is equal tell how much chance does."""
-        values = read_resolved(self.folder) if is_run(self.folder) else {}
-        seed = values.pop("seed", None)
-        if values.get("data", {}).get("seed") == seed:
-            values["data"].pop("seed", None)
+        """All that it was asked for but its seed and fold: runs in which this is equal tell how much chance does."""
+        values = self._resolved()
+        seed, data = values.pop("seed", None), values.get("data", {})
+        if data.get("seed") == seed:
+            data.pop("seed", None)
+        data.pop("fold", None)
         return values
+
+    @cached_property
+    def fold(self) -> int:
+        return self._resolved().get("data", {}).get("fold", 0)
+
+    def _resolved(self) -> dict:
+        return read_resolved(self.folder) if is_run(self.folder) else {}
 
     @cached_property
     def overrides(self) -> list[str]:
@@ -67,11 +75,31 @@ class Run:
         rows = _rows(self.folder / "predictions.csv")
         return sorted((row["path"], row["label"], row["predicted"], float(row["confidence"])) for row in rows)
 
+
+@dataclass(frozen=True)
+class Trial:
+    """The runs of one configuration and seed, by fold, which answer together as one run does without folds."""
+
+    runs: Sequence[Run]
+
+    @property
+    def seed(self) -> int:
+        return self.runs[0].seed
+
+    @property
+    def configuration(self) -> dict:
+        return self.runs[0].configuration
+
+    @cached_property
+    def predictions(self) -> list[tuple[str, str, str, float]]:
+        """As those of a run, of the validation images of all folds."""
+        return sorted(row for run in self.runs for row in run.predictions)
+
     @cached_property
     def images(self) -> tuple:
-        """What it was validated on: equal for runs whose answers can be held against each other, image by image."""
-        content = self.summary.get("fingerprint", {}).get("val")
-        return content, tuple((path, label) for path, label, _, _ in self.predictions)
+        """What it was validated on: equal for trials whose answers can be held against each other, image by image."""
+        contents = tuple(run.summary.get("fingerprint", {}).get("val") for run in self.runs)
+        return contents, tuple((path, label) for path, label, _, _ in self.predictions)
 
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
@@ -81,12 +109,29 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
 
 
 def newest(runs: Sequence[Run]) -> list[Run]:
-    """Of runs with equal configuration and seed, which are one run repeated, the last."""
+    """Of runs with equal configuration, seed and fold, which are one run repeated, the last."""
     kept: list[Run] = []
     for run in sorted(runs, key=lambda run: (run.folder / FILE).stat().st_mtime_ns, reverse=True):
-        if not any(run.seed == other.seed and run.configuration == other.configuration for other in kept):
+        if not any(_same(run, other) and run.fold == other.fold for other in kept):
             kept.append(run)
     return [run for run in runs if run in kept]
+
+
+def trials(runs: Sequence[Run]) -> list[Trial]:
+    """In the order of their first runs."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        group = next((group for group in groups if _same(run, group[0])), None)
+        if group is None:
+            groups.append([run])
+        else:
+            group.append(run)
+    return [Trial(sorted(group, key=lambda run: run.fold)) for group in groups]
+
+
+def _same(run: Run, other: Run) -> bool:
+    """Whether they are of one trial."""
+    return run.seed == other.seed and run.configuration == other.configuration
 
 
 def _rows(path: Path) -> list[dict]:

@@ -1,4 +1,4 @@
-"""The LightningDataModule over `train/` and `val/` image folders."""
+"""The LightningDataModule over image folders."""
 
 import logging
 from pathlib import Path
@@ -8,15 +8,18 @@ import torch
 from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
-from thaw.data.folders import ClassFolders, SeededOrder, aligned_classes
+from thaw.data.description import described
+from thaw.data.folders import ClassFolders, SeededOrder
+from thaw.data.images import load_rgb
+from thaw.data.options import number, one_of, whole
+from thaw.data.readable import skip_unreadable, unreadable
+from thaw.data.splits import Split, read_splits
 from thaw.data.transforms import TrainTransform, eval_transform, read_size, resized
 from thaw.data.turning import finished
 from thaw.data.workers import best_workers
 from thaw.errors import UserError
 
 log = logging.getLogger(__name__)
-
-_BALANCES = (None, "weights", "sampler")
 
 _VAL_PIXELS = 50 * 224**2  # in a batch: 2 GB of activations for the widest nets
 
@@ -31,10 +34,12 @@ class ImageFolderDataModule(LightningDataModule):
     and the epoch alone. Of each class's training images the `train_share` that `seed` draws is used. `batch_size` is
     divided among the processes of a run. `balance` makes up for classes of unequal size, by `weights` in the loss or a
     `sampler` that draws each class as often. Decoded images are kept in the cache, if those of both splits fit into
-    `pixels_gb`.
+    `pixels_gb`. With `on_bad_image="skip"` every image is decoded beforehand, and one that cannot be is replaced in
+    training and left out elsewhere. How images are divided, where folders do not say it, is told in `read_splits`.
 
     Raises:
         UserError: from the constructor, for folders that cannot be learned from.
+        RunError: from the constructor, for more bad images than can be skipped, and for a bad test image.
 
     """
 
@@ -52,35 +57,55 @@ class ImageFolderDataModule(LightningDataModule):
         num_workers: int | str = "auto",
         pixels_gb: float = 4,
         seed: int = 0,
+        on_bad_image: str = "error",
+        val_fraction: float = 0.2,
+        folds: int | None = None,
+        fold: int = 0,
     ):
         super().__init__()
         self.root = Path(root).expanduser()
-        self.image_size = _whole("data.image_size", image_size)
-        self.train_size = _whole("data.train_size", image_size if train_size is None else train_size)
-        self.batch_size = _whole("data.batch_size", batch_size)
-        self.num_workers = best_workers() if num_workers == "auto" else _whole("data.num_workers", num_workers, 0)
-        if balance not in _BALANCES:
-            raise UserError(f"data.balance={balance!r} is unknown; the choices are null, weights, sampler.")
+        self.image_size = whole("data.image_size", image_size)
+        self.train_size = whole("data.train_size", image_size if train_size is None else train_size)
+        self.batch_size = whole("data.batch_size", batch_size)
+        self.num_workers = best_workers() if num_workers == "auto" else whole("data.num_workers", num_workers, 0)
         if type(augment) is not bool:
             raise UserError(f"data.augment={augment!r} is neither true nor false.")
         if type(train_share) not in (int, float) or not 0 < train_share <= 1:
             raise UserError(f"data.train_share={train_share!r} must be above 0 and at most 1.")
-        self.balance = balance
+        self.balance = one_of("data.balance", balance, (None, "weights", "sampler"))
         self.augment = augment
-        self.pixels_gb = _number("data.pixels_gb", pixels_gb)
-        self.seed = _whole("seed", seed, 0)
-        self.classes = aligned_classes(self.root / "train", self.root / "val")
-        augmented = TrainTransform(self.train_size, tuple(crop_scale), _number("data.rotation", rotation))
-        self.train = self._split("train", self.train_size, augmented if augment else None)
-        self.val = self._split("val", self.image_size)
+        self.pixels_gb = number("data.pixels_gb", pixels_gb)
+        self.seed = whole("seed", seed, 0)
+        splits = read_splits(self.root, val_fraction, folds, fold)
+        self.classes, self.drawn = splits.classes, splits.drawn
+        augmented = TrainTransform(self.train_size, tuple(crop_scale), number("data.rotation", rotation))
+        self.train = self._split(splits.train, self.train_size, augmented if augment else None)
+        self.val = self._split(splits.val, self.image_size)
+        self.test = self._split(splits.test, self.image_size) if splits.test else None
+        self.skipped = self._skipped(one_of("data.on_bad_image", on_bad_image, ("error", "skip")))
         self._share = f" (data.train_share={train_share:g} of {len(self.train)})" if train_share < 1 else ""
         if train_share < 1:
             self.train.keep_share(train_share, self.seed)
         self._pixels_prepared = False
 
-    def _split(self, name: str, size: int, augmented: TrainTransform | None = None) -> ClassFolders:
+    def _split(self, split: Split, size: int, augmented: TrainTransform | None = None) -> ClassFolders:
         short_side = read_size(size if augmented else resized(size))
-        return ClassFolders(self.root / name, self.classes, augmented or eval_transform(size), short_side)
+        images = ClassFolders(split.folder, self.classes, augmented or eval_transform(size), short_side)
+        images.keep(split.samples)
+        return images
+
+    @property
+    def splits(self) -> dict[str, ClassFolders]:
+        return {"train": self.train, "val": self.val, **({"test": self.test} if self.test else {})}
+
+    def _skipped(self, on_bad_image: str) -> dict[str, list[str]]:
+        """The paths in each split that are passed over."""
+        if on_bad_image == "skip":
+            return skip_unreadable(self.splits)
+        if self.test:  # which are read when training is over, and would spoil a run that is done
+            for path in sorted(unreadable(self.test.paths, self.test.short_side)):
+                load_rgb(path, self.test.short_side)
+        return {name: [] for name in self.splits}
 
     def setup(self, stage: str) -> None:
         if stage == "fit":
@@ -111,16 +136,7 @@ class ImageFolderDataModule(LightningDataModule):
         return finished(batch)
 
     def describe(self) -> str:
-        """One paragraph: where the images are, how many of which class, and which files are not read."""
-        count, names = len(self.classes), ", ".join(self.classes[:10]) + (", …" if len(self.classes) > 10 else "")
-        text = f"{self.root}: {len(self.train)} training{self._share} and {len(self.val)} validation images "
-        text += f"of {count} classes ({names})"
-        ignored = self.train.ignored() + self.val.ignored()
-        if ignored:
-            shown = ", ".join(str(path.relative_to(self.root)) for path in ignored[:3])
-            text += f"; not read, for they do not end like images: {shown}{', …' if len(ignored) > 3 else ''}"
-            text += f" ({len(ignored)} in all)" if len(ignored) > 3 else ""
-        return text
+        return described(self.root, self.splits, self._share, self.drawn, self.skipped)
 
     @property
     def preprocessing(self) -> dict:
@@ -181,15 +197,3 @@ class ImageFolderDataModule(LightningDataModule):
             pin_memory=torch.cuda.is_available(),
             **options,
         )
-
-
-def _whole(name: str, value: int, least: int = 1) -> int:
-    if type(value) is not int or value < least:
-        raise UserError(f"{name}={value!r} must be a whole number of at least {least}.")
-    return value
-
-
-def _number(name: str, value: float) -> float:
-    if type(value) not in (int, float) or not 0 <= value < float("inf"):
-        raise UserError(f"{name}={value!r} must be a number of at least 0.")
-    return value

@@ -20,9 +20,18 @@ def contents_digest(paths: Sequence[str | Path]) -> str:
         UnreadableImageError: naming the path of a file that cannot be read.
 
     """
+    return hashlib.sha256(b"".join(file_digests(paths))).hexdigest()
+
+
+def file_digests(paths: Sequence[str | Path]) -> list[bytes]:
+    """SHA-256 of each file.
+
+    Raises:
+        UnreadableImageError: naming the path of a file that cannot be read.
+
+    """
     with ThreadPoolExecutor(usable_cores()) as pool:
-        digests = list(pool.map(_file_digest, paths))
-    return hashlib.sha256(b"".join(digests)).hexdigest()
+        return list(pool.map(_file_digest, paths))
 
 
 def digest_of(*facts: object) -> str:

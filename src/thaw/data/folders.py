@@ -1,6 +1,6 @@
 """A split of a data set: one folder per class, images inside."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -18,6 +18,7 @@ from thaw.data.turning import Crop, finished
 from thaw.errors import UserError
 
 Key = int | tuple[int, int]
+Sample = tuple[str, int]  # a path and the index of its class
 
 
 class ClassFolders(ImageFolder):
@@ -43,11 +44,11 @@ class ClassFolders(ImageFolder):
         empty = [name for name in classes if not any(_images(root / name))]
         if empty:
             raise UserError(
-                f"no images in {_listed(root / name for name in empty)}: each class needs at least one file "
+                f"no images in {listed(root / name for name in empty)}: each class needs at least one file "
                 f"ending in {', '.join(IMG_EXTENSIONS)}."
             )
         super().__init__(str(root), transform=transform)
-        self._found = set(self.paths)
+        self.found = set(self.paths)  # whichever of them are kept
         self.short_side = short_side
         self._stored: StoredPixels | None = None
 
@@ -91,7 +92,11 @@ class ClassFolders(ImageFolder):
         for label in range(len(self._expected)):
             (own,) = np.nonzero(targets == label)
             kept += sorted(random.permutation(own)[: max(1, round(share * len(own)))].tolist())
-        self.samples = self.imgs = [self.samples[index] for index in kept]
+        self.keep([self.samples[index] for index in kept])
+
+    def keep(self, samples: Sequence[Sample]) -> None:
+        """Have these images, in this order, instead of all that the folder holds."""
+        self.samples = self.imgs = list(samples)
         self.targets = [label for _, label in self.samples]
 
     def bytes_decoded(self) -> int:
@@ -105,7 +110,7 @@ class ClassFolders(ImageFolder):
     def ignored(self) -> list[Path]:
         """Visible files that are not read, for their ending or for lying outside of a class folder."""
         everything = (path for path in Path(self.root).rglob("*") if path.is_file())
-        return sorted(path for path in everything if str(path) not in self._found and not path.name.startswith("."))
+        return sorted(path for path in everything if str(path) not in self.found and not path.name.startswith("."))
 
 
 class SeededOrder(Sampler):
@@ -157,8 +162,11 @@ def find_classes(root: Path) -> list[str]:
     """
     if not root.is_dir():
         beside = sorted(path.name for path in root.parent.iterdir()) if root.parent.is_dir() else []
-        there = f"{root.parent} holds {_listed(beside)}" if beside else f"{root.parent} does not exist or is empty"
-        raise UserError(f"there is no folder {root}: data.root needs train/ and val/ with a folder per class; {there}.")
+        there = f"{root.parent} holds {listed(beside)}" if beside else f"{root.parent} does not exist or is empty"
+        raise UserError(
+            f"there is no folder {root}: data.root needs train/ and val/ with a folder per class, "
+            f"or nothing but a folder per class, of which Thaw draws validation images; {there}."
+        )
     return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
@@ -169,23 +177,32 @@ def aligned_classes(train: Path, val: Path) -> list[str]:
         UserError: if the splits' classes differ or are fewer than two.
 
     """
-    classes, val_classes = find_classes(train), find_classes(val)
-    if classes != val_classes:
-        differences = {train: set(classes) - set(val_classes), val: set(val_classes) - set(classes)}
-        told = " and ".join(
-            f"{_listed(sorted(names))} only in {split}" for split, names in differences.items() if names
-        )
-        raise UserError(f"train and val must have the same class folders, but there is {told}.")
+    classes = find_classes(train)
+    refuse_other_classes(train, classes, val)
     if len(classes) < 2:
         found = f"only {classes[0]!r}" if classes else "none"
         raise UserError(f"at least two classes (folders) are needed to tell apart in {train}, and there is {found}.")
     return classes
 
 
+def refuse_other_classes(folder: Path, classes: Sequence[str], split: Path) -> None:
+    """Compare the class folders of `split` with the `classes` of `folder`.
+
+    Raises:
+        UserError: if they differ, or there is no such split.
+
+    """
+    others = find_classes(split)
+    differences = {folder: set(classes) - set(others), split: set(others) - set(classes)}
+    told = " and ".join(f"{listed(sorted(names))} only in {place}" for place, names in differences.items() if names)
+    if told:
+        raise UserError(f"{folder.name} and {split.name} must have the same class folders, but there is {told}.")
+
+
 def _images(folder: Path):
     return (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
 
 
-def _listed(names, most: int = 12) -> str:
+def listed(names: Iterable[object], most: int = 12) -> str:
     names = [str(name) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

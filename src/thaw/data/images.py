@@ -20,10 +20,11 @@ def load_rgb(path: str | Path, short_side: int | None = None) -> Image.Image:
     many is decoded at a half, a quarter or an eighth of its size on the way, which is several times as quick.
 
     Raises:
-        UnreadableImageError: naming the path, for whatever Pillow cannot decode to the last row.
+        UnreadableImageError: naming the path, for whatever Pillow cannot decode to the last row, and for more pixels
+            than it takes for harmless.
 
     """
-    with named_fault(path), Image.open(path) as image:
+    with _opened(path) as image:
         size = reduced_size(image.size, short_side)
         # A JPEG alone heeds it; it is never decoded smaller than asked for, and then fills `box` of what is decoded.
         drafted = image.draft(None, size) if size != image.size else None
@@ -40,10 +41,10 @@ def pixel_count(path: str | Path, short_side: int | None = None) -> int:
     """How many pixels `load_rgb` will give, from the file's header alone.
 
     Raises:
-        UnreadableImageError: naming the path, if there is no such header.
+        UnreadableImageError: naming the path, if there is no such header, or one with too many pixels.
 
     """
-    with named_fault(path), Image.open(path) as image:
+    with _opened(path) as image:
         width, height = reduced_size(image.size, short_side)
         return width * height
 
@@ -62,9 +63,18 @@ def named_fault(path: str | Path) -> Iterator[None]:
     """Tells whatever goes wrong in reading an image in one sentence."""
     try:
         yield
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         reason = str(error).replace(repr(str(path)), "it").rstrip(".")
         raise UnreadableImageError(f"cannot read the image {path}: {reason}.") from error
+
+
+@contextmanager
+def _opened(path: str | Path) -> Iterator[Image.Image]:
+    with named_fault(path), Image.open(path) as image:
+        pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
+        if most is not None and pixels > most:  # Pillow itself refuses from twice as many on, and warns before
+            raise ValueError(f"its {pixels} pixels are more than the {most} that Pillow takes for harmless")
+        yield image
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -8,7 +8,7 @@ from pathlib import Path
 FILE = "summary.json"
 _FOLDERS = ("checkpoints", "figures", "tensorboard")
 TRACEBACK = "traceback.txt"
-_FILES = (FILE, TRACEBACK, "metrics.csv", "predictions.csv")
+_FILES = (FILE, TRACEBACK, "metrics.csv", "predictions.csv", "test_predictions.csv")
 
 
 def write_summary(folder: Path, summary: dict) -> None:

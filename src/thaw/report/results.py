@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.folders import ClassFolders
 from thaw.features.cache import FeatureCache
 from thaw.models.classifier import ImageClassifier
 from thaw.models.staged import StagedNet
@@ -59,7 +60,10 @@ def introduce(
 def conclude(
     folder: str, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule, features: FeatureCache
 ) -> dict:
-    """Evaluate the best weights; write predictions and pictures; give back the facts for the summary."""
+    """Evaluate the best weights; write predictions and pictures; give back the facts for the summary.
+
+    Test images are looked at last, when there is nothing left that they could decide.
+    """
     with board.head_inputs(classifier.net, len(data.val)) as inputs:
         evaluation = evaluate_best(trainer, classifier, data, features)
     board.project(trainer, inputs, evaluation, data.root)
@@ -68,6 +72,10 @@ def conclude(
     _show(Path(folder), trainer, "confusion_matrix", figures.confusion_matrix(evaluation))
     facts = _facts(trainer, classifier, evaluation, data)
     facts["seconds"]["features"] = features.seconds
+    if data.test:
+        tested = evaluate_test(trainer, classifier, data)
+        tested.write_csv(Path(folder) / "test_predictions.csv", data.root)
+        facts["test"] = tested.metrics()
     _tell(Path(folder), facts)
     return facts
 
@@ -79,9 +87,19 @@ def evaluate_best(
     best = next(c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
     classifier.load_state_dict(torch.load(best, "cpu", weights_only=True)["state_dict"])
     alone = one_device(trainer)
-    logits = torch.cat(alone.predict(classifier, datamodule=features.evaluation_source(alone, classifier, data))).cpu()
-    paths, labels = zip(*data.val.samples, strict=True)
-    return Evaluation(paths, torch.tensor(labels), logits, data.classes)
+    logits = alone.predict(classifier, datamodule=features.evaluation_source(alone, classifier, data))
+    return _evaluation(data.val, logits, data.classes)
+
+
+def evaluate_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> Evaluation:
+    """The answers of the weights that `classifier` has to the test images."""
+    classifier.entries = dict.fromkeys(classifier.entries)  # of these there are no features
+    logits = one_device(trainer).predict(classifier, data.once(data.test, None))
+    return _evaluation(data.test, logits, data.classes)
+
+
+def _evaluation(images: ClassFolders, logits: list[torch.Tensor], classes: list[str]) -> Evaluation:
+    return Evaluation(images.paths, torch.tensor(images.targets), torch.cat(logits).cpu(), classes)
 
 
 def _show(folder: Path, trainer: Trainer, name: str, figure) -> None:
@@ -95,7 +113,9 @@ def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation
     return {
         "classes": data.classes,
         "data_root": str(data.root.resolve()),
-        "fingerprint": {"train": data.train.contents, "val": data.val.contents},
+        "split": data.drawn or "folders",
+        "skipped": {name: len(paths) for name, paths in data.skipped.items()},
+        "fingerprint": {name: images.contents for name, images in data.splits.items()},
         "epochs": len(table.rows),
         "best_epoch": table.best_row["epoch"],
         "val": evaluation.metrics(),
@@ -114,17 +134,21 @@ def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation
 
 
 def _tell(folder: Path, facts: dict) -> None:
-    val, seconds = facts["val"], facts["seconds"]
-    low, high = val["acc_ci95"]
+    seconds = facts["seconds"]
+    tested = f"{_accuracy('test', facts['test'])}\n" if "test" in facts else ""
     log.info(
-        f"\nval/acc {val['acc']:.4f} (95 % interval {low:.4f} to {high:.4f}, {val['n']} images), "
-        f"best epoch {facts['best_epoch']} of {facts['epochs']}\n"
+        f"\n{_accuracy('val', facts['val'])}, best epoch {facts['best_epoch']} of {facts['epochs']}\n{tested}"
         f"{seconds['features']:.1f} s features, "
         f"{seconds['training']:.1f} s training ({facts['train_images_per_second']:.0f} images/s), "
         f"{seconds['validation']:.1f} s validation\n"
         f"results  {folder}\n"
         f"curves   tensorboard --logdir {folder}"
     )
+
+
+def _accuracy(split: str, metrics: dict) -> str:
+    low, high = metrics["acc_ci95"]
+    return f"{split}/acc {metrics['acc']:.4f} (95 % interval {low:.4f} to {high:.4f}, {metrics['n']} images)"
 
 
 def _versions() -> dict:

@@ -1,0 +1,103 @@
+"""Images that cannot be decoded, found before training, and what takes their place."""
+
+import json
+import sys
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from tqdm import tqdm
+
+from thaw.cache import build_once
+from thaw.data.digests import code_version, digest_of, file_digests
+from thaw.data.folders import ClassFolders, Sample, listed
+from thaw.data.images import load_rgb
+from thaw.data.workers import usable_cores
+from thaw.errors import RunError, UnreadableImageError
+
+_SHARE = 0.01  # of a split's images that may be skipped
+_KEPT = 100  # verdicts in the cache, a few bytes each
+
+
+def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
+    """The paths in each split that cannot be decoded, which it has no more.
+
+    In training the next image of the same class stands in for each. Elsewhere one that counted twice would make results
+    look surer than they are, so that the image is left out.
+
+    Raises:
+        RunError: for too many of them, or a class with nothing else.
+
+    """
+    bad = unreadable(
+        [path for images in splits.values() for path in images.paths],
+        max(images.short_side for images in splits.values()),
+    )
+    skipped = {name: [path for path in images.paths if path in bad] for name, images in splits.items()}
+    for name, images in splits.items():
+        _refuse_many(name, skipped[name], len(images))
+        kept = [sample for sample in images.samples if sample[0] not in bad]
+        _refuse_lost_classes(name, images, kept)
+        images.keep(with_stand_ins(images.samples, bad) if name == "train" else kept)
+    return skipped
+
+
+def unreadable(paths: Sequence[str], short_side: int | None) -> set[str]:
+    """Those of `paths` that `load_rgb` cannot give; the cache remembers the contents that it could not."""
+    by_digest = dict(zip(paths, (digest.hex() for digest in file_digests(paths)), strict=True))
+    contents = {digest: path for path, digest in by_digest.items()}
+    key = digest_of(sorted(contents), short_side, code_version("images"))
+
+    def write(part: Path) -> None:
+        part.write_text(json.dumps(_undecodable(contents, short_side)))
+
+    bad = set(json.loads(build_once(f"unreadable/{key}.json", write, _is_whole, _KEPT).read_text()))
+    return {path for path, digest in by_digest.items() if digest in bad}
+
+
+def with_stand_ins(samples: Sequence[Sample], bad: Collection[str]) -> list[Sample]:
+    """`samples`, but for each of those in `bad` the next of its class that is not; after the last comes the first."""
+    repaired = list(samples)
+    following: dict[int, Sample] = {}
+    for place in [*reversed(range(len(samples)))] * 2:  # the second time it is known what comes first
+        path, label = samples[place]
+        if path not in bad:
+            following[label] = samples[place]
+        repaired[place] = following.get(label, samples[place])
+    return repaired
+
+
+def _undecodable(contents: Mapping[str, str], short_side: int | None) -> list[str]:
+    def can_be_decoded(path: str) -> bool:
+        try:
+            load_rgb(path, short_side)
+        except UnreadableImageError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        found = pool.map(can_be_decoded, contents.values())
+        shown = tqdm(found, "checking images, once", len(contents), leave=False, disable=not sys.stderr.isatty())
+        return [digest for digest, good in zip(contents, shown, strict=True) if not good]
+
+
+def _is_whole(path: Path) -> bool:
+    try:
+        return isinstance(json.loads(path.read_text()), list)
+    except ValueError:
+        return False
+
+
+def _refuse_many(name: str, bad: Sequence[str], count: int) -> None:
+    if len(bad) > max(1, _SHARE * count):
+        raise RunError(
+            f"{len(bad)} of {count} {name} images cannot be decoded, which is more than the {_SHARE:.0%} "
+            f"(or one) that data.on_bad_image=skip passes over: {listed(bad, 3)}."
+        )
+
+
+def _refuse_lost_classes(name: str, images: ClassFolders, kept: Sequence[Sample]) -> None:
+    lost = set(images.targets) - {label for _, label in kept}
+    if lost:
+        classes = listed(repr(images.classes[label]) for label in sorted(lost))
+        raise RunError(f"no {name} image of the class {classes} can be decoded, so that none can be skipped.")

@@ -1,0 +1,162 @@
+"""Which images are learned from and which are validated on: the folders say so, or a draw that is the same everywhere.
+
+What is drawn depends on the contents of the files alone: not on their names or order, nor on a run's seed, so that runs
+with different seeds can be compared on the same images.
+"""
+
+import hashlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from thaw.data.digests import file_digests
+from thaw.data.folders import ClassFolders, Sample, aligned_classes, find_classes, listed, refuse_other_classes
+from thaw.errors import UserError
+
+_SPLIT_NAMES = ("train", "training", "val", "valid", "validation")
+_SALT = b"Thaw divides images, version 1"
+
+
+@dataclass(frozen=True)
+class Split:
+    """`samples` are some of the images in `folder`, or, where parts are drawn, in its neighbours."""
+
+    folder: Path
+    samples: list[Sample]
+
+
+@dataclass(frozen=True)
+class Splits:
+    """`drawn` says how validation images were chosen, if folders did not do it."""
+
+    classes: list[str]
+    train: Split
+    val: Split
+    test: Split | None
+    drawn: str | None
+
+
+def read_splits(root: Path, val_fraction: float = 0.2, folds: int | None = None, fold: int = 0) -> Splits:
+    """What `root` holds: `train/` and `val/`, or class folders alone, and in either case perhaps `test/`.
+
+    Of class folders alone `val_fraction` of each class are validation images. With `folds`, all but test images are
+    divided into so many parts, of which `fold`, counted from 0, is validated on. Copies of a file stay together.
+
+    Raises:
+        UserError: for folders or values that cannot be learned with.
+
+    """
+    _check(val_fraction, folds, fold)
+    classes, folders, test = _layout(root)
+    parts = [ClassFolders(folder, classes, transform=None).samples for folder in folders]
+    tested = Split(test, ClassFolders(test, classes, transform=None).samples) if test else None
+    if folds is None and len(folders) == 2:
+        train, val = (Split(folder, samples) for folder, samples in zip(folders, parts, strict=True))
+        return Splits(classes, train, val, tested, None)
+    samples = [sample for part in parts for sample in part]
+    chosen, drawn = _drawn(classes, samples, val_fraction, folds, fold)
+    train = [sample for place, sample in enumerate(samples) if place not in chosen]
+    val = [samples[place] for place in sorted(chosen)]
+    return Splits(classes, Split(folders[0], train), Split(folders[-1], val), tested, drawn)
+
+
+def _check(val_fraction: float, folds: int | None, fold: int) -> None:
+    if type(val_fraction) not in (int, float) or not 0 < val_fraction < 1:
+        raise UserError(f"data.val_fraction={val_fraction!r} must be above 0 and below 1.")
+    if folds is not None and (type(folds) is not int or folds < 2):
+        raise UserError(f"data.folds={folds!r} must be null or a whole number of at least 2.")
+    if folds is None and fold != 0:
+        raise UserError(f"data.fold={fold!r} needs data.folds, the number of parts that the images are divided into.")
+    if folds is not None and (type(fold) is not int or not 0 <= fold < folds):
+        raise UserError(f"data.fold={fold!r} must be one of 0 to {folds - 1}, for data.folds={folds}.")
+
+
+def _layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
+    """The classes, the folders that hold them, and the one with test images."""
+    train, val, test = (root / name for name in ("train", "val", "test"))
+    names = find_classes(root) if root.is_dir() else []
+    if train.is_dir() or val.is_dir() or len(names) < 2:
+        classes, folders = aligned_classes(train, val), [train, val]
+    else:
+        # A folder called test is a class like others unless it holds one of them.
+        others = [name for name in names if name != "test"]
+        holds_classes = test.is_dir() and set(find_classes(test)) & set(others)
+        classes, folders = others if holds_classes else names, [root]
+        _refuse_other_roots(root, classes)
+    if not test.is_dir() or (folders == [root] and "test" in classes):
+        return classes, folders, None
+    refuse_other_classes(folders[0], classes, test)
+    return classes, folders, test
+
+
+def _refuse_other_roots(root: Path, classes: Sequence[str]) -> None:
+    for folder in (root, *(root / name for name in classes)):
+        named = [name for name in find_classes(folder) if name.casefold() in _SPLIT_NAMES]
+        if named:
+            raise UserError(
+                f"{folder} holds {listed(named)}, which is no class by its name; "
+                f"data.root={root} needs train/ and val/, or nothing but a folder per class."
+            )
+    if len(classes) < 2:
+        raise UserError(f"at least two classes (folders) are needed to tell apart in {root}, beside test/.")
+
+
+def _drawn(
+    classes: Sequence[str], samples: Sequence[Sample], val_fraction: float, folds: int | None, fold: int
+) -> tuple[set[int], str]:
+    """The places of the validation images, and how they were chosen."""
+    if folds is None:
+        parts, fold, asked = _parted(samples, val_fraction), 0, f"data.val_fraction={val_fraction:g}"
+        told = f"{100 * val_fraction:g} % of each class"
+    else:
+        parts, asked, told = _folded(samples, folds), f"data.folds={folds}", f"fold {fold} of 0 to {folds - 1}"
+    _refuse_missing_classes(classes, samples, parts, asked)
+    return parts[fold], f"{told}, drawn by Thaw"
+
+
+def _copies(samples: Sequence[Sample]) -> list[list[int]]:
+    """The places of equal files together, in an order that follows from their contents."""
+    together = defaultdict(list)
+    for place, digest in enumerate(file_digests([path for path, _ in samples])):
+        together[hashlib.sha256(_SALT + digest).digest()].append(place)
+    return [together[key] for key in sorted(together)]
+
+
+def _parted(samples: Sequence[Sample], share: float) -> list[set[int]]:
+    """The places of that share of each class, at least one image, and those of the rest."""
+    groups, labels = _copies(samples), [label for _, label in samples]
+    wanted = {label: max(1, round(share * count)) for label, count in Counter(labels).items()}
+    chosen, taken = set(), Counter()
+    for group in groups:
+        own = Counter(labels[place] for place in group)
+        if all(taken[label] + count <= wanted[label] for label, count in own.items()):
+            chosen.update(group)
+            taken += own
+    for label in wanted.keys() - taken.keys():  # there are more copies of each image than are wanted
+        chosen.update(min((group for group in groups if label in {labels[place] for place in group}), key=len))
+    return [chosen, set(range(len(samples))) - chosen]
+
+
+def _folded(samples: Sequence[Sample], folds: int) -> list[set[int]]:
+    """The places of so many parts, over which each class is spread evenly."""
+    labels = [label for _, label in samples]
+    parts, counts = [set() for _ in range(folds)], [Counter() for _ in range(folds)]
+    for group in sorted(_copies(samples), key=len, reverse=True):
+        own = Counter(labels[place] for place in group)
+        emptiest = min(range(folds), key=lambda part: (sum(counts[part][label] for label in own), counts[part].total()))
+        parts[emptiest].update(group)
+        counts[emptiest] += own
+    return parts
+
+
+def _refuse_missing_classes(
+    classes: Sequence[str], samples: Sequence[Sample], parts: Sequence[set[int]], asked: str
+) -> None:
+    counts = [Counter(samples[place][1] for place in part) for part in parts]
+    for label, name in enumerate(classes):
+        if not all(count[label] for count in counts):
+            raise UserError(
+                f"{asked} cannot be: each part needs an image of {name!r}, of which there are too few different ones "
+                f"({sum(count[label] for count in counts)} with their copies)."
+            )
