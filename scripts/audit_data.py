@@ -27,16 +27,21 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
+def _doubts(found, chosen: argparse.Namespace) -> list:
+    from thaw.curation.labels import doubted_labels  # PyTorch, which the rest need not wait for
+
+    return doubted_labels(found.files, chosen.model, chosen.weights)
+
+
 def main() -> int:
     chosen = options()
     from thaw.curation.audit import audit
     from thaw.curation.audit_page import facts, table, write_audit
-    from thaw.curation.labels import doubted_labels
 
     out = chosen.out or Path("outputs/audit") / chosen.root.resolve().name
     try:
         found = audit(chosen.root)
-        doubts = doubted_labels(found.files, chosen.model, chosen.weights) if chosen.labels else None
+        doubts = _doubts(found, chosen) if chosen.labels else None
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

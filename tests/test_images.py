@@ -4,8 +4,9 @@ import warnings
 import numpy as np
 import pytest
 from PIL import Image, ImageFile
+from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from thaw.data.images import load_rgb, pixel_count, reduced_size
+from thaw.data.images import EXTENSIONS, load_rgb, pixel_count, reduced_size
 from thaw.data.transforms import eval_transform, read_size, resized
 from thaw.errors import UnreadableImageError
 
@@ -16,6 +17,10 @@ def saved(tmp_path, image, name, **options):
     path = tmp_path / name
     image.save(path, **options)
     return np.asarray(load_rgb(path)).astype(int)
+
+
+def test_endings_are_those_that_an_image_folder_reads():
+    assert EXTENSIONS == IMG_EXTENSIONS
 
 
 def test_a_grey_image_becomes_rgb_with_equal_channels(tmp_path):

@@ -231,6 +231,11 @@ def test_a_petimages_look_alike_of_2000_files_comes_out_with_each_defect_and_not
     assert sum(splits[str(a)] == splits[str(b)] for a, b in pairs) >= 0.95 * len(pairs)
 
 
+def test_torch_is_not_imported_for_it():
+    code = "import sys, thaw.curation.prepare, thaw.curation.audit_page; print('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout == "False\n"
+
+
 def test_the_command_tells_mistakes_in_a_sentence(tmp_path):
     done = subprocess.run([*SCRIPT, "nowhere", "data"], cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (2, "error: there is no folder nowhere.\n")

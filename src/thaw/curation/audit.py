@@ -54,6 +54,17 @@ class File:
 
 
 @dataclass(frozen=True)
+class Doubt:
+    """Of a label; `probability` is that of the label, `other` that of the class `suggested`."""
+
+    path: Path
+    label: str
+    suggested: str
+    probability: float
+    other: float
+
+
+@dataclass(frozen=True)
 class Audit:
     root: Path
     trees: dict[str, Tree]

@@ -5,8 +5,7 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from thaw.curation.audit import Audit, Finding
-from thaw.curation.labels import Doubt
+from thaw.curation.audit import Audit, Doubt, Finding
 from thaw.report.html import picture, render
 
 _SHOWN = 24  # groups of a finding that the page pictures

@@ -1,9 +1,6 @@
 """What a file holds, found out by decoding it to the last row."""
 
 import hashlib
-import multiprocessing
-import signal
-import sys
 import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,11 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
-from tqdm import tqdm
 
+from thaw.curation.parallel import on_every_core
 from thaw.curation.similarity import marks_of
 from thaw.data.images import to_rgb
-from thaw.data.workers import usable_cores
 
 _SUFFIXES = {"JPEG": {".jpg", ".jpeg"}, "MPO": {".jpg", ".jpeg"}, "TIFF": {".tif", ".tiff"}, "PPM": {".ppm", ".pgm"}}
 _ORIENTATION = 0x0112  # in EXIF; 1 is upright
@@ -73,15 +69,8 @@ def inspect(path: Path) -> Inspection:
 
 
 def inspect_all(paths: Sequence[Path], title: str) -> Iterator[Inspection]:
-    """In the order of `paths`, on every core that this process may use, with a progress bar on a terminal."""
-    context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
-    with context.Pool(usable_cores(), _leave_ctrl_c_to_the_parent) as pool:
-        found = pool.imap(inspect, paths, chunksize=16)
-        yield from tqdm(found, desc=title, total=len(paths), unit="file", disable=not sys.stderr.isatty(), leave=False)
-
-
-def _leave_ctrl_c_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    """In the order of `paths`."""
+    return on_every_core(inspect, paths, title, "file")
 
 
 def _decoded(facts: dict) -> Inspection:

@@ -7,7 +7,6 @@ for images that bear that class's label.
 import contextlib
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from thaw.curation.audit import File
+from thaw.curation.audit import Doubt, File
 from thaw.data.digests import code_version, contents_digest, digest_of
 from thaw.data.images import load_rgb
 from thaw.data.transforms import eval_transform, read_size, resized
@@ -31,17 +30,6 @@ _DECAY = 1e-3  # of the classifier's weights, for features of unit variance
 _STEPS = 100
 _BATCH = 64
 _MOST = 2e9  # bytes of features in the cache
-
-
-@dataclass(frozen=True)
-class Doubt:
-    """`probability` is that of the label, `other` that of the class `suggested`."""
-
-    path: Path
-    label: str
-    suggested: str
-    probability: float
-    other: float
 
 
 def doubted_labels(files: Sequence[File], model: str, weights: str) -> list[Doubt]:

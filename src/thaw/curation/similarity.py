@@ -5,8 +5,7 @@ numbers: their distance bounds that of the images from below, so that a tree of 
 comparing every pair. What is found is compared pixel by pixel, shifted to and fro.
 """
 
-import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import product
 from pathlib import Path
@@ -17,14 +16,16 @@ from scipy.fft import dctn
 from scipy.sparse import coo_matrix
 from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
-from tqdm import tqdm
 
+from thaw.curation.parallel import on_every_core
 from thaw.data.images import load_rgb
 from thaw.errors import UnreadableImageError
 
 CROPPED = 0.04  # of a side, that a copy may lack at either end
 _SIDE = 16  # pixels that are transformed
-_WAVES = [(v, u) for v, u in product(range(6), range(6)) if 0 < u + v < 7]  # vertical and horizontal frequency
+# Vertical and horizontal frequency; the lowest, which come first, are what is looked up.
+_WAVES = sorted(((v, u) for v, u in product(range(10), repeat=2) if 0 < u + v < 10), key=sum)
+_LOOKED_UP = 27
 _ODD = np.array([-1.0 if u % 2 else 1.0 for _, u in _WAVES])  # waves that a mirror turns round
 _NEAR = 0.45  # corresponds to a correlation of 0.9 over all pixels
 _NEIGHBOURS = 5  # the image itself and four others; a larger group of copies is connected through its members
@@ -55,10 +56,9 @@ def similar_pairs(paths: Sequence[Path], marks: Sequence[np.ndarray]) -> list[tu
     Of a group of many copies not every pair is among them, but each image is with another of its group.
     """
     candidates = _candidates(np.array(marks, np.float32)) if len(paths) > 1 else []
-    hidden = not sys.stderr.isatty()
-    thumbnail = _cached_thumbnails(paths)
-    bar = tqdm(candidates, desc="comparing", unit="pair", disable=hidden, leave=False)
-    return [(i, j) for i, j in bar if _alike(thumbnail(i), thumbnail(j))]
+    named = [(paths[i], paths[j]) for i, j in candidates]
+    verdicts = on_every_core(_alike, named, "comparing", "pair")
+    return [pair for pair, alike in zip(candidates, verdicts, strict=True) if alike]
 
 
 def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
@@ -76,30 +76,31 @@ def _candidates(marks: np.ndarray) -> list[tuple[int, int]]:
     shown = np.flatnonzero(np.abs(marks).sum((1, 2)))  # a blank image is like any other
     if len(shown) < 2:
         return []
-    tree, found = cKDTree(marks[shown, 0]), set()
-    for crop in range(marks.shape[1]):
-        for mirror in (1.0, _ODD):
-            asked = tree.query(marks[shown, crop] * mirror, _NEIGHBOURS, distance_upper_bound=_NEAR, workers=-1)[1]
-            mine, others = np.repeat(np.arange(len(shown)), asked.shape[1]), asked.ravel()
-            there = (others < len(shown)) & (others != mine)
-            pairs = np.stack([shown[mine[there]], shown[others[there]]], axis=1)
-            found.update(map(tuple, np.sort(pairs, axis=1).tolist()))
+    whole, found = marks[shown, 0], set()
+    tree = cKDTree(whole[:, :_LOOKED_UP])
+    for crop, mirror in product(range(marks.shape[1]), (1.0, _ODD)):
+        asked = marks[shown, crop] * mirror
+        nearest = tree.query(asked[:, :_LOOKED_UP], _NEIGHBOURS, distance_upper_bound=_NEAR, workers=-1)[1]
+        mine, others = np.repeat(np.arange(len(shown)), nearest.shape[1]), nearest.ravel()
+        there = (others < len(shown)) & (others != mine)
+        mine, others = mine[there], others[there]
+        near = np.linalg.norm(asked[mine] - whole[others], axis=1) <= _NEAR
+        pairs = np.sort(np.stack([shown[mine[near]], shown[others[near]]], axis=1), axis=1)
+        found.update(map(tuple, pairs.tolist()))
     return sorted(found)
 
 
-def _cached_thumbnails(paths: Sequence[Path]) -> Callable[[int], Image.Image | None]:
-    @lru_cache(4096)
-    def thumbnail(index: int) -> Image.Image | None:
-        try:
-            image = load_rgb(paths[index], _KEPT)
-        except UnreadableImageError:  # it has been deleted since
-            return None
-        return image.resize((_KEPT, _KEPT), Image.Resampling.BILINEAR, reducing_gap=3.0)
-
-    return thumbnail
+@lru_cache(1024)
+def _thumbnail(path: Path) -> Image.Image | None:
+    try:
+        image = load_rgb(path, _KEPT)
+    except UnreadableImageError:  # it has been deleted since
+        return None
+    return image.resize((_KEPT, _KEPT), Image.Resampling.BILINEAR, reducing_gap=3.0)
 
 
-def _alike(a: Image.Image | None, b: Image.Image | None) -> bool:
+def _alike(paths: tuple[Path, Path]) -> bool:
+    a, b = map(_thumbnail, paths)
     if a is None or b is None:
         return False
     return any(

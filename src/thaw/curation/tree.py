@@ -6,8 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from torchvision.datasets.folder import IMG_EXTENSIONS
-
+from thaw.data.images import EXTENSIONS
 from thaw.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -50,7 +49,7 @@ def scan(root: Path, pattern: str | None = None) -> Tree:
     tree = Tree(root)
     for path in _files(root, tree.hidden):
         label = _label(path, named)
-        if label is None or path.suffix.lower() not in IMG_EXTENSIONS:
+        if label is None or path.suffix.lower() not in EXTENSIONS:
             tree.stray.append(path)
         else:
             tree.images.append((path, label))

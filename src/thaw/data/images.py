@@ -8,6 +8,9 @@ from PIL import Image, ImageCms, ImageOps
 
 from thaw.errors import UnreadableImageError
 
+# The endings that torchvision's ImageFolder reads, whose import takes seconds.
+EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
 # Large reductions average whole blocks of pixels first; from 3 on that cannot be told from resizing at once (Pillow).
 _REDUCING_GAP = 3.0
 _FILTER = Image.Resampling.BILINEAR  # that of the transforms

@@ -1,0 +1,38 @@
+"""Work on many files, on every core that this process may use."""
+
+import multiprocessing
+import signal
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from typing import TypeVar
+
+from tqdm import tqdm
+
+from thaw.data.workers import usable_cores
+
+Given, Found = TypeVar("Given"), TypeVar("Found")
+
+_CHUNK = 16  # pieces of work that a process is handed at once
+_FEW = 64  # that are done sooner than processes are started
+
+
+def on_every_core(task: Callable[[Given], Found], given: Sequence[Given], title: str, unit: str) -> Iterator[Found]:
+    """What `task` makes of each of `given`, in their order, with a progress bar where a terminal shows it."""
+    bar = tqdm(desc=title, total=len(given), unit=unit, disable=not sys.stderr.isatty(), leave=False)
+    with bar:
+        for found in _results(task, given):
+            bar.update()
+            yield found
+
+
+def _results(task: Callable[[Given], Found], given: Sequence[Given]) -> Iterator[Found]:
+    if len(given) < _FEW or usable_cores() == 1:
+        yield from map(task, given)
+        return
+    context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
+    with context.Pool(usable_cores(), _leave_ctrl_c_to_the_parent) as pool:
+        yield from pool.imap(task, given, _CHUNK)
+
+
+def _leave_ctrl_c_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
