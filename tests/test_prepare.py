@@ -17,6 +17,7 @@ from conftest import ROOT, rows
 from heap import CLASSES, Heap, snapshot
 from PIL import Image
 
+from thaw.curation.audit import audit
 from thaw.curation.inspection import Inspection
 from thaw.curation.plan import plan
 from thaw.curation.prepare import Request, prepare
@@ -229,6 +230,13 @@ def test_a_petimages_look_alike_of_2000_files_comes_out_with_each_defect_and_not
     }
     splits = split_of(tmp_path / "data")
     assert sum(splits[str(a)] == splits[str(b)] for a, b in pairs) >= 0.95 * len(pairs)
+
+    told = {finding.kind: {tuple(group) for group in finding.groups} for finding in audit(heap.root).findings}
+    near = told.pop("near copy")
+    assert told == {kind: {(path,) for path in paths} for kind, paths in heap.planted.items() if kind != "near copy"}
+    expected = {tuple(sorted(pair)) for pair in pairs}
+    assert len(near & expected) >= 0.95 * len(expected)
+    assert len(near - expected) <= 2, "one in a thousand images"
 
 
 def test_torch_is_not_imported_for_it():

@@ -153,7 +153,10 @@ def _of_files(files: Sequence[File]) -> Iterator[Finding]:
     long = those(lambda found: max(found.width, found.height) > _LONG * min(found.width, found.height))
     yield from _finding("long", WARNING, f"images are more than {_LONG} times as long as wide", long)
     yield from _finding(
-        "blank", WARNING, "images show nothing but one colour", those(lambda found: not found.marks.any())
+        "blank",
+        WARNING,
+        "images show next to nothing, for they have hardly any contrast",
+        those(lambda found: not found.marks.any()),
     )
     for name, modes in _MODES.items():
         text = f"images are stored with {name}" if name in ("16 bits", "alpha") else f"images are stored as {name}"
