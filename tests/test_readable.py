@@ -56,7 +56,7 @@ def test_another_of_its_class_stands_in_for_a_bad_training_image_and_validation_
         "val": ["val/ants/2.jpg"],
     }
     told = data.describe()
-    assert "1 train and 1 val images are skipped, for they cannot be decoded: train/bees/4.jpg, val/ants/2.jpg" in told
+    assert "skipped, for they cannot be decoded, 1 of train and 1 of val: train/bees/4.jpg, val/ants/2.jpg" in told
 
 
 def test_the_next_of_the_class_stands_in_and_after_the_last_the_first():

@@ -24,8 +24,8 @@ def described(
     ignored = _ignored(splits.values())
     text += f"; not read, for they do not end like images: {_named(ignored, root)}" if ignored else ""
     bad = sorted({Path(path) for paths in skipped.values() for path in paths})
-    counts = " and ".join(f"{len(paths)} {name}" for name, paths in skipped.items() if paths)
-    text += f"; {counts} images are skipped, for they cannot be decoded: {_named(bad, root)}" if bad else ""
+    counts = " and ".join(f"{len(paths)} of {name}" for name, paths in skipped.items() if paths)
+    text += f"; skipped, for they cannot be decoded, {counts}: {_named(bad, root)}" if bad else ""
     return text
 
 
