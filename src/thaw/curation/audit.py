@@ -7,7 +7,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from thaw.curation.inspection import Inspection, inspect_all, suffixes
+from thaw.curation.inspection import Inspection, inspect_all
 from thaw.curation.prepare import MANIFEST, QUARANTINED, RECORD
 from thaw.curation.similarity import groups, similar_pairs
 from thaw.curation.tree import SPLITS, Tree, scan
@@ -195,8 +195,3 @@ def _spoils(files: Sequence[File]) -> str:
     if len({file.split for file in files}) > 1:
         return "leak"
     return "copy" if len({file.found.sha256 for file in files}) < len(files) else "near copy"
-
-
-def named_format(found: Inspection) -> str:
-    """For a misnamed file: what it is, and how it should end."""
-    return f"{found.format}, which ends in {min(suffixes(found.format))}"

@@ -139,7 +139,7 @@ def _link(source: Path, target: Path, how: str) -> None:
         return
     try:
         if how == "hard":
-            os.link(source, target)
+            os.link(source.resolve(), target)
             return
     except OSError as error:  # another file system, or one without hard links
         if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
