@@ -84,8 +84,8 @@ def test_more_seeds_are_not_more_images():
 
 REGIMES = [
     {"accuracy": 0.9, "seed": 0.1},
-    {"accuracy": 0.97, "seed": 0.3, "images": 400},
-    {"accuracy": 0.7, "seed": 0.4, "images": 150, "seeds": 5},
+    pytest.param({"accuracy": 0.97, "seed": 0.3, "images": 400}, marks=pytest.mark.slow),
+    pytest.param({"accuracy": 0.7, "seed": 0.4, "images": 150, "seeds": 5}, marks=pytest.mark.slow),
 ]
 
 
