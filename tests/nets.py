@@ -109,3 +109,25 @@ class Spoiler(Callback):
     def on_train_batch_start(self, trainer, classifier, batch, index: int) -> None:
         if (trainer.current_epoch + 1, index) == (self.epoch, 1):
             self.path.write_bytes(self.path.read_bytes()[:300])
+
+
+class Poison(Callback):
+    """Makes the loss of one batch what `value` says; the epoch is counted from 1, the batch from 0."""
+
+    def __init__(self, epoch: int, batch: int, value: str = "nan"):
+        self.epoch, self.batch, self.value = epoch, batch, float(value)
+
+    def on_train_batch_start(self, trainer, classifier, batch, index: int) -> None:
+        if (trainer.current_epoch + 1, index) == (self.epoch, self.batch):
+            classifier.loss = lambda logits, labels, weight: logits.sum() * self.value
+
+
+class PoisonedGradient(Callback):
+    """Leaves a loss as it is and spoils what follows from it, at the last batch of an epoch, counted from 1."""
+
+    def __init__(self, epoch: int):
+        self.epoch = epoch
+
+    def on_after_backward(self, trainer, classifier) -> None:
+        if trainer.current_epoch + 1 == self.epoch and trainer.is_last_batch:
+            classifier.net.fc.weight.grad[0, 0] = float("nan")

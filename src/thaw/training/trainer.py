@@ -14,6 +14,7 @@ from thaw.models.classifier import ImageClassifier
 from thaw.strategy import Phase
 from thaw.training.callbacks import RunTimer
 from thaw.training.checkpoint_io import AtomicCheckpointIO
+from thaw.training.faults import FiniteNumbers
 from thaw.training.hardware import best_precision, check_accelerator, keep_freed_memory
 from thaw.training.invariants import FrozenProof, SeededSteps
 
@@ -50,7 +51,13 @@ def build_trainer(
     return Trainer(
         accelerator=accelerator,
         precision=best_precision(accelerator) if precision == "auto" else precision,
-        callbacks=[*callbacks, *([RunTimer(max_time)] if max_time else []), SeededSteps(), FrozenProof()],
+        callbacks=[
+            *callbacks,
+            *([RunTimer(max_time)] if max_time else []),
+            SeededSteps(),
+            FrozenProof(),
+            FiniteNumbers(),
+        ],
         enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
         enable_model_summary=False,  # the table of stages says more
         plugins=[AtomicCheckpointIO()],
