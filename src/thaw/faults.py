@@ -53,7 +53,9 @@ def _disk(error: BaseException, folder: Path) -> str | None:
     number = error.errno if isinstance(error, OSError) else None
     path = getattr(error, "filename", None) or folder
     if number in _READ_ONLY:
-        return f"{path} cannot be written ({error.strerror}): choose another folder with hydra.run.dir; {_kept(folder)}."
+        return (
+            f"{path} cannot be written ({error.strerror}): choose another folder with hydra.run.dir; {_kept(folder)}."
+        )
     unwritten = isinstance(error, RuntimeError) and any(word in str(error) for word in _UNWRITTEN)
     if number not in _FULL and not unwritten:
         return None

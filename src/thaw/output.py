@@ -1,0 +1,36 @@
+"""Where runs and sweeps are kept, before Hydra writes there."""
+
+import sys
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.experimental.callback import Callback
+from omegaconf import DictConfig
+
+
+class WritableFolder(Callback):
+    """Ends the program with a sentence and status 2 where Hydra would end in a traceback."""
+
+    def on_run_start(self, config: DictConfig, **rest) -> None:
+        _refuse_unwritable(config, "run")
+
+    def on_multirun_start(self, config: DictConfig, **rest) -> None:
+        _refuse_unwritable(config, "sweep")
+
+
+def _refuse_unwritable(config: DictConfig, kind: str) -> None:
+    before = HydraConfig.instance().cfg
+    HydraConfig.instance().set_config(config)  # which the folder's name refers to
+    try:
+        folder = Path(config.hydra[kind].dir)
+    finally:
+        HydraConfig.instance().cfg = before
+    trial = folder / ".trial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        trial.write_bytes(bytes(4096))
+        trial.unlink()
+    except OSError as error:
+        reason = f"the output folder {folder} cannot be written ({error.strerror})"
+        print(f"error: {reason}: choose another one with hydra.{kind}.dir=….", file=sys.stderr)
+        raise SystemExit(2) from error
