@@ -160,3 +160,21 @@ class Filler(Callback):
             with contextlib.suppress(OSError), self.path.open("xb", buffering=0) as file:
                 while True:
                     file.write(bytes(4096))
+
+
+class CacheLoser(Callback):
+    """Deletes everything in the cache in the middle of an epoch, counted from 1, or puts files cut short there."""
+
+    def __init__(self, epoch: int, harm: str):
+        self.epoch, self.harm = epoch, harm
+
+    def on_train_batch_start(self, trainer, classifier, batch, index: int) -> None:
+        if (trainer.current_epoch + 1, index) != (self.epoch, 1):
+            return
+        for file in [path for path in Path(os.environ["THAW_CACHE"]).rglob("*.bin") if path.is_file()]:
+            content = file.read_bytes()
+            file.unlink()
+            if self.harm == "cut":
+                file.write_bytes(content[: len(content) // 2])
+        if self.harm == "deleted":
+            shutil.rmtree(os.environ["THAW_CACHE"])

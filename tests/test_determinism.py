@@ -13,7 +13,7 @@ def test_metrics_are_equal_to_the_byte_for_two_repeats_and_any_number_of_loader_
     tiny_run, image_folder, tmp_path, monkeypatch, without_pictures, strategy, views
 ):
     """But for the column of seconds: the file is compared as text without it."""
-    root, chosen = image_folder(), [f"strategy={strategy}", "trainer.max_epochs=3", f"features.views={views}"]
+    root, chosen = image_folder(), [f"strategy={strategy}", "trainer.max_epochs=5", f"features.views={views}"]
     for folder, workers in (("first", 0), ("again", 0), ("one", 1), ("two", 2)):
         monkeypatch.setenv("THAW_CACHE", str(tmp_path / f"cache-{folder}"))
         kept = "data.pixels_gb=0" if folder == "two" else "data.pixels_gb=4"

@@ -9,10 +9,11 @@ import time
 import pytest
 import torch
 from conftest import rows
-from test_command_line import TINY, train
+from test_command_line import TINY, TRAIN, train, with_nets
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.images import load_rgb
+from thaw.faults import machine_fault
 from train import main
 
 
@@ -175,3 +176,56 @@ def test_whatever_is_written_when_the_disk_is_full_is_told_and_no_half_file_stay
             told = failed(root=root)
         assert told.startswith(f"error: the disk of {tmp_path / 'run'} is full (")
         assert not (tmp_path / "run/predictions.csv").exists()
+
+
+@pytest.mark.parametrize("harm", ["deleted", "cut"])
+def test_a_cache_that_is_lost_in_the_middle_of_a_run_changes_nothing(
+    tiny_run, image_folder, tmp_path, monkeypatch, caplog, without_pictures, harm
+):
+    """Whatever has a file of it open keeps it; the next phase makes what it misses anew."""
+    root = image_folder(train=40)
+    loser = f"+callbacks.loser={{_target_: nets.CacheLoser, epoch: 2, harm: {harm}}}"
+    chosen = ["strategy=lp_ft", "trainer.max_epochs=5", "features.views=2", "data.num_workers=1"]
+    for folder, more in (("whole", []), ("lost", [loser])):
+        monkeypatch.setenv("THAW_CACHE", str(tmp_path / f"cache-{folder}"))
+        main(tiny_run(*chosen, *more, root=root, folder=folder))
+    whole, lost = (
+        [{**row, "seconds": ""} for row in rows(tmp_path / name / "metrics.csv")] for name in ("whole", "lost")
+    )
+    assert whole == lost
+    assert (tmp_path / "whole/predictions.csv").read_bytes() == (tmp_path / "lost/predictions.csv").read_bytes()
+
+
+@pytest.mark.slow
+def test_too_little_shared_memory_is_told_with_the_cure(image_folder, tmp_path):
+    root = image_folder(train=60, size=200)
+    chosen = [*TINY, "data.image_size=128", "data.batch_size=60", "data.num_workers=1", "features.views=0"]
+    line = " ".join([*TRAIN, *chosen, f"data.root={root}", f"hydra.run.dir={tmp_path / 'run'}"])
+    namespace = ["unshare", "--mount", "sh", "-c", f"mount -t tmpfs -o size=1m tmpfs /dev/shm && exec {line}"]
+    if not shutil.which("unshare") or subprocess.run(["unshare", "--mount", "true"], capture_output=True).returncode:
+        pytest.skip("this user cannot have a file system of its own")
+    done = subprocess.run(namespace, cwd=tmp_path, env=with_nets(), capture_output=True, text=True)
+    assert done.returncode == 1
+    (told,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "docker run --shm-size=8g" in told
+    assert "data.num_workers" in told
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (RuntimeError("DataLoader worker (pid 7) is killed by signal: Bus error. It is possible that dataloader's "
+                      "workers are out of shared memory."), "--shm-size"),
+        (RuntimeError("unable to allocate shared memory(shm) for file </torch_7_1>: No space left on device (28)"),
+         "--shm-size"),
+        (RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly"), "a loader process was killed"),
+        (RuntimeError("[enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534"), "is full"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "is full"),
+        (OSError(errno.EROFS, "Read-only file system", "/x"), "/x cannot be written (Read-only file system)"),
+        (ConnectionResetError("by somebody else"), None),
+        (RuntimeError("something else"), None),
+    ],
+)  # fmt: skip
+def test_words_of_libraries_are_put_in_a_sentence_with_the_cure(tmp_path, error, told):
+    fault = machine_fault(error, tmp_path)
+    assert (fault is None) if told is None else told in str(fault)

@@ -9,6 +9,7 @@ import torch
 from lightning import Callback, Trainer
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.errors import RunError
 from thaw.features.cache import FeatureCache
 from thaw.models.classifier import ImageClassifier
 from thaw.strategy import Phase
@@ -122,4 +123,10 @@ def epochs_done(checkpoint: Path) -> int:
 
 
 def _content(checkpoint: Path) -> dict:
-    return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)
+    try:
+        return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)
+    except Exception as error:  # any kind can come out of bytes that are not what they should be
+        raise RunError(
+            f"cannot go on from {checkpoint}: it is damaged, or holds more than plain values, which Thaw never saves; "
+            "delete it and start the run anew."
+        ) from error
