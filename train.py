@@ -23,9 +23,11 @@ def main(cfg: DictConfig) -> float | None:
         from thaw.models.weights import load_weights
         from thaw.report.board import record_values
         from thaw.report.results import conclude, introduce
+        from thaw.targets import refuse_foreign_targets
         from thaw.training.hardware import memory_format
         from thaw.training.trainer import fit, last_checkpoint
 
+        refuse_foreign_targets(cfg)
         data = instantiate(cfg.data)
         seed_everything(cfg.seed, workers=True, verbose=False)
         net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))

@@ -5,6 +5,8 @@ from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read at torch's import; the cores are shared between test processes
 
+os.environ["THAW_TARGETS"] = ",".join(path.stem for path in Path(__file__).parent.glob("*.py"))  # nets and callbacks
+
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir

@@ -1,6 +1,10 @@
 """Nets small enough to train in milliseconds, with every kind of stage that a backbone has."""
 
+import contextlib
+import multiprocessing
+import os
 import shutil
+import signal as signals
 from collections import OrderedDict
 from pathlib import Path
 
@@ -109,3 +113,68 @@ class Spoiler(Callback):
     def on_train_batch_start(self, trainer, classifier, batch, index: int) -> None:
         if (trainer.current_epoch + 1, index) == (self.epoch, 1):
             self.path.write_bytes(self.path.read_bytes()[:300])
+
+
+class Poison(Callback):
+    """Makes the loss of one batch what `value` says; the epoch is counted from 1, the batch from 0."""
+
+    def __init__(self, epoch: int, batch: int, value: str = "nan"):
+        self.epoch, self.batch, self.value = epoch, batch, float(value)
+
+    def on_train_batch_start(self, trainer, classifier, batch, index: int) -> None:
+        if (trainer.current_epoch + 1, index) == (self.epoch, self.batch):
+            classifier.loss = lambda logits, labels, weight: logits.sum() * self.value
+
+
+class PoisonedGradient(Callback):
+    """Leaves a loss as it is and spoils what follows from it, at the last batch of an epoch, counted from 1."""
+
+    def __init__(self, epoch: int):
+        self.epoch = epoch
+
+    def on_after_backward(self, trainer, classifier) -> None:
+        if trainer.current_epoch + 1 == self.epoch and trainer.is_last_batch:
+            classifier.net.fc.weight.grad[0, 0] = float("nan")
+
+
+class Killer(Callback):
+    """Sends a signal to the loader processes in the middle of an epoch, counted from 1."""
+
+    def __init__(self, epoch: int, signal: str = "SIGKILL"):
+        self.epoch, self.signal = epoch, getattr(signals, signal)
+
+    def on_train_batch_start(self, trainer, classifier, batch, index: int) -> None:
+        if (trainer.current_epoch + 1, index) == (self.epoch, 1):
+            for process in multiprocessing.active_children():
+                os.kill(process.pid, self.signal)
+
+
+class Filler(Callback):
+    """Leaves no room on a disk, by a file `path` that is not there, once an epoch, counted from 1, has been saved."""
+
+    def __init__(self, path: str, epoch: int):
+        self.path, self.epoch = Path(path), epoch
+
+    def on_train_epoch_start(self, trainer, classifier) -> None:
+        if trainer.current_epoch == self.epoch:
+            with contextlib.suppress(OSError), self.path.open("xb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+
+
+class CacheLoser(Callback):
+    """Deletes everything in the cache in the middle of an epoch, counted from 1, or puts files cut short there."""
+
+    def __init__(self, epoch: int, harm: str):
+        self.epoch, self.harm = epoch, harm
+
+    def on_train_batch_start(self, trainer, classifier, batch, index: int) -> None:
+        if (trainer.current_epoch + 1, index) != (self.epoch, 1):
+            return
+        for file in [path for path in Path(os.environ["THAW_CACHE"]).rglob("*.bin") if path.is_file()]:
+            content = file.read_bytes()
+            file.unlink()
+            if self.harm == "cut":
+                file.write_bytes(content[: len(content) // 2])
+        if self.harm == "deleted":
+            shutil.rmtree(os.environ["THAW_CACHE"])

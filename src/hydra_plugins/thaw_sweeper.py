@@ -9,6 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus, run_job, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from thaw.output import refuse_paths
 from thaw.sweep.plan import Job, plan, quoted
 from thaw.sweep.processes import can_fork
 from thaw.sweep.recipe import without_recipe
@@ -44,7 +45,9 @@ class ThawSweeper(BasicSweeper):
         return can_fork() and self.config.hydra.launcher._target_.endswith("BasicLauncher")
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
-        return self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
+        refuse_paths(cfg)
+        return cfg
 
     def _work(self, job: Job, arguments: list[str]) -> None:
         """In a fork of this process."""

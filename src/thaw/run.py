@@ -6,7 +6,7 @@ import signal
 import time
 import traceback
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.configuration import write_resolved
 from thaw.errors import FrozenTensorError, RunError, UserError, told_error
+from thaw.faults import machine_fault
 from thaw.report.record import TRACEBACK, write_summary
 
 # Where these two go is said in conf/train.yaml: standard error and the log file; the log file alone.
@@ -30,6 +31,7 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
     SIGTERM with 143. In a multirun they are raised instead, so that Hydra goes on with the other jobs.
     """
     folder, start = Path(cfg.output_dir), time.perf_counter()
+    logging.raiseExceptions = False  # a log that cannot be written is no reason for its own traceback on the terminal
     if not _is_first_process():
         logging.getLogger("thaw").setLevel(logging.ERROR)
     summary = {"status": "finished", **_identity()}
@@ -48,13 +50,15 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
         yield summary
         end()
     except Exception as error:
-        told = told_error(error)
+        told = told_error(error) or machine_fault(error, folder)
         sentence = str(told) if told else f"{type(error).__name__}: {error}"
         proof = {"frozen_unchanged": False} if isinstance(told, FrozenTensorError) else {}
-        end(status="failed", error=sentence, **proof)
+        with suppress(OSError):  # on a full disk
+            end(status="failed", error=sentence, **proof)
         traceback_log.error(traceback.format_exc())
         if _is_first_process():
-            (folder / TRACEBACK).write_text(traceback.format_exc())
+            with suppress(OSError):
+                (folder / TRACEBACK).write_text(traceback.format_exc())
         if told is None or HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
         _tell(told)

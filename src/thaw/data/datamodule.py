@@ -21,6 +21,7 @@ from thaw.errors import UserError
 
 log = logging.getLogger(__name__)
 
+_PATIENCE = 900  # seconds that a batch of a loader process may take; a network's disk may be slow
 _VAL_PIXELS = 50 * 224**2  # in a batch: 2 GB of activations for the widest nets
 
 
@@ -155,8 +156,19 @@ class ImageFolderDataModule(LightningDataModule):
     def train_order(self) -> SeededOrder:
         """The order of this process's training images, of which `local_batch_size` make a batch."""
         rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+        return self._order(rank, processes)
+
+    def _order(self, rank: int, processes: int) -> SeededOrder:
         chances = self._rarity()[self.train.targets].tolist() if self.balance == "sampler" else None
         return SeededOrder(len(self.train), self.seed, self.batch_size, rank, processes, chances)
+
+    def batch_files(self, epoch: int, number: int) -> list[str]:
+        """The training images of an epoch's batch, relative to `root`; both are counted from 0."""
+        order = self._order(0, 1)
+        order.set_epoch(epoch)
+        first = number * self.batch_size
+        paths = [self.train.paths[index] for index, _ in list(order)[first : first + self.batch_size]]
+        return [Path(path).relative_to(self.root).as_posix() for path in paths]
 
     @property
     def local_batch_size(self) -> int:
@@ -195,5 +207,6 @@ class ImageFolderDataModule(LightningDataModule):
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
+            timeout=_PATIENCE if self.num_workers else 0,
             **options,
         )

@@ -44,6 +44,9 @@ class FeatureDataModule(LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         return self.val_dataloader()
 
+    def batch_files(self, epoch: int, number: int) -> list[str]:
+        return self._data.batch_files(epoch, number)
+
     def on_after_batch_transfer(self, batch: Sequence[torch.Tensor], index: int) -> Sequence[torch.Tensor]:
         return self._data.on_after_batch_transfer(batch, index)
 

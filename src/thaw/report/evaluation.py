@@ -16,6 +16,8 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
+from thaw.files import whole_file
+
 
 @dataclass(frozen=True)
 class Evaluation:
@@ -64,7 +66,7 @@ class Evaluation:
 
     def write_csv(self, path: Path, root: Path) -> None:
         """A row per image, its path relative to `root`."""
-        with path.open("w", newline="") as file:
+        with whole_file(path) as file:
             rows = csv.writer(file)
             rows.writerow(["path", "label", "predicted", "confidence", *self.classes])
             columns = self.paths, self.labels, self.predicted, self.confidence, self.probabilities

@@ -1,9 +1,10 @@
 """A run's folder: what an earlier run left in it, and `summary.json`, one page of facts, finished or not."""
 
 import json
-import os
 import shutil
 from pathlib import Path
+
+from thaw.files import whole_file
 
 FILE = "summary.json"
 _FOLDERS = ("checkpoints", "figures", "tensorboard")
@@ -14,9 +15,8 @@ _FILES = (FILE, TRACEBACK, "metrics.csv", "predictions.csv", "test_predictions.c
 def write_summary(folder: Path, summary: dict) -> None:
     """Replace the folder's summary as a whole: a reader sees the old one or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
-    part = folder / f"{FILE}.part"
-    part.write_text(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
-    os.replace(part, folder / FILE)
+    with whole_file(folder / FILE) as file:
+        file.write(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_summary(folder: Path) -> dict:

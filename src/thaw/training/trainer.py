@@ -9,11 +9,13 @@ import torch
 from lightning import Callback, Trainer
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.errors import RunError
 from thaw.features.cache import FeatureCache
 from thaw.models.classifier import ImageClassifier
 from thaw.strategy import Phase
 from thaw.training.callbacks import RunTimer
 from thaw.training.checkpoint_io import AtomicCheckpointIO
+from thaw.training.faults import FiniteNumbers
 from thaw.training.hardware import best_precision, check_accelerator, keep_freed_memory
 from thaw.training.invariants import FrozenProof, SeededSteps
 
@@ -50,7 +52,13 @@ def build_trainer(
     return Trainer(
         accelerator=accelerator,
         precision=best_precision(accelerator) if precision == "auto" else precision,
-        callbacks=[*callbacks, *([RunTimer(max_time)] if max_time else []), SeededSteps(), FrozenProof()],
+        callbacks=[
+            *callbacks,
+            *([RunTimer(max_time)] if max_time else []),
+            SeededSteps(),
+            FrozenProof(),
+            FiniteNumbers(),
+        ],
         enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
         enable_model_summary=False,  # the table of stages says more
         plugins=[AtomicCheckpointIO()],
@@ -115,4 +123,10 @@ def epochs_done(checkpoint: Path) -> int:
 
 
 def _content(checkpoint: Path) -> dict:
-    return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)
+    try:
+        return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)
+    except Exception as error:  # any kind can come out of bytes that are not what they should be
+        raise RunError(
+            f"cannot go on from {checkpoint}: it is damaged, or holds more than plain values, which Thaw never saves; "
+            "delete it and start the run anew."
+        ) from error
