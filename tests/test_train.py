@@ -57,9 +57,10 @@ def test_a_run_leaves_what_the_contract_says(tiny_run, tmp_path):
 
 
 def test_what_is_reported_is_of_the_best_epoch_not_of_the_last(tiny_run, tmp_path, without_pictures):
-    # The rate is so high after the first epoch that the net forgets what it knew.
-    scheduler = ["scheduler.step_size=2", "scheduler.gamma=100", "trainer.max_epochs=5"]
-    main(tiny_run("strategy=fine_tune", "strategy.lr=0.1", *scheduler))
+    # From the fourth epoch on it climbs the loss instead of descending, and becomes the worse the longer it learns.
+    descends = "{train: all, epochs: 3}"
+    climbs = "{train: all, optimizer: {_target_: torch.optim.SGD, _partial_: true, maximize: true}, lr: 1.0}"
+    main(tiny_run(f"strategy.phases=[{descends},{climbs}]", "strategy.lr=0.1", "trainer.max_epochs=6"))
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     metrics = rows(tmp_path / "run" / "metrics.csv")
     accuracies = [float(row["val/acc"]) for row in metrics]
