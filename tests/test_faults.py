@@ -89,6 +89,7 @@ def test_a_killed_loader_process_is_told_with_the_cure(failed, image_folder, tmp
     assert_kept(tmp_path / "run", epochs=1)
 
 
+@pytest.mark.slow
 def test_a_stuck_loader_process_is_told_with_the_cure(failed, image_folder, tmp_path, monkeypatch):
     root, read = image_folder(), []
 

@@ -67,6 +67,7 @@ def test_equal_files_are_in_one_fold_and_classes_in_all():
         assert set(folds[labels == label]) == set(range(5))
 
 
+@pytest.mark.slow
 def test_the_audit_shows_swapped_pictures_first(tmp_path):
     """With random weights, on pictures that colours tell apart."""
     from PIL import Image

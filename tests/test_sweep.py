@@ -96,7 +96,11 @@ def test_what_was_interrupted_goes_on_and_what_failed_starts_anew(compose, kept,
     assert job.arguments == [*BATCH[0], *([f"resume='{folder}'"] if goes_on else [])]
 
 
-@pytest.mark.parametrize("recipe", sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml")))
+LONG = ("backbones", "label_budget")  # of dozens of jobs
+RECIPES = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("recipe", [pytest.param(r, marks=[pytest.mark.slow] * (r in LONG)) for r in RECIPES])
 def test_every_recipe_names_its_seeds_and_has_several_jobs_that_can_be_composed(compose, tmp_path, recipe):
     values = compose([f"sweep={recipe}"]).hydra.sweeper.params
     assert "seed" in values
