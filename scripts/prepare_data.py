@@ -8,9 +8,11 @@ import argparse
 import sys
 from pathlib import Path
 
+from omegaconf import OmegaConf
+
 from thaw.errors import RunError, UserError
 
-DOWNLOADS = Path(__file__).resolve().parent.parent / "conf" / "download"
+DOWNLOADS = OmegaConf.to_object(OmegaConf.load(Path(__file__).resolve().parent.parent / "conf" / "downloads.yaml"))
 
 
 def options() -> argparse.Namespace:
@@ -26,8 +28,7 @@ def options() -> argparse.Namespace:
     add("--seed", type=int, default=0, metavar="N", help="another one draws other images (0)")
     add("--pattern", metavar="P", help="of file names with the class in them, as in '{class}.*' for cat.0.jpg")
     add("--link", choices=("hard", "symbolic", "copy"), default="hard", help="how files get to DEST (hard links)")
-    known = sorted(path.stem for path in DOWNLOADS.glob("*.yaml"))
-    add("--download", choices=known, help="fetch this data set into SOURCE first, if it is not there")
+    add("--download", choices=DOWNLOADS, help="fetch this data set into SOURCE first, if it is not there")
     return parser.parse_args()
 
 
@@ -49,14 +50,15 @@ def _share(text: str) -> float:
 
 def main() -> int:
     chosen = options()
-    from thaw.curation.download import fetch
+    from thaw.curation.download import Archive, fetch
     from thaw.curation.prepare import Request, prepare
     from thaw.curation.split import Shares
 
     shares = Shares(chosen.val or chosen.val_fraction, chosen.test or chosen.test_fraction, chosen.limit, chosen.seed)
     try:
-        source = fetch(DOWNLOADS / f"{chosen.download}.yaml", chosen.source) if chosen.download else chosen.source
-        print(prepare(Request(source, chosen.dest, shares, chosen.pattern, chosen.link)))
+        if chosen.download:
+            fetch(Archive(**DOWNLOADS[chosen.download]), chosen.source)
+        print(prepare(Request(chosen.source, chosen.dest, shares, chosen.pattern, chosen.link)))
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, UserError) else 1

@@ -8,11 +8,11 @@ import zipfile
 
 import pytest
 
-from thaw.curation.download import fetch
+from thaw.curation.download import Archive, fetch
 from thaw.errors import RunError
 
 
-class Archive:
+class Server:
     """A server on this machine with one ZIP archive, which ends the connection after `cut` bytes if that is set."""
 
     def __init__(self):
@@ -42,56 +42,53 @@ class Archive:
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
 
-    def description(self, folder, sha256=None):
-        path = folder / "pets.yaml"
-        digest = sha256 or hashlib.sha256(self.content).hexdigest()
+    def described(self, sha256=None):
         address = f"http://127.0.0.1:{self.server.server_address[1]}/pets.zip"
-        path.write_text(f"url: {address}\nsha256: {digest}\nfolder: PetImages\n")
-        return path
+        return Archive(address, sha256 or hashlib.sha256(self.content).hexdigest(), "PetImages")
 
 
 @pytest.fixture
 def archive():
-    archive = Archive()
+    archive = Server()
     yield archive
     archive.server.shutdown()
     archive.server.server_close()
 
 
 def test_a_data_set_is_fetched_once(archive, tmp_path):
-    description = archive.description(tmp_path)
+    what = archive.described()
     for _ in range(2):
-        assert fetch(description, tmp_path / "pets") == tmp_path / "pets"
+        assert fetch(what, tmp_path / "pets") == tmp_path / "pets"
     assert archive.asked == [0]
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pets", "pets.yaml"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["pets"]
     assert (tmp_path / "pets" / "Cat" / "7.jpg").read_bytes() == bytes([7]) * 5000
 
 
 def test_a_connection_that_breaks_off_is_gone_on_with(archive, tmp_path):
-    description, archive.cut = archive.description(tmp_path), 2000
+    what, archive.cut = archive.described(), 2000
     with pytest.raises(RunError, match=r"2000 of .* bytes.*the same command goes on"):
-        fetch(description, tmp_path / "pets")
+        fetch(what, tmp_path / "pets")
     archive.cut = None
-    fetch(description, tmp_path / "pets")
+    fetch(what, tmp_path / "pets")
     assert archive.asked == [0, 2000]
     assert len(list((tmp_path / "pets" / "Cat").iterdir())) == 40
 
 
 def test_what_was_fetched_to_the_end_before_is_not_fetched_again(archive, tmp_path):
     (tmp_path / "pets.zip.part").write_bytes(archive.content)
-    fetch(archive.description(tmp_path), tmp_path / "pets")
+    fetch(archive.described(), tmp_path / "pets")
     assert archive.asked == [len(archive.content)]
 
 
 def test_another_file_than_expected_is_not_used(archive, tmp_path):
     with pytest.raises(RunError, match="is not the file that is expected"):
-        fetch(archive.description(tmp_path, sha256="0" * 64), tmp_path / "pets")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["pets.yaml"]
+        fetch(archive.described("0" * 64), tmp_path / "pets")
+    assert sorted(path.name for path in tmp_path.iterdir()) == []
 
 
 def test_a_server_that_is_not_there_is_told_in_a_sentence(archive, tmp_path):
-    description = archive.description(tmp_path)
+    what = archive.described()
     archive.server.shutdown()
     archive.server.server_close()
     with pytest.raises(RunError, match="cannot fetch http"):
-        fetch(description, tmp_path / "pets")
+        fetch(what, tmp_path / "pets")

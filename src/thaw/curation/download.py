@@ -7,9 +7,9 @@ import sys
 import urllib.error
 import urllib.request
 import zipfile
+from dataclasses import dataclass
 from pathlib import Path
 
-from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from thaw.errors import RunError
@@ -17,8 +17,17 @@ from thaw.errors import RunError
 _BLOCK = 1 << 20
 
 
-def fetch(description: Path, dest: Path) -> Path:
-    """The folder `dest`, filled from the archive that the YAML file `description` tells of unless it is there.
+@dataclass(frozen=True)
+class Archive:
+    """A ZIP file at `url`, of whose content `folder` is wanted."""
+
+    url: str
+    sha256: str
+    folder: str
+
+
+def fetch(what: Archive, dest: Path) -> Path:
+    """The folder `dest`, filled from the archive unless it is there.
 
     Raises:
         RunError: if the archive cannot be had, or is not the one that is described.
@@ -26,7 +35,6 @@ def fetch(description: Path, dest: Path) -> Path:
     """
     if dest.is_dir():
         return dest
-    what = OmegaConf.load(description)
     archive = dest.with_name(f"{dest.name}.zip")
     dest.parent.mkdir(parents=True, exist_ok=True)
     if not archive.is_file():
