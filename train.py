@@ -57,8 +57,7 @@ def main(cfg: DictConfig) -> float | None:
         features = instantiate(cfg.features)
         fit(trainer, classifier, phases, data, checkpoint, features)
         summary.update(conclude(cfg.output_dir, trainer, classifier, data, features))
-    used = {"weights": summary["weights"], "data.image_size": data.image_size}
-    record_values(trainer, {**chosen_values(cfg), **used}, summary)
+    record_values(trainer, chosen_values(cfg, summary["weights"], data.image_size), summary)
     return summary["val"]["acc"] if trainer.is_global_zero else None
 
 

@@ -4,7 +4,7 @@ from itertools import combinations
 
 import numpy as np
 import pytest
-from heap import ALTERATIONS, CLASSES, Heap
+from heap import ALTERATIONS, Heap
 from PIL import Image, ImageOps
 
 from thaw.curation.inspection import inspect
@@ -98,7 +98,3 @@ def test_groups_are_what_pairs_connect():
         joined = next(group for group in expected if a in group) | next(group for group in expected if b in group)
         expected = [group for group in expected if not group & joined] + [joined]
     assert groups(30, pairs) == sorted(sorted(group) for group in expected)
-
-
-def test_classes_of_the_heap_are_those_of_petimages():
-    assert CLASSES == ("Cat", "Dog")

@@ -9,8 +9,9 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus, run_job, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from thaw.configuration import quoted
 from thaw.output import refuse_paths
-from thaw.sweep.plan import Job, plan, quoted
+from thaw.sweep.plan import Job, plan
 from thaw.sweep.processes import can_fork
 from thaw.sweep.recipe import without_recipe
 from thaw.sweep.run import conclude, locked, run_jobs

@@ -19,12 +19,16 @@ def resolved(cfg: DictConfig) -> dict:
     return {key: value for key, value in values.items() if key not in ("output_dir", "resume")}
 
 
-def chosen_values(cfg: DictConfig) -> dict[str, object]:
-    """What makes a run what it is, as a table of runs has it: its main values, and whatever its command line set."""
+def chosen_values(cfg: DictConfig, weights: str, image_size: int) -> dict[str, object]:
+    """What makes a run what it is, as a table of runs has it: its main values, and whatever its command line set.
+
+    `weights` and `image_size` are those that it has used.
+    """
     hydra = HydraConfig.get()
     values = {group: hydra.runtime.choices[group] for group in ("strategy", "data")}
-    values |= {"model": cfg.model.name, "weights": cfg.weights, "seed": cfg.seed, "strategy.lr": cfg.strategy.lr}
-    values |= {"data.batch_size": cfg.data.batch_size, "trainer.max_epochs": cfg.trainer.max_epochs}
+    values |= {"model": cfg.model.name, "weights": weights, "seed": cfg.seed, "strategy.lr": cfg.strategy.lr}
+    values |= {"data.image_size": image_size, "data.batch_size": cfg.data.batch_size}
+    values |= {"trainer.max_epochs": cfg.trainer.max_epochs}
     for override in hydra.overrides.task:
         key, _, told = override.lstrip("+~").partition("=")
         if key not in (*values, "resume", "sweep", "output_dir"):
@@ -56,3 +60,8 @@ def is_run(folder: Path) -> bool:
 
 def read_resolved(folder: Path) -> dict:
     return OmegaConf.to_container(OmegaConf.load(folder / FILE), resolve=False)
+
+
+def quoted(path: Path | str) -> str:
+    """As a value of Hydra's overrides."""
+    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from thaw.configuration import quoted
 from thaw.report.record import has_finished
 
 
@@ -34,8 +35,7 @@ def resumed(arguments: list[str]) -> list[str]:
             )
     rest = [argument for argument in arguments if argument.startswith(("hydra.", "-"))]
     rest = [argument for argument in rest if not argument.startswith("hydra.run.dir=")]
-    quoted = "'" + str(folder).replace("\\", "\\\\").replace("'", "\\'") + "'"
-    return [*recorded, f"resume={quoted}", f"hydra.run.dir={quoted}", *rest]
+    return [*recorded, f"resume={quoted(folder)}", f"hydra.run.dir={quoted(folder)}", *rest]
 
 
 def _refuse(sentence: str) -> None:

@@ -55,10 +55,7 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
         proof = {"frozen_unchanged": False} if isinstance(told, FrozenTensorError) else {}
         with suppress(OSError):  # on a full disk
             end(status="failed", error=sentence, **proof)
-        traceback_log.error(traceback.format_exc())
-        if _is_first_process():
-            with suppress(OSError):
-                (folder / TRACEBACK).write_text(traceback.format_exc())
+        _keep_traceback(folder)
         if told is None or HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
         _tell(told)
@@ -68,6 +65,13 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
         end(status="interrupted", error=f"stopped by {name}")
         errors_log.error(f"stopped by {name}; python train.py resume={folder} goes on where it was last saved")
         raise SystemExit(status) from stop
+
+
+def _keep_traceback(folder: Path) -> None:
+    traceback_log.error(traceback.format_exc())
+    if _is_first_process():
+        with suppress(OSError):
+            (folder / TRACEBACK).write_text(traceback.format_exc())
 
 
 def _is_first_process() -> bool:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,6 +12,7 @@ from omegaconf import OmegaConf
 from thaw.comparison import plots
 from thaw.comparison.compare import compare
 from thaw.comparison.runs import Run
+from thaw.files import whole_file
 from thaw.report.html import picture, render
 
 _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "difference", "macro_acc", "macro_f1", "ece",
@@ -81,8 +81,6 @@ def _command(folder: Path) -> str | None:
 
 
 def _replace(path: Path, text: str) -> None:
-    """As a whole: a reader sees the old file or the new one."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(text, encoding="utf-8")
-    os.replace(part, path)
+    with whole_file(path) as file:
+        file.write(text)

@@ -8,6 +8,7 @@ candidates together, as equal in log-odds, or from the candidates at hand where 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import combinations
 
 import numpy as np
@@ -47,12 +48,12 @@ class Answers:
         self.accuracy = float(self.right.mean())
         self.by_image = self.right.mean(0)
 
-    @property
+    @cached_property
     def seed_variance(self) -> float:
         """Of the accuracy from one seed to the next, on these images."""
         return float(self.right.mean(1).var(ddof=1)) if self.seeds > 1 else 0.0
 
-    @property
+    @cached_property
     def rest_variance(self) -> float:
         """Of a single answer, beyond what its seed and its image make of it."""
         if self.seeds == 1:
@@ -60,7 +61,7 @@ class Answers:
         rest = self.right - self.right.mean(1, keepdims=True) - self.by_image + self.accuracy
         return float((rest**2).sum() / ((self.seeds - 1) * (self.images - 1)))
 
-    @property
+    @cached_property
     def odds_slope(self) -> float:
         """By which accuracy changes with its log-odds, as if one image more were half right."""
         share = (self.by_image.sum() + 0.5) / (self.images + 1)

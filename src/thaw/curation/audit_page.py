@@ -2,10 +2,12 @@
 
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from thaw.curation.audit import Audit, Doubt, Finding
+from thaw.curation.inspection import Inspection
+from thaw.files import whole_file
 from thaw.report.html import picture, render
 
 _SHOWN = 24  # groups of a finding that the page pictures
@@ -14,6 +16,7 @@ _SIDE = 200
 
 def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:
     """All that `audit.json` says; `doubts` is None where labels have not been looked at."""
+    files = {file.path: file.found for file in audit.files}
     counts = Counter((file.split, file.label) for file in audit.files)
     findings = [
         {
@@ -22,7 +25,7 @@ def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:
             "text": finding.text,
             "count": finding.count,
             "paths": [[path.as_posix() for path in group] for group in finding.groups],
-            "details": _details(audit, finding),
+            "details": _details(files, finding),
         }
         for finding in audit.findings
     ]
@@ -42,13 +45,15 @@ def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:
 def write_audit(folder: Path, told: dict) -> None:
     """`audit.json` and `audit.html`."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / "audit.json").write_text(json.dumps(told, indent=1) + "\n")
+    with whole_file(folder / "audit.json") as file:
+        file.write(json.dumps(told, indent=1) + "\n")
     root = Path(told["root"])
     shown = {path for finding in told["findings"] for group in finding["paths"][:_SHOWN] for path in group}
     shown |= {doubt["path"] for doubt in (told["doubted_labels"] or [])[:_SHOWN]}
     pictures = {path: picture(root / path, _SIDE) if (root / path).is_file() else None for path in sorted(shown)}
     page = render("thaw.curation", "audit.html.jinja", **told, pictures=pictures, shown=_SHOWN)
-    (folder / "audit.html").write_text(page, encoding="utf-8")
+    with whole_file(folder / "audit.html") as file:
+        file.write(page)
 
 
 def table(told: dict) -> str:
@@ -70,9 +75,8 @@ def table(told: dict) -> str:
     return "\n".join(lines)
 
 
-def _details(audit: Audit, finding: Finding) -> dict[str, str]:
+def _details(files: Mapping[Path, Inspection], finding: Finding) -> dict[str, str]:
     """By path, what there is to say of a file beyond the finding's own words."""
-    files = {file.path: file.found for file in audit.files}
     told = {}
     for path in (path for group in finding.groups for path in group if path in files):
         found = files[path]

@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.curation.audit import Doubt, File
-from thaw.data.digests import code_version, contents_digest, digest_of
+from thaw.data.digests import code_version, digest_of
 from thaw.data.images import load_rgb
 from thaw.data.transforms import eval_transform, read_size, resized
 from thaw.features.prefix import FrozenPrefix
@@ -42,8 +42,9 @@ def doubted_labels(files: Sequence[File], model: str, weights: str) -> list[Doub
     good = [file for file in files if not file.found.fault]
     classes = sorted({file.label for file in good})
     labels = np.array([classes.index(file.label) for file in good])
-    features = _features([file.found.path for file in good], model, weights)
-    probabilities = out_of_fold(features, labels, _folds([file.found.sha256 for file in good], labels))
+    digests = [file.found.sha256 for file in good]
+    features = _features([file.found.path for file in good], digests, model, weights)
+    probabilities = out_of_fold(features, labels, _folds(digests, labels))
     return [
         Doubt(
             good[i].path, classes[labels[i]], classes[j], float(probabilities[i, labels[i]]), float(probabilities[i, j])
@@ -118,7 +119,7 @@ class _Photographs(Dataset):
         return self.transform(load_rgb(self.paths[index], self.short_side))
 
 
-def _features(paths: Sequence[Path], model: str, weights: str) -> np.ndarray:
+def _features(paths: Sequence[Path], digests: Sequence[str], model: str, weights: str) -> np.ndarray:
     """What goes into the net's head, kept in the cache."""
     size = published_size(model)
     net = build_net(model, 2, size).eval().requires_grad_(False)
@@ -128,7 +129,7 @@ def _features(paths: Sequence[Path], model: str, weights: str) -> np.ndarray:
     if best_precision("cpu") == "bf16-mixed":
         context = functools.partial(torch.autocast, "cpu", torch.bfloat16)
     prefix = FrozenPrefix(net, net.head_name, torch.device("cpu"), context)
-    images = digest_of(contents_digest(paths), repr(photographs.transform), code_version("images", "transforms"))
+    images = digest_of(*digests, repr(photographs.transform), code_version("images", "transforms"))
     key = feature_key(prefix.digest, images, "of all images")
     example, _ = prefix.probe(size)
     stored = stored_features(key, example, len(paths), _MOST, lambda: map(prefix, DataLoader(photographs, _BATCH)))

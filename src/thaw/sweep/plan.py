@@ -7,7 +7,7 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, read_write
 
-from thaw.configuration import is_run, read_resolved, resolved_job
+from thaw.configuration import is_run, quoted, read_resolved, resolved_job
 from thaw.report.record import read_summary
 
 
@@ -85,8 +85,3 @@ def _free(folder: Path, taken: set[Path]) -> Path:
         count += 1
         candidate = folder.with_name(f"{folder.name}-{count}")
     return candidate
-
-
-def quoted(path: Path | str) -> str:
-    """As a value of Hydra's overrides."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"
