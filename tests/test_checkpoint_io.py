@@ -12,7 +12,7 @@ def test_a_save_that_fails_keeps_the_checkpoint_that_was_there(tmp_path, monkeyp
     io.save_checkpoint({"epoch": 1}, path)
 
     def full_disk(checkpoint, file):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
