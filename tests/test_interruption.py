@@ -1,12 +1,16 @@
 """A run that is told to stop inside an epoch goes on there as if it had not been."""
 
 import json
+import os
 import signal
+from collections import OrderedDict
 
 import nets
 import pytest
+import torch
 from test_resume import STRATEGY, epochs, tensors
 
+from thaw.training.interruption import RunTimer
 from thaw.training.trainer import last_checkpoint, told_progress
 from train import main
 
@@ -86,3 +90,65 @@ def test_a_run_stopped_at_many_steps_and_continued_is_the_run_that_was_not(run, 
 def test_ctrl_c_stops_after_the_step_with_status_130(run, tmp_path):
     assert run(("train", 1, 1), folder="part", number=signal.SIGINT) == 130
     assert told_progress(last_checkpoint(tmp_path / "part")) == "after epoch 1 and 2 batches"
+
+
+def test_a_second_ctrl_c_does_not_wait_for_the_step(run, tmp_path, monkeypatch):
+    def twice(self, *place):
+        if place == ("train", 2, 1):
+            os.kill(os.getpid(), signal.SIGINT)
+            os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(nets.Signals, "_send", twice)
+    assert run(None, folder="part") == 130
+    assert status(tmp_path / "part") == "interrupted"
+    assert told_progress(last_checkpoint(tmp_path / "part")) == "after epoch 2", "the one that was there before"
+
+
+def test_a_run_stopped_while_features_are_computed_says_so_and_starts_again(run, tmp_path, monkeypatch):
+    def interrupted(*given):
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    assert run(None, "features.views=1", folder="whole") == 0
+    with monkeypatch.context() as patched:
+        patched.setattr("thaw.features.cache.stored_features", interrupted)
+        assert run(None, "features.views=1", folder="part") == 143
+    assert status(tmp_path / "part") == "interrupted"
+    assert run(None, "features.views=1", folder="part", resume=True) == 0
+    assert_equal_runs(tmp_path / "part", tmp_path / "whole")
+
+
+def test_signals_are_somebody_elses_again_when_a_run_is_over(run):
+    before = [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)]
+    assert run(("train", 0, 0), folder="part") == 143
+    assert [signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)] == before
+
+
+@pytest.mark.parametrize(("epoch", "epochs_kept"), [(0, 1), (3, 3)], ids=["first epoch", "later"])
+def test_the_limit_of_time_ends_the_step_and_the_run_has_what_it_has(run, tmp_path, monkeypatch, epoch, epochs_kept):
+    over = []
+    monkeypatch.setattr(nets.Signals, "_send", lambda self, *place: over.extend([1] * (place == ("train", epoch, 1))))
+    monkeypatch.setattr(RunTimer, "_is_over", lambda self, trainer: bool(over))
+    assert run(None, "trainer.max_time=00:00:10:00", folder="part") == 0
+    assert status(tmp_path / "part") == "finished"
+    assert len(epochs(tmp_path / "part")) == epochs_kept
+    steps = torch.load(tmp_path / "part" / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert steps == epoch * STEPS + 2, "the step in which the time was over is the last"
+
+
+def test_another_configuration_is_named_and_leaves_the_run_as_it_is(run, tmp_path, caplog):
+    assert run(("train", 1, 1), folder="part") == 143
+    assert run(None, "optimizer.momentum=0.5", folder="part", resume=True) == 2
+    assert "the run was started with optimizer.momentum=0.9, and it is 0.5 now" in caplog.text
+    assert status(tmp_path / "part") == "interrupted"
+    assert run(None, folder="part", resume=True) == 0
+
+
+def test_checkpoints_hold_plain_containers_alone(run, tmp_path):
+    def kinds(value):
+        inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()
+        return {type(value)}.union(*map(kinds, inner))
+
+    run(("train", 1, 1), folder="part")
+    plain = {dict, OrderedDict, list, tuple, str, int, float, bool, type(None), torch.Tensor}
+    for file in (tmp_path / "part" / "checkpoints").glob("*.ckpt"):
+        assert kinds(torch.load(file, weights_only=True)) <= plain
