@@ -90,6 +90,14 @@ def test_what_cannot_be_continued_is_told_in_a_sentence_with_status_2(recorded, 
     assert ("strategy=lp_ft is not among them" if more else "there is no run") in told
 
 
+@pytest.mark.parametrize("address", ["http://host/run", "s3://bucket/run"])
+def test_a_run_on_another_machine_is_refused(address, capsys):
+    with pytest.raises(SystemExit) as raised:
+        resumed([f"resume={address}"])
+    assert raised.value.code == 2
+    assert f"error: resume={address} is an address; name the folder of a run" in capsys.readouterr().err
+
+
 def test_a_run_that_has_finished_is_left_as_it_is(recorded, capsys):
     (recorded / "summary.json").write_text('{"status": "finished"}')
     with pytest.raises(SystemExit) as raised:
