@@ -1,9 +1,12 @@
+from pathlib import Path
+from pickle import UnpicklingError
 from types import SimpleNamespace
 
 import pytest
 import torch
 
-from thaw.training.checkpoint_io import AtomicCheckpointIO, LastCheckpoint, MovableCheckpoint
+from thaw.errors import RunError, UserError
+from thaw.training.checkpoint_io import AtomicCheckpointIO, LastCheckpoint, MovableCheckpoint, read_checkpoint
 
 
 def test_a_save_that_fails_keeps_the_checkpoint_that_was_there(tmp_path, monkeypatch):
@@ -12,7 +15,7 @@ def test_a_save_that_fails_keeps_the_checkpoint_that_was_there(tmp_path, monkeyp
     io.save_checkpoint({"epoch": 1}, path)
 
     def full_disk(checkpoint, file):
-        file.write_bytes(b"half")
+        file.write(b"half")
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", full_disk)
@@ -32,3 +35,41 @@ def test_the_last_checkpoint_is_not_written_more_often_than_its_share_of_time_al
         trainer = SimpleNamespace(epoch=epoch, current_epoch=epoch, should_stop=False)
         checkpoint.on_train_epoch_end(trainer, SimpleNamespace(phase=phase))
     assert saved == [0, 2, 4], "the second comes too soon, so does the fourth; the last is written always"
+
+
+def test_a_checkpoint_that_will_not_fit_is_refused_in_a_sentence_before_anything_is_written(tmp_path, monkeypatch):
+    path = tmp_path / "run" / "checkpoints" / "last.ckpt"
+    io = AtomicCheckpointIO()
+    io.save_checkpoint({"epoch": 1}, path)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=3_000_000))
+    io.save_checkpoint({"weights": torch.zeros(400_000), "rows": [{"epoch": 1}]}, path)
+    with pytest.raises(RunError) as refused:
+        io.save_checkpoint({"state": [{"weights": torch.zeros(1_000_000)}]}, path)
+    assert str(refused.value) == (
+        f"{path} needs 5.0 MB and 3.0 MB are free; what was saved there before is kept: "
+        f"make room there, and python train.py resume={tmp_path / 'run'} goes on."
+    )
+    assert torch.load(path, weights_only=True)["rows"] == [{"epoch": 1}]
+    assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]
+
+
+def test_a_checkpoint_is_on_the_disk_before_it_has_its_name(tmp_path, monkeypatch):
+    done = []
+    monkeypatch.setattr("os.fsync", lambda descriptor: done.append(Path(f"/proc/self/fd/{descriptor}").readlink().name))
+    monkeypatch.setattr("os.replace", lambda part, path: done.append("renamed"))
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1}, tmp_path / "last.ckpt")
+    assert done == ["last.ckpt.part", "renamed", tmp_path.name]
+
+
+def test_what_is_read_runs_no_code_and_comes_from_this_machine(tmp_path):
+    class Malicious:
+        def __reduce__(self):
+            return Path.touch, (tmp_path / "touched",)
+
+    torch.save({"state_dict": Malicious()}, tmp_path / "last.ckpt")
+    for read in (read_checkpoint, lambda path: AtomicCheckpointIO().load_checkpoint(path, weights_only=False)):
+        with pytest.raises(UnpicklingError):
+            read(tmp_path / "last.ckpt")
+        with pytest.raises(UserError, match=r"a checkpoint=https://host/last\.ckpt is an address"):
+            read("https://host/last.ckpt")
+    assert not (tmp_path / "touched").exists()

@@ -43,7 +43,8 @@ def test_a_run_stopped_after_any_epoch_and_continued_is_the_run_that_was_not(
 ):
     chosen = [*STRATEGY, *recipe, "+model.dropout=0.3", f"trainer.max_epochs={EPOCHS}", "callbacks.last.share=1e9"]
     whole = tmp_path / "run"
-    main(tiny_run(*chosen, "+callbacks.kept._target_=nets.Snapshots", f"+callbacks.kept.folder={whole}"))
+    chosen += ["+callbacks.kept._target_=nets.Snapshots", f"+callbacks.kept.folder={whole}"]
+    main(tiny_run(*chosen))
     expected = epochs(whole)
     assert [row["phase"] for row in expected] == list("112233")
     for stopped_after in stops:
@@ -87,6 +88,14 @@ def test_what_cannot_be_continued_is_told_in_a_sentence_with_status_2(recorded, 
     assert raised.value.code == 2
     assert told.count("\n") == 1
     assert ("strategy=lp_ft is not among them" if more else "there is no run") in told
+
+
+@pytest.mark.parametrize("address", ["http://host/run", "s3://bucket/run"])
+def test_a_run_on_another_machine_is_refused(address, capsys):
+    with pytest.raises(SystemExit) as raised:
+        resumed([f"resume={address}"])
+    assert raised.value.code == 2
+    assert f"error: resume={address} is an address; name the folder of a run" in capsys.readouterr().err
 
 
 def test_a_run_that_has_finished_is_left_as_it_is(recorded, capsys):

@@ -82,6 +82,11 @@ def test_weights_that_do_not_fit_name_the_tensor_and_change_nothing(source, tmp_
     assert net.layer1[0].weight.equal(before)
 
 
+def test_an_address_is_refused():
+    with pytest.raises(UserError, match=r"weights=s3://bucket/net\.pth is an address, and only files of this machine"):
+        load_weights(tiny_net(3), "s3://bucket/net.pth")
+
+
 def test_an_unknown_source_is_refused_with_the_choices():
     with pytest.raises(
         UserError, match="weights=imagenett is neither a file nor a name; the choices are imagenet, demo"

@@ -6,6 +6,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
+from thaw.errors import UserError
+
 FILE = Path(".hydra") / "resolved.yaml"
 
 
@@ -51,6 +53,29 @@ def write_resolved(cfg: DictConfig, folder: Path) -> None:
     path = folder / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(OmegaConf.to_yaml(resolved(cfg)))
+
+
+def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
+    """Compare the run in `folder`, if there is one, with what is asked for.
+
+    Raises:
+        UserError: naming the first value that differs.
+
+    """
+    before, now = _flat(read_resolved(folder)) if is_run(folder) else {}, _flat(resolved(cfg))
+    for key in sorted(before.keys() | now.keys()) if before else ():
+        if before.get(key) != now.get(key):
+            raise UserError(
+                f"resume={folder}: the run was started with {key}={before.get(key)!r}, and it is {now.get(key)!r} now; "
+                "continue it as it was, or start another."
+            )
+
+
+def _flat(values: object, prefix: str = "") -> dict[str, object]:
+    """{a: {b: 1}} -> {a.b: 1}"""
+    if not isinstance(values, dict) or not values:
+        return {prefix.removesuffix("."): values}
+    return {key: value for name, inner in values.items() for key, value in _flat(inner, f"{prefix}{name}.").items()}
 
 
 def is_run(folder: Path) -> bool:

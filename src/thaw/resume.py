@@ -6,6 +6,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from thaw.configuration import quoted
+from thaw.remote import is_remote
 from thaw.report.record import has_finished
 
 
@@ -18,7 +19,10 @@ def resumed(arguments: list[str]) -> list[str]:
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     if given.get("resume", "null") in ("null", ""):
         return arguments
-    folder = Path(given["resume"].strip("'\""))
+    told = given["resume"].strip("'\"")
+    if is_remote(told):
+        _refuse(f"resume={told} is an address; name the folder of a run on this machine")
+    folder = Path(told)
     record = folder / ".hydra" / "overrides.yaml"
     if not record.is_file():
         _refuse(f"resume={folder}: there is no run, for there is no {record}; name the folder that holds summary.json")

@@ -5,18 +5,20 @@ import os
 import signal
 import time
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import NoReturn
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.configuration import write_resolved
+from thaw.configuration import refuse_other_configuration, write_resolved
 from thaw.errors import FrozenTensorError, RunError, UserError, told_error
 from thaw.faults import machine_fault
 from thaw.report.record import TRACEBACK, write_summary
+from thaw.stopping import stop_signals
 
 # Where these two go is said in conf/train.yaml: standard error and the log file; the log file alone.
 errors_log = logging.getLogger("thaw.errors")
@@ -28,8 +30,23 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
     """Yields the run's summary, to be filled; writes it at the end with the status and the seconds in all.
 
     Faults that have a sentence are told in it and exit with 2 (`UserError`) or 1 (`RunError`), Ctrl-C with 130 and
-    SIGTERM with 143. In a multirun they are raised instead, so that Hydra goes on with the other jobs.
+    SIGTERM with 143. In a multirun they are raised instead, so that Hydra goes on with the other jobs. A run that
+    cannot be continued as it is asked for is left as it is.
     """
+    if cfg.resume:
+        _refuse_to_continue(cfg)
+    with stop_signals:
+        yield from _recorded(cfg)
+
+
+def _refuse_to_continue(cfg: DictConfig) -> None:
+    try:
+        refuse_other_configuration(cfg, Path(cfg.output_dir))
+    except UserError as error:
+        _fail(error, error)
+
+
+def _recorded(cfg: DictConfig) -> Iterator[dict]:
     folder, start = Path(cfg.output_dir), time.perf_counter()
     logging.raiseExceptions = False  # a log that cannot be written is no reason for its own traceback on the terminal
     if not _is_first_process():
@@ -51,20 +68,31 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
         end()
     except Exception as error:
         told = told_error(error) or machine_fault(error, folder)
+        if told is None and stop_signals.received:  # as when a loader's worker was told to end, too
+            _end_as_stopped(end, stop_signals.received, folder, error)
         sentence = str(told) if told else f"{type(error).__name__}: {error}"
         proof = {"frozen_unchanged": False} if isinstance(told, FrozenTensorError) else {}
         with suppress(OSError):  # on a full disk
             end(status="failed", error=sentence, **proof)
         _keep_traceback(folder)
-        if told is None or HydraConfig.get().mode == RunMode.MULTIRUN:
-            raise
-        _tell(told)
-        raise SystemExit(2 if isinstance(told, UserError) else 1) from error
+        _fail(told, error)
     except (KeyboardInterrupt, SystemExit) as stop:
-        name, status = _stopped_by(stop)
-        end(status="interrupted", error=f"stopped by {name}")
-        errors_log.error(f"stopped by {name}; python train.py resume={folder} goes on where it was last saved")
-        raise SystemExit(status) from stop
+        by_hand = isinstance(stop, KeyboardInterrupt)
+        _end_as_stopped(end, stop_signals.received or (signal.SIGINT if by_hand else signal.SIGTERM), folder, stop)
+
+
+def _end_as_stopped(end: Callable[..., None], received: int, folder: Path, cause: BaseException) -> NoReturn:
+    name = signal.Signals(received).name
+    end(status="interrupted", error=f"stopped by {name}")
+    errors_log.error(f"stopped by {name}; python train.py resume={folder} goes on where it was last saved")
+    raise SystemExit(128 + received) from cause
+
+
+def _fail(told: UserError | RunError | None, error: Exception) -> NoReturn:
+    if told is None or HydraConfig.get().mode == RunMode.MULTIRUN:
+        raise error
+    _tell(told)
+    raise SystemExit(2 if isinstance(told, UserError) else 1) from error
 
 
 def _keep_traceback(folder: Path) -> None:
@@ -93,10 +121,3 @@ def _tell(told: UserError | RunError) -> None:
     if os.environ.get("THAW_DEBUG", "0") not in ("", "0"):
         errors_log.error(traceback.format_exc())
     errors_log.error(f"error: {told}")
-
-
-def _stopped_by(stop: BaseException) -> tuple[str, int]:
-    """Lightning turns Ctrl-C into exit status 1 and SIGTERM into 0; both tell their cause otherwise."""
-    interrupted = isinstance(stop, KeyboardInterrupt) or isinstance(stop.__context__, KeyboardInterrupt)
-    received = signal.SIGINT if interrupted else signal.SIGTERM
-    return received.name, 128 + received

@@ -18,6 +18,7 @@ from thaw.data.transforms import TrainTransform, eval_transform, read_size, resi
 from thaw.data.turning import finished
 from thaw.data.workers import best_workers
 from thaw.errors import UserError
+from thaw.stopping import leave_stopping_to_main
 
 log = logging.getLogger(__name__)
 
@@ -208,5 +209,6 @@ class ImageFolderDataModule(LightningDataModule):
             persistent_workers=self.num_workers > 0,
             pin_memory=torch.cuda.is_available(),
             timeout=_PATIENCE if self.num_workers else 0,
+            worker_init_fn=leave_stopping_to_main,
             **options,
         )

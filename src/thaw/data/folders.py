@@ -134,11 +134,17 @@ class SeededOrder(Sampler):
         self.size = size
         self.seed = seed
         self.epoch = 0
+        self._skipped: tuple[int, int] | None = None  # an epoch, and how many images of it
+        self._local_batch_size = batch_size // processes
         self._chances = None if chances is None else np.array(chances) / sum(chances)
         self._mine = slice(rank, size - rest if rest < processes else size, processes)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
+
+    def skip(self, epoch: int, batches: int) -> None:
+        """Begin that epoch after so many batches, whenever it comes."""
+        self._skipped = epoch, batches * self._local_batch_size
 
     def __len__(self) -> int:
         return len(range(self.size)[self._mine])
@@ -150,7 +156,9 @@ class SeededOrder(Sampler):
         else:
             order = random.choice(self.size, self.size, p=self._chances)
         seeds = random.integers(2**63, size=self.size)
-        return zip(order[self._mine].tolist(), seeds[self._mine].tolist(), strict=True)
+        epoch, skipped = self._skipped or (None, 0)
+        rest = slice(skipped if epoch == self.epoch else 0, None)
+        return zip(order[self._mine][rest].tolist(), seeds[self._mine][rest].tolist(), strict=True)
 
 
 def find_classes(root: Path) -> list[str]:

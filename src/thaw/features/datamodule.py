@@ -72,6 +72,9 @@ class ViewBatches(Sampler):
     def set_epoch(self, epoch: int) -> None:
         self._order.set_epoch(epoch)
 
+    def skip(self, epoch: int, batches: int) -> None:
+        self._order.skip(epoch, batches)
+
     def __len__(self) -> int:
         return -(-len(self._order) // self._batch_size)
 

@@ -75,6 +75,11 @@ class ImageClassifier(LightningModule):
             set_training_modes(self.net)
         return self
 
+    @property
+    def train_metrics(self) -> dict[str, Metric]:
+        """Those that grow from step to step of an epoch."""
+        return {"loss": self.losses["train_loss"], "acc": self.train_acc}
+
     def phase_optimizer(self) -> Optimizer:
         """A new one, with a named group for each stage that learns; the head's is the last."""
         groups = [
@@ -129,9 +134,10 @@ class ImageClassifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["thaw"] = self.description
+        checkpoint["phase"] = self.phase.number
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
-        if checkpoint["epoch"] < self.phase.first:  # the last of another phase, whose optimizer ends with it
+        if checkpoint["phase"] != self.phase.number:  # of the one before, whose optimizer ends with it
             checkpoint.update(optimizer_states=[], lr_schedulers=[])
             if "averaging_state" in checkpoint:  # averaged weights are handed on, and a new average begins
                 counts = {name: torch.zeros_like(count) for name, count in checkpoint["averaging_state"].items()}

@@ -17,6 +17,7 @@ from thaw.models.caffe import CAFFE_RESNETS
 from thaw.models.caffe_names import torchvision_names
 from thaw.models.staged import StagedNet
 from thaw.models.timm_nets import TimmNet, own_names, pretrained_tensors
+from thaw.remote import refuse_remote
 
 Tensors = dict[str, torch.Tensor]
 
@@ -46,6 +47,7 @@ def load_weights(net: StagedNet, weights: str) -> None:
     """
     if weights == "none":
         return
+    refuse_remote("weights", weights)
     if weights == "imagenet":
         timms = isinstance(net, TimmNet)
         tensors = pretrained_tensors(net) if timms else imagenet_tensors(net.config["name"])

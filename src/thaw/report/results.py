@@ -24,7 +24,8 @@ from thaw.report.record import make_room
 from thaw.report.stages import stage_table
 from thaw.strategy import Phase
 from thaw.training.callbacks import EpochTable
-from thaw.training.trainer import epochs_done, one_device
+from thaw.training.checkpoint_io import read_checkpoint
+from thaw.training.trainer import one_device, told_progress
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ def introduce(
     )
     log.info(stage_table(net, phases) + "\n")
     if checkpoint:
-        log.info(f"continued after epoch {epochs_done(checkpoint)}\n")
+        log.info(f"continued {told_progress(checkpoint)}\n")
     else:
         board.lay_out(trainer)
         _show(Path(folder), trainer, "samples", figures.samples(data.train, data.classes, data.seed))
@@ -85,7 +86,7 @@ def evaluate_best(
 ) -> Evaluation:
     """The best checkpoint's answers to the validation images; `classifier` is left with those weights."""
     best = next(c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
-    classifier.load_state_dict(torch.load(best, "cpu", weights_only=True)["state_dict"])
+    classifier.load_state_dict(read_checkpoint(Path(best))["state_dict"])
     alone = one_device(trainer)
     logits = alone.predict(classifier, datamodule=features.evaluation_source(alone, classifier, data))
     return _evaluation(data.val, logits, data.classes)

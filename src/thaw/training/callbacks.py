@@ -7,12 +7,9 @@ import time
 from pathlib import Path
 
 from lightning import Callback
-from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.pytorch.callbacks import Timer
 from tqdm import tqdm
 
 from thaw.duration import duration
-from thaw.errors import UserError
 
 log = logging.getLogger(__name__)
 
@@ -30,7 +27,8 @@ class EpochTable(Callback):
         self.path = Path(path) if path else None
         self.rows: list[dict] = []
         self.training_seconds = self.validation_seconds = 0.0
-        self._start = 0.0
+        self._start = self._epoch_start = self._rate = 0.0
+        self._spent = self._validation = 0.0
         self._before = 0
 
     def setup(self, trainer, classifier, stage: str) -> None:
@@ -38,15 +36,20 @@ class EpochTable(Callback):
             self.path = None
 
     def on_train_start(self, trainer, classifier) -> None:
-        self._start = self._start or time.perf_counter()
+        now = time.perf_counter()
+        self._start = self._start or now
+        self._epoch_start = now - self._spent  # of an epoch that only goes on
         if not self.rows:
             self._write(COLUMNS, mode="w")
 
     def state_dict(self) -> dict:
-        return {"rows": self.rows, "seconds": [self.training_seconds, self.validation_seconds]}
+        seconds = [self.training_seconds, self.validation_seconds]
+        begun = {"rate": self._rate, "seconds": time.perf_counter() - self._epoch_start}
+        return {"rows": self.rows, "seconds": seconds, "epoch": begun}
 
     def load_state_dict(self, state: dict) -> None:
         self.rows, (self.training_seconds, self.validation_seconds) = list(state["rows"]), state["seconds"]
+        self._rate, self._spent = state["epoch"]["rate"], state["epoch"]["seconds"]
         self._before = len(self.rows)
         self._write(COLUMNS, mode="w")
         for row in self.rows:
@@ -129,24 +132,3 @@ class EpochBar(Callback):
 
     def on_exception(self, trainer, classifier, exception) -> None:
         self._bar.close()
-
-
-class RunTimer(Timer):
-    """Ends the run with the epoch in which `duration` is over; its clock does not stop between phases."""
-
-    def __init__(self, duration: str | dict):
-        try:
-            super().__init__(duration, interval="epoch")
-        except (ValueError, TypeError, MisconfigurationException) as error:
-            raise UserError(
-                f"trainer.max_time={duration!r} must be days:hours:minutes:seconds as in 00:01:30:00."
-            ) from error
-        if not self.time_remaining():
-            raise UserError(f"trainer.max_time={duration!r} leaves no time.")
-
-    def on_train_start(self, trainer, classifier) -> None:
-        if self.start_time() is None:
-            super().on_train_start(trainer, classifier)
-
-    def on_train_end(self, trainer, classifier) -> None:
-        pass

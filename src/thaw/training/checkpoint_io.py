@@ -1,12 +1,19 @@
 """Checkpoints that are whole or not there, wherever the run's folder is moved."""
 
 import os
+import shutil
 import time
 from pathlib import Path
 
 import torch
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from thaw.errors import RunError
+from thaw.remote import refuse_remote
+
+_OVERHEAD = 2**20  # bytes of a checkpoint that are no tensor's: names, counters, rows
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
@@ -19,12 +26,73 @@ class AtomicCheckpointIO(TorchCheckpointIO):
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options=None) -> None:
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
+        _check_room(checkpoint, path)
         part = path.with_name(f"{path.name}.part")
         try:
-            torch.save(checkpoint, part)
+            with part.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+        _sync_folder(path.parent)
+
+    def load_checkpoint(self, path: str | Path, map_location=None, weights_only: bool | None = None) -> dict:
+        refuse_remote("a checkpoint", str(path))
+        return torch.load(path, "cpu", weights_only=True)
+
+
+def read_checkpoint(path: str | Path) -> dict:
+    """On the CPU, as far as it is looked at; whatever the file holds, no code of it is run.
+
+    Raises:
+        UserError: for an address in place of a path.
+        RunError: for a file that is damaged, or that could run code if it was read in another way.
+
+    """
+    refuse_remote("a checkpoint", str(path))
+    try:
+        return torch.load(path, "cpu", weights_only=True, mmap=True)
+    except Exception as error:  # any kind can come out of bytes that are not what they should be
+        raise RunError(
+            f"cannot go on from {path}: it is damaged, or holds more than plain values, which Thaw never saves; "
+            "delete it and start the run anew."
+        ) from error
+
+
+def _check_room(checkpoint: dict, path: Path) -> None:
+    """Raises:
+    RunError: if `checkpoint` will not fit beside what is there, which a file that is replaced still needs.
+
+    """
+    needed, free = _bytes(checkpoint) + _OVERHEAD, shutil.disk_usage(path.parent).free
+    if needed > free:
+        kept = "; what was saved there before is kept" if path.exists() else ""
+        raise RunError(
+            f"{path} needs {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free{kept}: make room there, and "
+            f"python train.py resume={path.parent.parent} goes on."
+        )
+
+
+def _bytes(value: object) -> int:
+    """Of all tensors in plain containers."""
+    if isinstance(value, torch.Tensor):
+        return value.untyped_storage().nbytes()
+    if isinstance(value, dict):
+        return sum(map(_bytes, value.values()))
+    return sum(map(_bytes, value)) if isinstance(value, list | tuple) else 0
+
+
+def _sync_folder(folder: Path) -> None:
+    """A new name outlives a loss of power only when its folder has been written, too."""
+    if os.name == "nt":  # where folders cannot be opened
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 class MovableCheckpoint(ModelCheckpoint):
@@ -44,7 +112,7 @@ class LastCheckpoint(MovableCheckpoint):
     """What a run is continued from: written after an epoch, unless that took more than `share` of the time.
 
     Epochs that are over in an instant need not be kept each by itself. After the last one of a phase it is written
-    always.
+    always, and so it is where a run is stopped, inside of an epoch, too.
     """
 
     def __init__(self, share: float, **options):
@@ -59,3 +127,7 @@ class LastCheckpoint(MovableCheckpoint):
         super().on_train_epoch_end(trainer, classifier)
         end = time.perf_counter()
         self._due = end + (end - start) / self.share
+
+    def on_exception(self, trainer, classifier, exception: BaseException) -> None:
+        if isinstance(exception, SIGTERMException):
+            trainer.save_checkpoint(Path(self.dirpath) / f"{self.filename}{self.FILE_EXTENSION}")

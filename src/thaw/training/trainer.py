@@ -5,18 +5,18 @@ import warnings
 from collections.abc import Sequence
 from pathlib import Path
 
-import torch
-from lightning import Callback, Trainer
+from lightning import Callback, LightningDataModule, Trainer
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.errors import RunError
 from thaw.features.cache import FeatureCache
 from thaw.models.classifier import ImageClassifier
+from thaw.stopping import Stopped, stop_signals
 from thaw.strategy import Phase
-from thaw.training.callbacks import RunTimer
-from thaw.training.checkpoint_io import AtomicCheckpointIO
+from thaw.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint
 from thaw.training.faults import FiniteNumbers
 from thaw.training.hardware import best_precision, check_accelerator, keep_freed_memory
+from thaw.training.interruption import Continuation, RunTimer, StepStop
 from thaw.training.invariants import FrozenProof, SeededSteps
 
 log = logging.getLogger(__name__)
@@ -26,6 +26,7 @@ _EXPECTED_WARNINGS = (
     r".*does not have many workers.*",  # there are as many as help (thaw.data.datamodule)
     r".*module\(s\) in eval mode.*",  # frozen stages are
     r".*Checkpoint directory .* exists and is not empty.*",  # from the second phase on it does
+    r".*your dataloader is not resumable.*",  # its sampler is (thaw.training.interruption)
     r".*LeafSpec.*is deprecated.*",  # Lightning 2.6 asks newer PyTorch in an older way
 )
 
@@ -52,13 +53,7 @@ def build_trainer(
     return Trainer(
         accelerator=accelerator,
         precision=best_precision(accelerator) if precision == "auto" else precision,
-        callbacks=[
-            *callbacks,
-            *([RunTimer(max_time)] if max_time else []),
-            SeededSteps(),
-            FrozenProof(),
-            FiniteNumbers(),
-        ],
+        callbacks=[*callbacks, *_own_callbacks(max_time)],
         enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
         enable_model_summary=False,  # the table of stages says more
         plugins=[AtomicCheckpointIO()],
@@ -66,6 +61,11 @@ def build_trainer(
         num_sanity_val_steps=0,  # folders are checked before, and epochs are short
         **options,
     )
+
+
+def _own_callbacks(max_time: str | dict | None) -> list[Callback]:
+    timer = [RunTimer(max_time)] if max_time else []
+    return [*timer, StepStop(), Continuation(), SeededSteps(), FrozenProof(), FiniteNumbers()]
 
 
 def fit(
@@ -87,20 +87,38 @@ def fit(
     done = 0
     if checkpoint:
         done = epochs_done(checkpoint)
-        classifier.load_state_dict(
-            _content(checkpoint)["state_dict"]
-        )  # what is frozen is computed before Lightning loads
+        # What is frozen is computed before Lightning loads.
+        classifier.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
     for phase in phases:
         if phase.last <= done and phase is not phases[-1]:
             continue
         classifier.start(phase)
         trainer.fit_loop.max_epochs = phase.last
         source = features.source(trainer, classifier, phase, data) if features else data
-        trainer.fit(classifier, datamodule=source, ckpt_path=checkpoint, weights_only=True)
+        in_full = _fit_phase(trainer, classifier, source, checkpoint)
         checkpoint = None
-        if trainer.should_stop:  # by early stopping or the limit of time, which hold for the run
+        if not in_full:
             log.info(f"training ends early, after epoch {trainer.current_epoch}")
             break
+
+
+def _fit_phase(
+    trainer: Trainer, classifier: ImageClassifier, source: LightningDataModule, checkpoint: Path | None
+) -> bool:
+    """Whether the run goes on: early stopping and the limit of time hold for all of it.
+
+    Raises:
+        Stopped: if a signal has ended it, when its last checkpoint is written.
+
+    """
+    try:
+        with stop_signals.awaited():
+            trainer.fit(classifier, datamodule=source, ckpt_path=checkpoint, weights_only=True)
+    except SIGTERMException as stop:
+        if stop_signals.received:
+            raise Stopped(stop_signals.received) from stop
+        return False
+    return not trainer.should_stop
 
 
 def one_device(trainer: Trainer) -> Trainer:
@@ -119,14 +137,16 @@ def last_checkpoint(folder: str) -> Path | None:
 
 def epochs_done(checkpoint: Path) -> int:
     """How many epochs were trained when `checkpoint` was saved."""
-    return _content(checkpoint)["epoch"] + 1
+    return _progress(checkpoint)["epoch_progress"]["current"]["processed"]
 
 
-def _content(checkpoint: Path) -> dict:
-    try:
-        return torch.load(checkpoint, "cpu", weights_only=True, mmap=True)
-    except Exception as error:  # any kind can come out of bytes that are not what they should be
-        raise RunError(
-            f"cannot go on from {checkpoint}: it is damaged, or holds more than plain values, which Thaw never saves; "
-            "delete it and start the run anew."
-        ) from error
+def told_progress(checkpoint: Path) -> str:
+    """Of the run, when `checkpoint` was saved."""
+    progress = _progress(checkpoint)
+    epochs, batches = progress["epoch_progress"]["current"], progress["epoch_loop.batch_progress"]["current"]
+    inside = epochs["processed"] < epochs["started"]
+    return f"after epoch {epochs['processed']}" + (f" and {batches['completed']} batches" if inside else "")
+
+
+def _progress(checkpoint: Path) -> dict:
+    return read_checkpoint(checkpoint)["loops"]["fit_loop"]

@@ -1,0 +1,82 @@
+"""SIGTERM and Ctrl-C: noted while steps are taken, so that a run stops between two; elsewhere they end it at once."""
+
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+
+
+class Stopped(SystemExit):
+    """A run that a signal has ended, with the exit status by which shells tell it."""
+
+    def __init__(self, received: int):
+        super().__init__(128 + received)
+
+
+class StopSignals:
+    """Within it, signals that are to end the process are noted, and raise `Stopped` unless somebody waits for them."""
+
+    def __init__(self):
+        self.received: int | None = None
+        self._awaited = False
+        self._before: dict[int, object] = {}
+        self._process = 0
+
+    def __enter__(self) -> "StopSignals":
+        self.received, self._awaited, self._process = None, False, os.getpid()
+        if threading.current_thread() is threading.main_thread():  # others may not ask for signals
+            ours = [number for number in _STOPS if signal.getsignal(number) != signal.SIG_IGN]  # as of nohup
+            self._before = {number: signal.getsignal(number) for number in ours}
+            self.renew()
+        return self
+
+    def __exit__(self, *exception) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        self._before = {}
+
+    def renew(self) -> None:
+        """Be told of signals again, after somebody else has asked for them."""
+        for number in self._before:
+            signal.signal(number, self._note)
+
+    @contextmanager
+    def awaited(self) -> Iterator[None]:
+        """Within it the caller looks at `received` where it can stop; what came later ends the process when it leaves.
+
+        A second Ctrl-C does not wait.
+        """
+        self._end_if_received()
+        self._awaited = True
+        try:
+            yield
+        finally:
+            self._awaited = False
+        self._end_if_received()
+
+    def _note(self, number: int, frame) -> None:
+        if os.getpid() != self._process:  # a loader's worker: it ends with the process that it works for
+            return
+        impatient = self.received == number == signal.SIGINT
+        self.received = self.received or number
+        if impatient or not self._awaited:
+            raise Stopped(self.received)
+
+    def _end_if_received(self) -> None:
+        if self.received:
+            raise Stopped(self.received)
+
+
+def leave_stopping_to_main(worker: int) -> None:
+    """In a loader's worker: what reaches all processes of a run is for the first, which still needs its batch.
+
+    PyTorch ends workers by SIGTERM, too, and more than once; all but the first are obeyed.
+    """
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
+
+
+stop_signals = StopSignals()  # there is one set of them in a process
