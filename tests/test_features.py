@@ -142,7 +142,7 @@ def full(*given):
 def test_a_full_disk_leaves_nothing_half_written_and_the_run_goes_on_with_images(run, recipe, monkeypatch, when):
     images, _, _ = run("images", *recipe, "features.views=0")
     if when == "before":
-        monkeypatch.setattr("shutil.disk_usage", lambda path: SimpleNamespace(free=10))
+        monkeypatch.setattr("thaw.cache.shutil", SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=10)))
     else:
         monkeypatch.setattr(arrays, "zlib", SimpleNamespace(crc32=full))  # when a piece has been written
     features, summary, told = run("features", *recipe)

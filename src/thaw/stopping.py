@@ -36,7 +36,7 @@ class StopSignals:
     def __exit__(self, *exception) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-        self._before = {}
+        self.received, self._before = None, {}
 
     def renew(self) -> None:
         """Be told of signals again, after somebody else has asked for them."""
