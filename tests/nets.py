@@ -109,3 +109,16 @@ class Spoiler(Callback):
     def on_train_batch_start(self, trainer, classifier, batch, index: int) -> None:
         if (trainer.current_epoch + 1, index) == (self.epoch, 1):
             self.path.write_bytes(self.path.read_bytes()[:300])
+
+
+class StepLosses(Callback):
+    """Writes the training loss of every step, of all processes together, a line each to `path`."""
+
+    def __init__(self, path: str):
+        self.path = Path(path)
+
+    def on_train_batch_end(self, trainer, classifier, outputs, batch, index: int) -> None:
+        loss = trainer.strategy.reduce(outputs["loss"].clone(), reduce_op="mean")
+        if trainer.is_global_zero:
+            with self.path.open("a") as file:
+                file.write(f"{loss.item()}\n")

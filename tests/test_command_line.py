@@ -22,7 +22,7 @@ TINY = ["model._target_=nets.tiny_net", "weights=none", "data=image_folder", "da
 
 
 def with_nets(**changes):
-    return environment(PYTHONPATH=str(ROOT / "tests"), **changes)
+    return environment(PYTHONPATH=os.pathsep.join([str(ROOT / "src"), str(ROOT / "tests")]), **changes)
 
 
 def train(*overrides, cwd, **changes):

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.configuration import write_resolved
 from thaw.errors import FrozenTensorError, RunError, UserError, told_error
+from thaw.ranks import is_first_process
 from thaw.report.record import TRACEBACK, write_summary
 
 # Where these two go is said in conf/train.yaml: standard error and the log file; the log file alone.
@@ -30,19 +31,19 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
     SIGTERM with 143. In a multirun they are raised instead, so that Hydra goes on with the other jobs.
     """
     folder, start = Path(cfg.output_dir), time.perf_counter()
-    if not _is_first_process():
+    if not is_first_process():
         logging.getLogger("thaw").setLevel(logging.ERROR)
     summary = {"status": "finished", **_identity()}
 
     def end(**entries) -> None:
         summary.update(entries)
         summary.setdefault("seconds", {})["total"] = time.perf_counter() - start
-        if _is_first_process():
+        if is_first_process():
             write_summary(folder, summary)
 
     try:
         _refuse_missing(cfg)
-        if _is_first_process():
+        if is_first_process():
             write_resolved(cfg, folder)
         summary.update(model=cfg.model.name, weights=cfg.weights, seed=cfg.seed)
         yield summary
@@ -53,7 +54,7 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
         proof = {"frozen_unchanged": False} if isinstance(told, FrozenTensorError) else {}
         end(status="failed", error=sentence, **proof)
         traceback_log.error(traceback.format_exc())
-        if _is_first_process():
+        if is_first_process():
             (folder / TRACEBACK).write_text(traceback.format_exc())
         if told is None or HydraConfig.get().mode == RunMode.MULTIRUN:
             raise
@@ -64,11 +65,6 @@ def recorded_run(cfg: DictConfig) -> Iterator[dict]:
         end(status="interrupted", error=f"stopped by {name}")
         errors_log.error(f"stopped by {name}; python train.py resume={folder} goes on where it was last saved")
         raise SystemExit(status) from stop
-
-
-def _is_first_process() -> bool:
-    """Of several that train together, as Lightning, torchrun and SLURM number them."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def _identity() -> dict:
