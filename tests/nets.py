@@ -122,3 +122,14 @@ class StepLosses(Callback):
         if trainer.is_global_zero:
             with self.path.open("a") as file:
                 file.write(f"{loss.item()}\n")
+
+
+class Threads(Callback):
+    """Leaves a file named by the number of threads that a run computes with."""
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+
+    def on_train_start(self, trainer, classifier) -> None:
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / str(torch.get_num_threads())).touch()

@@ -1,4 +1,4 @@
-"""Validates the first n of a split's images, n = 1 … 9, and writes the metrics of each n: torchrun validated.py ROOT FILE."""
+"""Validates the first n images of a split, n = 1 … 9, and writes the metrics: validated.py ROOT FILE DEVICES."""
 
 import json
 import sys

@@ -32,10 +32,11 @@ class ImageFolderDataModule(LightningDataModule):
     cropped as validation images are. `num_workers="auto"` feeds a GPU from every core that this process may use, and
     loads in this process where the cores are busy computing anyway. Training order and augmentation depend on `seed`
     and the epoch alone. Of each class's training images the `train_share` that `seed` draws is used. `batch_size` is
-    divided among the processes of a run, and so are validation images. `balance` makes up for classes of unequal size, by `weights` in the loss or a
-    `sampler` that draws each class as often. Decoded images are kept in the cache, if those of both splits fit into
-    `pixels_gb`. With `on_bad_image="skip"` every image is decoded beforehand, and one that cannot be is replaced in
-    training and left out elsewhere. How images are divided, where folders do not say it, is told in `read_splits`.
+    divided among the processes of a run, and so are validation images. `balance` makes up for classes of unequal size,
+    by `weights` in the loss or a `sampler` that draws each class as often. Decoded images are kept in the cache, if
+    those of both splits fit into `pixels_gb`. With `on_bad_image="skip"` every image is decoded beforehand, and one
+    that cannot be is replaced in training and left out elsewhere. How images are divided, where folders do not say it,
+    is told in `read_splits`.
 
     Raises:
         UserError: from the constructor, for folders that cannot be learned from.
@@ -167,7 +168,7 @@ class ImageFolderDataModule(LightningDataModule):
 
     @property
     def _place(self) -> tuple[int, int]:
-        """This process's number, from 0, among so many that train together."""
+        """The number of this process, from 0, among so many that train together."""
         return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
 
     @property

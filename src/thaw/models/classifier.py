@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
-from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 from lightning import Callback, Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.features.cache import FeatureCache
@@ -53,11 +54,17 @@ def build_trainer(
         callbacks=[*callbacks, *([RunTimer(max_time)] if max_time else []), SeededSteps(), FrozenProof()],
         enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
         enable_model_summary=False,  # the table of stages says more
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *_cluster()],
         use_distributed_sampler=False,  # thaw.data.folders.SeededOrder divides the images
         num_sanity_val_steps=0,  # folders are checked before, and epochs are short
         **options,
     )
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """SLURM without Lightning's own way of running a job again, which knows of no phases; docs/clusters.md has ours."""
+    by_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun may be what SLURM starts
+    return [SLURMEnvironment(auto_requeue=False)] if by_slurm else []
 
 
 def fit(
