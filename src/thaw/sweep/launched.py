@@ -44,7 +44,7 @@ def _console(path: Path) -> Iterator[None]:
             os.dup2(file.fileno(), stream)
     try:
         yield
-        path.unlink()
+        path.unlink(missing_ok=True)  # processes that train together share it
     finally:
         for stream, copy in zip((1, 2), kept, strict=True):
             os.dup2(copy, stream)
