@@ -5,6 +5,7 @@ import sys
 import hydra
 from omegaconf import DictConfig
 
+from thaw.ranks import beside_first
 from thaw.resume import resumed
 from thaw.run import recorded_run
 from thaw.sweep.recipe import as_multirun
@@ -62,5 +63,5 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = as_multirun(resumed(sys.argv[1:]))
+    sys.argv[1:] = beside_first(as_multirun(resumed(sys.argv[1:])))
     main()

@@ -179,6 +179,8 @@ class CacheLoser(Callback):
                 file.write_bytes(content[: len(content) // 2])
         if self.harm == "deleted":
             shutil.rmtree(os.environ["THAW_CACHE"])
+
+
 class Signals(Callback):
     """Sends this process a signal at every one of `places`, once: (the name of a hook, epoch, batch)."""
 
@@ -201,3 +203,27 @@ class Signals(Callback):
         if place in self.places:
             self.places.remove(place)
             os.kill(os.getpid(), self.number)
+
+
+class StepLosses(Callback):
+    """Writes the training loss of every step, of all processes together, a line each to `path`."""
+
+    def __init__(self, path: str):
+        self.path = Path(path)
+
+    def on_train_batch_end(self, trainer, classifier, outputs, batch, index: int) -> None:
+        loss = trainer.strategy.reduce(outputs["loss"].clone(), reduce_op="mean")
+        if trainer.is_global_zero:
+            with self.path.open("a") as file:
+                file.write(f"{loss.item()}\n")
+
+
+class Threads(Callback):
+    """Leaves a file named by the number of threads that a run computes with."""
+
+    def __init__(self, folder: str):
+        self.folder = Path(folder)
+
+    def on_train_start(self, trainer, classifier) -> None:
+        self.folder.mkdir(exist_ok=True)
+        (self.folder / str(torch.get_num_threads())).touch()

@@ -1,5 +1,6 @@
 """Hydra looks for sweepers in this package."""
 
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,14 @@ from hydra.core.utils import JobStatus, run_job, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from thaw.configuration import quoted
+from thaw.data.workers import usable_cores
 from thaw.output import refuse_paths
+from thaw.ranks import is_first_process
+from thaw.sweep.launched import LaunchedTask, threads_each
 from thaw.sweep.plan import Job, plan
 from thaw.sweep.processes import can_fork
 from thaw.sweep.recipe import without_recipe
-from thaw.sweep.run import conclude, locked, run_jobs
+from thaw.sweep.run import conclude, launch_jobs, locked, refuse, run_jobs
 
 
 class ThawSweeper(BasicSweeper):
@@ -24,10 +28,14 @@ class ThawSweeper(BasicSweeper):
     """
 
     def setup(self, *, hydra_context, task_function, config) -> None:
-        super().setup(hydra_context=hydra_context, task_function=task_function, config=config)
-        self.task_function = task_function
+        self.task_function, self.launched = task_function, LaunchedTask(task_function)
+        super().setup(hydra_context=hydra_context, task_function=self.launched, config=config)
 
     def sweep(self, arguments: list[str]) -> None:
+        if "TORCHELASTIC_RUN_ID" in os.environ or not is_first_process():
+            refuse(
+                "torchrun and srun start a single run; a sweep is started once, and starts the processes of its jobs"
+            )
         folder = Path(self.config.hydra.sweep.dir)
         with locked(folder):
             OmegaConf.save(self.config, folder / "multirun.yaml")
@@ -66,10 +74,25 @@ class ThawSweeper(BasicSweeper):
         )
         sys.exit(0 if done.status is JobStatus.COMPLETED else 1)
 
-    def _launch(self, jobs: Sequence[Job]) -> None:
-        left = [[*job.arguments, *_places(job)] for job in jobs if not job.finished]
-        if left:
-            self.launcher.launch(left, initial_job_idx=0)
+    def _launch(self, jobs: Sequence[Job]) -> int | None:
+        left = [job for job in jobs if not job.finished]
+        if left and not self.config.hydra.launcher._target_.endswith("SlurmLauncher"):  # whose jobs have own machines
+            self._refuse_processes(left)
+            at_once = self.config.hydra.launcher.get("n_jobs", len(left))
+            self.launched.threads = threads_each(usable_cores(), min(at_once, len(left)))
+        overrides = [[*job.overrides, *_places(job)] for job in left]
+        return launch_jobs(jobs, lambda: self.launcher.launch(overrides, initial_job_idx=0))
+
+    def _refuse_processes(self, jobs: Sequence[Job]) -> None:
+        for job in jobs:
+            strategy = self._compose(job.overrides).trainer.get("strategy", "auto")
+            if strategy != "auto":
+                launcher = self.config.hydra.runtime.choices["hydra/launcher"]
+                refuse(
+                    f"trainer.strategy={strategy} starts processes, which it cannot within hydra/launcher={launcher}: "
+                    "without that, jobs run one after another, each with its processes; on a cluster "
+                    "hydra/launcher=submitit_slurm starts them (docs/clusters.md)"
+                )
 
 
 def _places(job: Job) -> list[str]:

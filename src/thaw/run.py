@@ -17,6 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from thaw.configuration import refuse_other_configuration, write_resolved
 from thaw.errors import FrozenTensorError, RunError, UserError, told_error
 from thaw.faults import machine_fault
+from thaw.ranks import is_first_process
 from thaw.report.record import TRACEBACK, write_summary
 from thaw.stopping import stop_signals
 
@@ -49,19 +50,19 @@ def _refuse_to_continue(cfg: DictConfig) -> None:
 def _recorded(cfg: DictConfig) -> Iterator[dict]:
     folder, start = Path(cfg.output_dir), time.perf_counter()
     logging.raiseExceptions = False  # a log that cannot be written is no reason for its own traceback on the terminal
-    if not _is_first_process():
+    if not is_first_process():
         logging.getLogger("thaw").setLevel(logging.ERROR)
     summary = {"status": "finished", **_identity()}
 
     def end(**entries) -> None:
         summary.update(entries)
         summary.setdefault("seconds", {})["total"] = time.perf_counter() - start
-        if _is_first_process():
+        if is_first_process():
             write_summary(folder, summary)
 
     try:
         _refuse_missing(cfg)
-        if _is_first_process():
+        if is_first_process():
             write_resolved(cfg, folder)
         summary.update(model=cfg.model.name, weights=cfg.weights, seed=cfg.seed)
         yield summary
@@ -97,14 +98,9 @@ def _fail(told: UserError | RunError | None, error: Exception) -> NoReturn:
 
 def _keep_traceback(folder: Path) -> None:
     traceback_log.error(traceback.format_exc())
-    if _is_first_process():
+    if is_first_process():
         with suppress(OSError):
             (folder / TRACEBACK).write_text(traceback.format_exc())
-
-
-def _is_first_process() -> bool:
-    """Of several that train together, as Lightning, torchrun and SLURM number them."""
-    return all(os.environ.get(name, "0") == "0" for name in ("RANK", "LOCAL_RANK", "SLURM_PROCID"))
 
 
 def _identity() -> dict:

@@ -1,4 +1,4 @@
-"""SIGTERM and Ctrl-C: noted while steps are taken, so that a run stops between two; elsewhere they end it at once."""
+"""Signals that stop a run: noted while steps are taken, so that it stops between two; elsewhere they end it at once."""
 
 import os
 import signal
@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 _STOPS = (signal.SIGTERM, signal.SIGINT)
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
+PREEMPTED = signal.SIGUSR2 if os.name != "nt" else None  # by which submitit tells a job that it is to run again later
 
 
 class Stopped(SystemExit):
@@ -28,8 +30,7 @@ class StopSignals:
     def __enter__(self) -> "StopSignals":
         self.received, self._awaited, self._process = None, False, os.getpid()
         if threading.current_thread() is threading.main_thread():  # others may not ask for signals
-            ours = [number for number in _STOPS if signal.getsignal(number) != signal.SIG_IGN]  # as of nohup
-            self._before = {number: signal.getsignal(number) for number in ours}
+            self._before = {number: signal.getsignal(number) for number in _ours()}
             self.renew()
         return self
 
@@ -68,6 +69,12 @@ class StopSignals:
     def _end_if_received(self) -> None:
         if self.received:
             raise Stopped(self.received)
+
+
+def _ours() -> list[int]:
+    """Not those which are ignored, as of nohup, or which another, as of a cluster's launcher, has taken upon itself."""
+    stops = [number for number in _STOPS if signal.getsignal(number) in _DEFAULTS]
+    return [*stops, PREEMPTED] if PREEMPTED and callable(signal.getsignal(PREEMPTED)) else stops
 
 
 def leave_stopping_to_main(worker: int) -> None:

@@ -34,10 +34,11 @@ class ImageFolderDataModule(LightningDataModule):
     cropped as validation images are. `num_workers="auto"` feeds a GPU from every core that this process may use, and
     loads in this process where the cores are busy computing anyway. Training order and augmentation depend on `seed`
     and the epoch alone. Of each class's training images the `train_share` that `seed` draws is used. `batch_size` is
-    divided among the processes of a run. `balance` makes up for classes of unequal size, by `weights` in the loss or a
-    `sampler` that draws each class as often. Decoded images are kept in the cache, if those of both splits fit into
-    `pixels_gb`. With `on_bad_image="skip"` every image is decoded beforehand, and one that cannot be is replaced in
-    training and left out elsewhere. How images are divided, where folders do not say it, is told in `read_splits`.
+    divided among the processes of a run, and so are validation images. `balance` makes up for classes of unequal size,
+    by `weights` in the loss or a `sampler` that draws each class as often. Decoded images are kept in the cache, if
+    those of both splits fit into `pixels_gb`. With `on_bad_image="skip"` every image is decoded beforehand, and one
+    that cannot be is replaced in training and left out elsewhere. How images are divided, where folders do not say it,
+    is told in `read_splits`.
 
     Raises:
         UserError: from the constructor, for folders that cannot be learned from.
@@ -156,8 +157,7 @@ class ImageFolderDataModule(LightningDataModule):
 
     def train_order(self) -> SeededOrder:
         """The order of this process's training images, of which `local_batch_size` make a batch."""
-        rank, processes = (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
-        return self._order(rank, processes)
+        return self._order(*self._place)
 
     def _order(self, rank: int, processes: int) -> SeededOrder:
         chances = self._rarity()[self.train.targets].tolist() if self.balance == "sampler" else None
@@ -173,10 +173,22 @@ class ImageFolderDataModule(LightningDataModule):
 
     @property
     def local_batch_size(self) -> int:
-        processes = self.trainer.world_size if self.trainer else 1
+        _, processes = self._place
         if self.batch_size % processes:
             raise UserError(f"data.batch_size={self.batch_size} cannot be divided among {processes} devices.")
         return self.batch_size // processes
+
+    @property
+    def _place(self) -> tuple[int, int]:
+        """The number of this process, from 0, among so many that train together."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+    @property
+    def val_part(self) -> range:
+        """The validation images of this process: neighbours, as many as any other has, or one more or fewer."""
+        rank, processes = self._place
+        first, end = (-(-number * len(self.val) // processes) for number in (rank, rank + 1))
+        return range(first, end)
 
     @property
     def val_batch_size(self) -> int:
@@ -187,7 +199,10 @@ class ImageFolderDataModule(LightningDataModule):
         return self._loader(self.train, batch_size=self.local_batch_size, sampler=self.train_order())
 
     def val_dataloader(self) -> DataLoader:
-        return self._loader(self.val, batch_size=self.val_batch_size)
+        if not self.val_part:  # a process must take part in what all compute together
+            nothing = torch.zeros(0, 3, self.image_size, self.image_size, dtype=torch.uint8), torch.zeros(0).long()
+            return DataLoader([nothing], batch_size=None)
+        return self._loader(self.val, batch_size=self.val_batch_size, sampler=self.val_part)
 
     def predict_dataloader(self) -> DataLoader:
         return self.val_dataloader()

@@ -23,11 +23,11 @@ class FeatureDataModule(LightningDataModule):
         self._data, self._train, self._val = data, train, val
 
     def setup(self, stage: str) -> None:
+        self._data.trainer = self.trainer
         if not self._train or self._val is None:
             self._data.setup(stage)
 
     def train_dataloader(self) -> DataLoader:
-        self._data.trainer = self.trainer
         if not self._train:
             return self._data.train_dataloader()
         order = self._data.train_order()
@@ -38,7 +38,8 @@ class FeatureDataModule(LightningDataModule):
         if self._val is None:
             return self._data.val_dataloader()
         rows = FeatureRows([self._val], self._data.val.targets)
-        batches = [(0, part.tolist()) for part in torch.arange(len(self._val)).split(self._data.val_batch_size)]
+        mine = torch.tensor(self._data.val_part, dtype=torch.long)  # split gives one empty batch of none
+        batches = [(0, part.tolist()) for part in mine.split(self._data.val_batch_size)]
         return _loader(rows, batches)
 
     def predict_dataloader(self) -> DataLoader:

@@ -5,11 +5,11 @@ from collections.abc import Callable, Sequence
 import torch
 import torch.nn.functional as F
 from lightning import LightningModule
-from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
+from torchmetrics.utilities import dim_zero_cat
 
 from thaw.models.freezing import let_learn, set_training_modes
 from thaw.models.staged import StagedNet
@@ -50,7 +50,7 @@ class ImageClassifier(LightningModule):
         self.description = {"model": net.config, "classes": list(classes), "preprocessing": preprocessing or {}}
         self.entries: dict[str, str | None] = {"train": None, "val": None}
         count = len(classes)
-        self.losses = nn.ModuleDict({f"{split}_loss": MeanLoss() for split in ("train", "val")})
+        self.train_loss, self.val_loss = MeanLoss(), ImageLosses()
         self.train_acc = MulticlassAccuracy(count, average="micro")
         self.val_metrics = MetricCollection(
             {
@@ -78,7 +78,7 @@ class ImageClassifier(LightningModule):
     @property
     def train_metrics(self) -> dict[str, Metric]:
         """Those that grow from step to step of an epoch."""
-        return {"loss": self.losses["train_loss"], "acc": self.train_acc}
+        return {"loss": self.train_loss, "acc": self.train_acc}
 
     def phase_optimizer(self) -> Optimizer:
         """A new one, with a named group for each stage that learns; the head's is the last."""
@@ -105,7 +105,8 @@ class ImageClassifier(LightningModule):
         logits, loss = self.training_loss(images, labels)
         self.train_acc(logits, labels)  # where images are mixed, by the label of each one's own part
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)
-        self._log_loss("train", loss, len(labels))
+        self.train_loss.update(loss, len(labels))
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         return loss * self._share(len(labels))
 
     def _share(self, images: int) -> float:
@@ -122,11 +123,18 @@ class ImageClassifier(LightningModule):
         logits = self(images, self.entries["train"])
         return logits, self.loss(logits, labels, weight=self.class_weights)
 
+    def on_validation_epoch_start(self) -> None:
+        if self.trainer.world_size > 1:  # all validate what is saved, the first one's batch-norm statistics included
+            for buffer in self.net.buffers():
+                torch.distributed.broadcast(buffer, 0)
+
     def validation_step(self, batch: Batch, index: int) -> None:
         images, labels = batch
-        logits = self(images, self.entries["val"])
-        self._log_loss("val", F.cross_entropy(logits, labels), len(labels))
-        self.val_metrics.update(logits.softmax(1), labels)
+        if len(labels):  # a process that has no images adds nothing
+            logits = self(images, self.entries["val"])
+            self.val_loss.update(F.cross_entropy(logits, labels, reduction="none"))
+            self.val_metrics.update(logits.softmax(1), labels)
+        self.log("val/loss", self.val_loss)
         self.log_dict(self.val_metrics)
 
     def predict_step(self, batch: Batch, index: int) -> torch.Tensor:
@@ -142,11 +150,6 @@ class ImageClassifier(LightningModule):
             if "averaging_state" in checkpoint:  # averaged weights are handed on, and a new average begins
                 counts = {name: torch.zeros_like(count) for name, count in checkpoint["averaging_state"].items()}
                 checkpoint.update(current_model_state=checkpoint["state_dict"], averaging_state=counts)
-
-    def _log_loss(self, split: str, loss: torch.Tensor, count: int) -> None:
-        mean = self.losses[f"{split}_loss"]
-        mean.update(loss, count)
-        self.log(f"{split}/loss", mean, on_step=False, on_epoch=True)
 
 
 class MeanLoss(Metric):
@@ -167,3 +170,17 @@ class MeanLoss(Metric):
 
     def compute(self) -> torch.Tensor:
         return self.total / self.images
+
+
+class ImageLosses(Metric):
+    """The mean over images, whose losses are added up in the images' order, however they came in batches or devices."""
+
+    def __init__(self):
+        super().__init__()
+        self.add_state("losses", [], dist_reduce_fx="cat")
+
+    def update(self, losses: torch.Tensor) -> None:
+        self.losses.append(losses)
+
+    def compute(self) -> torch.Tensor:
+        return dim_zero_cat(self.losses).mean()

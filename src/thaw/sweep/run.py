@@ -66,26 +66,59 @@ def run_jobs(jobs: Sequence[Job], task: Callable[[Job, list[str]], None]) -> int
 
 def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progress, stop: Stop) -> None:
     arguments = job.arguments
-    if arguments == job.overrides:
-        make_room(job.folder)
-    (job.folder / "summary.json").unlink(missing_ok=True)
+    _clear(job)
     progress.begins(job)
     stop.process = Process(lambda: task(job, arguments), job.folder / "console.log")
     while not stop.process.wait(seconds=0.2):
         progress.goes_on(job)
     status, stop.process = stop.process.status, None
     if not job.summary and not stop.received:
-        _record_death(job, status)
+        _record_death(job, _cause(status))
     progress.ends(job)
-    if job.summary.get("status") == "failed":
-        _tell(f"{job.name}: {job.summary['error']}")
+    _tell_failure(job)
 
 
-def _record_death(job: Job, status: int) -> None:
+def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None:
+    """As `run_jobs`, by a `launch()` that runs all that is left, some at once, and returns when they are done."""
+    Progress(jobs).introduce(jobs[0].folder.parent)
+    left = [job for job in jobs if not job.finished]
+    for job in left:
+        _clear(job)
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        if left:
+            launch()
+    except KeyboardInterrupt:
+        return signal.SIGINT
+    except SystemExit:
+        return signal.SIGTERM
+    except Exception as error:  # of processes that died, of which launchers tell each in its own way
+        _tell(f"{type(error).__name__}: {' '.join(str(error).split())}")
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    for job in left:
+        if not job.summary:
+            _record_death(job, "died before it could say why")
+        _tell_failure(job)
+    return None
+
+
+def _clear(job: Job) -> None:
+    """Remove what an earlier attempt has left, unless it goes on from there."""
+    if job.arguments == job.overrides:
+        make_room(job.folder)
+    (job.folder / "summary.json").unlink(missing_ok=True)
+
+
+def _cause(status: int) -> str:
+    if status >= 0:
+        return f"ended with status {status}"
+    killed = f"was killed by {signal.Signals(-status).name}"
+    return killed + (", as the system does where memory runs out" if -status == signal.SIGKILL else "")
+
+
+def _record_death(job: Job, cause: str) -> None:
     """Of a process that could not do it itself."""
-    cause = f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
-    if -status == signal.SIGKILL:
-        cause += ", as the system does where memory runs out"
     error = f"the job's process {cause}; {job.folder / 'console.log'} has its last words"
     write_summary(job.folder, {"status": "failed", "strategy": job.strategy, "error": error})
 
@@ -107,6 +140,16 @@ def conclude(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> None:
         raise SystemExit(128 + stopped_by)
     if failed:
         raise SystemExit(1)
+
+
+def refuse(sentence: str) -> None:
+    _tell(f"{sentence}.")
+    raise SystemExit(2)
+
+
+def _tell_failure(job: Job) -> None:
+    if job.summary.get("status") == "failed":
+        _tell(f"{job.name}: {job.summary['error']}")
 
 
 def _tell(sentence: str) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lightning import Callback, LightningDataModule, Trainer
+from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from thaw.data.datamodule import ImageFolderDataModule
@@ -56,7 +57,7 @@ def build_trainer(
         callbacks=[*callbacks, *_own_callbacks(max_time)],
         enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
         enable_model_summary=False,  # the table of stages says more
-        plugins=[AtomicCheckpointIO()],
+        plugins=[AtomicCheckpointIO(), *_cluster()],
         use_distributed_sampler=False,  # thaw.data.folders.SeededOrder divides the images
         num_sanity_val_steps=0,  # folders are checked before, and epochs are short
         **options,
@@ -66,6 +67,12 @@ def build_trainer(
 def _own_callbacks(max_time: str | dict | None) -> list[Callback]:
     timer = [RunTimer(max_time)] if max_time else []
     return [*timer, StepStop(), Continuation(), SeededSteps(), FrozenProof(), FiniteNumbers()]
+
+
+def _cluster() -> list[SLURMEnvironment]:
+    """SLURM without Lightning's own way of running a job again, which knows of no phases; docs/clusters.md has ours."""
+    by_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun may be what SLURM starts
+    return [SLURMEnvironment(auto_requeue=False)] if by_slurm else []
 
 
 def fit(
