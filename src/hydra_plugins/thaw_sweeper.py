@@ -1,6 +1,5 @@
 """Hydra looks for sweepers in this package."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from thaw.configuration import quoted
 from thaw.data.workers import usable_cores
 from thaw.output import refuse_paths
-from thaw.ranks import is_first_process
 from thaw.sweep.launched import LaunchedTask, threads_each
 from thaw.sweep.plan import Job, plan
 from thaw.sweep.processes import can_fork
@@ -32,10 +30,6 @@ class ThawSweeper(BasicSweeper):
         super().setup(hydra_context=hydra_context, task_function=self.launched, config=config)
 
     def sweep(self, arguments: list[str]) -> None:
-        if "TORCHELASTIC_RUN_ID" in os.environ or not is_first_process():
-            refuse(
-                "torchrun and srun start a single run; a sweep is started once, and starts the processes of its jobs"
-            )
         folder = Path(self.config.hydra.sweep.dir)
         with locked(folder):
             OmegaConf.save(self.config, folder / "multirun.yaml")

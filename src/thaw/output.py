@@ -1,11 +1,14 @@
 """Where runs and sweeps are kept, before Hydra writes there."""
 
+import os
 import sys
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
+
+from thaw.ranks import is_first_process
 
 
 class WritableFolder(Callback):
@@ -16,6 +19,10 @@ class WritableFolder(Callback):
         _refuse_unwritable(config, "run")
 
     def on_multirun_start(self, config: DictConfig, **rest) -> None:
+        if "TORCHELASTIC_RUN_ID" in os.environ or not is_first_process():
+            _refuse(
+                "torchrun and srun start a single run; a sweep is started once, and starts the processes of its jobs."
+            )
         _refuse_unwritable(config, "sweep")
 
 
@@ -37,7 +44,7 @@ def _refuse_unwritable(config: DictConfig, kind: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         trial.write_bytes(bytes(4096))
-        trial.unlink()
+        trial.unlink(missing_ok=True)  # of several processes, another may have done it
     except OSError as error:
         reason = f"the output folder {folder} cannot be written ({error.strerror})"
         _refuse(f"{reason}: choose another one with hydra.{kind}.dir=….")

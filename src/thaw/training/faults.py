@@ -32,7 +32,8 @@ class FiniteNumbers(Callback):
             self._check_losses(trainer)
 
     def on_validation_start(self, trainer, classifier) -> None:
-        self._check(trainer, classifier)  # the best weights are saved after it, without asking callbacks
+        if trainer.state.fn == "fit":
+            self._check(trainer, classifier)  # the best weights are saved after it, without asking callbacks
 
     def on_save_checkpoint(self, trainer, classifier, checkpoint: dict) -> None:
         self._check(trainer, classifier)
