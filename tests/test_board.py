@@ -65,7 +65,7 @@ def test_the_table_of_runs_has_the_weights_and_the_size_of_images_that_were_used
 def test_a_run_that_was_continued_is_one_run_with_its_final_values(board, tmp_path):
     whole = tmp_path / "run"
     chosen = ["trainer.max_epochs=3", "strategy.lr=0.1", "callbacks.last.share=1e9"]
-    chosen += ["+callbacks.kept._target_=nets.Snapshots", f"+callbacks.kept.folder={whole}"]
+    chosen += ["+callbacks.kept._target_=callbacks.Snapshots", f"+callbacks.kept.folder={whole}"]
     board(*chosen)
     events, summary = board(*chosen, f"resume={whole}-1", root=tmp_path / "photos", folder="run-1")
     assert len(events.Scalars("val/acc")) == 3

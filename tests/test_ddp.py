@@ -8,6 +8,9 @@ import pytest
 import torch
 from conftest import ROOT, rows
 from test_command_line import TINY, TRAIN, train, with_nets
+from test_resume import epochs, tensors
+
+from thaw.training.trainer import told_progress
 
 NET = ["model._target_=nets.normless_net", "model.name=resnet18", "weights=none", "trainer.precision=32-true"]
 RUN = ["data=image_folder", "data.image_size=24", "data.batch_size=6", "strategy=gradual", "trainer.max_epochs=6"]
@@ -19,8 +22,8 @@ TORCHRUN = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node"]
 @pytest.mark.slow
 def test_two_processes_hold_identical_weights_after_every_phase_and_those_of_one(tmp_path, image_folder):
     def run(name, *overrides):
-        watched = [f"+callbacks.states={{_target_: nets.PhaseStates, folder: {tmp_path / name}-states}}"]
-        watched += [f"+callbacks.losses={{_target_: nets.StepLosses, path: {tmp_path / name}-losses}}"]
+        watched = [f"+callbacks.states={{_target_: callbacks.PhaseStates, folder: {tmp_path / name}-states}}"]
+        watched += [f"+callbacks.losses={{_target_: callbacks.StepLosses, path: {tmp_path / name}-losses}}"]
         cache = str(tmp_path / f"{name}-cache")
         overrides = [*watched, f"hydra.run.dir={name}", *overrides]
         done = train(*NET, *RUN, f"data.root={root}", *overrides, cwd=tmp_path, THAW_CACHE=cache)
@@ -118,3 +121,42 @@ def test_every_job_of_a_sweep_may_have_several_processes(tmp_path, image_folder)
     assert [(summary["status"], summary["seed"]) for summary in summaries] == [("finished", 0), ("finished", 1)]
     for seed in (0, 1):
         assert (tmp_path / "sweep" / f"{seed}-bias" / "train_ddp_process_1.log").is_file(), "there was a second process"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_processes_of_which_one_is_told_to_stop_go_on_inside_the_epoch(tmp_path, image_folder, rank):
+    root = image_folder(("ants", "bees", "cows"), train=9)
+
+    def run(name, *overrides):
+        stop = f"+callbacks.stop={{_target_: callbacks.StopOnce, path: {name}-stop, epoch: 1, batch: 1, rank: {rank}}}"
+        watched = [f"+callbacks.losses={{_target_: callbacks.StepLosses, path: {tmp_path / name}-losses}}"]
+        chosen = ["trainer.max_epochs=3", "strategy=fine_tune", "+model.dropout=0.3", "model._target_=nets.tiny_net"]
+        overrides = [*NET, *RUN, *chosen, f"data.root={root}", *TWO, stop, *watched, f"hydra.run.dir={name}"]
+        return train(*overrides, cwd=tmp_path)
+
+    (tmp_path / "whole-stop").touch()
+    assert run("whole").returncode == 0
+    stopped = run("part")
+    assert stopped.returncode == 143, stopped.stderr
+    assert stopped.stderr.count("stopped by SIGTERM") == 1
+    assert told_progress(tmp_path / "part" / "checkpoints" / "last.ckpt") == "after epoch 1 and 2 batches"
+    resumed = train("resume=part", cwd=tmp_path)
+    assert resumed.returncode == 0, resumed.stderr
+    assert (tmp_path / "part-losses").read_text() == (tmp_path / "whole-losses").read_text()
+    assert epochs(tmp_path / "part") == epochs(tmp_path / "whole")
+    for name in ("last", "best"):
+        whole = tensors(tmp_path / "whole", name)
+        assert all(value.equal(tensors(tmp_path / "part", name)[key]) for key, value in whole.items())
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_loss_that_is_nan_in_one_process_ends_all(tmp_path, image_folder, rank):
+    poison = [f"+callbacks.poison={{_target_: callbacks.Poison, epoch: 2, batch: 1, rank: {rank}}}"]
+    chosen = [f"data.root={image_folder(train=9)}", *poison, *TWO, "hydra.run.dir=run"]
+    done = train(*NET, *RUN[:-1], "features.views=0", *chosen, cwd=tmp_path)
+    assert done.returncode == 1
+    assert "the training loss is NaN or infinite at step 2 of epoch 2 with a learning rate of" in done.stderr
+    assert "train/" in done.stderr, "the images of the batch"
+    assert told_progress(tmp_path / "run" / "checkpoints" / "last.ckpt") == "after epoch 1"

@@ -55,7 +55,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_its_rate_and_its_images(
 ):
     root = image_folder()
     monkeypatch.setattr("thaw.training.faults._answers_at_once", lambda trainer: at_once)
-    poison = [f"+callbacks.poison={{_target_: nets.Poison, epoch: 2, batch: 1, value: {value}}}"]
+    poison = [f"+callbacks.poison={{_target_: callbacks.Poison, epoch: 2, batch: 1, value: {value}}}"]
     told = failed(*poison, f"features.views={views}", "strategy.lr=0.125", "trainer.max_epochs=3", root=root)
     assert "the training loss is NaN or infinite at step 2 of epoch 2 with a learning rate of 0.125: " in told
     assert "lower strategy.lr" in told
@@ -70,7 +70,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_its_rate_and_its_images(
 
 
 def test_weights_that_are_not_finite_are_never_saved(failed, tmp_path):
-    told = failed("+callbacks.poison={_target_: nets.PoisonedGradient, epoch: 2}", "trainer.max_epochs=3")
+    told = failed("+callbacks.poison={_target_: callbacks.PoisonedGradient, epoch: 2}", "trainer.max_epochs=3")
     assert told.startswith("error: the weights are no longer finite at epoch 2 with a learning rate of ")
     assert_kept(tmp_path / "run", epochs=1)
 
@@ -81,7 +81,7 @@ def test_a_rate_that_is_much_too_high_is_told_as_such(failed):
 
 @pytest.mark.parametrize("views", [0, 2], ids=["images", "features"])
 def test_a_killed_loader_process_is_told_with_the_cure(failed, image_folder, tmp_path, views):
-    killer = ["+callbacks.killer._target_=nets.Killer", "+callbacks.killer.epoch=2"]
+    killer = ["+callbacks.killer._target_=callbacks.Killer", "+callbacks.killer.epoch=2"]
     root = image_folder(train=40)
     told = failed(*killer, "data.num_workers=1", f"features.views={views}", "mix=mixup", root=root)
     assert told.startswith("error: a loader process was killed, as the system does where memory runs out: lower data.")
@@ -138,7 +138,7 @@ def test_a_disk_that_fills_up_keeps_what_was_saved_and_the_run_goes_on_when_ther
     small_disk, image_folder, tmp_path
 ):
     disk, root = small_disk("30m"), image_folder()
-    filler = f"+callbacks.filler={{_target_: nets.Filler, path: {disk / 'filler'}, epoch: 2}}"
+    filler = f"+callbacks.filler={{_target_: callbacks.Filler, path: {disk / 'filler'}, epoch: 2}}"
     status, told = command(disk / "run", root, filler, "trainer.max_epochs=3")
     assert status == 1
     assert told.startswith(f"error: the disk of {disk / 'run'} is full (")
@@ -185,7 +185,7 @@ def test_a_cache_that_is_lost_in_the_middle_of_a_run_changes_nothing(
 ):
     """Whatever has a file of it open keeps it; the next phase makes what it misses anew."""
     root = image_folder(train=40)
-    loser = f"+callbacks.loser={{_target_: nets.CacheLoser, epoch: 2, harm: {harm}}}"
+    loser = f"+callbacks.loser={{_target_: callbacks.CacheLoser, epoch: 2, harm: {harm}}}"
     chosen = ["strategy=lp_ft", "trainer.max_epochs=5", "features.views=2", "data.num_workers=1"]
     for folder, more in (("whole", []), ("lost", [loser])):
         monkeypatch.setenv("THAW_CACHE", str(tmp_path / f"cache-{folder}"))

@@ -5,7 +5,7 @@ import os
 import signal
 from collections import OrderedDict
 
-import nets
+import callbacks
 import pytest
 import torch
 from test_resume import STRATEGY, epochs, tensors
@@ -17,7 +17,7 @@ from train import main
 EPOCHS = 6
 STEPS = 4  # of an epoch: twelve images in batches of three
 RECIPE = ["+model.dropout=0.3", f"trainer.max_epochs={EPOCHS}", "data.batch_size=3", "callbacks.last.share=1e9"]
-SIGNALS = "+callbacks.signals._target_=nets.Signals"
+SIGNALS = "+callbacks.signals._target_=callbacks.Signals"
 # A place of each kind, in every phase; what comes with the last step of an epoch is told before its validation.
 PLACES = [
     (("train", 0, 0), "after epoch 0 and 1 batches"),
@@ -40,8 +40,8 @@ def run(tiny_run, image_folder, tmp_path, without_pictures, monkeypatch):
     photos = image_folder()
 
     def main_until(place, *options, folder, number=signal.SIGTERM, resume=False):
-        monkeypatch.setattr(nets.Signals, "places", [place])
-        monkeypatch.setattr(nets.Signals, "number", number)
+        monkeypatch.setattr(callbacks.Signals, "places", [place])
+        monkeypatch.setattr(callbacks.Signals, "number", number)
         again = [f"resume={tmp_path / folder}"] if resume else []
         try:
             main(tiny_run(*STRATEGY, *RECIPE, SIGNALS, *options, *again, root=photos, folder=folder))
@@ -98,7 +98,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(run, tmp_path, monkeypatch):
             os.kill(os.getpid(), signal.SIGINT)
             os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(nets.Signals, "_send", twice)
+    monkeypatch.setattr(callbacks.Signals, "_send", twice)
     assert run(None, folder="part") == 130
     assert status(tmp_path / "part") == "interrupted"
     assert told_progress(last_checkpoint(tmp_path / "part")) == "after epoch 2", "the one that was there before"
@@ -126,7 +126,9 @@ def test_signals_are_somebody_elses_again_when_a_run_is_over(run):
 @pytest.mark.parametrize(("epoch", "epochs_kept"), [(0, 1), (3, 3)], ids=["first epoch", "later"])
 def test_the_limit_of_time_ends_the_step_and_the_run_has_what_it_has(run, tmp_path, monkeypatch, epoch, epochs_kept):
     over = []
-    monkeypatch.setattr(nets.Signals, "_send", lambda self, *place: over.extend([1] * (place == ("train", epoch, 1))))
+    monkeypatch.setattr(
+        callbacks.Signals, "_send", lambda self, *place: over.extend([1] * (place == ("train", epoch, 1)))
+    )
     monkeypatch.setattr(RunTimer, "_is_over", lambda self, trainer: bool(over))
     assert run(None, "trainer.max_time=00:00:10:00", folder="part") == 0
     assert status(tmp_path / "part") == "finished"

@@ -45,7 +45,7 @@ def test_a_launched_sweep_ends_in_the_page_of_a_serial_one(tmp_path, image_folde
 @pytest.mark.slow
 @pytest.mark.parametrize("chosen", LOCAL)
 def test_a_launched_job_that_fails_stops_no_other_and_has_its_share_of_the_threads(tmp_path, image_folder, chosen):
-    threads = f"+callbacks.threads={{_target_: nets.Threads, folder: {tmp_path / 'threads'}}}"
+    threads = f"+callbacks.threads={{_target_: callbacks.Threads, folder: {tmp_path / 'threads'}}}"
     sweep = [*FOUR[:-2], "strategy=layer3_layer4,bias", "seed=0,1", f"data.root={image_folder()}", threads]
     sweep += [chosen, "hydra.sweep.dir=sweep", *(["hydra.launcher.n_jobs=2"] if "joblib" in chosen else [])]
     environment = with_nets()

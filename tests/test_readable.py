@@ -135,7 +135,7 @@ def test_an_image_that_goes_bad_in_the_middle_of_an_epoch_stops_the_run_and_keep
 ):
     root = image_folder(train=30)
     broken = root / "train" / "bees" / "4.png"
-    spoiler = ["+callbacks.spoiler._target_=nets.Spoiler", f"+callbacks.spoiler.path={broken}"]
+    spoiler = ["+callbacks.spoiler._target_=callbacks.Spoiler", f"+callbacks.spoiler.path={broken}"]
     decoding = ["data.pixels_gb=0", "features.views=0", f"data.num_workers={workers}", "callbacks.last.share=1e9"]
     with pytest.raises(SystemExit) as raised:
         main(tiny_run(*spoiler, "+callbacks.spoiler.epoch=2", *decoding, "trainer.max_epochs=4", root=root))

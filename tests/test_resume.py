@@ -43,7 +43,7 @@ def test_a_run_stopped_after_any_epoch_and_continued_is_the_run_that_was_not(
 ):
     chosen = [*STRATEGY, *recipe, "+model.dropout=0.3", f"trainer.max_epochs={EPOCHS}", "callbacks.last.share=1e9"]
     whole = tmp_path / "run"
-    chosen += ["+callbacks.kept._target_=nets.Snapshots", f"+callbacks.kept.folder={whole}"]
+    chosen += ["+callbacks.kept._target_=callbacks.Snapshots", f"+callbacks.kept.folder={whole}"]
     main(tiny_run(*chosen))
     expected = epochs(whole)
     assert [row["phase"] for row in expected] == list("112233")

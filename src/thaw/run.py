@@ -85,7 +85,8 @@ def _recorded(cfg: DictConfig) -> Iterator[dict]:
 def _end_as_stopped(end: Callable[..., None], received: int, folder: Path, cause: BaseException) -> NoReturn:
     name = signal.Signals(received).name
     end(status="interrupted", error=f"stopped by {name}")
-    errors_log.error(f"stopped by {name}; python train.py resume={folder} goes on where it was last saved")
+    if is_first_process():
+        errors_log.error(f"stopped by {name}; python train.py resume={folder} goes on where it was last saved")
     raise SystemExit(128 + received) from cause
 
 
