@@ -23,7 +23,12 @@ from thaw.stopping import leave_stopping_to_main
 log = logging.getLogger(__name__)
 
 _PATIENCE = 900  # seconds that a batch of a loader process may take; a network's disk may be slow
-_VAL_PIXELS = 50 * 224**2  # in a batch: 2 GB of activations for the widest nets
+_ROOMY_PIXELS = 50 * 224**2  # in a batch: 2 GB of activations for the widest nets
+
+
+def roomy_batch_size(size: int) -> int:
+    """How many images of `size` pixels are looked at at once where nothing is learned."""
+    return max(1, min(256, _ROOMY_PIXELS // size**2))
 
 
 class ImageFolderDataModule(LightningDataModule):
@@ -215,7 +220,7 @@ class ImageFolderDataModule(LightningDataModule):
         return self._loader(images, batch_size=self._roomy_batch_size(self.train_size), sampler=list(enumerate(seeds)))
 
     def _roomy_batch_size(self, size: int) -> int:
-        return max(self.batch_size, min(256, _VAL_PIXELS // size**2))
+        return max(self.batch_size, roomy_batch_size(size))
 
     def _loader(self, images: ClassFolders, **options) -> DataLoader:
         return DataLoader(

@@ -141,7 +141,7 @@ class ImageClassifier(LightningModule):
         return self(batch[0], self.entries["val"])
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
-        checkpoint["thaw"] = self.description
+        checkpoint["thaw"] = {**self.description, "precision": str(self.trainer.precision)}
         checkpoint["phase"] = self.phase.number
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:

@@ -17,6 +17,7 @@ from torchmetrics.functional.classification import (
 )
 
 from thaw.files import whole_file
+from thaw.report.calibration import cross_fitted, fitted_temperature
 
 
 @dataclass(frozen=True)
@@ -60,8 +61,22 @@ class Evaluation:
             "macro_acc": multiclass_accuracy(self.predicted, self.labels, count, average="macro").item(),
             "macro_f1": multiclass_f1_score(self.predicted, self.labels, count, average="macro").item(),
             "loss": F.cross_entropy(self.logits, self.labels).item(),
-            "ece": multiclass_calibration_error(self.probabilities, self.labels, count).item(),
+            "ece": _ece(self.logits, self.labels),
             "n": n,
+        }
+
+    @cached_property
+    def temperature(self) -> float:
+        """By which logits are to be divided, so that of images with a confidence of p the share p is right."""
+        return fitted_temperature(self.logits, self.labels)
+
+    def calibration(self) -> dict:
+        """The `calibration` entry of a run's summary: what the temperature does to images that it was not fitted on."""
+        divided = cross_fitted(self.logits, self.labels)
+        return {
+            "temperature": self.temperature,
+            "ece": [_ece(logits, self.labels) for logits in (self.logits, divided)],
+            "loss": [F.cross_entropy(logits, self.labels).item() for logits in (self.logits, divided)],
         }
 
     def write_csv(self, path: Path, root: Path) -> None:
@@ -73,6 +88,10 @@ class Evaluation:
             for image, label, predicted, confidence, probabilities in zip(*columns, strict=True):
                 names = Path(image).relative_to(root).as_posix(), self.classes[label], self.classes[predicted]
                 rows.writerow([*names, f"{confidence:.6f}", *(f"{p:.6f}" for p in probabilities)])
+
+
+def _ece(logits: torch.Tensor, labels: torch.Tensor) -> float:
+    return multiclass_calibration_error(logits.softmax(1), labels, logits.shape[1]).item()
 
 
 def wilson(right: int, n: int) -> list[float]:

@@ -15,6 +15,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.folders import ClassFolders
+from thaw.errors import RunError
 from thaw.features.cache import FeatureCache
 from thaw.models.classifier import ImageClassifier
 from thaw.models.staged import StagedNet
@@ -24,7 +25,7 @@ from thaw.report.record import make_room
 from thaw.report.stages import stage_table
 from thaw.strategy import Phase
 from thaw.training.callbacks import EpochTable
-from thaw.training.checkpoint_io import read_checkpoint
+from thaw.training.checkpoint_io import describe_checkpoint, read_checkpoint
 from thaw.training.trainer import one_device, told_progress
 
 log = logging.getLogger(__name__)
@@ -71,6 +72,7 @@ def conclude(
     evaluation.write_csv(Path(folder) / "predictions.csv", data.root)
     _show(Path(folder), trainer, "predictions", figures.predictions(data.val, evaluation))
     _show(Path(folder), trainer, "confusion_matrix", figures.confusion_matrix(evaluation))
+    _describe(best_checkpoint(trainer), temperature=evaluation.temperature, cut=classifier.entries["val"])
     facts = _facts(trainer, classifier, evaluation, data)
     facts["seconds"]["features"] = features.seconds
     if data.test:
@@ -85,11 +87,22 @@ def evaluate_best(
     trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule, features: FeatureCache
 ) -> Evaluation:
     """The best checkpoint's answers to the validation images; `classifier` is left with those weights."""
-    best = next(c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
-    classifier.load_state_dict(read_checkpoint(Path(best))["state_dict"])
+    classifier.load_state_dict(read_checkpoint(best_checkpoint(trainer))["state_dict"])
     alone = one_device(trainer)
     logits = alone.predict(classifier, datamodule=features.evaluation_source(alone, classifier, data))
     return _evaluation(data.val, logits, data.classes)
+
+
+def best_checkpoint(trainer: Trainer) -> Path:
+    kept = (c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
+    return Path(next(kept))
+
+
+def _describe(best: Path, **entries: object) -> None:
+    try:
+        describe_checkpoint(best, **entries)
+    except (OSError, RunError) as error:  # the run is done, and the checkpoint as good as before
+        log.warning(f"the temperature is not kept in {best}, whose probabilities stay uncalibrated: {error}")
 
 
 def evaluate_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> Evaluation:
@@ -120,6 +133,7 @@ def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation
         "epochs": len(table.rows),
         "best_epoch": table.best_row["epoch"],
         "val": evaluation.metrics(),
+        "calibration": evaluation.calibration(),
         "parameters": {
             "total": sum(p.numel() for p in parameters),
             "trainable": sum(p.numel() for p in parameters if p.requires_grad),
@@ -136,9 +150,12 @@ def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation
 
 def _tell(folder: Path, facts: dict) -> None:
     seconds = facts["seconds"]
+    calibration = facts["calibration"]
+    before, after = calibration["ece"]
     tested = f"{_accuracy('test', facts['test'])}\n" if "test" in facts else ""
     log.info(
         f"\n{_accuracy('val', facts['val'])}, best epoch {facts['best_epoch']} of {facts['epochs']}\n{tested}"
+        f"calibration error {before:.3f}, {after:.3f} with the temperature {calibration['temperature']:.2f}\n"
         f"{seconds['features']:.1f} s features, "
         f"{seconds['training']:.1f} s training ({facts['train_images_per_second']:.0f} images/s), "
         f"{seconds['validation']:.1f} s validation\n"

@@ -60,6 +60,12 @@ def read_checkpoint(path: str | Path) -> dict:
         ) from error
 
 
+def describe_checkpoint(path: str | Path, **entries: object) -> None:
+    """Add plain values to what a checkpoint says of the model in it."""
+    checkpoint = read_checkpoint(path)
+    AtomicCheckpointIO().save_checkpoint({**checkpoint, "thaw": {**checkpoint["thaw"], **entries}}, path)
+
+
 def _check_room(checkpoint: dict, path: Path) -> None:
     """Raises:
     RunError: if `checkpoint` will not fit beside what is there, which a file that is replaced still needs.

@@ -1,0 +1,137 @@
+"""What a run has learned, ready for images that it has never seen."""
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+
+import torch
+from hydra.utils import get_object
+from omegaconf import OmegaConf
+from PIL import Image
+
+from thaw.configuration import is_run, read_resolved
+from thaw.data.images import load_rgb
+from thaw.data.transforms import eval_transform, read_size
+from thaw.errors import RunError, UserError
+from thaw.features.prefix import FrozenPrefix
+from thaw.models.backbones import build_net
+from thaw.models.staged import StagedNet
+from thaw.targets import refuse_foreign_targets
+from thaw.training.checkpoint_io import read_checkpoint
+from thaw.training.hardware import best_precision, keep_freed_memory, memory_format
+
+_BEST = Path("checkpoints") / "best.ckpt"
+
+
+@dataclass(frozen=True)
+class TrainedModel:
+    """A net and all that is needed to use it: the names of its classes, and how an image becomes its input.
+
+    `preprocessing` is that of validation: the short side is resized to `resize`, then `crop` pixels are cut out.
+    Logits are divided by `temperature`, which changes no predicted class.
+    """
+
+    net: StagedNet
+    classes: Sequence[str]
+    preprocessing: dict[str, int]
+    temperature: float
+    device: torch.device
+    source: Path
+    context: Callable[[], AbstractContextManager] = nullcontext
+    prefix: FrozenPrefix | None = None
+
+    def read(self, path: str | Path) -> torch.Tensor:
+        """uint8 (3, crop, crop) of an image file, as validation reads it.
+
+        Raises:
+            UnreadableImageError: naming the path.
+
+        """
+        return self.transform(load_rgb(path, read_size(self.preprocessing["resize"])))
+
+    @cached_property
+    def transform(self) -> Callable[[Image.Image], torch.Tensor]:
+        """PIL image -> uint8 (3, crop, crop)."""
+        return eval_transform(self.preprocessing["crop"])
+
+    def logits(self, images: torch.Tensor) -> torch.Tensor:
+        """uint8 (N, 3, crop, crop) -> float32 (N, classes), both on the CPU; undivided."""
+        images = images.to(self.device)
+        with torch.inference_mode():
+            given = self.prefix(images) if self.prefix else images
+            with self.context():
+                return self.net(given, self.prefix.cut if self.prefix else None).float().cpu()
+
+    def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
+        """Float (N, classes), calibrated."""
+        return (logits / self.temperature).softmax(1)
+
+
+def load_model(run: str | Path, exact: bool = False) -> TrainedModel:
+    """The best weights of a run's folder, or of a checkpoint file, on a GPU if there is one.
+
+    It computes as the run did when it made its predictions, in bfloat16, say, where the device is quick in it; with
+    `exact` plainly and in float32.
+
+    Raises:
+        UserError: if there is no such run, it has not saved anything yet, or its net cannot be built.
+        RunError: for a checkpoint that is damaged.
+
+    """
+    path = checkpoint_path(Path(run).expanduser())
+    checkpoint = read_checkpoint(path)
+    described = checkpoint.get("thaw") if isinstance(checkpoint, dict) else None
+    if not described or not described["preprocessing"]:
+        raise UserError(f"{path} is no checkpoint of a run of Thaw's: it does not say what its classes are.")
+    net = _built(path, described["model"])
+    prefix = "net."
+    weights = {key.removeprefix(prefix): t for key, t in checkpoint["state_dict"].items() if key.startswith(prefix)}
+    try:
+        net.load_state_dict(weights)
+    except RuntimeError as error:
+        raise RunError(
+            f"the weights in {path} do not fit the net {described['model']['name']} that it names."
+        ) from error
+    keep_freed_memory()
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    net = net.eval().to(device, memory_format=memory_format())
+    context, cut = nullcontext, None if exact else described.get("cut")
+    if described.get("precision") == "bf16-mixed" == best_precision(device.type) and not exact:
+        context = partial(torch.autocast, device.type, torch.bfloat16)
+    return TrainedModel(
+        net,
+        described["classes"],
+        described["preprocessing"],
+        described.get("temperature", 1.0),
+        device,
+        path,
+        context,
+        FrozenPrefix(net, cut, device, context) if cut else None,
+    )
+
+
+def checkpoint_path(run: Path) -> Path:
+    """Raises: UserError: if there is none."""
+    if run.is_file():
+        return run
+    if (run / _BEST).is_file():
+        return run / _BEST
+    runs = sorted(path.parent.parent for path in run.glob(f"**/{_BEST}")) if run.is_dir() else []
+    if runs:
+        named = ", ".join(map(str, runs[:8])) + (", …" if len(runs) > 8 else "")
+        raise UserError(f"{run} holds {len(runs)} runs; choose one of {named}.")
+    raise UserError(
+        f"there is no trained model in {run}: name the folder of a run, which holds {_BEST}, or a checkpoint file."
+    )
+
+
+def _built(path: Path, config: dict) -> StagedNet:
+    """As the run built it: a net of one's own by the code that its configuration names."""
+    run = path.parent.parent
+    builder = read_resolved(run)["model"]["_target_"] if is_run(run) else None
+    if builder is None or builder.startswith("thaw."):
+        return build_net(**config)
+    refuse_foreign_targets(OmegaConf.create({"model": {"_target_": builder}}))
+    return get_object(builder)(**config)
