@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from PIL import Image, ImageCms, ImageOps
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
 from thaw.errors import UnreadableImageError
 
@@ -66,6 +66,8 @@ def named_fault(path: str | Path) -> Iterator[None]:
     """Tells whatever goes wrong in reading an image in one sentence."""
     try:
         yield
+    except UnidentifiedImageError as error:
+        raise UnreadableImageError(f"cannot read the image {path}: it is none that Pillow knows.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         reason = str(error).replace(repr(str(path)), "it").rstrip(".")
         raise UnreadableImageError(f"cannot read the image {path}: {reason}.") from error

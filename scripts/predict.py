@@ -1,0 +1,96 @@
+"""Say what is on images: the classes of a trained model, with calibrated probabilities.
+
+RUN is the folder of a run, or a checkpoint file of it; the data it was trained on are not needed. A PATH is a file, a
+folder, a pattern such as 'photos/*.jpg', or - for a list of paths on standard input. A file that cannot be read is told
+of and passed over; the exit status is then 1.
+"""
+
+import argparse
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+from thaw.errors import RunError, UserError
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN")
+    add("paths", nargs="+", metavar="PATH")
+    add("--format", choices=("table", "csv", "json"), default="table", help="json: a line for each image (table)")
+    add("--top", type=_count, default=1, metavar="K", help="how many classes are told, the likeliest first (1)")
+    add(
+        "--threshold", type=_share, default=0.0, metavar="P", help="'unsure' in place of a class less likely than P (0)"
+    )
+    add("--out", type=Path, metavar="FILE", help="where to write (standard output)")
+    add("--gallery", type=Path, metavar="FILE", help="write a page with the images, too, the least sure first")
+    return parser.parse_args()
+
+
+def _count(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text} must be a whole number of at least 1")
+    return int(text)
+
+
+def _share(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"{text} must be a number from 0 to 1")
+    return value
+
+
+def main() -> int:
+    chosen = options()
+    from tqdm import tqdm  # these take seconds, which --help need not wait for
+
+    from thaw.deploy.gallery import write_gallery
+    from thaw.deploy.inputs import image_paths
+    from thaw.deploy.predict import predictions
+    from thaw.deploy.tables import FORMATS
+    from thaw.deploy.trained import load_model
+    from thaw.files import whole_file
+
+    paths, faults = image_paths(chosen.paths, sys.stdin)
+    try:
+        model = load_model(chosen.run)
+        top = min(chosen.top, len(model.classes))
+        shown = []
+        with whole_file(chosen.out) if chosen.out else contextlib.nullcontext(sys.stdout) as file:
+            write = FORMATS[chosen.format](file, paths, model.classes, top, chosen.threshold)
+            hidden = not sys.stderr.isatty() or (not chosen.out and sys.stdout.isatty())
+            for prediction in tqdm(predictions(model, paths, top), "predicting", len(paths), disable=hidden):
+                if prediction.fault:
+                    faults.append(prediction.fault)
+                else:
+                    write(prediction)
+                if chosen.gallery:
+                    shown.append(prediction)
+        if chosen.gallery:
+            write_gallery(chosen.gallery, str(chosen.run), shown, chosen.threshold)
+    except (UserError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # as of head; what else is written when Python ends goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        print(
+            f"error: {chosen.out or chosen.gallery or 'standard output'} cannot be written ({error.strerror}).",
+            file=sys.stderr,
+        )
+        return 2
+    except KeyboardInterrupt:
+        return 130
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return 1 if faults else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
