@@ -69,8 +69,8 @@ class TrainedModel:
         return (logits / self.temperature).softmax(1)
 
 
-def load_model(run: str | Path, exact: bool = False) -> TrainedModel:
-    """The best weights of a run's folder, or of a checkpoint file, on a GPU if there is one.
+def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> TrainedModel:
+    """The best weights of a run's folder, or of a checkpoint file; `auto` is a GPU if there is one.
 
     It computes as the run did when it made its predictions, in bfloat16, say, where the device is quick in it; with
     `exact` plainly and in float32.
@@ -95,7 +95,7 @@ def load_model(run: str | Path, exact: bool = False) -> TrainedModel:
             f"the weights in {path} do not fit the net {described['model']['name']} that it names."
         ) from error
     keep_freed_memory()
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     net = net.eval().to(device, memory_format=memory_format())
     context, cut = nullcontext, None if exact else described.get("cut")
     if described.get("precision") == "bf16-mixed" == best_precision(device.type) and not exact:
