@@ -1,5 +1,7 @@
 import csv
+import io
 import os
+import runpy
 import shutil
 from pathlib import Path
 
@@ -89,6 +91,21 @@ def tiny_run(configure, image_folder):
         )
 
     return compose_run
+
+
+@pytest.fixture
+def script(monkeypatch, capsys):
+    """Runs scripts/<name>.py in this process; gives back its exit status, output and errors."""
+
+    def run(name, *arguments, stdin=""):
+        monkeypatch.setattr("sys.argv", [f"{name}.py", *map(str, arguments)])
+        monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
+        return ended.value.code, *capsys.readouterr()
+
+    return run
 
 
 @pytest.fixture

@@ -4,8 +4,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from thaw.checkpoints import read_checkpoint
 from thaw.errors import RunError, UserError
-from thaw.training.checkpoint_io import AtomicCheckpointIO, LastCheckpoint, MovableCheckpoint, read_checkpoint
+from thaw.training.checkpoint_io import AtomicCheckpointIO, LastCheckpoint, MovableCheckpoint
 
 
 def test_a_save_that_fails_keeps_the_checkpoint_that_was_there(tmp_path, monkeypatch):

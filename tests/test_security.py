@@ -56,7 +56,7 @@ def test_a_checkpoint_that_would_run_code_is_not_gone_on_from(
     main(tiny_run(root=root))
     write(tmp_path / "run/checkpoints/last.ckpt")
     told = refused(caplog, tiny_run(f"resume={tmp_path / 'run'}", root=root), status=1)
-    assert told.startswith(f"error: cannot go on from {tmp_path / 'run/checkpoints/last.ckpt'}: ")
+    assert told.startswith(f"error: cannot read the checkpoint {tmp_path / 'run/checkpoints/last.ckpt'}: ")
     assert not (tmp_path / "pwned").exists()
 
 

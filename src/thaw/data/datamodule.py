@@ -16,19 +16,13 @@ from thaw.data.readable import skip_unreadable, unreadable
 from thaw.data.splits import Split, read_splits
 from thaw.data.transforms import TrainTransform, eval_transform, read_size, resized
 from thaw.data.turning import finished
-from thaw.data.workers import best_workers
+from thaw.data.workers import best_workers, roomy_batch_size
 from thaw.errors import UserError
 from thaw.stopping import leave_stopping_to_main
 
 log = logging.getLogger(__name__)
 
 _PATIENCE = 900  # seconds that a batch of a loader process may take; a network's disk may be slow
-_ROOMY_PIXELS = 50 * 224**2  # in a batch: 2 GB of activations for the widest nets
-
-
-def roomy_batch_size(size: int) -> int:
-    """How many images of `size` pixels are looked at at once where nothing is learned."""
-    return max(1, min(256, _ROOMY_PIXELS // size**2))
 
 
 class ImageFolderDataModule(LightningDataModule):

@@ -1,6 +1,8 @@
-"""How much of this machine may load images."""
+"""How much of this machine loads images, and computes with how many at once."""
 
 import os
+
+_ROOMY_PIXELS = 50 * 224**2  # in a batch: 2 GB of activations for the widest nets
 
 
 def usable_cores() -> int:
@@ -13,3 +15,8 @@ def best_workers() -> int:
     import torch  # which takes seconds, and those who only count cores need not wait for
 
     return usable_cores() if torch.cuda.is_available() else 0
+
+
+def roomy_batch_size(size: int) -> int:
+    """How many images of `size` pixels are looked at at once where nothing is learned."""
+    return max(1, min(256, _ROOMY_PIXELS // size**2))

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from thaw.data.datamodule import roomy_batch_size
-from thaw.data.workers import best_workers
+from thaw.data.workers import best_workers, roomy_batch_size
 from thaw.deploy.trained import TrainedModel
 from thaw.errors import UnreadableImageError
 

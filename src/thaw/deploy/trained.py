@@ -11,6 +11,7 @@ from hydra.utils import get_object
 from omegaconf import OmegaConf
 from PIL import Image
 
+from thaw.checkpoints import read_checkpoint
 from thaw.configuration import is_run, read_resolved
 from thaw.data.images import load_rgb
 from thaw.data.transforms import eval_transform, read_size
@@ -19,7 +20,6 @@ from thaw.features.prefix import FrozenPrefix
 from thaw.models.backbones import build_net
 from thaw.models.staged import StagedNet
 from thaw.targets import refuse_foreign_targets
-from thaw.training.checkpoint_io import read_checkpoint
 from thaw.training.hardware import best_precision, keep_freed_memory, memory_format
 
 _BEST = Path("checkpoints") / "best.ckpt"
@@ -82,7 +82,7 @@ def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> Tr
     """
     path = checkpoint_path(Path(run).expanduser())
     checkpoint = read_checkpoint(path)
-    described = checkpoint.get("thaw") if isinstance(checkpoint, dict) else None
+    described = checkpoint.get("thaw")
     if not described or not described["preprocessing"]:
         raise UserError(f"{path} is no checkpoint of a run of Thaw's: it does not say what its classes are.")
     net = _built(path, described["model"])

@@ -13,6 +13,7 @@ from lightning import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
+from thaw.checkpoints import read_checkpoint
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.folders import ClassFolders
 from thaw.errors import RunError
@@ -25,7 +26,7 @@ from thaw.report.record import make_room
 from thaw.report.stages import stage_table
 from thaw.strategy import Phase
 from thaw.training.callbacks import EpochTable
-from thaw.training.checkpoint_io import describe_checkpoint, read_checkpoint
+from thaw.training.checkpoint_io import describe_checkpoint
 from thaw.training.trainer import one_device, told_progress
 
 log = logging.getLogger(__name__)

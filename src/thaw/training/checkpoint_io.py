@@ -10,8 +10,8 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from thaw.checkpoints import read_checkpoint
 from thaw.errors import RunError
-from thaw.remote import refuse_remote
 
 _OVERHEAD = 2**20  # bytes of a checkpoint that are no tensor's: names, counters, rows
 
@@ -40,24 +40,6 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: str | Path, map_location=None, weights_only: bool | None = None) -> dict:
         return read_checkpoint(path)
-
-
-def read_checkpoint(path: str | Path) -> dict:
-    """On the CPU, as far as it is looked at; whatever the file holds, no code of it is run.
-
-    Raises:
-        UserError: for an address in place of a path.
-        RunError: for a file that is damaged, or that could run code if it was read in another way.
-
-    """
-    refuse_remote("a checkpoint", str(path))
-    try:
-        return torch.load(path, "cpu", weights_only=True, mmap=True)
-    except Exception as error:  # any kind can come out of bytes that are not what they should be
-        raise RunError(
-            f"cannot go on from {path}: it is damaged, or holds more than plain values, which Thaw never saves; "
-            "delete it and start the run anew."
-        ) from error
 
 
 def describe_checkpoint(path: str | Path, **entries: object) -> None:

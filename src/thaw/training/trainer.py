@@ -9,12 +9,13 @@ from lightning import Callback, LightningDataModule, Trainer
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from thaw.checkpoints import read_checkpoint
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.features.cache import FeatureCache
 from thaw.models.classifier import ImageClassifier
 from thaw.stopping import Stopped, stop_signals
 from thaw.strategy import Phase
-from thaw.training.checkpoint_io import AtomicCheckpointIO, read_checkpoint
+from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.faults import FiniteNumbers
 from thaw.training.hardware import best_precision, check_accelerator, keep_freed_memory
 from thaw.training.interruption import Continuation, RunTimer, StepStop
