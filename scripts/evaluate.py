@@ -25,7 +25,7 @@ def options() -> argparse.Namespace:
         "--no-robustness",
         dest="robustness",
         action="store_false",
-        help="leave out the corrupted images: 13 times as quick",
+        help="look at each image once, not at 12 corrupted ones, too",
     )
     add("--top", type=_count, default=24, metavar="N", help="images with the highest loss to be pictured (24)")
     return parser.parse_args()

@@ -26,6 +26,8 @@ _NAMES = {
     "ece_uncalibrated": "ECE, uncalibrated",
 }
 _MOST_IN_TABLE = 40  # classes that a terminal shows
+_BOTH = COLOURS[1::-1]  # uncalibrated, calibrated
+_COUNT = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 
 
 def write_evaluation(folder: Path, done: Evaluated) -> None:
@@ -88,7 +90,9 @@ def _page(done: Evaluated) -> str:
         "evaluation.html.jinja",
         **facts,
         names=_NAMES,
-        plot=_reliability_plot(facts["reliability"]),
+        plots=[
+            _reliability_plot(*named, colour) for named, colour in zip(facts["reliability"].items(), _BOTH, strict=True)
+        ],
         losses=list(zip(facts["top_losses"], pictures, strict=True)),
         most_in_matrix=MOST_IN_MATRIX,
     )
@@ -106,20 +110,19 @@ def _looks(done: Evaluated) -> list[tuple[Image.Image, Image.Image]]:
     return found
 
 
-def _reliability_plot(reliability: dict[str, list[dict]]) -> str:
-    """Share right against mean confidence, before the temperature and after; the diagonal is perfect calibration."""
+def _reliability_plot(name: str, rows: Sequence[dict], colour: str) -> str:
+    """Share right against mean confidence, a dot for each bin; the diagonal is perfect calibration."""
 
-    def draw(*both: Axes) -> None:
-        for axes, (name, rows), colour in zip(both, reliability.items(), COLOURS[1::-1], strict=True):
-            axes.plot([0, 1], [0, 1], ":", color=INK, linewidth=1)
-            most = max(row["n"] for row in rows)
-            for row in rows:
-                axes.plot([row["confidence"]] * 2, row["right"]["ci95"], color=colour, linewidth=1.5, alpha=0.7)
-                place, area = (row["confidence"], row["right"]["value"]), 20 + 120 * row["n"] / most
-                axes.scatter(*place, s=area, color=colour, zorder=3)
-            axes.set(xlabel="mean confidence", ylabel="share right", title=name, xlim=(-0.02, 1.03), ylim=(-0.02, 1.03))
-            for axis in (axes.xaxis, axes.yaxis):
-                axis.set_major_formatter(percent())
-            axes.grid(alpha=0.3)
+    def draw(axes: Axes) -> None:
+        axes.plot([0, 1], [0, 1], ":", color=INK, linewidth=1)
+        for row in rows:
+            low, high = row["right"]["ci95"]
+            axes.plot([row["confidence"]] * 2, [low, high], color=colour, linewidth=1.5, alpha=0.7)
+            axes.plot(row["confidence"], row["right"]["value"], "o", color=colour, markersize=6)
+            axes.annotate(str(row["n"]), (row["confidence"], high), (0, 5), **_COUNT)
+        axes.set(xlabel="mean confidence", ylabel="share right", title=name, xlim=(-0.03, 1.05), ylim=(-0.03, 1.1))
+        for axis in (axes.xaxis, axes.yaxis):
+            axis.set_major_formatter(percent())
+        axes.grid(alpha=0.3)
 
-    return svg((9.6, 4.4), draw, columns=2)
+    return svg((4.8, 4.2), draw)
