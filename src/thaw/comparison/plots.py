@@ -13,7 +13,7 @@ from matplotlib.ticker import FuncFormatter
 from scipy.special import expit, logit
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999999")  # Okabe and Ito
-_INK = "#010203"  # which nothing else is drawn in
+INK = "#010203"  # which nothing else is drawn in: the page's own
 _STYLE = {
     "svg.fonttype": "none",  # text stays text, in the page's own font
     "svg.hashsalt": "thaw",  # the same runs give the same page
@@ -21,7 +21,7 @@ _STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.facecolor": "none",
-    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), _INK),
+    **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
 _LABELLED = 12  # candidates that may have their names in a plot
 _ENDS = 1e-3, 1 - 1e-3  # log-odds have none
@@ -35,7 +35,7 @@ def intervals(entries: Sequence[dict]) -> str:
         for place, (entry, colour) in enumerate(zip(entries, cycle(COLOURS))):
             axes.plot(_odds(entry["acc_ci95"]), [place, place], color=colour, linewidth=3, solid_capstyle="round")
             axes.plot(_odds([entry["acc"]]), place, "o", color=colour, markersize=9)
-            axes.plot(_odds(entry["acc_by_seed"]), [place + 0.28] * len(entry["seeds"]), "|", color=_INK, markersize=6)
+            axes.plot(_odds(entry["acc_by_seed"]), [place + 0.28] * len(entry["seeds"]), "|", color=INK, markersize=6)
         axes.set_yticks(range(len(entries)), [entry["name"] for entry in entries])
         axes.set_ylim(len(entries) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
@@ -43,7 +43,7 @@ def intervals(entries: Sequence[dict]) -> str:
         _in_log_odds(axes.xaxis)
         axes.grid(axis="x", alpha=0.3)
 
-    return _svg((9.6, 1.1 + 0.42 * len(entries)), draw)
+    return svg((9.6, 1.1 + 0.42 * len(entries)), draw)
 
 
 def accuracy_and_time(entries: Sequence[dict]) -> str:
@@ -52,7 +52,7 @@ def accuracy_and_time(entries: Sequence[dict]) -> str:
     def draw(axes: Axes) -> None:
         front = sorted((entry["seconds"], entry["acc"]) for entry in entries if entry["pareto"])
         times, accuracies = zip(*front, strict=True)
-        axes.plot(times, _odds(accuracies), drawstyle="steps-post", color=_INK, linewidth=1, alpha=0.5, zorder=1)
+        axes.plot(times, _odds(accuracies), drawstyle="steps-post", color=INK, linewidth=1, alpha=0.5, zorder=1)
         for entry, colour in zip(entries, cycle(COLOURS)):
             filled = colour if entry["pareto"] else "none"
             (place,) = _odds([entry["acc"]])
@@ -67,7 +67,7 @@ def accuracy_and_time(entries: Sequence[dict]) -> str:
         axes.margins(x=0.2, y=0.1)
         axes.grid(alpha=0.3)
 
-    return _svg((9.6, 4), draw)
+    return svg((9.6, 4), draw)
 
 
 def curves(entries: Sequence[dict]) -> str:
@@ -80,14 +80,14 @@ def curves(entries: Sequence[dict]) -> str:
             _band(loss, entry["curves"]["val/loss"], colour)
             _band(loss, entry["curves"]["train/loss"], colour, linestyle=":")
         accuracy.set(xlabel="epoch", title="validation accuracy")
-        accuracy.yaxis.set_major_formatter(_percent())
+        accuracy.yaxis.set_major_formatter(percent())
         loss.set(xlabel="epoch", title="loss: validation (lines), training (dots)")
         for axes in (accuracy, loss):
             axes.xaxis.get_major_locator().set_params(integer=True)
             axes.grid(alpha=0.3)
         accuracy.figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
-    return _svg((9.6, figure_height), draw, columns=2)
+    return svg((9.6, figure_height), draw, columns=2)
 
 
 def _band(axes: Axes, curve: dict, colour: str, **options) -> None:
@@ -119,7 +119,8 @@ def _in_log_odds(axis: Axis) -> None:
     axis.set_ticks(logit(kept), [f"{100 * tick:.4g} %" for tick in kept])
 
 
-def _percent() -> FuncFormatter:
+def percent() -> FuncFormatter:
+    """Shares as percentages."""
     return FuncFormatter(lambda value, _: f"{100 * value:.4g} %")
 
 
@@ -128,7 +129,8 @@ def _plain(only: Sequence[int] | None = None) -> FuncFormatter:
     return FuncFormatter(lambda value, _: f"{value:g}" if only is None or int(f"{value:e}"[0]) in only else "")
 
 
-def _svg(size: tuple[float, float], draw: Callable, columns: int = 1) -> str:
+def svg(size: tuple[float, float], draw: Callable, columns: int = 1) -> str:
+    """What `draw` does to `columns` axes side by side, `size` in inches; `INK` becomes that of the page."""
     with rc_context(_STYLE):
         figure = Figure(size, layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
@@ -136,4 +138,4 @@ def _svg(size: tuple[float, float], draw: Callable, columns: int = 1) -> str:
         file = io.StringIO()
         figure.savefig(file, format="svg", transparent=True, metadata={"Date": None, "Creator": None})
     drawn = file.getvalue()
-    return drawn[drawn.index("<svg") :].replace(_INK, "currentColor")
+    return drawn[drawn.index("<svg") :].replace(INK, "currentColor")

@@ -7,7 +7,7 @@ from pathlib import Path
 from thaw.files import whole_file
 
 FILE = "summary.json"
-_FOLDERS = ("checkpoints", "figures", "tensorboard")
+_FOLDERS = ("checkpoints", "evaluation", "figures", "tensorboard")
 TRACEBACK = "traceback.txt"
 _FILES = (FILE, TRACEBACK, "metrics.csv", "predictions.csv", "test_predictions.csv")
 

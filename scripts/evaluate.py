@@ -1,0 +1,87 @@
+"""How good a trained model is on labelled images: RUN is a run's folder or a checkpoint, ROOT has a folder per class.
+
+Accuracy, calibration and robustness come with 95 % intervals; the images that the model is most wrong about are
+pictured with where it looks. Nothing in ROOT is changed. The exit status is 1 if images could not be read and were left
+out, and 2 if nothing could be evaluated.
+"""
+
+import argparse
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from thaw.errors import RunError, UserError
+
+
+def options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN")
+    add("root", type=Path, metavar="ROOT")
+    add("--out", type=Path, metavar="DIR", help="of what is written (<run's folder>/evaluation/<name of ROOT>)")
+    add(
+        "--no-robustness",
+        dest="robustness",
+        action="store_false",
+        help="look at each image once, not at 12 corrupted ones, too",
+    )
+    add("--top", type=_count, default=24, metavar="N", help="images with the highest loss to be pictured (24)")
+    return parser.parse_args()
+
+
+def _count(told: str) -> int:
+    if not told.isdecimal():
+        raise argparse.ArgumentTypeError(f"{told!r} is not a whole number from 0 on")
+    return int(told)
+
+
+def main() -> int:
+    chosen = options()
+    sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
+    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; an image that cannot be used is told below
+    try:
+        return _evaluate(chosen)
+    except (UserError, RunError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        return 130
+
+
+def _evaluate(chosen: argparse.Namespace) -> int:
+    from thaw.deploy.evaluate import evaluate
+    from thaw.deploy.evaluation_page import table, write_evaluation
+    from thaw.deploy.labelled import read_labelled
+    from thaw.deploy.trained import load_model
+
+    model = load_model(chosen.run)
+    folder = read_labelled(chosen.root.expanduser(), model.classes)
+    out = chosen.out or _run_folder(model.source) / "evaluation" / (folder.root.resolve().name or "root")
+    with _writing_to(out):  # lest an hour be spent on what cannot be kept
+        out.mkdir(parents=True, exist_ok=True)
+    done = evaluate(model, folder, chosen.robustness, chosen.top)
+    with _writing_to(out):
+        write_evaluation(out, done)
+    print(f"{table(done.facts)}\n\npage     {out / 'evaluation.html'}")
+    for fault in done.facts["unreadable"]:
+        print(f"warning: {fault}", file=sys.stderr)
+    return 1 if done.facts["unreadable"] else 0
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise RunError(f"{folder} cannot be written to ({reason}); --out names another folder.") from error
+
+
+def _run_folder(checkpoint: Path) -> Path:
+    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
+
+
+if __name__ == "__main__":
+    sys.exit(main())

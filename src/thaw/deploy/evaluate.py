@@ -1,0 +1,115 @@
+"""A trained model on a folder of labelled images: everything that `evaluation.json` and the page say."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from thaw.comparison.statistics import holm, mcnemar
+from thaw.deploy.answers import Answers, answers
+from thaw.deploy.labelled import LabelledFolder
+from thaw.deploy.measures import (
+    Answered,
+    bootstrap,
+    confused_pairs,
+    overall,
+    per_class,
+    reliability,
+    share,
+)
+from thaw.deploy.robustness import CORRUPTIONS, Corruption
+from thaw.deploy.trained import TrainedModel
+from thaw.report.evaluation import Evaluation
+
+
+@dataclass(frozen=True)
+class Evaluated:
+    """`facts` hold plain values alone; `worst` are the indices of the images with the highest loss, highest first."""
+
+    model: TrainedModel
+    folder: LabelledFolder
+    evaluation: Evaluation
+    worst: Sequence[int]
+    facts: dict
+
+
+def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = True, top: int = 24) -> Evaluated:
+    """The model's answers to all images of a folder, and what follows from them.
+
+    With `robustness` every image is also looked at with each of `CORRUPTIONS`. `top` is how many of the images with
+    the highest loss are listed.
+
+    Raises:
+        UserError: if no image can be read.
+
+    """
+    corruptions = CORRUPTIONS if robustness else ()
+    given = answers(model, folder.samples, corruptions)
+    evaluation = Evaluation([path for path, _ in given.samples], given.labels, given.logits, model.classes)
+    clean = _answered(given, given.logits, model)
+    worst = np.argsort(-clean.losses, kind="stable")[:top].tolist()
+    confusion = evaluation.confusion.numpy()
+    facts = {
+        "checkpoint": str(model.source),
+        "root": _shown(folder.root.resolve()),
+        "images": len(given.samples),
+        "unreadable": list(given.faults),
+        "ignored": folder.ignored,
+        "classes": list(model.classes),
+        "missing": list(folder.missing),
+        "preprocessing": dict(model.preprocessing),
+        "temperature": model.temperature,
+        "acc": share(int(clean.right.sum()), len(clean.labels)),
+        **overall(clean),
+        "per_class": per_class(confusion, model.classes),
+        "confusion": confusion.tolist(),
+        "confused": confused_pairs(confusion, model.classes),
+        "reliability": {"uncalibrated": reliability(clean.divided_by(1.0)), "calibrated": reliability(clean)},
+        "top_losses": [_one(evaluation, clean, folder.root, index) for index in worst],
+        "robustness": _robustness(given, corruptions, clean, model) if robustness else None,
+    }
+    return Evaluated(model, folder, evaluation, worst, facts)
+
+
+def _answered(given: Answers, logits: torch.Tensor, model: TrainedModel) -> Answered:
+    return Answered(given.labels.numpy(), logits.numpy(), model.temperature)
+
+
+def _one(evaluation: Evaluation, clean: Answered, root: Path, index: int) -> dict:
+    classes = evaluation.classes
+    return {
+        "path": Path(evaluation.paths[index]).relative_to(root).as_posix(),
+        "label": classes[clean.labels[index]],
+        "predicted": classes[clean.predicted[index]],
+        "confidence": float(clean.confidence[index]),
+        "loss": float(clean.losses[index]),
+    }
+
+
+def _robustness(given: Answers, corruptions: Sequence[Corruption], clean: Answered, model: TrainedModel) -> list[dict]:
+    """A row per corruption, each image with it held against the same image without."""
+    worse = [_answered(given, logits, model) for logits in given.corrupted]
+    changes = np.stack([one.right.astype(float) - clean.right for one in worse], 1)
+    n = len(clean.labels)
+    drops, intervals = bootstrap(lambda weights: weights @ changes / n, n)
+    ps = holm([mcnemar(one.right, clean.right) for one in worse])
+    return [
+        {
+            "corruption": corruption.kind,
+            "severity": corruption.severity,
+            "strength": corruption.strength,
+            "told": corruption.told,
+            "acc": share(int(one.right.sum()), n),
+            "ece": one.ece,
+            "change": {"value": float(drop), "ci95": interval.tolist()},
+            "p": p,
+        }
+        for corruption, one, drop, interval, p in zip(corruptions, worse, drops, intervals, ps, strict=True)
+    ]
+
+
+def _shown(path: Path) -> str:
+    """That can be written in UTF-8, whatever bytes the name has."""
+    return str(path).encode(errors="replace").decode()

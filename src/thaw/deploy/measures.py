@@ -1,0 +1,158 @@
+"""Numbers that answers to labelled images give, with 95 % intervals: how far they may be off, the images being few."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+from scipy.sparse import csr_array
+from scipy.special import log_softmax
+
+from thaw.report.evaluation import wilson
+
+BINS = 15  # of confidences, equally wide
+RESAMPLES = 1000
+_AT_ONCE = 2**22  # weights of resamples
+MEASURES = ("macro_acc", "macro_f1", "loss", "ece", "ece_uncalibrated")
+
+
+@dataclass(frozen=True)
+class Answered:
+    """`logits`, float (n, classes), over `temperature`, in answer to images of the classes `labels`, int (n,)."""
+
+    labels: np.ndarray
+    logits: np.ndarray
+    temperature: float
+
+    @cached_property
+    def _log(self) -> np.ndarray:
+        return log_softmax(self.logits.astype(float) / self.temperature, axis=1)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        return self.logits.argmax(1)
+
+    @property
+    def right(self) -> np.ndarray:
+        """Bool (n,)"""
+        return self.predicted == self.labels
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Float (n,) within 0..1: the probability of the predicted class."""
+        return np.exp(self._log.max(1))
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Float (n,): the cross-entropy of each image, in nats."""
+        return -self._log[np.arange(len(self.labels)), self.labels]
+
+    @property
+    def bins(self) -> np.ndarray:
+        """Int (n,): each confidence's bin, the lower edge being part of it."""
+        edges = np.linspace(0, 1, BINS + 1)
+        return np.clip(np.searchsorted(edges, self.confidence, side="right") - 1, 0, BINS - 1)
+
+    @property
+    def ece(self) -> float:
+        """How far confidence is from the share of right answers, in the mean over images (Naeini et al. 2015)."""
+        return float(np.abs(np.bincount(self.bins, self.confidence - self.right, BINS)).sum() / len(self.labels))
+
+    def divided_by(self, temperature: float) -> "Answered":
+        return Answered(self.labels, self.logits, temperature)
+
+
+def overall(answered: Answered) -> dict[str, dict]:
+    """Each of `MEASURES` as {"value", "ci95"}; macro averages are over the classes that have images."""
+    labels, predicted, right, n = answered.labels, answered.predicted, answered.right, len(answered.labels)
+    classes = answered.logits.shape[1]
+    of_label, of_prediction = _sums(labels, classes), _sums(predicted, classes)
+    hits, losses = _sums(labels, classes, right), answered.losses
+    gaps = [_sums(a.bins, BINS, a.confidence - a.right) for a in (answered, answered.divided_by(1.0))]
+
+    def measure(weights: np.ndarray) -> np.ndarray:
+        counted, found = (weights @ sums for sums in (of_label, hits))
+        present = counted > 0
+        recall = found / np.maximum(counted, 1)
+        f1 = 2 * found / np.maximum(counted + weights @ of_prediction, 1)
+        macro = [np.where(present, score, 0).sum(1) / present.sum(1) for score in (recall, f1)]
+        return np.stack([*macro, weights @ losses / n, *(np.abs(weights @ gap).sum(1) / n for gap in gaps)], 1)
+
+    values, intervals = bootstrap(measure, n)
+    return {
+        name: {"value": value, "ci95": interval}
+        for name, value, interval in zip(MEASURES, values.tolist(), intervals.tolist(), strict=True)
+    }
+
+
+def bootstrap(measure: Callable[[np.ndarray], np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:
+    """Values (k,) and their 95 % percentile intervals (k, 2) over `RESAMPLES` draws of n of n images (Efron 1979).
+
+    `measure` takes weights, float (draws, n), how often each image was drawn, and gives (draws, k). The draws are the
+    same at every call, so that whatever is measured of the same images is paired.
+    """
+    drawn = np.concatenate([measure(weights) for weights in _resamples(n)])
+    return measure(np.ones((1, n)))[0], np.percentile(drawn, [2.5, 97.5], axis=0).T
+
+
+def _resamples(n: int) -> Iterator[np.ndarray]:
+    random, left = np.random.default_rng(0), RESAMPLES
+    while left:
+        rows = min(left, max(1, _AT_ONCE // n))
+        drawn = random.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
+        yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
+        left -= rows
+
+
+def _sums(groups: np.ndarray, count: int, values: np.ndarray | float = 1.0) -> csr_array:
+    """(n, count), which weights (draws, n) are multiplied by for the sums of `values` in each group."""
+    n = len(groups)
+    return csr_array((np.broadcast_to(np.asarray(values, float), n), (np.arange(n), groups)), (n, count))
+
+
+def share(right: int, n: int) -> dict | None:
+    """A share with Wilson's interval; None of nothing."""
+    return {"value": right / n, "ci95": wilson(right, n)} if n else None
+
+
+def per_class(confusion: np.ndarray, classes: Sequence[str]) -> list[dict]:
+    """Of counts (true class, predicted class): a row per class, its scores None where it has no image."""
+    rows = []
+    for index, name in enumerate(classes):
+        hits, n, predicted = (
+            int(c) for c in (confusion[index, index], confusion[index].sum(), confusion[:, index].sum())
+        )
+        scores = dict.fromkeys(("recall", "precision", "f1"))
+        if n:
+            scores = {"recall": share(hits, n), "precision": share(hits, predicted), "f1": 2 * hits / (n + predicted)}
+        rows.append({"class": name, "n": n, "predicted": predicted, **scores})
+    return rows
+
+
+def confused_pairs(confusion: np.ndarray, classes: Sequence[str], most: int = 10) -> list[dict]:
+    """The most frequent mistakes, with the share of the true class that they are."""
+    counts, totals = confusion.copy(), confusion.sum(1)
+    np.fill_diagonal(counts, 0)
+    pairs = [(int(true), int(predicted)) for true, predicted in np.argwhere(counts)]
+    pairs.sort(key=lambda pair: (-counts[pair], -counts[pair] / totals[pair[0]]))
+    return [
+        {
+            "label": classes[true],
+            "predicted": classes[predicted],
+            "count": int(counts[true, predicted]),
+            "share": float(counts[true, predicted] / totals[true]),
+        }
+        for true, predicted in pairs[:most]
+    ]
+
+
+def reliability(answered: Answered) -> list[dict]:
+    """A row per bin of confidences that is not empty: its mean confidence against its share of right answers."""
+    rows = []
+    for place in np.unique(answered.bins):
+        own = answered.bins == place
+        n = int(own.sum())
+        right = share(int(answered.right[own].sum()), n)
+        edges = [place / BINS, (place + 1) / BINS]
+        rows.append({"bin": edges, "n": n, "confidence": float(answered.confidence[own].mean()), "right": right})
+    return rows
