@@ -107,7 +107,7 @@ def _validation_paths(model: TrainedModel) -> list[str]:
     with table.open(newline="") as file:
         paths = [str(Path(root) / row["path"]) for row in csv.DictReader(file)]
     step = max(1, len(paths) // _CHECKED)
-    return [path for path in (*paths[::step], *paths) if Path(path).is_file()]
+    return [path for path in dict.fromkeys((*paths[::step], *paths)) if Path(path).is_file()]
 
 
 def as_json(values: object) -> str:
