@@ -1,8 +1,9 @@
 """Reading a photograph: any Pillow mode, upright, as RGB, no larger than it is needed."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageCms, ImageOps
 
@@ -16,18 +17,22 @@ _REDUCING_GAP = 3.0
 _FILTER = Image.Resampling.BILINEAR  # that of the transforms
 
 
-def load_rgb(path: str | Path, short_side: int | None = None) -> Image.Image:
+def load_rgb(
+    source: str | Path | BinaryIO, short_side: int | None = None, formats: Sequence[str] | None = None
+) -> Image.Image:
     """The first frame as an upright 8-bit RGB image; transparency is laid over white.
+
+    `source` is a path or an open file; `formats` are those of Pillow's that are tried, by their names, else all.
 
     An image whose short side has more than `short_side` pixels is reduced to that many; a JPEG of at least twice as
     many is decoded at a half, a quarter or an eighth of its size on the way, which is several times as quick.
 
     Raises:
-        UnreadableImageError: naming the path, for whatever Pillow cannot decode to the last row, and for more pixels
-            than it takes for harmless.
+        UnreadableImageError: naming the path, if there is one, for whatever Pillow cannot decode to the last row, and
+            for more pixels than it takes for harmless, which the header alone decides.
 
     """
-    with _opened(path) as image:
+    with _opened(source, formats) as image:
         size = reduced_size(image.size, short_side)
         # A JPEG alone heeds it; it is never decoded smaller than asked for, and then fills `box` of what is decoded.
         drafted = image.draft(None, size) if size != image.size else None
@@ -62,18 +67,19 @@ def reduced_size(size: tuple[int, int], short_side: int | None) -> tuple[int, in
 
 
 @contextmanager
-def named_fault(path: str | Path) -> Iterator[None]:
+def named_fault(source: str | Path | BinaryIO) -> Iterator[None]:
     """Tells whatever goes wrong in reading an image in one sentence."""
+    path = str(source) if isinstance(source, str | Path) else None
     try:
         yield
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        reason = str(error).replace(repr(str(path)), "it").rstrip(".")
-        raise UnreadableImageError(f"cannot read the image {path}: {reason}.") from error
+        reason = str(error).replace(repr(path or source), "it").rstrip(".")
+        raise UnreadableImageError(f"cannot read the image{f' {path}' if path else ''}: {reason}.") from error
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
-    with named_fault(path), Image.open(path) as image:
+def _opened(source: str | Path | BinaryIO, formats: Sequence[str] | None = None) -> Iterator[Image.Image]:
+    with named_fault(source), Image.open(source, formats=formats) as image:
         pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
         if most is not None and pixels > most:  # Pillow itself refuses from twice as many on, and warns before
             raise ValueError(f"its {pixels} pixels are more than the {most} that Pillow takes for harmless")

@@ -32,6 +32,10 @@ def picture(path: Path, side: int = _SIDE) -> str | None:
     except UnreadableImageError:
         return None
     image.thumbnail((side, side), Image.Resampling.BICUBIC)
+    return data_url(image)
+
+
+def data_url(image: Image.Image) -> str:
     file = io.BytesIO()
     image.save(file, "jpeg", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
