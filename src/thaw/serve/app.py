@@ -100,6 +100,8 @@ def create_app(
         ],
         middleware=[Middleware(requests.OwnPageOnly, hosts=hosts)],
         exception_handlers={
+            404: lambda request, error: _error(404, "there are /, /health and /predict only."),
+            405: lambda request, error: _error(405, f"{request.method} is not for this address.", error.headers),
             HTTPException: lambda request, error: _error(error.status_code, error.detail, error.headers),
             BusyError: lambda request, error: _error(
                 503, "too many images are waiting: try again in a second.", _RETRY

@@ -31,7 +31,7 @@ def decode(model: TrainedModel, body: bytes) -> torch.Tensor:
         image = load_rgb(io.BytesIO(body), read_size(resize), FORMATS)
     except UnreadableImageError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
-            raise NotAnImageError(f"the body is no image of a known format: {', '.join(FORMATS)}.") from error
+            raise NotAnImageError(f"this is no image of a known format ({', '.join(FORMATS)}).") from error
         raise
     _refuse_strips(image, resize)
     return model.transform(image)

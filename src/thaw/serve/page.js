@@ -5,7 +5,7 @@ const most = Number(page.dataset.most), together = 4, patience = 60, waiting = [
 let underWay = 0, done = 0, asked = 0;
 page.style.setProperty("--zoom", page.dataset.zoom);
 
-const percent = p => (100 * p).toFixed(1) + " %";
+const percent = p => (100 * p).toFixed(1) + "\u00a0%";
 const pause = seconds => new Promise(resolve => setTimeout(resolve, 1000 * seconds));
 
 function add(files) {
@@ -34,7 +34,7 @@ async function go() {
   underWay -= 1;
   done += 1;
   const told = card.querySelector(".told").textContent;
-  status.textContent = asked > 1 && done < asked ? `${done} of ${asked} images` : `${file.name}: ${told}`;
+  status.textContent = asked > 1 ? `${done} of ${asked} images` : `${file.name}: ${told}`;
   go();
 }
 

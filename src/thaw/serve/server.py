@@ -31,8 +31,9 @@ class Address:
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
             self.socket = _listening(socket.socket(family, kind, protocol), address)
-        except OSError as error:
-            raise UserError(f"cannot serve at {host}, port {port}: {error.strerror or error}.") from error
+        except (OSError, UnicodeError) as error:  # the latter for what cannot be a name
+            reason = getattr(error, "strerror", None) or error
+            raise UserError(f"cannot serve at {host}, port {port}: {reason}.") from error
         bound, self.port = self.socket.getsockname()[:2]
         ip = ipaddress.ip_address(bound)
         self.hosts = {"localhost", "127.0.0.1", "::1", bound, host.lower()} if ip.is_loopback else None
