@@ -1,6 +1,7 @@
 """A page to try a trained model on, and the same for programs."""
 
 import asyncio
+import logging
 import os
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +26,7 @@ from thaw.serve.page import page_response
 
 _THREADS = min(4, os.cpu_count() or 1)  # each decodes an image of up to some hundred MB
 _RETRY = {"Retry-After": "1"}
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,11 @@ class Endpoints:
         self._under_way += 1
         try:
             return JSONResponse(await self._prediction(request, top, explain))
+        except (HTTPException, BusyError, UnreadableImageError, ClientDisconnect):
+            raise
+        except Exception:  # told here, since uvicorn cuts the connection for what reaches it
+            _log.exception("an image was not classified")
+            return _error(500, "the server failed; its terminal says how.")
         finally:
             self._under_way -= 1
 
@@ -109,7 +116,6 @@ def create_app(
             NotAnImageError: lambda request, error: _error(415, str(error)),
             UnreadableImageError: lambda request, error: _error(422, str(error)),
             ClientDisconnect: lambda request, error: _error(400, "the body is not whole."),
-            Exception: lambda request, error: _error(500, "the server failed; its terminal says how."),
         },
         lifespan=endpoints.lifespan,
     )

@@ -42,10 +42,13 @@ async function predict(file) {
   if (file.size > most) throw new Error(`The image is larger than ${most / 1e6} MB.`);
   for (let tries = 1; ; tries++) {
     const answer = await fetch("predict?top=5&explain=1", { method: "POST", body: file });
+    if (answer.status === 503 && tries < patience) {
+      await pause(Number(answer.headers.get("Retry-After")) || 1);
+      continue;
+    }
     const told = await answer.json();
     if (answer.ok) return told;
-    if (answer.status !== 503 || tries === patience) throw new Error(told.error[0].toUpperCase() + told.error.slice(1));
-    await pause(Number(answer.headers.get("Retry-After")) || 1);
+    throw new Error(told.error[0].toUpperCase() + told.error.slice(1));
   }
 }
 
