@@ -21,10 +21,9 @@ def options() -> argparse.Namespace:
 
 
 def _port(told: str) -> int:
-    port = int(told)
-    if not 0 <= port <= 65535:
-        raise argparse.ArgumentTypeError(f"{port} is not within 0..65535")
-    return port
+    if not (told.isascii() and told.isdecimal() and len(told) < 6 and int(told) <= 65535):
+        raise argparse.ArgumentTypeError(f"{told} is not within 0..65535")
+    return int(told)
 
 
 def _serve(chosen: argparse.Namespace) -> None:

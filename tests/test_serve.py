@@ -301,6 +301,38 @@ def test_a_client_that_leaves_is_no_fault(client, capfd):
     assert capfd.readouterr().err == ""
 
 
+def test_a_client_that_stalls_does_not_keep_the_server_from_ending(model, capfd):
+    app = create_app(model, None)
+    address, configured = server.Address("127.0.0.1", 0), server.config(app)
+    configured.timeout_graceful_shutdown = 0.3
+    running = uvicorn.Server(configured)
+    thread = threading.Thread(target=running.run, args=([address.socket],))
+    thread.start()
+    with socket.create_connection(("127.0.0.1", address.port), timeout=10) as connection:
+        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nthe beginning")
+        time.sleep(0.3)
+        running.should_exit = True
+        thread.join(5)
+        assert not thread.is_alive()
+        assert b"the server ends" in connection.recv(65536)
+    assert "Traceback" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("host", "url", "hosts"),
+    [
+        ("localhost", r"http://(127\.0\.0\.1|\[::1\]):", {"localhost", "127.0.0.1", "::1"}),
+        ("127.0.0.2", r"http://127\.0\.0\.2:", {"localhost", "127.0.0.1", "::1", "127.0.0.2"}),
+        ("0.0.0.0", r"http://127\.0\.0\.1:", None),
+    ],
+)
+def test_an_address_says_how_it_can_be_asked(host, url, hosts):
+    address = server.Address(host, 0)
+    address.socket.close()
+    assert re.match(url, address.url)
+    assert address.hosts == hosts
+
+
 @pytest.fixture
 def page(browser, client):
     context = browser.new_context(viewport={"width": 375, "height": 800})
@@ -345,7 +377,7 @@ def test_dropped_images_are_classified(page, images):
     data = page.evaluate_handle(
         """bytes => { const data = new DataTransfer(), image = new Uint8Array(bytes);
           for (const name of ["a.png", "b.png"]) data.items.add(new File([image], name)); return data; }""",
-        list(images[1].read_bytes()),
+        list(min((path.read_bytes() for path in images), key=len)),
     )
     page.dispatch_event("body", "drop", {"dataTransfer": data})
     page.locator(".found").nth(1).wait_for()

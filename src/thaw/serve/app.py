@@ -72,6 +72,8 @@ class Endpoints:
             return JSONResponse(await self._prediction(request, top, explain))
         except (HTTPException, BusyError, UnreadableImageError, ClientDisconnect):
             raise
+        except asyncio.CancelledError:  # as the server ends
+            return _error(503, "the server ends.")
         except Exception:  # told here, since uvicorn cuts the connection for what reaches it
             _log.exception("an image was not classified")
             return _error(500, "the server failed; its terminal says how.")

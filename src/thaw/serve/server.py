@@ -54,7 +54,7 @@ def _listening(found: socket.socket, address: tuple) -> socket.socket:
 
 def serve(app: ASGIApp, address: Address) -> None:
     """Returns after SIGINT or SIGTERM, when what was under way has been answered, or five seconds later."""
-    server = _Server(config(app), address.url)
+    server = _Server(config(app), address)
     # uvicorn raises what it received again once it has ended; these handlers also count before it looks for signals.
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: setattr(server, "should_exit", True))
@@ -81,13 +81,14 @@ def config(app: ASGIApp) -> uvicorn.Config:
 class _Server(uvicorn.Server):
     """Says where it is once it answers."""
 
-    def __init__(self, config: uvicorn.Config, url: str):
+    def __init__(self, config: uvicorn.Config, address: Address):
         super().__init__(config)
-        self._url = url
+        self._address = address
 
     async def startup(self, sockets=None) -> None:
         await super().startup(sockets)
-        print(f"open {self._url} (Ctrl-C ends it)", flush=True)
+        others = "" if self._address.hosts else "; whoever reaches this machine can use it"
+        print(f"open {self._address.url}{others} (Ctrl-C ends it)", flush=True)
 
 
 class _Connection(H11Protocol):
