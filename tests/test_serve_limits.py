@@ -17,6 +17,8 @@ from thaw.serve import server
 from thaw.serve.app import Limits, create_app
 from thaw.serve.batching import Batcher
 
+HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"  # its end is still to come
+
 
 @pytest.fixture(scope="module")
 def model():
@@ -38,14 +40,22 @@ class HeldNet:
     """Logits that are given once `go` is set."""
 
     def __init__(self, model):
-        self.model, self.go = model, threading.Event()
+        self.model, self.asked, self.go = model, threading.Event(), threading.Event()
 
     def __getattr__(self, name):
         return getattr(self.model, name)
 
     def logits(self, images):
+        self.asked.set()
         assert self.go.wait(20)
         return self.model.logits(images)
+
+
+def until(true, seconds=20):
+    last = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < last
+        time.sleep(0.01)
 
 
 @pytest.mark.parametrize("full", ["requests", "queue"])
@@ -55,9 +65,10 @@ def test_more_than_may_wait_is_sent_away_and_the_rest_is_answered(model, images,
     batcher = Batcher(held, most=1, capacity=2 if full == "queue" else 64)
     with served(held, limits, batcher) as client, ThreadPoolExecutor(3) as pool:
         body, asked = images[0].read_bytes(), []
-        for _ in range(3):  # one in the net, two waiting
+        for waiting in range(3):  # after one that is in the net
             asked.append(pool.submit(client.post, "/predict", content=body))
-            time.sleep(0.15)
+            assert held.asked.wait(20)
+            until(lambda waiting=waiting: batcher.waiting == waiting)
         refused = client.post("/predict", content=body)
         assert_refused(refused, 503, "try again")
         assert refused.headers["retry-after"] == "1"
@@ -180,21 +191,20 @@ def test_a_declared_size_is_refused_before_anything_of_it_is_sent(client):
 
 def test_slow_clients_are_let_go(model, images, monkeypatch):
     monkeypatch.setattr(server, "_SILENCE", 0.5)
-    head = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"
-    with served(model, Limits(body_seconds=0.3)) as client:
+    with served(model, Limits(body_seconds=1)) as client:
         port = client.base_url.port
-        received, _ = talk(port, head + b"Connection: close\r\n\r\nthe beginning")
+        received, _ = talk(port, HEAD + b"Connection: close\r\n\r\nthe beginning")
         assert received.startswith(b"HTTP/1.1 408 ")
-        assert b"longer than 0.3 seconds" in received
+        assert b"more than 1 s" in received
         assert talk(port, b"")[0] == b""
-        assert talk(port, head)[0] == b""
+        assert talk(port, HEAD)[0] == b""
         answer = client.post("/predict", content=images[0].read_bytes())
         assert answer.status_code == 200
 
 
 def test_a_client_that_leaves_is_no_fault(client, capfd):
     with socket.create_connection(("127.0.0.1", client.base_url.port)) as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nthe beginning")
+        connection.sendall(HEAD + b"\r\nthe beginning")
         time.sleep(0.1)
     time.sleep(0.1)
     assert client.get("/health").status_code == 200
@@ -209,8 +219,8 @@ def test_a_client_that_stalls_does_not_keep_the_server_from_ending(model, capfd)
     thread = threading.Thread(target=running.run, args=([address.socket],))
     thread.start()
     with socket.create_connection(("127.0.0.1", address.port), timeout=10) as connection:
-        connection.sendall(b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\nthe beginning")
-        time.sleep(0.3)
+        connection.sendall(HEAD + b"Expect: 100-continue\r\n\r\n")
+        assert connection.recv(65536).startswith(b"HTTP/1.1 100 ")
         running.should_exit = True
         thread.join(5)
         assert not thread.is_alive()

@@ -35,7 +35,7 @@ class _Question:
 class Batcher:
     """Classifies up to `most` images at once, for the first of which the others are awaited for `wait` seconds.
 
-    At most `capacity` images wait. Grad-CAM puts hooks into the net, so it is computed in the same thread.
+    At most `capacity` images wait; `sizes` counts the batches of each size. Grad-CAM puts hooks into the net, so it is computed in the same thread.
     """
 
     def __init__(self, model: TrainedModel, most: int = 16, wait: float = 0.005, capacity: int = 64):
@@ -47,6 +47,11 @@ class Batcher:
 
     def start(self) -> None:
         self._thread.start()
+
+    @property
+    def waiting(self) -> int:
+        """How many images no batch has yet."""
+        return self._waiting.qsize()
 
     def submit(self, image: torch.Tensor, explain: bool = False) -> "Future[Answer]":
         """An image is uint8 (3, S, S), as `TrainedModel.read` gives it.

@@ -26,7 +26,7 @@ async def read_body(request: Request, most: int, seconds: float) -> bytes:
                     raise too_large
                 body += piece
     except TimeoutError as error:
-        raise HTTPException(408, f"the body took longer than {seconds:g} seconds.") from error
+        raise HTTPException(408, f"the body took more than {seconds:g} s.") from error
     if not body:
         raise HTTPException(422, "the body is empty: send the bytes of an image.")
     return bytes(body)
