@@ -16,7 +16,7 @@ from thaw.models.backbones import build_net
 from thaw.serve import server
 from thaw.serve.app import create_app
 
-CLASSES = ["ant", "<i>bee</i>", "wasp"]
+CLASSES = ["<i>ant</i>", "bee", "wasp"]  # the first is the one that is predicted
 
 
 def untrained_model():

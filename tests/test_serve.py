@@ -129,7 +129,7 @@ def test_chosen_images_are_shown_with_their_class_and_what_speaks_for_it(page, i
     best = max(expected)
     assert card.locator(".told").text_content() == f"{CLASSES[expected.index(best)]}, {100 * best:.1f}\u00a0%"
     assert card.locator("h2").text_content() == images[0].name
-    assert card.locator("li").count() == len(CLASSES)
+    assert sorted(card.locator("li span:first-child").all_text_contents()) == CLASSES
     for picture in card.locator("img").all():
         picture.wait_for()
         assert picture.evaluate("image => image.decode().then(() => image.naturalWidth)") > 0
@@ -137,7 +137,8 @@ def test_chosen_images_are_shown_with_their_class_and_what_speaks_for_it(page, i
     failed = page.locator(".card", has=page.locator(".failed"))
     assert failed.locator("h2").text_content() == text.name
     assert "no image of a known format" in failed.locator(".told").text_content()
-    assert page.locator(".card b").count() == len(CLASSES)  # the bars: a name is no markup
+    assert page.locator(".card b").count() == len(CLASSES)  # the bars: names are no markup
+    assert page.locator(".card i").count() == 0
     assert page.evaluate("() => document.documentElement.scrollWidth") == 375
 
 

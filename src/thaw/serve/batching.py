@@ -35,7 +35,8 @@ class _Question:
 class Batcher:
     """Classifies up to `most` images at once, for the first of which the others are awaited for `wait` seconds.
 
-    At most `capacity` images wait; `sizes` counts the batches of each size. Grad-CAM puts hooks into the net, so it is computed in the same thread.
+    At most `capacity` images wait; `sizes` counts the batches of each size. Grad-CAM puts hooks into the net, so it is
+    computed in the same thread.
     """
 
     def __init__(self, model: TrainedModel, most: int = 16, wait: float = 0.005, capacity: int = 64):
