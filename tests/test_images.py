@@ -1,3 +1,4 @@
+import io
 import time
 import warnings
 
@@ -200,3 +201,12 @@ def test_what_is_no_larger_than_needed_stays_as_it_is(tmp_path, ending, short_si
 )
 def test_sizes_keep_their_shape_and_are_never_enlarged(size, short_side, expected):
     assert reduced_size(size, short_side) == expected
+
+
+def test_an_open_file_is_read_as_one_with_a_path(tmp_path):
+    path = tmp_path / "ramp.png"
+    Image.fromarray(RAMP).save(path)
+    read = load_rgb(io.BytesIO(path.read_bytes()), 32, ["PNG"])
+    assert (np.asarray(read) == np.asarray(load_rgb(path, 32))).all()
+    with pytest.raises(UnreadableImageError, match=r"^cannot read the image: cannot identify image file it\.$"):
+        load_rgb(io.BytesIO(path.read_bytes()), formats=["JPEG"])

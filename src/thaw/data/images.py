@@ -1,8 +1,11 @@
 """Reading a photograph: any Pillow mode, upright, as RGB, no larger than it is needed."""
 
-from collections.abc import Iterator
+import os
+import stat
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
@@ -16,18 +19,22 @@ _REDUCING_GAP = 3.0
 _FILTER = Image.Resampling.BILINEAR  # that of the transforms
 
 
-def load_rgb(path: str | Path, short_side: int | None = None) -> Image.Image:
+def load_rgb(
+    source: str | Path | BinaryIO, short_side: int | None = None, formats: Sequence[str] | None = None
+) -> Image.Image:
     """The first frame as an upright 8-bit RGB image; transparency is laid over white.
+
+    `source` is a path or an open file; `formats` are those of Pillow's that are tried, by their names, else all.
 
     An image whose short side has more than `short_side` pixels is reduced to that many; a JPEG of at least twice as
     many is decoded at a half, a quarter or an eighth of its size on the way, which is several times as quick.
 
     Raises:
-        UnreadableImageError: naming the path, for whatever Pillow cannot decode to the last row, and for more pixels
-            than it takes for harmless.
+        UnreadableImageError: naming the path, if there is one, for whatever Pillow cannot decode to the last row, and
+            for more pixels than it takes for harmless, which the header alone decides.
 
     """
-    with _opened(path) as image:
+    with _opened(source, short_side, formats) as image:
         size = reduced_size(image.size, short_side)
         # A JPEG alone heeds it; it is never decoded smaller than asked for, and then fills `box` of what is decoded.
         drafted = image.draft(None, size) if size != image.size else None
@@ -47,7 +54,7 @@ def pixel_count(path: str | Path, short_side: int | None = None) -> int:
         UnreadableImageError: naming the path, if there is no such header, or one with too many pixels.
 
     """
-    with _opened(path) as image:
+    with _opened(path, short_side) as image:
         width, height = reduced_size(image.size, short_side)
         return width * height
 
@@ -62,24 +69,38 @@ def reduced_size(size: tuple[int, int], short_side: int | None) -> tuple[int, in
 
 
 @contextmanager
-def named_fault(path: str | Path) -> Iterator[None]:
+def named_fault(source: str | Path | BinaryIO) -> Iterator[None]:
     """Tells whatever goes wrong in reading an image in one sentence."""
+    path = str(source) if isinstance(source, str | Path) else None
+    name = f"the image {path}" if path else "the image"
     try:
         yield
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(f"cannot read the image {path}: it is none that Pillow knows.") from error
+        raise UnreadableImageError(f"cannot read {name}: it is none that Pillow knows.") from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        reason = str(error).replace(repr(str(path)), "it").rstrip(".")
-        raise UnreadableImageError(f"cannot read the image {path}: {reason}.") from error
+        reason = str(error).replace(repr(path or source), "it").rstrip(".")
+        raise UnreadableImageError(f"cannot read {name}: {reason}.") from error
 
 
 @contextmanager
-def _opened(path: str | Path) -> Iterator[Image.Image]:
-    with named_fault(path), Image.open(path) as image:
-        pixels, most = image.width * image.height, Image.MAX_IMAGE_PIXELS
-        if most is not None and pixels > most:  # Pillow itself refuses from twice as many on, and warns before
-            raise ValueError(f"its {pixels} pixels are more than the {most} that Pillow takes for harmless")
-        yield image
+def _opened(
+    source: str | Path | BinaryIO, short_side: int | None, formats: Sequence[str] | None = None
+) -> Iterator[Image.Image]:
+    with named_fault(source):
+        if isinstance(source, str | Path) and stat.S_ISFIFO(os.stat(source).st_mode):
+            raise ValueError("it is a pipe, of which nobody knows whether it will ever end")
+        with Image.open(source, formats=formats) as image:
+            _refuse_many_pixels(image.size, short_side)
+            yield image
+
+
+def _refuse_many_pixels(size: tuple[int, int], short_side: int | None) -> None:
+    """Pillow itself refuses from twice as many on, and warns before; and it knows nothing of what is done with it."""
+    pixels, most = size[0] * size[1], Image.MAX_IMAGE_PIXELS
+    if most is not None and pixels > most:
+        raise ValueError(f"its {pixels} pixels are more than the {most} that Pillow takes for harmless")
+    if most is not None and short_side is not None and short_side**2 * max(size) > most * min(size):
+        raise ValueError(f"{size[0]} x {size[1]} pixels are too long a strip to be resized")
 
 
 def to_rgb(image: Image.Image) -> Image.Image:

@@ -31,7 +31,7 @@ def _meant(name: str) -> tuple[list[str], str]:
     try:
         path = Path(name).expanduser()
         if path.is_dir():
-            images = [str(file) for file in sorted(path.rglob("*")) if _is_image(file.relative_to(path))]
+            images = [str(file) for file in sorted(path.rglob("*")) if _is_image(file, path)]
             return images, "" if images else f"there is no image in {name}: none of its files ends in {_ENDINGS}."
         if path.exists():
             return [str(path)], ""
@@ -45,5 +45,6 @@ def _meant(name: str) -> tuple[list[str], str]:
 _ENDINGS = ", ".join(EXTENSIONS)
 
 
-def _is_image(path: Path) -> bool:
-    return path.suffix.lower() in EXTENSIONS and not any(part.startswith(".") for part in path.parts)
+def _is_image(file: Path, folder: Path) -> bool:
+    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
+    return file.suffix.lower() in EXTENSIONS and not hidden and not file.is_dir()

@@ -1,0 +1,35 @@
+"""Bytes that anyone may have sent -> what the net takes."""
+
+import io
+
+import torch
+from PIL import UnidentifiedImageError
+
+from thaw.data.images import load_rgb
+from thaw.data.transforms import read_size
+from thaw.deploy.trained import TrainedModel
+from thaw.errors import UnreadableImageError
+
+# Of the formats that Pillow reads, some start other programs (EPS) or are seldom used and seldom tested.
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+
+
+class NotAnImageError(UnreadableImageError):
+    """Bytes of none of `FORMATS`."""
+
+
+def decode(model: TrainedModel, body: bytes) -> torch.Tensor:
+    """uint8 (3, crop, crop), equal to `model.read` of a file with these bytes.
+
+    Raises:
+        NotAnImageError: if they are none.
+        UnreadableImageError: for an image that is damaged, or too large to be decoded.
+
+    """
+    try:
+        image = load_rgb(io.BytesIO(body), read_size(model.preprocessing["resize"]), FORMATS)
+    except UnreadableImageError as error:
+        if isinstance(error.__cause__, UnidentifiedImageError):
+            raise NotAnImageError(f"this is no image of a known format ({', '.join(FORMATS)}).") from error
+        raise
+    return model.transform(image)

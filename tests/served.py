@@ -1,0 +1,72 @@
+"""A server in a thread, and what its answers are held against."""
+
+import threading
+from contextlib import contextmanager
+from pathlib import Path
+
+import httpx
+import numpy as np
+import pytest
+import torch
+import uvicorn
+from PIL import Image
+
+from thaw.deploy.trained import TrainedModel
+from thaw.models.backbones import build_net
+from thaw.serve import server
+from thaw.serve.app import create_app
+
+CLASSES = ["<i>ant</i>", "bee", "wasp"]  # the first is the one that is predicted
+
+
+def untrained_model():
+    torch.manual_seed(0)
+    net = build_net("squeezenet1_1", len(CLASSES)).eval()
+    # At this temperature the answers of an untrained net differ from image to image.
+    return TrainedModel(net, CLASSES, {"resize": 73, "crop": 64}, 0.1, torch.device("cpu"), Path("best.ckpt"))
+
+
+def write_images(folder):
+    """Files of many sizes and formats."""
+    random, paths = np.random.default_rng(0), []
+    for number in range(20):
+        size = *random.integers(60, 400, 2), 3
+        pixels = (random.integers(0, 256, size) * random.random(3)).astype(np.uint8)
+        paths.append(folder / f"{number}.{('jpg', 'png', 'webp', 'gif')[number % 4]}")
+        Image.fromarray(pixels).save(paths[-1])
+    return paths
+
+
+@contextmanager
+def served(model, limits=None, batcher=None):
+    """A client of a real server in a thread."""
+    address = server.Address("127.0.0.1", 0)
+    running = uvicorn.Server(server.config(create_app(model, address.hosts, limits, batcher)))
+    thread = threading.Thread(target=running.run, args=([address.socket],))
+    thread.start()
+    try:
+        with httpx.Client(base_url=address.url, trust_env=False, timeout=20) as client:
+            client.get("/health")
+            yield client
+    finally:
+        running.should_exit = True
+        thread.join()
+
+
+def own_answer(model, path):
+    return model.probabilities(model.logits(model.read(path)[None]))[0].tolist()
+
+
+def assert_is_own(answer, expected):
+    assert answer.status_code == 200, answer.text
+    told = answer.json()
+    given = {row["class"]: row["probability"] for row in told["probabilities"]}
+    assert [given[name] for name in CLASSES] == pytest.approx(expected, abs=1e-5)
+    assert [row["probability"] for row in told["probabilities"]] == sorted(given.values(), reverse=True)
+    assert (told["predicted"], told["confidence"]) == (max(given, key=given.get), max(given.values()))
+
+
+def assert_refused(answer, status, sentence):
+    assert answer.status_code == status, answer.text
+    assert list(answer.json()) == ["error"]
+    assert sentence in answer.json()["error"]
