@@ -9,6 +9,7 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
@@ -47,6 +48,8 @@ def _share(text: str) -> float:
 
 def main() -> int:
     chosen = options()
+    sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
+    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; an image that cannot be used is told below
     from tqdm import tqdm  # these take seconds, which --help need not wait for
 
     from thaw.deploy.gallery import write_gallery

@@ -3,6 +3,7 @@ import io
 import os
 import runpy
 import shutil
+import sys
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # read at torch's import; the cores are shared between test processes
@@ -101,6 +102,7 @@ def script(monkeypatch, capsys):
         monkeypatch.setattr("sys.argv", [f"{name}.py", *map(str, arguments)])
         monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
         capsys.readouterr()
+        sys.stderr.reconfigure(errors="backslashreplace")  # as Python's own is
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
         return ended.value.code, *capsys.readouterr()

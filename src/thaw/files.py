@@ -9,10 +9,13 @@ from typing import TextIO
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
-    """A text file to write, which replaces `path` when it is complete and leaves nothing behind when it fails."""
+    """A text file to write, which replaces `path` when it is complete and leaves nothing behind when it fails.
+
+    Names of files that are no UTF-8 are written as the bytes that they are.
+    """
     part = path.with_name(f"{path.name}.part")
     try:
-        with part.open("w", newline="", encoding="utf-8") as file:
+        with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             yield file
         os.replace(part, path)
     finally:

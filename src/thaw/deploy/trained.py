@@ -1,5 +1,6 @@
 """What a run has learned, ready for images that it has never seen."""
 
+import os
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -114,11 +115,10 @@ def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> Tr
 
 def checkpoint_path(run: Path) -> Path:
     """Raises: UserError: if there is none."""
-    if run.is_file():
-        return run
-    if (run / _BEST).is_file():
-        return run / _BEST
-    runs = sorted(path.parent.parent for path in run.glob(f"**/{_BEST}")) if run.is_dir() else []
+    for path in (run, run / _BEST):
+        if os.path.isfile(path):  # not Path's own, which raises for names that are too long
+            return path
+    runs = sorted(path.parent.parent for path in run.glob(f"**/{_BEST}")) if os.path.isdir(run) else []
     if runs:
         named = ", ".join(map(str, runs[:8])) + (", …" if len(runs) > 8 else "")
         raise UserError(f"{run} holds {len(runs)} runs; choose one of {named}.")
