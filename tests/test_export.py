@@ -67,7 +67,7 @@ def untrained(name, size):
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        pytest.param("mobilenet_v3_small", 32),
+        pytest.param("mobilenet_v3_small", 32, marks=pytest.mark.slow),
         pytest.param("mobilenet_v3_small", 224, marks=pytest.mark.slow),
         pytest.param("resnet34", 224, marks=pytest.mark.slow),
         pytest.param("caffe_resnet50", 224, marks=pytest.mark.slow),
@@ -140,7 +140,10 @@ def test_pytorchs_own_export_says_the_same(trained, export, tmp_path):
     assert 0 <= record["largest_difference"] < 1e-4
 
 
-@pytest.mark.parametrize(("name", "known"), [("resnet18", True), ("vgg11", True), ("squeezenet1_1", False)])
+@pytest.mark.parametrize(
+    ("name", "known"),
+    [("resnet18", True), pytest.param("vgg11", True, marks=pytest.mark.slow), ("squeezenet1_1", False)],
+)
 def test_timm_reads_the_folder_where_it_has_the_net(tmp_path, name, known):
     timm = pytest.importorskip("timm")
     model, check = untrained(name, 64)

@@ -4,6 +4,7 @@ import errno
 import json
 import re
 import shutil
+import signal
 import subprocess
 import time
 
@@ -88,6 +89,20 @@ def test_a_killed_loader_process_is_told_with_the_cure(failed, image_folder, tmp
     assert told.startswith("error: a loader process was killed, as the system does where memory runs out: lower data.")
     assert f"python train.py resume={tmp_path / 'run'} goes on from there." in told
     assert_kept(tmp_path / "run", epochs=1)
+
+
+def test_a_second_loader_process_that_dies_does_not_disturb_what_is_told_of_the_first():
+    def raised(number, frame):
+        raise RuntimeError("DataLoader worker (pid 1) is killed")
+
+    before = signal.signal(signal.SIGCHLD, raised)
+    try:
+        with undisturbed():
+            subprocess.run(["true"], check=True)
+        with pytest.raises(RuntimeError, match="DataLoader worker"):
+            signal.raise_signal(signal.SIGCHLD)
+    finally:
+        signal.signal(signal.SIGCHLD, before)
 
 
 @pytest.mark.slow
@@ -180,7 +195,7 @@ def test_whatever_is_written_when_the_disk_is_full_is_told_and_no_half_file_stay
         assert not (tmp_path / "run/predictions.csv").exists()
 
 
-@pytest.mark.parametrize("harm", ["deleted", "cut"])
+@pytest.mark.parametrize("harm", ["deleted", pytest.param("cut", marks=pytest.mark.slow)])
 def test_a_cache_that_is_lost_in_the_middle_of_a_run_changes_nothing(
     tiny_run, image_folder, tmp_path, monkeypatch, caplog, without_pictures, harm
 ):

@@ -115,6 +115,7 @@ def test_a_list_comes_on_standard_input(trained, predict):
     assert len(predict(run, "-", stdin=listed)[1].splitlines()) == 22
 
 
+@pytest.mark.slow
 def test_a_reader_may_hang_up(trained, tmp_path):
     run, photos = trained()
     command = f"{sys.executable} {ROOT / 'scripts/predict.py'} {run} {photos} | head -1"

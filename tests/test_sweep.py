@@ -96,7 +96,7 @@ def test_what_was_interrupted_goes_on_and_what_failed_starts_anew(compose, kept,
     assert job.arguments == [*BATCH[0], *([f"resume='{folder}'"] if goes_on else [])]
 
 
-LONG = ("backbones", "label_budget")  # of dozens of jobs
+LONG = ("backbones", "folds", "label_budget", "learning_rate")  # of many jobs
 RECIPES = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
 
 

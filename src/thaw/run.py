@@ -16,7 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.configuration import refuse_other_configuration, write_resolved
 from thaw.errors import FrozenTensorError, RunError, UserError, told_error
-from thaw.faults import machine_fault
+from thaw.faults import machine_fault, undisturbed
 from thaw.ranks import is_first_process
 from thaw.report.record import TRACEBACK, write_summary
 from thaw.stopping import stop_signals
@@ -68,18 +68,20 @@ def _recorded(cfg: DictConfig) -> Iterator[dict]:
         yield summary
         end()
     except Exception as error:
-        told = told_error(error) or machine_fault(error, folder)
-        if told is None and stop_signals.received:  # as when a loader's worker was told to end, too
-            _end_as_stopped(end, stop_signals.received, folder, error)
-        sentence = str(told) if told else f"{type(error).__name__}: {error}"
-        proof = {"frozen_unchanged": False} if isinstance(told, FrozenTensorError) else {}
-        with suppress(OSError):  # on a full disk
-            end(status="failed", error=sentence, **proof)
-        _keep_traceback(folder)
-        _fail(told, error)
+        with undisturbed():
+            told = told_error(error) or machine_fault(error, folder)
+            if told is None and stop_signals.received:  # as when a loader's worker was told to end, too
+                _end_as_stopped(end, stop_signals.received, folder, error)
+            sentence = str(told) if told else f"{type(error).__name__}: {error}"
+            proof = {"frozen_unchanged": False} if isinstance(told, FrozenTensorError) else {}
+            with suppress(OSError):  # on a full disk
+                end(status="failed", error=sentence, **proof)
+            _keep_traceback(folder)
+            _fail(told, error)
     except (KeyboardInterrupt, SystemExit) as stop:
         by_hand = isinstance(stop, KeyboardInterrupt)
-        _end_as_stopped(end, stop_signals.received or (signal.SIGINT if by_hand else signal.SIGTERM), folder, stop)
+        with undisturbed():
+            _end_as_stopped(end, stop_signals.received or (signal.SIGINT if by_hand else signal.SIGTERM), folder, stop)
 
 
 def _end_as_stopped(end: Callable[..., None], received: int, folder: Path, cause: BaseException) -> NoReturn:
