@@ -2,19 +2,15 @@
 
 import json
 import shutil
-import subprocess
-import sys
+from functools import partial
 
 import pytest
-from conftest import ROOT
 from heap import Heap
 from PIL import Image
 
 from thaw.curation.audit import audit
 from thaw.curation.audit_page import facts, table, write_audit
 from thaw.errors import UserError
-
-SCRIPT = [sys.executable, str(ROOT / "scripts" / "audit_data.py")]
 
 
 @pytest.fixture
@@ -92,22 +88,20 @@ def test_what_lies_beside_the_splits_is_stray_but_for_our_own_lists(heap, tmp_pa
     assert found(root) == {"stray": [("notes.txt",)], "hidden": [(".git",)]}
 
 
-def test_the_exit_status_says_whether_a_result_would_be_distorted(heap, tmp_path):
-    def run(*arguments):
-        return subprocess.run([*SCRIPT, *arguments], cwd=tmp_path, capture_output=True, text=True)
-
-    done = run("heap", "--out", "audit")
-    assert (done.returncode, "nothing is wrong" in done.stdout) == (0, True), done.stderr
+def test_the_exit_status_says_whether_a_result_would_be_distorted(heap, tmp_path, script, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = partial(script, "audit_data")
+    status, told, _ = run("heap", "--out", "audit")
+    assert (status, "nothing is wrong" in told) == (0, True)
     heap.plant("misnamed", "Dog/really.jpg", heap.picture("bmp"), format="BMP")
-    assert run("heap").returncode == 0, "it is read all the same"
+    assert run("heap")[0] == 0, "it is read all the same"
     heap.plant("empty", "Dog/empty.jpg", b"")
-    done = run("heap")
-    assert done.returncode == 1
-    assert "error        1 files have no bytes: Dog/empty.jpg" in done.stdout
+    status, told, _ = run("heap")
+    assert status == 1
+    assert "error        1 files have no bytes: Dog/empty.jpg" in told
     told = json.loads((tmp_path / "outputs/audit/heap/audit.json").read_text())
     assert told["distorted"] is True
-    done = run("nowhere")
-    assert (done.returncode, done.stderr) == (2, "error: there is no folder nowhere.\n")
+    assert run("nowhere") == (2, "", "error: there is no folder nowhere.\n")
 
 
 def test_a_root_without_classes_is_refused(tmp_path):

@@ -48,6 +48,7 @@ def test_torch_is_not_imported_before_a_run_starts():
     assert answer.stdout.strip() == "[]", answer.stderr
 
 
+@pytest.mark.slow
 def test_a_mistake_is_told_in_one_sentence_with_status_2(tmp_path):
     done = train(*TINY, "data.root=nowhere", cwd=tmp_path)
     assert done.returncode == 2

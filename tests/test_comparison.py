@@ -2,11 +2,10 @@
 
 import json
 import subprocess
-import sys
 
 import numpy as np
 import pytest
-from conftest import ROOT, rows
+from conftest import rows
 from PIL import Image
 from runs import simulated, write_run
 
@@ -221,15 +220,14 @@ def test_commands_can_be_pasted_into_a_shell(tmp_path):
     assert told.stdout.splitlines() == given
 
 
-def test_compare_makes_the_page_of_any_runs(tmp_path):
+def test_compare_makes_the_page_of_any_runs(tmp_path, script, monkeypatch):
+    monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         write_run(tmp_path / "runs" / name, [1, 0, 1, 1], name)
-    script = [sys.executable, str(ROOT / "scripts" / "compare.py")]
-    done = subprocess.run([*script, "runs"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "Use a" in done.stdout
+    status, told, _ = script("compare", "runs")
+    assert (status, "Use a" in told) == (0, True)
     assert (tmp_path / "runs" / "report.html").is_file()
     (tmp_path / "empty").mkdir()
-    done = subprocess.run([*script, "empty", "--out", "page"], cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: there is no run in empty")
+    status, _, errors = script("compare", "empty", "--out", "page")
+    assert status == 2
+    assert errors.startswith("error: there is no run in empty")

@@ -8,7 +8,11 @@ from conftest import rows
 from train import main
 
 
-@pytest.mark.parametrize(("strategy", "views"), [("fine_tune", 0), ("lp_ft", 2)], ids=["images", "features"])
+@pytest.mark.parametrize(
+    ("strategy", "views"),
+    [pytest.param("fine_tune", 0, marks=pytest.mark.slow), ("lp_ft", 2)],
+    ids=["images", "features"],
+)
 def test_metrics_are_equal_to_the_byte_for_two_repeats_and_any_number_of_loader_processes(
     tiny_run, image_folder, tmp_path, monkeypatch, without_pictures, strategy, views
 ):

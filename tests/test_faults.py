@@ -15,7 +15,7 @@ from test_command_line import TINY, TRAIN, train, with_nets
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.images import load_rgb
-from thaw.faults import machine_fault
+from thaw.faults import machine_fault, undisturbed
 from train import main
 
 
@@ -195,7 +195,8 @@ def test_whatever_is_written_when_the_disk_is_full_is_told_and_no_half_file_stay
         assert not (tmp_path / "run/predictions.csv").exists()
 
 
-@pytest.mark.parametrize("harm", ["deleted", pytest.param("cut", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("harm", ["deleted", "cut"])
 def test_a_cache_that_is_lost_in_the_middle_of_a_run_changes_nothing(
     tiny_run, image_folder, tmp_path, monkeypatch, caplog, without_pictures, harm
 ):

@@ -67,7 +67,7 @@ def assert_equal_runs(part, whole):
 @pytest.mark.parametrize(
     "options",
     [
-        ["features.views=0", "scheduler.step_size=1", "scheduler.gamma=0.5"],
+        pytest.param(["features.views=0", "scheduler.step_size=1", "scheduler.gamma=0.5"], marks=pytest.mark.slow),
         ["features.views=2"],
         pytest.param(["features.views=0", "data.num_workers=1", "data.balance=sampler"], marks=pytest.mark.slow),
         pytest.param(["optimizer=adamw", "scheduler=cosine", "mix=mixup"], marks=pytest.mark.slow),

@@ -129,7 +129,7 @@ def test_a_bad_test_image_is_told_before_training_and_not_after_it(image_folder)
     assert len(data.test) == 9
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("workers", [0, pytest.param(2, marks=pytest.mark.slow)])
 def test_an_image_that_goes_bad_in_the_middle_of_an_epoch_stops_the_run_and_keeps_the_epochs_before(
     tiny_run, image_folder, tmp_path, caplog, without_pictures, workers
 ):

@@ -32,7 +32,7 @@ def tensors(folder, name):
     ("recipe", "stops"),
     [
         (["scheduler.step_size=1", "scheduler.gamma=0.5"], range(1, EPOCHS + 1)),
-        (["features.views=2"], [1, 2, 3]),
+        pytest.param(["features.views=2"], [1, 2, 3], marks=pytest.mark.slow),
         pytest.param(["optimizer=adamw", "scheduler=cosine"], [1, 4], marks=pytest.mark.slow),
         pytest.param(["callbacks=[default,ema]", "callbacks.ema.decay=0.5"], [1, 4], marks=pytest.mark.slow),
     ],

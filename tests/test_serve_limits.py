@@ -189,6 +189,7 @@ def test_a_declared_size_is_refused_before_anything_of_it_is_sent(client):
         assert seconds < 2
 
 
+@pytest.mark.slow
 def test_slow_clients_are_let_go(model, images, monkeypatch):
     monkeypatch.setattr(server, "_SILENCE", 0.5)
     with served(model, Limits(body_seconds=1)) as client:

@@ -38,6 +38,7 @@ def test_an_altered_copy_is_found(heap, tmp_path, name):
     assert set(found) <= expected
 
 
+@pytest.mark.slow
 def test_photographs_have_no_copies_but_their_own(photographs, tmp_path):
     originals = sorted(photographs.rglob("*.jpg"))
     copies = []
@@ -77,6 +78,7 @@ def test_blank_images_are_not_copies_of_each_other(tmp_path):
     assert pairs_of(paths) == []
 
 
+@pytest.mark.slow
 def test_many_copies_of_one_image_are_one_group(tmp_path):
     heap = Heap(tmp_path / "heap", 3)
     copies = []

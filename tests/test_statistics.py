@@ -84,11 +84,12 @@ def test_more_seeds_are_not_more_images():
 
 REGIMES = [
     {"accuracy": 0.9, "seed": 0.1},
-    pytest.param({"accuracy": 0.97, "seed": 0.3, "images": 400}, marks=pytest.mark.slow),
-    pytest.param({"accuracy": 0.7, "seed": 0.4, "images": 150, "seeds": 5}, marks=pytest.mark.slow),
+    {"accuracy": 0.97, "seed": 0.3, "images": 400},
+    {"accuracy": 0.7, "seed": 0.4, "images": 150, "seeds": 5},
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("regime", REGIMES)
 def test_of_equal_candidates_few_sweeps_call_any_different_and_intervals_cover_the_truth(regime):
     """2,000 sweeps of three equal candidates."""

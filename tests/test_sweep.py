@@ -96,7 +96,7 @@ def test_what_was_interrupted_goes_on_and_what_failed_starts_anew(compose, kept,
     assert job.arguments == [*BATCH[0], *([f"resume='{folder}'"] if goes_on else [])]
 
 
-LONG = ("backbones", "folds", "label_budget", "learning_rate")  # of many jobs
+LONG = ("backbones", "folds", "label_budget", "learning_rate", "strategies")  # of many jobs
 RECIPES = sorted(path.stem for path in (ROOT / "conf" / "sweep").glob("*.yaml"))
 
 
@@ -251,6 +251,7 @@ def test_a_sweep_that_is_killed_loses_at_most_the_job_at_work(tmp_path, image_fo
     assert one == other
 
 
+@pytest.mark.slow
 def test_a_folder_belongs_to_one_sweep_at_a_time(tmp_path, image_folder):
     (tmp_path / "sweep").mkdir()
     with FileLock(tmp_path / "sweep" / ".lock"):
