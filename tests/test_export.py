@@ -95,6 +95,7 @@ def test_onnx_runtime_agrees_to_1e_4_one_image_or_32_at_once(tmp_path, name, siz
 
 
 @needs_onnx
+@pytest.mark.slow
 def test_a_program_without_pytorch_reproduces_names_and_probabilities(trained, export, tmp_path):
     status, told, errors = export(trained, tmp_path / "out" / "model.onnx", "--format", "onnx")
     assert (status, errors) == (0, "")

@@ -49,7 +49,7 @@ def seeing():
     images = torch.stack([drawn(number, number % 2)[0] for number in range(64)])
     labels = torch.arange(64) % 2
     optimizer = torch.optim.Adam(net.parameters(), 0.01)
-    for _ in range(120):
+    for _ in range(60):
         optimizer.zero_grad()
         loss = F.cross_entropy(net(images), labels)
         loss.backward()
