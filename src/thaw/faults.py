@@ -2,11 +2,7 @@
 
 import errno
 import shutil
-import signal
-import threading
 import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from thaw.errors import RunError
@@ -25,19 +21,6 @@ def machine_fault(error: BaseException, folder: Path) -> RunError | None:
         chain.append(cause)
     told = (fault(one, folder) for one in chain for fault in (_shared_memory, _worker, _disk))
     return next((RunError(sentence) for sentence in told if sentence), None)
-
-
-@contextmanager
-def undisturbed() -> Iterator[None]:
-    """Within it, PyTorch does not tell of loader processes that die: it raises wherever the program is just then."""
-    if threading.current_thread() is not threading.main_thread() or not hasattr(signal, "SIGCHLD"):
-        yield
-        return
-    before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGCHLD, before)
 
 
 def _shared_memory(error: BaseException, folder: Path) -> str | None:

@@ -16,10 +16,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from thaw.configuration import refuse_other_configuration, write_resolved
 from thaw.errors import FrozenTensorError, RunError, UserError, told_error
-from thaw.faults import machine_fault, undisturbed
+from thaw.faults import machine_fault
 from thaw.ranks import is_first_process
 from thaw.report.record import TRACEBACK, write_summary
-from thaw.stopping import stop_signals
+from thaw.stopping import stop_signals, worker_deaths
 
 # Where these two go is said in conf/train.yaml: standard error and the log file; the log file alone.
 errors_log = logging.getLogger("thaw.errors")
@@ -68,20 +68,22 @@ def _recorded(cfg: DictConfig) -> Iterator[dict]:
         yield summary
         end()
     except Exception as error:
-        with undisturbed():
-            told = told_error(error) or machine_fault(error, folder)
-            if told is None and stop_signals.received:  # as when a loader's worker was told to end, too
-                _end_as_stopped(end, stop_signals.received, folder, error)
-            sentence = str(told) if told else f"{type(error).__name__}: {error}"
-            proof = {"frozen_unchanged": False} if isinstance(told, FrozenTensorError) else {}
-            with suppress(OSError):  # on a full disk
-                end(status="failed", error=sentence, **proof)
-            _keep_traceback(folder)
-            _fail(told, error)
+        worker_deaths.hush()
+        told = told_error(error) or machine_fault(error, folder)
+        if told is None and stop_signals.received:  # as when a loader's worker was told to end, too
+            _end_as_stopped(end, stop_signals.received, folder, error)
+        sentence = str(told) if told else f"{type(error).__name__}: {error}"
+        proof = {"frozen_unchanged": False} if isinstance(told, FrozenTensorError) else {}
+        with suppress(OSError):  # on a full disk
+            end(status="failed", error=sentence, **proof)
+        _keep_traceback(folder)
+        _fail(told, error)
     except (KeyboardInterrupt, SystemExit) as stop:
+        worker_deaths.hush()
         by_hand = isinstance(stop, KeyboardInterrupt)
-        with undisturbed():
-            _end_as_stopped(end, stop_signals.received or (signal.SIGINT if by_hand else signal.SIGTERM), folder, stop)
+        _end_as_stopped(end, stop_signals.received or (signal.SIGINT if by_hand else signal.SIGTERM), folder, stop)
+    finally:
+        worker_deaths.listen()
 
 
 def _end_as_stopped(end: Callable[..., None], received: int, folder: Path, cause: BaseException) -> NoReturn:

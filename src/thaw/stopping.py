@@ -77,6 +77,26 @@ def _ours() -> list[int]:
     return [*stops, PREEMPTED] if PREEMPTED and callable(signal.getsignal(PREEMPTED)) else stops
 
 
+class WorkerDeaths:
+    """PyTorch tells of a loader's process that died by raising wherever the program is just then.
+
+    From `hush` on it does not, since one fault is being told already; `listen` makes it do so again.
+    """
+
+    def __init__(self):
+        self._before = None
+
+    def hush(self) -> None:
+        in_main = threading.current_thread() is threading.main_thread()
+        if in_main and self._before is None and hasattr(signal, "SIGCHLD"):
+            self._before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+
+    def listen(self) -> None:
+        if self._before is not None:
+            signal.signal(signal.SIGCHLD, self._before)
+            self._before = None
+
+
 def leave_stopping_to_main(worker: int) -> None:
     """In a loader's worker: what reaches all processes of a run is for the first, which still needs its batch.
 
@@ -87,3 +107,4 @@ def leave_stopping_to_main(worker: int) -> None:
 
 
 stop_signals = StopSignals()  # there is one set of them in a process
+worker_deaths = WorkerDeaths()

@@ -77,8 +77,8 @@ def named_fault(source: str | Path | BinaryIO) -> Iterator[None]:
         yield
     except UnidentifiedImageError as error:
         raise UnreadableImageError(f"cannot read {name}: it is none that Pillow knows.") from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
-        reason = str(error).replace(repr(path or source), "it").rstrip(".")
+    except Exception as error:  # each of Pillow's decoders fails in its own ways
+        reason = (str(error) or type(error).__name__).replace(repr(path or source), "it").rstrip(".")
         raise UnreadableImageError(f"cannot read {name}: {reason}.") from error
 
 

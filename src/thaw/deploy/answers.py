@@ -11,9 +11,8 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
-from thaw.data.datamodule import roomy_batch_size
 from thaw.data.folders import Sample
-from thaw.data.workers import usable_cores
+from thaw.data.workers import roomy_batch_size, usable_cores
 from thaw.deploy.robustness import Corruption
 from thaw.deploy.trained import TrainedModel
 from thaw.errors import UnreadableImageError, UserError
@@ -83,14 +82,9 @@ def read_crop(model: TrainedModel, path: str | Path) -> torch.Tensor:
     """
     try:
         str(path).encode()  # it is to be written in UTF-8
-        return model.read(path)
-    except UnreadableImageError:
-        raise
     except UnicodeEncodeError as error:
         raise UnreadableImageError(f"cannot read the image {str(path)!r}: its name is no UTF-8.") from error
-    except Exception as error:  # each of Pillow's decoders fails in its own ways
-        reason = str(error).rstrip(".") or type(error).__name__
-        raise UnreadableImageError(f"cannot read the image {path}: {reason}.") from error
+    return model.read(path)
 
 
 def _in_order(

@@ -40,9 +40,14 @@ def as_json(file: TextIO, paths: Sequence[str], classes: Sequence[str], top: int
         ranked = [{"class": name, "probability": round(p, 6)} for name, p in prediction.top]
         told = {"path": prediction.path, "predicted": prediction.named(threshold)}
         told |= {"confidence": ranked[0]["probability"], "top": ranked}
-        print(json.dumps(told, ensure_ascii=False), file=file)
+        print(json.dumps(told, ensure_ascii=not _is_text(prediction.path)), file=file)
 
     return write
+
+
+def _is_text(path: str) -> bool:
+    """Names of files may be bytes that stand for no characters."""
+    return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 Write = Callable[[Prediction], None]

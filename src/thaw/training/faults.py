@@ -6,6 +6,7 @@ from lightning import Callback, Trainer
 from thaw.data.folders import listed
 from thaw.errors import RunError
 from thaw.models.classifier import ImageClassifier
+from thaw.stopping import worker_deaths
 
 _EVERY = 50  # steps; to ask a GPU or other processes at each of them would have all wait
 _NEVER = 2**62
@@ -53,6 +54,13 @@ class FiniteNumbers(Callback):
                 f"the training loss is NaN or infinite {_when(trainer, first)}: lower strategy.lr, or look at the "
                 f"images of that batch, {images}; {_KEPT}."
             )
+
+
+class OneFault(Callback):
+    """Lets Lightning end what it had begun undisturbed by further loader processes that die."""
+
+    def on_exception(self, trainer, classifier, exception: BaseException) -> None:
+        worker_deaths.hush()
 
 
 _KEPT = "the checkpoints of before are kept"

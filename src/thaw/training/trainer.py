@@ -16,7 +16,7 @@ from thaw.models.classifier import ImageClassifier
 from thaw.stopping import Stopped, stop_signals
 from thaw.strategy import Phase
 from thaw.training.checkpoint_io import AtomicCheckpointIO
-from thaw.training.faults import FiniteNumbers
+from thaw.training.faults import FiniteNumbers, OneFault
 from thaw.training.hardware import best_precision, check_accelerator, keep_freed_memory
 from thaw.training.interruption import Continuation, RunTimer, StepStop
 from thaw.training.invariants import FrozenProof, SeededSteps
@@ -67,7 +67,7 @@ def build_trainer(
 
 def _own_callbacks(max_time: str | dict | None) -> list[Callback]:
     timer = [RunTimer(max_time)] if max_time else []
-    return [*timer, StepStop(), Continuation(), SeededSteps(), FrozenProof(), FiniteNumbers()]
+    return [*timer, StepStop(), Continuation(), SeededSteps(), FrozenProof(), FiniteNumbers(), OneFault()]
 
 
 def _cluster() -> list[SLURMEnvironment]:
