@@ -1,7 +1,6 @@
 """Callbacks that look at a run, or disturb it."""
 
 import contextlib
-import multiprocessing
 import os
 import shutil
 import signal as signals
@@ -78,14 +77,14 @@ class PoisonedGradient(Callback):
 
 
 class Killer(Callback):
-    """Sends a signal to the loader processes in the middle of an epoch, counted from 1."""
+    """Sends a signal to the processes that load training images in the middle of an epoch, counted from 1."""
 
     def __init__(self, epoch: int, signal: str = "SIGKILL"):
         self.epoch, self.signal = epoch, getattr(signals, signal)
 
     def on_train_batch_start(self, trainer, classifier, batch, index: int) -> None:
         if (trainer.current_epoch + 1, index) == (self.epoch, 1):
-            for process in multiprocessing.active_children():
+            for process in trainer.train_dataloader._iterator._workers:
                 os.kill(process.pid, self.signal)
 
 
