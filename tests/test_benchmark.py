@@ -315,7 +315,7 @@ def test_what_was_measured_is_kept_when_the_benchmark_ends_early(
 
 @pytest.mark.slow
 def test_both_sides_run_side_by_side(benchmark, capsys, tmp_path):
-    cases = ["fine_tune", "feature_extractor_warm", "sweep", "synthetic"]
+    cases = ["fine_tune", "sweep", "synthetic"]
     sizes = ["--train-size", "32", "--image-size", "32", "--train", "4", "--val", "3", "--batch-size", "5"]
     assert benchmark("--cases", *cases, *sizes, "--epochs", "1", "--repeats", "1") == 0
     record = json.loads((tmp_path / "out/benchmark.json").read_text())

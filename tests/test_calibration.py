@@ -53,6 +53,16 @@ def test_without_a_mistake_it_stays_finite():
     assert 0.98 < confidence.min() < 1, "of 40 images one more could be wrong"
 
 
+@pytest.mark.parametrize("exaggeration", [0.1, 1, 1000])
+def test_of_a_net_that_knows_nothing_classes_stay_apart(exaggeration):
+    logits, _ = simulated(0, 500, exaggeration)
+    labels = torch.randint(0, 3, (500,), generator=torch.Generator().manual_seed(1))
+    divided = logits / fitted_temperature(logits, labels)
+    confidence = divided.softmax(1).max(1).values
+    assert 1 / 3 < confidence.mean() < 0.4
+    assert divided.softmax(1).argmax(1).equal(logits.argmax(1))
+
+
 def test_no_image_has_a_part_in_its_own_temperature():
     logits, labels = simulated(0, 50, 4)
     before = cross_fitted(logits, labels)

@@ -105,12 +105,11 @@ def test_a_terminal_shows_a_bar_and_a_file_just_lines(tmp_path, image_folder):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("weights", ["none", "imagenet"])
-def test_real_photographs_are_trained_on(tmp_path, photographs, weights):
+def test_real_photographs_are_trained_on(tmp_path, photographs):
     checkpoints = tmp_path / "torch-home" / "hub" / "checkpoints"  # random tensors in the place of the published ones
     checkpoints.mkdir(parents=True)
     torch.save(torchvision.models.resnet34().state_dict(), checkpoints / "resnet34-b627a593.pth")
-    run = [f"data.root={photographs}", "data=image_folder", f"weights={weights}", "strategy=fine_tune"]
+    run = [f"data.root={photographs}", "data=image_folder", "weights=imagenet", "strategy=fine_tune"]
     done = train(*run, "data.image_size=96", "trainer.max_epochs=1", "hydra.run.dir=run", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert "imageNotFound.gif" in done.stdout, "the file that is no photograph is told"

@@ -124,12 +124,11 @@ def test_every_job_of_a_sweep_may_have_several_processes(tmp_path, image_folder)
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_processes_of_which_one_is_told_to_stop_go_on_inside_the_epoch(tmp_path, image_folder, rank):
+def test_processes_of_which_the_second_is_told_to_stop_go_on_inside_the_epoch(tmp_path, image_folder):
     root = image_folder(("ants", "bees", "cows"), train=9)
 
     def run(name, *overrides):
-        stop = f"+callbacks.stop={{_target_: callbacks.StopOnce, path: {name}-stop, epoch: 1, batch: 1, rank: {rank}}}"
+        stop = f"+callbacks.stop={{_target_: callbacks.StopOnce, path: {name}-stop, epoch: 1, batch: 1, rank: 1}}"
         watched = [f"+callbacks.losses={{_target_: callbacks.StepLosses, path: {tmp_path / name}-losses}}"]
         chosen = ["trainer.max_epochs=3", "strategy=fine_tune", "+model.dropout=0.3", "model._target_=nets.tiny_net"]
         overrides = [*NET, *RUN, *chosen, f"data.root={root}", *TWO, stop, *watched, f"hydra.run.dir={name}"]
@@ -151,9 +150,8 @@ def test_processes_of_which_one_is_told_to_stop_go_on_inside_the_epoch(tmp_path,
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("rank", [0, 1])
-def test_a_loss_that_is_nan_in_one_process_ends_all(tmp_path, image_folder, rank):
-    poison = [f"+callbacks.poison={{_target_: callbacks.Poison, epoch: 2, batch: 1, rank: {rank}}}"]
+def test_a_loss_that_is_nan_in_the_second_process_ends_all(tmp_path, image_folder):
+    poison = ["+callbacks.poison={_target_: callbacks.Poison, epoch: 2, batch: 1, rank: 1}"]
     chosen = [f"data.root={image_folder(train=9)}", *poison, *TWO, "hydra.run.dir=run"]
     done = train(*NET, *RUN[:-1], "features.views=0", *chosen, cwd=tmp_path)
     assert done.returncode == 1

@@ -18,15 +18,15 @@ def accuracy(folder):
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(900)  # it trains 18 times, and learns the demo's weights where that has not been done
+@pytest.mark.timeout(900)  # it trains 13 times, and learns the demo's weights where that has not been done
 def test_the_demo_shows_what_transfer_is_worth_and_features_do_not_change_it(tmp_path):
     def run(*overrides):
         done = train(*overrides, cwd=tmp_path, OMP_NUM_THREADS="1", THAW_CACHE=CACHE)
         assert done.returncode == 0, done.stderr
 
     run("hydra.run.dir=feature_extractor")
-    jobs = [("sweep=strategies", "strategy=feature_extractor,from_scratch", "hydra.sweep.dir=sweep")]
-    jobs += [("-m", "seed=0,1,2,3,4", f"features.views={views}", f"hydra.sweep.dir={views}") for views in VIEWS]
+    jobs = [("sweep=strategies", "strategy=feature_extractor,from_scratch", "seed=0,1", "hydra.sweep.dir=sweep")]
+    jobs += [("-m", "seed=0,1,2", f"features.views={views}", f"hydra.sweep.dir={views}") for views in VIEWS]
     jobs += [(f"strategy={strategy}", f"hydra.run.dir={strategy}") for strategy in STRATEGIES]
     with ThreadPoolExecutor(2) as side_by_side:
         list(side_by_side.map(lambda job: run(*job), jobs))
@@ -44,6 +44,6 @@ def test_the_demo_shows_what_transfer_is_worth_and_features_do_not_change_it(tmp
     assert comparison["advice"][0].startswith("Use feature_extractor: ")
 
     seeds = {views: [accuracy(run.parent) for run in (tmp_path / views).glob("*/summary.json")] for views in VIEWS}
-    assert [len(reached) for reached in seeds.values()] == [5, 5]
+    assert [len(reached) for reached in seeds.values()] == [3, 3]
     difference = statistics.mean(seeds["auto"]) - statistics.mean(seeds["0"])
     assert abs(difference) < max(max(reached) - min(reached) for reached in seeds.values()), seeds

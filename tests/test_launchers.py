@@ -30,8 +30,10 @@ FOUR = ["-m", *TINY, "trainer.max_epochs=2", "strategy=layer3_layer4,bias", "see
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("chosen", LOCAL)
-def test_a_launched_sweep_ends_in_the_page_of_a_serial_one_and_shares_the_cores(tmp_path, image_folder, chosen):
+def test_a_launched_sweep_ends_in_the_page_of_a_serial_one_and_shares_the_cores(tmp_path, image_folder):
+    for plugin in ("joblib", "submitit"):
+        pytest.importorskip(f"hydra_plugins.hydra_{plugin}_launcher", reason="needs pip install thaw[launchers]")
+
     def run(name, *how, **environment):
         threads = f"+callbacks.threads={{_target_: callbacks.Threads, folder: {tmp_path / 'threads'}}}"
         command = [*TRAIN, *FOUR, f"data.root={photos}", threads, *how, f"hydra.sweep.dir={name}"]
@@ -43,19 +45,20 @@ def test_a_launched_sweep_ends_in_the_page_of_a_serial_one_and_shares_the_cores(
         return done
 
     photos = image_folder()
-    at_once = ["hydra.launcher.n_jobs=2"] if "joblib" in chosen else []
     undivided = with_nets()
     undivided.pop("OMP_NUM_THREADS")
     run("serial", **with_nets(OMP_NUM_THREADS="1"))
-    shutil.rmtree(tmp_path / "threads")
-    run("launched", chosen, *at_once, **undivided)
-    expected = {"0-layer3_layer4": "failed", "1-layer3_layer4": "failed", "2-bias": "finished", "3-bias": "finished"}
-    assert statuses(tmp_path / "launched") == expected
-    assert {path.parent.name for path in (tmp_path / "launched").glob("*/console.log")} == set(list(expected)[:2])
-    assert comparison_without_times(tmp_path / "launched") == comparison_without_times(tmp_path / "serial")
-    assert [path.name for path in (tmp_path / "threads").iterdir()] == ["1"], "of two cores each of two jobs has one"
-    again = run("launched", chosen, *at_once, **undivided)
-    assert "4 jobs in launched, 2 of them done before" in again.stdout
+    for name, at_once in (("joblib", ["hydra.launcher.n_jobs=2"]), ("submitit_local", [])):
+        shutil.rmtree(tmp_path / "threads")
+        chosen = [f"hydra/launcher={name}", *at_once]
+        run(name, *chosen, **undivided)
+        expected = {f"{n}-layer3_layer4": "failed" for n in (0, 1)} | {f"{n}-bias": "finished" for n in (2, 3)}
+        assert statuses(tmp_path / name) == expected
+        assert {path.parent.name for path in (tmp_path / name).glob("*/console.log")} == set(list(expected)[:2])
+        assert comparison_without_times(tmp_path / name) == comparison_without_times(tmp_path / "serial")
+        assert [path.name for path in (tmp_path / "threads").iterdir()] == ["1"], "of two cores each job has one"
+    again = run(name, *chosen, **undivided)
+    assert f"4 jobs in {name}, 2 of them done before" in again.stdout
 
 
 @pytest.mark.parametrize(("at_once", "each"), [(4, 4), (5, 3), (32, 1), (-1, 1)])

@@ -16,7 +16,7 @@ from test_resume import epochs, tensors
 from thaw.training.trainer import last_checkpoint, told_progress
 from train import main
 
-KILLS = int(os.environ.get("THAW_SOAK", "20"))
+KILLS = int(os.environ.get("THAW_SOAK", "10"))
 STOPS = max(4, KILLS // 10)
 PHASE = max(15, 2 * STOPS)  # epochs
 PHASES = f"[{{train: head, epochs: {PHASE}}}, {{train: layer1, epochs: {PHASE}, lr: 0.05}}, {{train: all}}]"

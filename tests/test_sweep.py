@@ -212,16 +212,15 @@ def test_a_sweep_goes_on_after_a_job_that_fails_and_tries_that_again(tmp_path, i
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
-def test_a_stopped_sweep_goes_on_with_the_same_command(tmp_path, image_folder, sent):
+def test_a_stopped_sweep_goes_on_with_the_same_command(tmp_path, image_folder):
     overrides = ["-m", *SWEEP, f"data.root={image_folder(train=40)}", "strategy=bias", "trainer.max_epochs=80"]
     with subprocess.Popen(
         [*TRAIN, *overrides], cwd=tmp_path, env=with_nets(), stderr=-1, stdout=-3, text=True
     ) as process:
         wait_for(lambda: lines(tmp_path / "sweep" / "0-bias" / "metrics.csv") > 5)
-        process.send_signal(sent)
-        assert process.wait(30) == 128 + sent
-        assert f"stopped by {sent.name}, 0 of 2 jobs done; the same command" in process.stderr.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert "stopped by SIGINT, 0 of 2 jobs done; the same command" in process.stderr.read()
     assert statuses(tmp_path / "sweep") == {"0-bias": "interrupted"}
     done = train(*overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr

@@ -5,7 +5,8 @@ import torch
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
 
-_BOUNDS = (0.02, 50.0)
+_LEAST = 0.02
+_LEAST_MARGIN = 0.01  # that is left between two classes, half of the time; else rounding would decide between them
 _FOLDS = 5
 
 
@@ -21,10 +22,12 @@ def fitted_temperature(logits: torch.Tensor, labels: torch.Tensor) -> float:
         log = log_softmax(inverse * scores, axis=1)
         return -((1 - share) * log[np.arange(len(right)), right] + share * log.mean(1)).mean()
 
-    low, high = 1 / _BOUNDS[1], 1 / _BOUNDS[0]
-    # It is convex in 1/T, but looks flat from far away: the logarithm of 1/T is searched.
-    found = minimize_scalar(lambda log: loss(np.exp(log)), bounds=(np.log(low), np.log(high)), method="bounded")
-    return float(np.exp(-found.x))
+    best_two = np.sort(scores, axis=1)[:, -2:]
+    margin = np.median(best_two[:, -1] - best_two[:, 0])
+    most = max(1.0, margin / _LEAST_MARGIN)  # of a net that knows nothing; else the loss is lowest before
+    # It is convex in 1/T, but looks flat from far away: the logarithm of T is searched.
+    found = minimize_scalar(lambda log: loss(np.exp(-log)), bounds=(np.log(_LEAST), np.log(most)), method="bounded")
+    return float(np.exp(found.x))
 
 
 def cross_fitted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
