@@ -25,7 +25,15 @@ def test_the_demo_shows_what_transfer_is_worth_and_features_do_not_change_it(tmp
         assert done.returncode == 0, done.stderr
 
     run("hydra.run.dir=feature_extractor")
-    jobs = [("sweep=strategies", "strategy=feature_extractor,from_scratch", "seed=0,1", "hydra.sweep.dir=sweep")]
+    jobs = [
+        (
+            "sweep=strategies",
+            "strategy=feature_extractor,from_scratch",
+            "seed=0,1",
+            "trainer.max_epochs=5",
+            "hydra.sweep.dir=sweep",
+        )
+    ]
     jobs += [("-m", "seed=0,1,2", f"features.views={views}", f"hydra.sweep.dir={views}") for views in VIEWS]
     jobs += [(f"strategy={strategy}", f"hydra.run.dir={strategy}") for strategy in STRATEGIES]
     with ThreadPoolExecutor(2) as side_by_side:

@@ -78,7 +78,7 @@ def assert_equal_runs(part, whole):
 def test_a_run_stopped_at_many_steps_and_continued_is_the_run_that_was_not(run, tmp_path, options):
     whole, part = tmp_path / "whole", tmp_path / "part"
     assert run(None, *options, folder="whole") == 0
-    for number, (place, told) in enumerate(PLACES):
+    for number, (place, told) in enumerate(PLACES if "features.views=2" in options else PLACES[::2]):
         assert run(place, *options, folder="part", resume=number > 0) == 143, place
         assert status(part) == "interrupted"
         assert told_progress(last_checkpoint(part)) == told, place

@@ -42,7 +42,6 @@ def test_a_launched_sweep_ends_in_the_page_of_a_serial_one_and_shares_the_cores(
         assert done.returncode == 1
         assert "error: layer3_layer4 seed=0: strategy=layer3_layer4: a phase trains 'layer3'" in done.stderr
         assert "2 of 4 jobs failed" in done.stderr
-        return done
 
     photos = image_folder()
     undivided = with_nets()
@@ -50,15 +49,12 @@ def test_a_launched_sweep_ends_in_the_page_of_a_serial_one_and_shares_the_cores(
     run("serial", **with_nets(OMP_NUM_THREADS="1"))
     for name, at_once in (("joblib", ["hydra.launcher.n_jobs=2"]), ("submitit_local", [])):
         shutil.rmtree(tmp_path / "threads")
-        chosen = [f"hydra/launcher={name}", *at_once]
-        run(name, *chosen, **undivided)
+        run(name, f"hydra/launcher={name}", *at_once, **undivided)
         expected = {f"{n}-layer3_layer4": "failed" for n in (0, 1)} | {f"{n}-bias": "finished" for n in (2, 3)}
         assert statuses(tmp_path / name) == expected
         assert {path.parent.name for path in (tmp_path / name).glob("*/console.log")} == set(list(expected)[:2])
         assert comparison_without_times(tmp_path / name) == comparison_without_times(tmp_path / "serial")
         assert [path.name for path in (tmp_path / "threads").iterdir()] == ["1"], "of two cores each job has one"
-    again = run(name, *chosen, **undivided)
-    assert f"4 jobs in {name}, 2 of them done before" in again.stdout
 
 
 @pytest.mark.parametrize(("at_once", "each"), [(4, 4), (5, 3), (32, 1), (-1, 1)])
