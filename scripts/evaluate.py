@@ -54,11 +54,11 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     from thaw.deploy.evaluate import evaluate
     from thaw.deploy.evaluation_page import table, write_evaluation
     from thaw.deploy.labelled import read_labelled
-    from thaw.deploy.trained import load_model
+    from thaw.deploy.trained import load_model, run_folder
 
     model = load_model(chosen.run)
     folder = read_labelled(chosen.root.expanduser(), model.classes)
-    out = chosen.out or _run_folder(model.source) / "evaluation" / (folder.root.resolve().name or "root")
+    out = chosen.out or run_folder(model.source) / "evaluation" / (folder.root.resolve().name or "root")
     with _writing_to(out):  # lest an hour be spent on what cannot be kept
         out.mkdir(parents=True, exist_ok=True)
     done = evaluate(model, folder, chosen.robustness, chosen.top)
@@ -77,10 +77,6 @@ def _writing_to(folder: Path) -> Iterator[None]:
     except OSError as error:
         reason = error.strerror or error
         raise RunError(f"{folder} cannot be written to ({reason}); --out names another folder.") from error
-
-
-def _run_folder(checkpoint: Path) -> Path:
-    return checkpoint.parent.parent if checkpoint.parent.name == "checkpoints" else checkpoint.parent
 
 
 if __name__ == "__main__":

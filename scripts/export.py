@@ -24,10 +24,10 @@ def options() -> argparse.Namespace:
 
 def main() -> int:
     chosen = options()
-    from thaw.deploy.export.run import export  # PyTorch, which --help need not wait for
-    from thaw.deploy.inputs import image_paths
-
     try:
+        from thaw.deploy.export.run import export  # PyTorch, which --help need not wait for
+        from thaw.deploy.inputs import image_paths
+
         images, faults = image_paths(chosen.images, sys.stdin)
         if faults:
             raise UserError(faults[0])

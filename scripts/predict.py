@@ -50,32 +50,8 @@ def main() -> int:
     chosen = options()
     sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; an image that cannot be used is told below
-    from tqdm import tqdm  # these take seconds, which --help need not wait for
-
-    from thaw.deploy.gallery import write_gallery
-    from thaw.deploy.inputs import image_paths
-    from thaw.deploy.predict import predictions
-    from thaw.deploy.tables import FORMATS
-    from thaw.deploy.trained import load_model
-    from thaw.files import whole_file
-
-    paths, faults = image_paths(chosen.paths, sys.stdin)
     try:
-        model = load_model(chosen.run)
-        top = min(chosen.top, len(model.classes))
-        shown = []
-        with whole_file(chosen.out) if chosen.out else contextlib.nullcontext(sys.stdout) as file:
-            write = FORMATS[chosen.format](file, paths, model.classes, top, chosen.threshold)
-            hidden = not sys.stderr.isatty() or (not chosen.out and sys.stdout.isatty())
-            for prediction in tqdm(predictions(model, paths, top), "predicting", len(paths), disable=hidden):
-                if prediction.fault:
-                    faults.append(prediction.fault)
-                else:
-                    write(prediction)
-                if chosen.gallery:
-                    shown.append(prediction)
-        if chosen.gallery:
-            write_gallery(chosen.gallery, str(chosen.run), shown, chosen.threshold)
+        faults = _predict(chosen)
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -93,6 +69,36 @@ def main() -> int:
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
     return 1 if faults else 0
+
+
+def _predict(chosen: argparse.Namespace) -> list[str]:
+    """Writes what is asked for; gives back a sentence for each name and file that could not be read."""
+    from tqdm import tqdm  # these take seconds, which --help need not wait for
+
+    from thaw.deploy.gallery import write_gallery
+    from thaw.deploy.inputs import image_paths
+    from thaw.deploy.predict import predictions
+    from thaw.deploy.tables import FORMATS
+    from thaw.deploy.trained import load_model
+    from thaw.files import whole_file
+
+    paths, faults = image_paths(chosen.paths, sys.stdin)
+    model = load_model(chosen.run)
+    top = min(chosen.top, len(model.classes))
+    shown = []
+    with whole_file(chosen.out) if chosen.out else contextlib.nullcontext(sys.stdout) as file:
+        write = FORMATS[chosen.format](file, paths, model.classes, top, chosen.threshold)
+        hidden = not sys.stderr.isatty() or (not chosen.out and sys.stdout.isatty())
+        for prediction in tqdm(predictions(model, paths, top), "predicting", len(paths), disable=hidden):
+            if prediction.fault:
+                faults.append(prediction.fault)
+            else:
+                write(prediction)
+            if chosen.gallery:
+                shown.append(prediction)
+    if chosen.gallery:
+        write_gallery(chosen.gallery, str(chosen.run), shown, chosen.threshold)
+    return faults
 
 
 if __name__ == "__main__":

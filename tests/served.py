@@ -70,3 +70,19 @@ def assert_refused(answer, status, sentence):
     assert answer.status_code == status, answer.text
     assert list(answer.json()) == ["error"]
     assert sentence in answer.json()["error"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return untrained_model()
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    return write_images(tmp_path_factory.mktemp("images"))
+
+
+@pytest.fixture(scope="module")
+def client(model):
+    with served(model) as client:
+        yield client

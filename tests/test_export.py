@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, rows
+from conftest import ROOT
 from PIL import Image
 
 from thaw.deploy.export.formats import as_onnx, as_safetensors
@@ -190,4 +190,3 @@ def test_it_is_checked_on_images_of_every_class_or_on_those_that_are_named(train
     assert errors.startswith("error: there are no images to check the export with")
     status, _, errors = export(trained, tmp_path / "a.pt2", "--format", "torch")
     assert (status, errors.count("is there already")) == (2, 1)
-    assert rows(trained / "predictions.csv")

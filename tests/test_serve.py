@@ -16,7 +16,18 @@ import pytest
 import torch
 from conftest import ROOT, environment
 from PIL import Image
-from served import CLASSES, assert_is_own, assert_refused, own_answer, served, untrained_model, write_images
+from served import (
+    CLASSES,
+    assert_is_own,
+    assert_refused,
+    client,
+    images,
+    model,
+    own_answer,
+    served,
+    untrained_model,
+    write_images,
+)
 
 from thaw.deploy.gradcam import gradcam, overlaid
 from thaw.report.html import data_url
@@ -25,22 +36,6 @@ from thaw.serve.batching import Batcher
 from train import main
 
 SCRIPT = [sys.executable, str(ROOT / "scripts" / "serve.py")]
-
-
-@pytest.fixture(scope="module")
-def model():
-    return untrained_model()
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(scope="module")
-def client(model):
-    with served(model) as client:
-        yield client
 
 
 def test_health_names_the_model_and_its_classes(client):

@@ -11,29 +11,23 @@ from pathlib import Path
 
 import pytest
 import uvicorn
-from served import assert_is_own, assert_refused, own_answer, served, untrained_model, write_images
+from served import (
+    assert_is_own,
+    assert_refused,
+    client,
+    images,
+    model,
+    own_answer,
+    served,
+    untrained_model,
+    write_images,
+)
 
 from thaw.serve import server
 from thaw.serve.app import Limits, create_app
 from thaw.serve.batching import Batcher
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"  # its end is still to come
-
-
-@pytest.fixture(scope="module")
-def model():
-    return untrained_model()
-
-
-@pytest.fixture(scope="module")
-def images(tmp_path_factory):
-    return write_images(tmp_path_factory.mktemp("images"))
-
-
-@pytest.fixture(scope="module")
-def client(model):
-    with served(model) as client:
-        yield client
 
 
 class HeldNet:

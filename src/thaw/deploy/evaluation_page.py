@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from thaw.comparison.plots import COLOURS, INK, percent, svg
-from thaw.data.datamodule import roomy_batch_size
+from thaw.data.workers import roomy_batch_size
 from thaw.deploy.answers import read_crop
 from thaw.deploy.evaluate import Evaluated
 from thaw.deploy.gradcam import gradcam, overlaid

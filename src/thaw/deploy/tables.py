@@ -5,14 +5,14 @@ import json
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
-from thaw.deploy.predict import Prediction
+from thaw.deploy.predict import UNSURE, Prediction
 
 _WIDEST = 60  # characters of a path in a table, whose columns then are no longer in line
 
 
 def table(file: TextIO, paths: Sequence[str], classes: Sequence[str], top: int, threshold: float) -> "Write":
     width = min(_WIDEST, max(map(len, paths), default=0))
-    name_width = max(map(len, (*classes, "unsure")))
+    name_width = max(map(len, (*classes, UNSURE)))
 
     def write(prediction: Prediction) -> None:
         _, confidence = prediction.top[0]

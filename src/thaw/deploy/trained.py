@@ -87,14 +87,7 @@ def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> Tr
     if not described or not described["preprocessing"]:
         raise UserError(f"{path} is no checkpoint of a run of Thaw's: it does not say what its classes are.")
     net = _built(path, described["model"])
-    prefix = "net."
-    weights = {key.removeprefix(prefix): t for key, t in checkpoint["state_dict"].items() if key.startswith(prefix)}
-    try:
-        net.load_state_dict(weights)
-    except RuntimeError as error:
-        raise RunError(
-            f"the weights in {path} do not fit the net {described['model']['name']} that it names."
-        ) from error
+    _fill(net, checkpoint["state_dict"], path)
     keep_freed_memory()
     device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     net = net.eval().to(device, memory_format=memory_format())
@@ -127,9 +120,23 @@ def checkpoint_path(run: Path) -> Path:
     )
 
 
+def run_folder(checkpoint: Path) -> Path:
+    """Of the run that saved it; the folder it lies in, for a checkpoint that was taken out of one."""
+    return checkpoint.parent.parent if checkpoint.parent.name == _BEST.parent.name else checkpoint.parent
+
+
+def _fill(net: StagedNet, state: dict[str, torch.Tensor], path: Path) -> None:
+    """With a classifier's `state`, in which the net is one part."""
+    prefix = "net."
+    try:
+        net.load_state_dict({key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)})
+    except RuntimeError as error:
+        raise RunError(f"the weights in {path} do not fit the net {net.config['name']} that it names.") from error
+
+
 def _built(path: Path, config: dict) -> StagedNet:
     """As the run built it: a net of one's own by the code that its configuration names."""
-    run = path.parent.parent
+    run = run_folder(path)
     builder = read_resolved(run)["model"]["_target_"] if is_run(run) else None
     if builder is None or builder.startswith("thaw."):
         return build_net(**config)

@@ -8,7 +8,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from thaw.deploy.trained import TrainedModel
+from thaw.deploy.trained import TrainedModel, run_folder
 from thaw.errors import RunError, UnreadableImageError, UserError
 from thaw.models.staged import StagedNet
 from thaw.report.record import read_summary
@@ -100,7 +100,7 @@ def check(model: TrainedModel, paths: list[str]) -> Check:
 
 def _validation_paths(model: TrainedModel) -> list[str]:
     """Of all classes, if the run's records and its data are still there."""
-    run = model.source.parent.parent
+    run = run_folder(model.source)
     root, table = read_summary(run).get("data_root"), run / "predictions.csv"
     if not root or not table.is_file():
         return []
