@@ -42,6 +42,7 @@ def main(cfg: DictConfig) -> float | None:
         summary["weights"] = cfg.weights if strategy.pretrained else "none"
         if not checkpoint:
             load_weights(net, summary["weights"])
+        instantiate(cfg.head).install(net, standardizable=summary["weights"] != "none" or phases[0].head_only)
         net.to(memory_format=memory_format(cfg.channels_last))
         if cfg.compile:
             net.compile()

@@ -4,10 +4,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from thaw.errors import UserError
+from thaw.models.head import linear_head
 from thaw.models.staged import StagedNet
+from thaw.probe.solver import LogisticProbe
 from thaw.selection import SelectionError, selected
 
-_KEYS = ("train", "epochs", "lr", "lr_decay", "optimizer", "scheduler")
+_KEYS = ("train", "epochs", "lr", "lr_decay", "optimizer", "scheduler", "solver")
 
 
 @dataclass(frozen=True)
@@ -25,7 +27,8 @@ class Phase:
 
     Epochs are counted from 0, phases from 1.
 
-    `optimizer` and `scheduler`, as `thaw.models.classifier.ImageClassifier` takes them, stand in for the run's own.
+    `optimizer` and `scheduler`, as `thaw.models.classifier.ImageClassifier` takes them, stand in for the run's own. A
+    `solver` puts the head at its optimum before the phase's one epoch, in which nothing changes.
     """
 
     number: int
@@ -35,6 +38,11 @@ class Phase:
     total: int
     optimizer: Callable | None = None
     scheduler: Callable | None = None
+    solver: LogisticProbe | None = None
+
+    @property
+    def head_only(self) -> bool:
+        return len(self.groups) == 1
 
     @property
     def parameters(self) -> set[str]:
@@ -48,8 +56,9 @@ class Strategy:
     A phase holds `train`, which is an entry or a list of entries that `thaw.selection.selected` knows, and if it is
     wanted `epochs`, `lr`, `lr_decay`, `optimizer` and `scheduler`. The head always trains. A stage learns at
     `lr * lr_decay ** n`, n being the number of stages between it and the net's end. A phase without `lr` or `lr_decay`
-    has the strategy's; one phase without `epochs` takes the epochs that are left. `pretrained` says whether the run's
-    weights are used or the net starts from random numbers.
+    has the strategy's; one phase without `epochs` takes the epochs that are left. A phase of the head alone can have a
+    `solver` instead; it takes one epoch, and a strategy that has only such phases ends with them. `pretrained` says
+    whether the run's weights are used or the net starts from random numbers.
 
     Raises:
         UserError: from the constructor, for values that no net could be trained with.
@@ -63,20 +72,28 @@ class Strategy:
         self._phases = [{**given, **phase} for phase in phases]
         for phase in self._phases:
             self._check(phase)
+            if phase["solver"]:
+                phase["epochs"] = 1
 
     def schedule(self, net: StagedNet, max_epochs: int) -> list[Phase]:
         """The phases of `net`, laid out over `max_epochs` epochs.
 
         Raises:
-            UserError: for a name that means nothing in `net`, or phases that do not fill `max_epochs` exactly.
+            UserError: for a name that means nothing in `net`, phases that do not fill `max_epochs` exactly, or a head
+                that cannot be solved.
 
         """
+        if self._phases and all(phase["solver"] for phase in self._phases):
+            max_epochs = len(self._phases)
         left = self._epochs_left(max_epochs)
         phases, first = [], 0
         for number, phase in enumerate(self._phases, start=1):
             last = first + (phase["epochs"] or left)
             own = phase["optimizer"], phase["scheduler"]
-            phases.append(Phase(number, self._groups(phase, net), first, last, max_epochs, *own))
+            groups, solver = self._groups(phase, net), phase["solver"]
+            if solver:
+                self._check_solved(groups, net)
+            phases.append(Phase(number, groups, first, last, max_epochs, *own, solver))
             first = last
         return phases
 
@@ -105,7 +122,7 @@ class Strategy:
             names = selected(phase["train"], net)
         except SelectionError as error:
             self._refuse(f"a phase trains {error}")
-        groups, lr = [], phase["lr"]
+        groups, lr = [], 0.0 if phase["solver"] else phase["lr"]
         for stage in reversed(net.learned_stages):
             learning = tuple(name for name in net.stage_parameters(stage) if name in names)
             if learning:
@@ -116,7 +133,7 @@ class Strategy:
     def _check(self, phase: dict) -> None:
         for key in set(phase) - set(_KEYS):
             self._refuse(f"a phase has the unknown key {key!r}; its keys are {', '.join(_KEYS)}")
-        train, epochs, lr, decay, optimizer, scheduler = (phase[key] for key in _KEYS)
+        train, epochs, lr, decay, optimizer, scheduler, solver = (phase[key] for key in _KEYS)
         entries = [train] if isinstance(train, str) else train
         if not isinstance(entries, Sequence) or not entries or not all(type(e) is str and e for e in entries):
             self._refuse(f"a phase has train={train!r}, which must be all or a list of stages")
@@ -129,6 +146,21 @@ class Strategy:
         for key, value in (("optimizer", optimizer), ("scheduler", scheduler)):
             if value is not None and not callable(value):
                 self._refuse(f"a phase has {key}={value!r}, which must be a class: _target_: …, _partial_: true")
+
+        if solver is not None and not isinstance(solver, LogisticProbe):
+            self._refuse(f"a phase has solver={solver!r}, which must be a thaw.probe.solver.LogisticProbe")
+        if solver and epochs not in (None, 1):
+            self._refuse(f"a phase has a solver and epochs={epochs}, but what is solved takes one")
+
+    def _check_solved(self, groups: Sequence[Group], net: StagedNet) -> None:
+        name = net.config["name"]
+        if [group.stage for group in groups] != [net.head_name]:
+            self._refuse("a phase with a solver trains more than the head; set train: [head]")
+        if not linear_head(net):
+            self._refuse(
+                f"the head of {name} is no single linear layer at its end, which alone can be solved; choose a strategy "
+                "without a solver, such as feature_extractor, or another model"
+            )
 
     def _refuse(self, fault: str) -> None:
         raise UserError(f"strategy={self.name}: {fault}.")

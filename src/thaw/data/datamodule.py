@@ -150,6 +150,11 @@ class ImageFolderDataModule(LightningDataModule):
         """Float (classes,) for the loss, if `balance` says so: as large as a class is rare, 1 for equal classes."""
         return self._rarity() if self.balance == "weights" else None
 
+    @property
+    def balancing_weights(self) -> torch.Tensor | None:
+        """As `class_weights`, and where `balance` draws rare classes more often, what that comes to on average."""
+        return self._rarity() if self.balance else None
+
     def _rarity(self) -> torch.Tensor:
         labels = torch.tensor(self.train.targets)
         return len(labels) / (len(self.classes) * labels.bincount(minlength=len(self.classes)))

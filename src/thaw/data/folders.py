@@ -1,5 +1,6 @@
 """A split of a data set: one folder per class, images inside."""
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -98,6 +99,25 @@ class ClassFolders(ImageFolder):
         """Have these images, in this order, instead of all that the folder holds."""
         self.samples = self.imgs = list(samples)
         self.targets = [label for _, label in self.samples]
+
+    def seen_as(self, other: "ClassFolders") -> "ClassFolders":
+        """The same images, read and transformed as those of `other` are."""
+        same = copy.copy(self)
+        same.__dict__.pop("digest", None)
+        same.transform = other.transform
+        if same.short_side != other.short_side:
+            same.short_side, same._stored = other.short_side, None
+        return same
+
+    def some(self, most: int) -> "ClassFolders":
+        """At most so many of the images, evenly spread over them."""
+        few = copy.copy(self)
+        for name in ("contents", "digest"):
+            few.__dict__.pop(name, None)
+        if len(self) > most:
+            few.keep([self.samples[place] for place in np.linspace(0, len(self) - 1, most).round().astype(int)])
+            few._stored = None
+        return few
 
     def bytes_decoded(self) -> int:
         """That `keep_decoded` needs."""

@@ -16,7 +16,7 @@ from thaw.errors import UserError
 from thaw.features.datamodule import FeatureDataModule
 from thaw.features.plan import Cost, enough_views
 from thaw.features.prefix import FrozenPrefix, frozen_cut
-from thaw.features.store import StoredFeatures, feature_key, stored_features
+from thaw.features.store import StoredFeatures, feature_key, in_memory, stored_features
 from thaw.models.classifier import ImageClassifier
 from thaw.strategy import Phase
 
@@ -25,13 +25,15 @@ log = logging.getLogger(__name__)
 # In which a net can be computed outside of Lightning's loop just as within.
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
+_VAL = "of validation images"  # in progress bars
+
 
 class FeatureCache:
     """Stores the output of the stages that are frozen at a net's beginning, and hands it to training in their place.
 
     Of every training image `views` are kept, each augmented in its own way; epoch e (from 0) sees view `e % views`.
     With `auto` their number follows from the number of epochs, and features are used where they save time; with 0
-    they never are. What is kept takes at most `max_gb` gigabytes (10^9 bytes), of all runs together. `seconds` adds up
+    they never are, but by a phase that has a solver. What is kept takes at most `max_gb` gigabytes (10^9 bytes), of all runs together. `seconds` adds up
     what was spent on it.
 
     Raises:
@@ -55,16 +57,44 @@ class FeatureCache:
         """What `phase` is trained on, `data` or features of it; `classifier` is told where they enter its net."""
         start, cut = time.perf_counter(), frozen_cut(classifier.net, phase)
         partly = trainer.limit_train_batches != 1 or trainer.limit_val_batches != 1
-        if self.views == 0 or cut is None or partly or trainer.precision not in _PRECISIONS:
+        unwanted = not phase.solver and (self.views == 0 or partly)
+        if unwanted or cut is None or trainer.precision not in _PRECISIONS:
+            _refuse_unsolvable(trainer, phase)
             return data
         prefix = _prefix(trainer, classifier, cut)
-        views, with_val = self._plan(prefix, phase, data, bool(classifier.mix))
-        train = self._train_views(prefix, data, views)
-        val = self._features(prefix, data, data.val, None, "of validation images") if with_val else None
+        train, val = (self._solved if phase.solver else self._trained)(prefix, phase, data, bool(classifier.mix))
         self._val = (_key(prefix, data.val, None), val) if val else None
         classifier.entries = {"train": cut if train else None, "val": cut if val else None}
         self.seconds += time.perf_counter() - start
         return FeatureDataModule(data, train, val)
+
+    def _trained(
+        self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool
+    ) -> tuple[list[StoredFeatures], StoredFeatures | None]:
+        """The views of training images, and the validation images, as far as features of them save time."""
+        views, with_val = self._plan(prefix, phase, data, mixed)
+        val = self._features(prefix, data, data.val, None, _VAL) if with_val else None
+        return self._train_views(prefix, data, views), val
+
+    def _solved(
+        self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool
+    ) -> tuple[list[StoredFeatures], StoredFeatures]:
+        """Training images as validation sees them, then augmented views as the solver wants them; validation images."""
+        views, cost = phase.solver.views, _cost(prefix, data.image_size)
+        size = (len(data.train) * (1 + views) + len(data.val)) * cost.size
+        if size > self.max_size:
+            raise UserError(
+                f"features.max_gb={self.max_size / 1e9:g} is too little for a phase with a solver, which needs the "
+                f"features of all images at once: {size / 1e9:.1f} GB; raise it, or choose strategy=feature_extractor."
+            )
+        augmented = f" and {views} augmented views of each" if views else ""
+        log.info(
+            f"phase {phase.number}: features before {prefix.cut} are computed once: {len(data.train)} training images"
+            f"{augmented}, {len(data.val)} validation images ({size / 1e6:.3g} MB)"
+        )
+        plain = self._features(prefix, data, data.train.seen_as(data.val), None, "of training images", needed=True)
+        more = [self._features(prefix, data, data.train, v, f"view {v + 1} of {views}", needed=True) for v in range(views)]
+        return [plain, *more], self._features(prefix, data, data.val, None, _VAL, needed=True)
 
     def evaluation_source(
         self, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule
@@ -114,9 +144,15 @@ class FeatureCache:
         return kept
 
     def _features(
-        self, prefix: FrozenPrefix, data: ImageFolderDataModule, images: ClassFolders, view: int | None, name: str
+        self,
+        prefix: FrozenPrefix,
+        data: ImageFolderDataModule,
+        images: ClassFolders,
+        view: int | None,
+        name: str,
+        needed: bool = False,
     ) -> StoredFeatures | None:
-        """None if they cannot be written."""
+        """None if they cannot be written; those that are `needed` are kept in memory then."""
         example, _ = prefix.probe(data.image_size if view is None else data.train_size)
 
         def batches() -> Iterator[torch.Tensor]:
@@ -132,10 +168,17 @@ class FeatureCache:
         try:
             return stored_features(_key(prefix, images, view), example, len(images), self.max_size, batches)
         except OSError as error:
-            log.warning(
-                f"features cannot be kept in {cache_dir()} ({error.strerror or error}): images are used instead"
-            )
-            return None
+            instead = "they stay in memory" if needed else "images are used instead"
+            log.warning(f"features cannot be kept in {cache_dir()} ({error.strerror or error}): {instead}")
+            return in_memory(batches()) if needed else None
+
+
+def _refuse_unsolvable(trainer: Trainer, phase: Phase) -> None:
+    if phase.solver:
+        raise UserError(
+            f"trainer.precision={trainer.precision} does not go with a phase that has a solver; the choices are auto, "
+            f"{', '.join(_PRECISIONS)}."
+        )
 
 
 def _prefix(trainer: Trainer, classifier: ImageClassifier, cut: str) -> FrozenPrefix:

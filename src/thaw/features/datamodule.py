@@ -22,6 +22,18 @@ class FeatureDataModule(LightningDataModule):
         self.seed = data.seed
         self._data, self._train, self._val = data, train, val
 
+    @property
+    def train_views(self) -> Sequence[StoredFeatures]:
+        return self._train
+
+    @property
+    def train_labels(self) -> list[int]:
+        return self._data.train.targets
+
+    @property
+    def class_weights(self) -> torch.Tensor | None:
+        return self._data.balancing_weights
+
     def setup(self, stage: str) -> None:
         self._data.trainer = self.trainer
         if not self._train or self._val is None:

@@ -30,7 +30,7 @@ class StoredFeatures:
     def __len__(self) -> int:
         return len(self._rows)
 
-    def __getitem__(self, indices: list[int]) -> torch.Tensor:
+    def __getitem__(self, indices: list[int] | slice) -> torch.Tensor:
         features = self._rows[indices]
         return features.permute(0, 3, 1, 2) if features.ndim == 4 else features
 
@@ -65,6 +65,15 @@ def stored_features(
     size = count * example.numel() * example.element_size()
     path = build_bounded(f"features/{key}", write, is_whole, size, max_size)
     return StoredFeatures(found[0] if found else read_array(path, _NAME), example.dtype)
+
+
+def in_memory(batches: Iterable[torch.Tensor]) -> StoredFeatures:
+    """Features that no disk holds."""
+    dtype, arrays = None, []
+    for batch in batches:
+        dtype = batch.dtype
+        arrays.append(_as_stored(batch))
+    return StoredFeatures(np.concatenate(arrays), dtype)
 
 
 def _as_stored(features: torch.Tensor) -> np.ndarray:

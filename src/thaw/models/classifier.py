@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from lightning import LightningModule
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 from torchmetrics.utilities import dim_zero_cat
 
 from thaw.models.freezing import let_learn, set_training_modes
+from thaw.models.head import fold_head, standardized_keys
 from thaw.models.staged import StagedNet
 from thaw.strategy import Phase
 from thaw.training.schedules import PerStep
@@ -26,7 +27,8 @@ class ImageClassifier(LightningModule):
     stepped after every batch comes as `PerStep`. Training minimises `loss(logits, labels, weight=class_weights)` of
     batches that have gone through `mix`, if there is one, which makes labels (N,) to shares (N, classes).
     `preprocessing` is kept in checkpoints beside the classes, for whoever uses the model. Where batches of a split are
-    features instead of images, `entries` names the stage at which they enter the net.
+    features instead of images, `entries` names the stage at which they enter the net. `solution` holds what a phase
+    with a solver says of the head that it found, plain values alone.
     """
 
     def __init__(
@@ -41,6 +43,7 @@ class ImageClassifier(LightningModule):
         preprocessing: dict | None = None,
     ):
         super().__init__()
+        self.phase: Phase | None = None
         self.net = net
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -49,6 +52,7 @@ class ImageClassifier(LightningModule):
         self.mix = mix
         self.description = {"model": net.config, "classes": list(classes), "preprocessing": preprocessing or {}}
         self.entries: dict[str, str | None] = {"train": None, "val": None}
+        self.solution: dict | None = None
         count = len(classes)
         self.train_loss, self.val_loss = MeanLoss(), ImageLosses()
         self.train_acc = MulticlassAccuracy(count, average="micro")
@@ -73,6 +77,8 @@ class ImageClassifier(LightningModule):
         super().train(mode)
         if mode:
             set_training_modes(self.net)
+        if self.phase and self.phase.solver:
+            self.net.eval()
         return self
 
     @property
@@ -86,10 +92,12 @@ class ImageClassifier(LightningModule):
             {"params": list(map(self.net.get_parameter, group.parameters)), "lr": group.lr, "name": group.stage}
             for group in self.phase.groups
         ]
-        return (self.phase.optimizer or self.optimizer)(groups)
+        return (AtOptimum if self.phase.solver else self.phase.optimizer or self.optimizer)(groups)
 
     def configure_optimizers(self) -> dict:
         optimizer = self.phase_optimizer()
+        if self.phase.solver:
+            return {"optimizer": optimizer, "lr_scheduler": ConstantLR(optimizer, factor=1)}
         scheduler = self.phase.scheduler or self.scheduler
         if not isinstance(scheduler, PerStep):
             return {"optimizer": optimizer, "lr_scheduler": scheduler(optimizer)}
@@ -118,7 +126,7 @@ class ImageClassifier(LightningModule):
 
     def training_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The logits of a batch, and what training minimises."""
-        if self.mix:
+        if self.mix and not self.phase.solver:
             images, labels = self.mix(images.float(), labels)
         logits = self(images, self.entries["train"])
         return logits, self.loss(logits, labels, weight=self.class_weights)
@@ -143,13 +151,36 @@ class ImageClassifier(LightningModule):
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["thaw"] = {**self.description, "precision": str(self.trainer.precision)}
         checkpoint["phase"] = self.phase.number
+        checkpoint["solution"] = self.solution
+        if "optimizer_states" in checkpoint:  # what a run is continued from has the head as it learns, too
+            checkpoint["head"] = {key: checkpoint["state_dict"][key] for key in standardized_keys(self.state_dict())}
+        checkpoint["state_dict"] = fold_head(checkpoint["state_dict"])
+
+    def restore(self, checkpoint: dict) -> int:
+        """Take the weights and the head of a run that goes on, before Lightning loads; return its phase's number."""
+        checkpoint["state_dict"].update(checkpoint.get("head", {}))
+        self.solution = checkpoint.get("solution")
+        self.load_state_dict(checkpoint["state_dict"])
+        return checkpoint["phase"]
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
+        checkpoint["state_dict"].update(checkpoint.get("head", {}))
         if checkpoint["phase"] != self.phase.number:  # of the one before, whose optimizer ends with it
             checkpoint.update(optimizer_states=[], lr_schedulers=[])
             if "averaging_state" in checkpoint:  # averaged weights are handed on, and a new average begins
                 counts = {name: torch.zeros_like(count) for name, count in checkpoint["averaging_state"].items()}
                 checkpoint.update(current_model_state=checkpoint["state_dict"], averaging_state=counts)
+
+
+class AtOptimum(Optimizer):
+    """Takes no steps: the parameters are where they should be, and the epoch only measures them."""
+
+    def __init__(self, parameters: Sequence[dict]):
+        super().__init__(parameters, {"lr": 0.0})
+
+    def step(self, closure: Callable | None = None) -> torch.Tensor | None:
+        with torch.enable_grad():
+            return closure() if closure else None
 
 
 class MeanLoss(Metric):

@@ -31,6 +31,8 @@ def _mark(net: StagedNet, stage: str, phase: Phase) -> str:
     group = next((group for group in phase.groups if group.stage == stage), None)
     if group is None:
         return "frozen"
+    if phase.solver:
+        return "solved"
     share = _size(net, group.parameters) / _size(net, net.stage_parameters(stage))
     return f"lr {group.lr:.3g}" if share == 1 else f"{share:.2%} lr {group.lr:.3g}"
 

@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from thaw.checkpoints import read_checkpoint
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.features.cache import FeatureCache
+from thaw.features.head import scale_head, solve_head
 from thaw.models.classifier import ImageClassifier
 from thaw.stopping import Stopped, stop_signals
 from thaw.strategy import Phase
@@ -92,17 +93,20 @@ def fit(
         FrozenTensorError: if something frozen is not what it was before.
 
     """
-    done = 0
+    done = begun = 0
     if checkpoint:
-        done = epochs_done(checkpoint)
-        # What is frozen is computed before Lightning loads.
-        classifier.load_state_dict(read_checkpoint(checkpoint)["state_dict"])
+        done, begun = epochs_done(checkpoint), classifier.restore(read_checkpoint(checkpoint))
     for phase in phases:
         if phase.last <= done and phase is not phases[-1]:
             continue
         classifier.start(phase)
         trainer.fit_loop.max_epochs = phase.last
         source = features.source(trainer, classifier, phase, data) if features else data
+        if not begun:
+            scale_head(trainer, classifier, source, data)
+        if phase.solver and phase.number > begun:
+            solve_head(trainer, classifier, source, data.seed)
+        begun = phase.number
         in_full = _fit_phase(trainer, classifier, source, checkpoint)
         checkpoint = None
         if not in_full:

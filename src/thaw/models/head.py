@@ -1,0 +1,163 @@
+"""The new classifier at a net's end: where it starts from, and the scale on which it sees features."""
+
+import math
+from collections.abc import Iterable
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from thaw.errors import UserError
+from thaw.models.staged import StagedNet, within
+
+_STARTS = ("zero", "drawn")
+
+# The mean squared norm of features for two classes, with which a learning rate of 0.01 reaches the optimum of a head in
+# 10 epochs of 100 to 1,000 images without leaving ln 2 upwards in the first one (docs/strategies.md has the figures).
+_SQUARED_NORM = 100.0
+
+
+class StandardizedLinear(nn.Linear):
+    """A linear layer whose weights are those of standardised features, (x - mean) * scale, while it learns.
+
+    x (..., D) -> logits (..., C). `feature_mean` (D,) and `feature_scale` () do nothing until `standardize` sets them. The state dict
+    holds them beside the weights; `fold` makes a plain layer's state of it.
+    """
+
+    def __init__(self, layer: nn.Linear):
+        super().__init__(layer.in_features, layer.out_features, layer.bias is not None)
+        self.weight, self.bias = layer.weight, layer.bias
+        self.register_buffer("feature_mean", torch.zeros_like(layer.weight[0]))
+        self.register_buffer("feature_scale", torch.ones_like(layer.weight[0, 0]))
+
+    @property
+    def plain(self) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """The weight and bias of the plain layer that computes the same."""
+        return folded(self.weight, self.bias, self.feature_mean, self.feature_scale)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return F.linear(x, *self.plain)  # so that it rounds as the plain layer does
+
+    @torch.no_grad()
+    def standardize(self, mean: torch.Tensor, scale: float) -> None:
+        """Have the weights be those of (x - `mean`) * `scale` from now on; what is computed stays the same."""
+        self.assign(*self.plain, mean=mean, scale=scale)
+
+    @torch.no_grad()
+    def assign(self, weight: torch.Tensor, bias: torch.Tensor | None, mean=None, scale=None) -> None:
+        """Compute what the plain layer with this `weight` (C, D) and `bias` (C,) computes."""
+        if mean is not None:
+            self.feature_mean.copy_(mean if bias is not None else torch.zeros_like(self.feature_mean))
+            self.feature_scale.fill_(scale)
+        if bias is not None:
+            self.bias.copy_(bias + weight.to(bias.dtype) @ self.feature_mean.to(bias.dtype))
+        self.weight.copy_(weight / self.feature_scale)
+
+    def _load_from_state_dict(self, state_dict, prefix, metadata, *rest) -> None:
+        """A plain layer's state is taken as it is."""
+        if f"{prefix}feature_mean" not in state_dict:
+            self.feature_mean.zero_()
+            self.feature_scale.fill_(1)
+            state_dict = {**state_dict, f"{prefix}feature_mean": self.feature_mean, f"{prefix}feature_scale": self.feature_scale}
+        super()._load_from_state_dict(state_dict, prefix, metadata, *rest)
+
+
+class NewHead:
+    """How a new classifier begins.
+
+    `start` is `zero`, with which every class is as likely as any other before the first step, or `drawn`, as the net's
+    own code draws it. With `standardize` its weights learn on features of one scale, whatever the backbone; saved, they
+    are those of a plain layer.
+
+    Raises:
+        UserError: from the constructor, for other values.
+
+    """
+
+    def __init__(self, start: str = "zero", standardize: bool = True):
+        if start not in _STARTS:
+            raise UserError(f"head.start={start!r} is unknown; the choices are {', '.join(_STARTS)}.")
+        if type(standardize) is not bool:
+            raise UserError(f"head.standardize={standardize!r} is neither true nor false.")
+        self.start = start
+        self.standardize = standardize
+
+    def install(self, net: StagedNet, standardizable: bool = True) -> None:
+        """Prepare the head of `net`, unless it is no linear layer: squeezenet's, say, is a convolution.
+
+        Features are worth standardising only where they stay about as they are: pretrained, or frozen.
+        """
+        layers = head_layers(net)
+        if self.start == "zero":
+            for layer in layers.values():
+                nn.init.zeros_(layer.weight)
+                if layer.bias is not None:
+                    nn.init.zeros_(layer.bias)
+        if self.standardize and standardizable and len(layers) == 1:
+            ((path, layer),) = layers.items()
+            parent, _, name = path.rpartition(".")
+            setattr(net.get_submodule(parent), name, StandardizedLinear(layer))
+
+
+def head_layers(net: StagedNet) -> dict[str, nn.Linear]:
+    """The linear layers in the head by their paths, if logits are what they give: more than one in a distilled net."""
+    last = net.stage_modules(net.head_name)[-1]
+    paths = {module: path for path, module in net.named_modules()}
+    if not all(isinstance(module, nn.Linear | nn.Dropout) for module in net.stage_modules(net.head_name)):
+        return {}
+    if not isinstance(last, nn.Linear):
+        return {}
+    return {paths[part]: part for part in net.stage_modules(net.head_name) if isinstance(part, nn.Linear)}
+
+
+def linear_head(net: StagedNet) -> nn.Linear | None:
+    """The one linear layer that is all of the head, but for dropout before it; None for other heads."""
+    layers = list(head_layers(net).values())
+    return layers[0] if len(layers) == 1 and net.can_be_cut(net.head_name) else None
+
+
+def feature_scale(features: Iterable[torch.Tensor], classes: int) -> tuple[torch.Tensor, float]:
+    """The mean (D,), float64, of batches (N, D) and the factor that gives their deviations one mean squared norm.
+
+    More classes share the pull on a feature, so that the norm grows with the root of their number.
+    """
+    count, total, squares = 0, 0.0, 0.0
+    for batch in features:
+        batch = batch.double()
+        count, total, squares = count + len(batch), total + batch.sum(0), squares + batch.square().sum()
+    mean = total / count
+    spread = float(squares / count - mean.square().sum())
+    usable = math.isfinite(spread) and spread > 1e-12 * float(squares / count)
+    norm = _SQUARED_NORM * math.sqrt(classes / 2)
+    return (mean, math.sqrt(norm / spread)) if usable else (torch.zeros_like(mean), 1.0)
+
+
+def folded(
+    weight: torch.Tensor, bias: torch.Tensor | None, mean: torch.Tensor, scale: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor | None]:
+    """The plain layer that gives x what `weight` (C, D) and `bias` (C,) give (x - mean) * scale."""
+    weight = weight * scale
+    return weight, bias if bias is None else bias - weight @ mean
+
+
+def standardized_keys(state: dict[str, torch.Tensor]) -> list[str]:
+    """The keys of the standardised layer, if there is one."""
+    prefixes = [key.removesuffix("feature_scale") for key in state if key.endswith(".feature_scale")]
+    return [key for key in state for prefix in prefixes if within(key, [prefix.removesuffix(".")])]
+
+
+def standardized_layer(net: nn.Module) -> StandardizedLinear | None:
+    return next((module for module in net.modules() if isinstance(module, StandardizedLinear)), None)
+
+
+def fold_head(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """A state dict in which the standardised layer, if there is one, is the plain layer that computes the same."""
+    state = dict(state)
+    for prefix in [key.removesuffix("feature_scale") for key in state if key.endswith(".feature_scale")]:
+        mean, scale = state.pop(f"{prefix}feature_mean"), state.pop(f"{prefix}feature_scale")
+        names = f"{prefix}weight", f"{prefix}bias"
+        weight, bias = folded(state[names[0]], state.get(names[1]), mean, scale)
+        state[names[0]] = weight
+        if bias is not None:
+            state[names[1]] = bias
+    return state

@@ -1,0 +1,196 @@
+"""L2-regularised logistic regression at its optimum, its penalty chosen inside the training images."""
+
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from thaw.data.options import whole
+from thaw.errors import UserError
+from thaw.probe.objective import FeatureRows, LinearLoss, PrincipalAxes, exact_dtype
+
+_HISTORY = 10  # gradients that L-BFGS remembers
+_ROUND = 5  # steps between two looks at the gradient
+_MOST_STEPS = 1000
+_SEARCH_TOLERANCE = 1e-4  # of the gradient's norm, as a share of that at zero: enough to compare penalties
+_SEARCH_STEPS = 100
+_IDLE = 5  # rounds in a row that do not lower the gradient end the search for the optimum
+_WORSE = 4  # penalties in a row that are no better end the path
+_WEAKEST = 1e-3  # penalties of less than this share of an image change no answer, and take the longest
+_LARGE = 5e9  # images * features * classes, from which on one fold decides
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """What held-out training images say of a penalty: their mean cross-entropy and accuracy."""
+
+    penalty: float
+    loss: float
+    acc: float
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A linear classifier, `weight` (C, D) and `bias` (C,) for plain features, and the proof that it is the optimum.
+
+    `gradient` is the norm of the gradient, as a share of its norm where all parameters are 0.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    penalty: float
+    path: list[PathPoint]
+    folds: int
+    iterations: int
+    gradient: float
+    loss: float
+    seconds: float
+
+    def facts(self) -> dict:
+        """The `probe` entry of a run's summary, plain values alone."""
+        facts = {key: value for key, value in vars(self).items() if key not in ("weight", "bias", "path")}
+        return {**facts, "path": [asdict(point) for point in self.path]}
+
+
+@dataclass(frozen=True)
+class Near:
+    """W (r + 1, C) in the principal axes with its biases, None for zero, and the mean of p (1 - p) that it leaves."""
+
+    weights: torch.Tensor | None = None
+    uncertainty: float | None = None
+
+
+class LogisticProbe:
+    """Multinomial logistic regression with an L2 penalty, solved by L-BFGS.
+
+    The penalty, of features that are scaled to a mean squared norm of 1, is the one of `penalties` whose mean
+    cross-entropy on held-out training images is the lowest. Those are drawn in `folds` parts, all views of an image in
+    one; where the problem is so large that a solution takes minutes, one of the parts decides. `views` augmented views
+    of every image are added to the image as validation sees it. The solution's gradient is below `tolerance`, as a
+    share of its norm at zero.
+
+    Raises:
+        UserError: from the constructor, for values that make no sense.
+
+    """
+
+    def __init__(
+        self,
+        penalties: Sequence[float] = tuple(10 ** (-exponent / 2) for exponent in range(2, 19)),
+        folds: int = 5,
+        views: int = 0,
+        tolerance: float = 1e-7,
+    ):
+        if not penalties or not all(type(p) in (int, float) and 0 < p < float("inf") for p in penalties):
+            raise UserError(f"a solver has penalties={penalties!r}, which must be numbers above 0.")
+        if type(tolerance) is not float or not 0 < tolerance < 1:
+            raise UserError(f"a solver has tolerance={tolerance!r}, which must be a number between 0 and 1.")
+        self.penalties = sorted(penalties, reverse=True)
+        self.folds = whole("folds of a solver", folds, 2)
+        self.views = whole("views of a solver", views, 0)
+        self.tolerance = tolerance
+
+    def solve(
+        self, rows: FeatureRows, seed: int = 0, class_weights: torch.Tensor | None = None, bias: bool = True
+    ) -> Solution:
+        """The optimum on `rows`; `class_weights` (C,) weigh the images of a class in the loss."""
+        start = time.perf_counter()
+        weights = torch.ones(len(rows), device=rows.device) if class_weights is None else class_weights[rows.labels]
+        axes = PrincipalAxes(rows, centred=bias)
+        problem = partial(LinearLoss, rows, axes, bias=bias)
+        path, parts, near = self._search(problem, weights, _folds(rows, self.folds, seed))
+        penalty, dtype = min(path, key=lambda point: point.loss).penalty, exact_dtype(rows.device)
+        loss = problem(weights=weights, penalty=penalty, dtype=dtype, uncertainty=near.uncertainty)
+        learned, iterations, gradient = minimise(loss, near.weights, self.tolerance, _MOST_STEPS)
+        weight, plain_bias = loss.plain(learned)
+        value, _ = loss(learned)
+        seconds = round(time.perf_counter() - start, 3)
+        return Solution(weight.T, plain_bias, penalty, path, parts, iterations, gradient, value, seconds)
+
+    def _search(
+        self, problem: Callable[..., LinearLoss], weights: torch.Tensor, fold: torch.Tensor
+    ) -> tuple[list[PathPoint], int, Near]:
+        """The path from the largest penalty on, how many folds made it, and what lies near the best optimum.
+
+        Each solution starts from the one for the penalty before.
+        """
+        parts, rows = fold.unique().tolist(), problem.args[0]
+        if len(rows) * rows.width * rows.classes > _LARGE:
+            parts = parts[:1]
+        path, solutions, near, best = [], dict.fromkeys(parts, Near()), Near(), 0
+        worthwhile = [p for p in self.penalties if p >= _WEAKEST / len(rows)] or self.penalties[:1]
+        for penalty in tqdm(worthwhile, "penalties", leave=False, disable=not sys.stderr.isatty()):
+            measured, counted = np.zeros(2), 0
+            for part in parts:
+                held = fold == part
+                before = solutions[part]
+                loss = problem(weights * ~held, penalty, torch.float32, uncertainty=before.uncertainty)
+                learned, *_ = minimise(loss, before.weights, _SEARCH_TOLERANCE, _SEARCH_STEPS)
+                *told, uncertainty = loss.held_out(learned, weights * held)
+                solutions[part] = Near(_scaled(learned, 1 / loss.roots), uncertainty)
+                measured += np.array(told) * held.sum().item()
+                counted += held.sum().item()
+            path.append(PathPoint(penalty, *(measured / counted).tolist()))
+            if len(path) == 1 or path[-1].loss < path[best].loss:
+                best, near = len(path) - 1, solutions[parts[0]]
+            if len(path) - 1 - best >= _WORSE:
+                break
+        return path, len(parts), near
+
+
+def minimise(
+    loss: LinearLoss, start: torch.Tensor | None, tolerance: float, most_steps: int
+) -> tuple[torch.Tensor, int, float]:
+    """The parameters where the norm of the gradient is within `tolerance` of that at zero, as a share of it.
+
+    `start` (r + 1, C) is W in the principal axes, with the biases. The steps that were taken and the share come with
+    the parameters; it is larger where rounding allows no further.
+    """
+    at_zero = loss.gradient_norm(loss.zero)
+    parameters = loss.zero if start is None else _scaled(start.to(loss.dtype), loss.roots)
+    optimizer = torch.optim.LBFGS(
+        [parameters],
+        max_iter=_ROUND,
+        history_size=_HISTORY,
+        tolerance_grad=0,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> float:
+        value, parameters.grad = loss(parameters)
+        return value
+
+    best, steps, idle = parameters.clone(), 0, 0
+    share = loss.gradient_norm(best) / at_zero if at_zero else 0.0
+    while share > tolerance and steps < most_steps and idle < _IDLE:
+        with torch.no_grad():
+            optimizer.step(closure)
+        now = loss.gradient_norm(parameters) / at_zero
+        steps, before = optimizer.state[parameters]["n_iter"], steps
+        idle = 0 if now < share and steps > before else idle + 1
+        if now < share:
+            best, share = parameters.clone(), now
+    return best, steps, share
+
+
+def _scaled(parameters: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Parameters (r + 1, C) but for the biases times `factors` (r, 1)."""
+    return torch.cat([parameters[:-1] * factors, parameters[-1:]])
+
+
+def _folds(rows: FeatureRows, folds: int, seed: int) -> torch.Tensor:
+    """The fold of each row, int64 (N,): every class is spread over them, and the views of an image are together."""
+    random, labels = np.random.default_rng(seed), rows.labels[: rows.images].cpu().numpy()
+    own = np.empty(rows.images, np.int64)
+    next_fold = 0
+    for label in range(rows.classes):
+        (places,) = np.nonzero(labels == label)
+        own[random.permutation(places)] = (next_fold + np.arange(len(places))) % folds
+        next_fold += len(places)  # else rare classes would all lie in the first folds
+    return torch.from_numpy(np.tile(own, len(rows) // rows.images)).to(rows.device)
