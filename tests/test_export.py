@@ -13,6 +13,7 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
+from thaw.data.preprocessing import TUTORIAL
 from thaw.deploy.export.formats import as_onnx, as_safetensors
 from thaw.deploy.export.shipped import Check, Shipped
 from thaw.deploy.predict import predictions
@@ -52,7 +53,7 @@ def untrained(name, size):
     torch.manual_seed(0)
     net = build_net(name, len(CLASSES), size).eval()
     model = TrainedModel(
-        net, CLASSES, {"resize": round(size * 256 / 224), "crop": size}, 1.7, torch.device("cpu"), Path()
+        net, CLASSES, TUTORIAL.scaled(size), 1.7, torch.device("cpu"), Path()
     )
     images = torch.stack([torch.randint(0, high, (3, size, size), dtype=torch.uint8) for high in range(24, 256, 7)])
     images = images[:33]

@@ -12,6 +12,7 @@ from torch import nn
 
 from thaw.data.drawings import SIZE, draw_animal
 from thaw.deploy.gradcam import gradcam, overlaid
+from thaw.data.preprocessing import Preprocessing
 from thaw.deploy.trained import TrainedModel
 from thaw.models.backbones import build_net
 from thaw.models.staged import Normalize, StagedNet
@@ -21,7 +22,7 @@ MARK = 16  # pixels
 
 def model_of(net, size):
     return TrainedModel(
-        net.eval(), ["plain", "marked"], {"resize": size, "crop": size}, 1.0, torch.device("cpu"), Path()
+        net.eval(), ["plain", "marked"], Preprocessing(size, size), 1.0, torch.device("cpu"), Path()
     )
 
 

@@ -78,9 +78,9 @@ def test_a_training_step_of_the_feature_extractor_changes_the_whole_head_and_not
 
 def test_images_have_the_size_that_the_net_expects(configure):
     net = ["model=timm", "model.name=inception_v4"]
-    assert instantiate(configure(*net, "data=image_folder").data.image_size) == 299
-    assert instantiate(configure(*net).data.image_size) == 299, "it takes no images as small as the demo's are"
-    assert instantiate(configure("model=timm", "model.name=resnet10t").data.image_size) == 64
+    assert instantiate(configure(*net, "data=image_folder").data.preprocessing).crop == 299
+    assert instantiate(configure(*net).data.preprocessing).crop == 299, "it takes no images as small as the demo's are"
+    assert instantiate(configure("model=timm", "model.name=resnet10t").data.preprocessing).crop == 64
 
 
 def test_a_configuration_builds_an_equal_net_again():
