@@ -52,9 +52,7 @@ def untrained(name, size):
     """A model whose answers are neither all equal nor all sure, and a check of it."""
     torch.manual_seed(0)
     net = build_net(name, len(CLASSES), size).eval()
-    model = TrainedModel(
-        net, CLASSES, TUTORIAL.scaled(size), 1.7, torch.device("cpu"), Path()
-    )
+    model = TrainedModel(net, CLASSES, TUTORIAL.scaled(size), 1.7, torch.device("cpu"), Path())
     images = torch.stack([torch.randint(0, high, (3, size, size), dtype=torch.uint8) for high in range(24, 256, 7)])
     images = images[:33]
     weight, bias = [parameter for key, parameter in net.named_parameters() if net.is_head(key)][-2:]

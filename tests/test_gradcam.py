@@ -11,8 +11,8 @@ from PIL import ImageDraw
 from torch import nn
 
 from thaw.data.drawings import SIZE, draw_animal
-from thaw.deploy.gradcam import gradcam, overlaid
 from thaw.data.preprocessing import Preprocessing
+from thaw.deploy.gradcam import gradcam, overlaid
 from thaw.deploy.trained import TrainedModel
 from thaw.models.backbones import build_net
 from thaw.models.staged import Normalize, StagedNet
@@ -21,9 +21,7 @@ MARK = 16  # pixels
 
 
 def model_of(net, size):
-    return TrainedModel(
-        net.eval(), ["plain", "marked"], Preprocessing(size, size), 1.0, torch.device("cpu"), Path()
-    )
+    return TrainedModel(net.eval(), ["plain", "marked"], Preprocessing(size, size), 1.0, torch.device("cpu"), Path())
 
 
 def drawn(number, marked):

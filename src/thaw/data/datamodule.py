@@ -30,16 +30,16 @@ class ImageFolderDataModule(LightningDataModule):
     """Batches of (uint8 images (N, 3, H, W), labels (N,)), once a Trainer has put them on its device.
 
     What the training loader itself gives has crops in place of images, which `thaw.data.turning.finished` turns.
-    Validation images go through `preprocessing`, scaled to `image_size` if that is given. `train_size` is the training
-    crop where it is another; training crops are resized with the same interpolation, and without `augment` training
-    images are resized and cropped as validation images are. `num_workers="auto"` feeds a GPU from every core that this process may use, and
-    loads in this process where the cores are busy computing anyway. Training order and augmentation depend on `seed`
-    and the epoch alone. Of each class's training images the `train_share` that `seed` draws is used. `batch_size` is
-    divided among the processes of a run, and so are validation images. `balance` makes up for classes of unequal size,
-    by `weights` in the loss or a `sampler` that draws each class as often. Decoded images are kept in the cache, if
-    those of both splits fit into `pixels_gb`. With `on_bad_image="skip"` every image is decoded beforehand, and one
-    that cannot be is replaced in training and left out elsewhere. How images are divided, where folders do not say it,
-    is told in `read_splits`.
+    Validation images go through `preprocessing`, scaled to `image_size` if that is given. `train_size` is the
+    training crop where it is another; training crops are resized with the same interpolation, and without `augment`
+    training images are resized and cropped as validation images are. `num_workers="auto"` feeds a GPU from every
+    core that this process may use, and loads in this process where the cores are busy computing anyway. Training
+    order and augmentation depend on `seed` and the epoch alone. Of each class's training images the `train_share`
+    that `seed` draws is used. `batch_size` is divided among the processes of a run, and so are validation images.
+    `balance` makes up for classes of unequal size, by `weights` in the loss or a `sampler` that draws each class as
+    often. Decoded images are kept in the cache, if those of both splits fit into `pixels_gb`. With
+    `on_bad_image="skip"` every image is decoded beforehand, and one that cannot be is replaced in training and left
+    out elsewhere. How images are divided, where folders do not say it, is told in `read_splits`.
 
     Raises:
         UserError: from the constructor, for folders that cannot be learned from.

