@@ -86,7 +86,8 @@ def test_timms_batch_norms_are_folded_but_for_the_activation_that_is_part_of_the
     prefix = FrozenPrefix(net, "blocks.3", CPU, contextlib.nullcontext)
     features = prefix(pictures(64))
     with torch.no_grad():
-        torch.testing.assert_close(net(features, start="blocks.3"), net.eval()(pictures(64)), rtol=1e-4, atol=1e-4)
+        expected = net.eval()(pictures(64))
+        assert (net(features, start="blocks.3") - expected).norm() < 1e-4 * expected.norm()
     assert isinstance(prefix._quick.model.blocks[0][0].bn1, nn.Sequential)
 
 
