@@ -16,6 +16,7 @@ from thaw.deploy.gradcam import gradcam, overlaid
 from thaw.deploy.trained import TrainedModel
 from thaw.models.backbones import build_net
 from thaw.models.staged import Normalize, StagedNet
+from thaw.models.timm_nets import is_timms
 
 MARK = 16  # pixels
 
@@ -102,10 +103,11 @@ def test_before_a_mean_it_is_the_heads_weights_times_what_they_weigh(seeing):
         pytest.param("vit_b_32", 96, marks=pytest.mark.slow),
         ("timm/vit_tiny_patch16_224", 224),
         ("timm/resnet18", 64),
+        ("efficientnet_lite0", 64),
     ],
 )
 def test_every_kind_of_net_has_a_map_within_0_and_1_that_reaches_1(name, size):
-    if name.startswith("timm/"):
+    if is_timms(name):
         pytest.importorskip("timm")
     torch.manual_seed(0)
     net = build_net(name, 2, size)
