@@ -1,6 +1,7 @@
 """Train a pretrained net on your images: python train.py strategy=feature_extractor."""
 
 import sys
+from dataclasses import asdict
 
 import hydra
 from omegaconf import DictConfig
@@ -54,7 +55,7 @@ def main(cfg: DictConfig) -> float | None:
             loss=instantiate(cfg.loss),
             class_weights=data.class_weights,
             mix=instantiate(cfg.mix, num_classes=len(data.classes)),
-            preprocessing=data.preprocessing,
+            preprocessing=asdict(data.preprocessing),
         )
         features = instantiate(cfg.features)
         fit(trainer, classifier, phases, data, checkpoint, features)

@@ -8,6 +8,7 @@ from nets import tiny_net
 from PIL import Image
 from scipy.special import softmax
 
+from thaw.data.preprocessing import Preprocessing
 from thaw.deploy.trained import TrainedModel
 
 CLASSES = ['<b>&"x', "a", "ü猫"]
@@ -21,7 +22,7 @@ def untrained(run: Path) -> TrainedModel:
         net.fc.weight *= 9
         net.fc.bias -= net(torch.randint(256, (50, 3, 1, 1), dtype=torch.uint8).expand(-1, -1, 32, 32)).mean(0)
     source = run / "checkpoints" / "best.ckpt"
-    return TrainedModel(net, CLASSES, {"resize": 37, "crop": 32}, 0.5, torch.device("cpu"), source)
+    return TrainedModel(net, CLASSES, Preprocessing(37, 32), 0.5, torch.device("cpu"), source)
 
 
 def fill(root, classes, count=4):

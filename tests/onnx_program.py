@@ -11,7 +11,7 @@ import onnxruntime
 from PIL import Image, ImageOps
 
 
-def read(path: str, resize: int, crop: int) -> np.ndarray:
+def read(path: str, resize: int, crop: int, interpolation: str) -> np.ndarray:
     """uint8 (crop, crop, 3): the centre of the image, whose short side is resized first."""
     with Image.open(path) as image:
         image.draft(None, reduced(image.size, 2 * resize))  # of a large JPEG less is decoded
@@ -20,7 +20,7 @@ def read(path: str, resize: int, crop: int) -> np.ndarray:
         image = image.resize(reduced(image.size, 2 * resize), Image.Resampling.BILINEAR, reducing_gap=3)
     width, height = image.size
     size = (resize, resize * height // width) if width <= height else (resize * width // height, resize)
-    image = image.resize(size, Image.Resampling.BILINEAR)
+    image = image.resize(size, Image.Resampling[interpolation.upper()])
     left, top = round((image.width - crop) / 2), round((image.height - crop) / 2)
     return np.asarray(image.crop((left, top, left + crop, top + crop)))
 
@@ -33,7 +33,8 @@ def main(model: str, paths: list[str]) -> None:
     session = onnxruntime.InferenceSession(model, providers=["CPUExecutionProvider"])
     told = session.get_modelmeta().custom_metadata_map
     classes, preprocessing = json.loads(told["classes"]), json.loads(told["preprocessing"])
-    images = np.stack([read(path, preprocessing["resize"], preprocessing["crop"]) for path in paths])
+    seen = [preprocessing[name] for name in ("resize", "crop", "interpolation")]
+    images = np.stack([read(path, *seen) for path in paths])
     (probabilities,) = session.run(None, {"images": images})
     for path, row in zip(paths, probabilities, strict=True):
         best = int(row.argmax())

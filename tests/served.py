@@ -11,6 +11,7 @@ import torch
 import uvicorn
 from PIL import Image
 
+from thaw.data.preprocessing import Preprocessing
 from thaw.deploy.trained import TrainedModel
 from thaw.models.backbones import build_net
 from thaw.serve import server
@@ -23,7 +24,7 @@ def untrained_model():
     torch.manual_seed(0)
     net = build_net("squeezenet1_1", len(CLASSES)).eval()
     # At this temperature the answers of an untrained net differ from image to image.
-    return TrainedModel(net, CLASSES, {"resize": 73, "crop": 64}, 0.1, torch.device("cpu"), Path("best.ckpt"))
+    return TrainedModel(net, CLASSES, Preprocessing(73, 64), 0.1, torch.device("cpu"), Path("best.ckpt"))
 
 
 def write_images(folder):

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from thaw.deploy.predict import predictions
 from thaw.deploy.trained import TrainedModel, load_model
 from thaw.errors import RunError
 from thaw.models.backbones import build_net
+from thaw.models.sizes import published_preprocessing
+from thaw.models.timm_nets import is_timms
 from train import main
 
 CLASSES = ["ants", "bees & wasps", "ünï"]
@@ -30,9 +33,10 @@ needs_onnx = pytest.mark.skipif(
 
 @pytest.fixture
 def trained(tiny_run, tmp_path, without_pictures):
-    """A run of a net of torchvision's."""
+    """A run of a net of torchvision's, on images that are resized bicubically."""
     main(
         tiny_run(
+            "data.preprocessing.name=efficientnet_b0",
             "strategy.lr=0.1",
             "data.image_size=32",
             "model._target_=thaw.models.backbones.build_net",
@@ -49,11 +53,12 @@ def export(script):
 
 def untrained(name, size):
     """A model whose answers are neither all equal nor all sure, and a check of it."""
+    if is_timms(name):
+        pytest.importorskip("timm", reason="timm is not installed: pip install -e '.[timm]'")
     torch.manual_seed(0)
     net = build_net(name, len(CLASSES), size).eval()
-    model = TrainedModel(
-        net, CLASSES, {"resize": round(size * 256 / 224), "crop": size}, 1.7, torch.device("cpu"), Path()
-    )
+    preprocessing = published_preprocessing(name).scaled(size)
+    model = TrainedModel(net, CLASSES, preprocessing, 1.7, torch.device("cpu"), Path())
     images = torch.stack([torch.randint(0, high, (3, size, size), dtype=torch.uint8) for high in range(24, 256, 7)])
     images = images[:33]
     weight, bias = [parameter for key, parameter in net.named_parameters() if net.is_head(key)][-2:]
@@ -72,6 +77,7 @@ def untrained(name, size):
         pytest.param("caffe_resnet50", 96, marks=pytest.mark.slow),
         pytest.param("inception_v3", 96, marks=pytest.mark.slow),
         pytest.param("vgg11", 96, marks=pytest.mark.slow),
+        pytest.param("efficientnet_lite0", 96, marks=pytest.mark.slow),
     ],
 )
 def test_onnx_runtime_agrees_to_1e_4_one_image_or_32_at_once(tmp_path, name, size):
@@ -89,7 +95,7 @@ def test_onnx_runtime_agrees_to_1e_4_one_image_or_32_at_once(tmp_path, name, siz
     assert (told.name, told.shape[1]) == ("probabilities", 3)
     metadata = session.get_modelmeta().custom_metadata_map
     assert json.loads(metadata["classes"]) == CLASSES
-    assert json.loads(metadata["preprocessing"])["crop"] == size
+    assert json.loads(metadata["preprocessing"]) == {**asdict(model.preprocessing), "mode": "RGB"}
     assert float(metadata["temperature"]) == 1.7
 
 
@@ -142,7 +148,12 @@ def test_pytorchs_own_export_says_the_same(trained, export, tmp_path):
 
 @pytest.mark.parametrize(
     ("name", "known"),
-    [("resnet18", True), pytest.param("vgg11", True, marks=pytest.mark.slow), ("squeezenet1_1", False)],
+    [
+        ("resnet18", True),
+        ("efficientnet_lite0", True),
+        pytest.param("vgg11", True, marks=pytest.mark.slow),
+        ("squeezenet1_1", False),
+    ],
 )
 def test_timm_reads_the_folder_where_it_has_the_net(tmp_path, name, known):
     timm = pytest.importorskip("timm")

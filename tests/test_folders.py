@@ -8,8 +8,11 @@ import pytest
 import torch
 
 from thaw.data.folders import ClassFolders, SeededOrder, aligned_classes
+from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import TrainTransform, eval_transform
 from thaw.errors import UserError
+
+SMALL = Preprocessing(resize=18, crop=16)
 
 
 def test_an_index_means_the_same_class_in_both_splits_whatever_the_order_of_the_folders(image_folder):
@@ -99,7 +102,7 @@ def test_the_batches_of_several_processes_are_together_those_of_one(size):
 
 def test_a_digest_is_the_same_for_the_same_images_wherever_they_lie(image_folder):
     digests = [
-        ClassFolders(image_folder(name=name) / "train", ["ants", "bees"], eval_transform(16), 36).digest
+        ClassFolders(image_folder(name=name) / "train", ["ants", "bees"], eval_transform(SMALL), 36).digest
         for name in ("here", "there")
     ]
     assert digests[0] == digests[1]
@@ -117,8 +120,11 @@ def test_a_digest_changes_with_an_image_and_with_whatever_is_done_to_it(image_fo
         TrainTransform(16, (0.2, 1.0), 15),
         TrainTransform(16, (0.1, 0.9), 15),
         TrainTransform(16, (0.1, 1.0), 14),
-        eval_transform(16),
-        eval_transform(17),
+        TrainTransform(16, (0.1, 1.0), 15, "bicubic"),
+        eval_transform(SMALL),
+        eval_transform(Preprocessing(18, 17)),
+        eval_transform(Preprocessing(19, 16)),
+        eval_transform(Preprocessing(18, 16, "bicubic")),
     ]
     digests = [digest(), digest(short_side=35), *map(digest, transforms)]
     path = root / "bees" / "3.png"
@@ -132,10 +138,10 @@ def test_a_digest_changes_with_an_image_and_with_whatever_is_done_to_it(image_fo
 
 @pytest.mark.slow
 def test_a_digest_is_equal_in_another_process(image_folder):
-    images = ClassFolders(image_folder() / "train", ["ants", "bees"], eval_transform(16), 36)
+    images = ClassFolders(image_folder() / "train", ["ants", "bees"], eval_transform(SMALL), 36)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         assert pool.submit(digest_in_process, images.root).result() == images.digest
 
 
 def digest_in_process(root):
-    return ClassFolders(Path(root), ["ants", "bees"], eval_transform(16), 36).digest
+    return ClassFolders(Path(root), ["ants", "bees"], eval_transform(SMALL), 36).digest

@@ -11,18 +11,18 @@ from PIL import ImageDraw
 from torch import nn
 
 from thaw.data.drawings import SIZE, draw_animal
+from thaw.data.preprocessing import Preprocessing
 from thaw.deploy.gradcam import gradcam, overlaid
 from thaw.deploy.trained import TrainedModel
 from thaw.models.backbones import build_net
 from thaw.models.staged import Normalize, StagedNet
+from thaw.models.timm_nets import is_timms
 
 MARK = 16  # pixels
 
 
 def model_of(net, size):
-    return TrainedModel(
-        net.eval(), ["plain", "marked"], {"resize": size, "crop": size}, 1.0, torch.device("cpu"), Path()
-    )
+    return TrainedModel(net.eval(), ["plain", "marked"], Preprocessing(size, size), 1.0, torch.device("cpu"), Path())
 
 
 def drawn(number, marked):
@@ -103,10 +103,11 @@ def test_before_a_mean_it_is_the_heads_weights_times_what_they_weigh(seeing):
         pytest.param("vit_b_32", 96, marks=pytest.mark.slow),
         ("timm/vit_tiny_patch16_224", 224),
         ("timm/resnet18", 64),
+        ("efficientnet_lite0", 64),
     ],
 )
 def test_every_kind_of_net_has_a_map_within_0_and_1_that_reaches_1(name, size):
-    if name.startswith("timm/"):
+    if is_timms(name):
         pytest.importorskip("timm")
     torch.manual_seed(0)
     net = build_net(name, 2, size)

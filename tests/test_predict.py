@@ -14,11 +14,15 @@ import torch
 from conftest import ROOT, rows
 from PIL import Image
 from test_command_line import with_nets
+from torchvision.transforms import v2
 
+from thaw.data.images import load_rgb
+from thaw.data.preprocessing import Preprocessing
 from thaw.deploy.gallery import write_gallery
 from thaw.deploy.inputs import image_paths
 from thaw.deploy.predict import Prediction, predictions
 from thaw.deploy.trained import load_model
+from thaw.training.checkpoint_io import describe_checkpoint
 from train import main
 
 
@@ -55,6 +59,23 @@ def test_it_says_of_validation_images_what_the_run_said(trained, monkeypatch, ov
     assert logits.softmax(1).numpy() == pytest.approx(np.array(raw), abs=1e-6)
     for one, probabilities in zip(found, (logits / model.temperature).softmax(1), strict=True):
         assert dict(one.top) == pytest.approx(dict(zip(model.classes, probabilities.tolist(), strict=True)))
+
+
+def test_images_are_prepared_as_the_checkpoint_says(trained, tmp_path):
+    run, photos = trained("data.preprocessing.name=swin_t")  # whose weights were published with others than the net's
+    photo = tmp_path / "photo.png"
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(photo)
+    path = run / "checkpoints" / "best.ckpt"
+    assert load_model(run).preprocessing == Preprocessing(resize=17, crop=16, interpolation="bicubic")
+    said = {row["path"]: row for row in rows(run / "predictions.csv")}
+    for found in predictions(load_model(run), [str(photos / name) for name in said]):
+        assert found.top[0][0] == said[Path(found.path).relative_to(photos).as_posix()]["predicted"]
+    bicubic = load_model(run).read(photo)
+    describe_checkpoint(path, preprocessing={"resize": 30, "crop": 16})  # as older ones do, for which it was bilinear
+    older = load_model(run)
+    expected = v2.Compose([v2.Resize(30), v2.CenterCrop(16), v2.PILToTensor()])(load_rgb(photo, 60))
+    assert older.read(photo).equal(expected)
+    assert not older.read(photo).equal(bicubic)
 
 
 def test_it_needs_neither_the_data_nor_the_place_of_training(trained, tmp_path):

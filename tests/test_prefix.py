@@ -80,6 +80,17 @@ def test_a_net_whose_layers_lie_in_another_order_is_not_folded():
     torch.testing.assert_close(net(prefix(pictures(20)), start="fc"), net(pictures(20)))
 
 
+def test_timms_batch_norms_are_folded_but_for_the_activation_that_is_part_of_them():
+    pytest.importorskip("timm", reason="timm is not installed: pip install -e '.[timm]'")
+    net = frozen_before(build_net("efficientnet_lite0", 2, 64), "blocks.3")
+    prefix = FrozenPrefix(net, "blocks.3", CPU, contextlib.nullcontext)
+    features = prefix(pictures(64))
+    with torch.no_grad():
+        expected = net.eval()(pictures(64))
+        assert (net(features, start="blocks.3") - expected).norm() < 1e-4 * expected.norm()
+    assert isinstance(prefix._quick.model.blocks[0][0].bn1, nn.Sequential)
+
+
 def test_the_net_itself_is_left_as_it_is():
     net = frozen_before(tiny_resnet(2), "layer3")
     before, modes = net.state_dict(), [module.training for module in net.modules()]

@@ -12,6 +12,7 @@ from thaw.errors import UserError
 from thaw.features.prefix import FrozenPrefix, frozen_cut
 from thaw.models.backbones import build_net, smallest_image
 from thaw.models.classifier import ImageClassifier
+from thaw.models.timm_chain import staged
 from thaw.models.timm_nets import build_timm_net
 from thaw.models.weights import load_weights
 from thaw.selection import selected
@@ -28,6 +29,7 @@ STAGES = {
     "mobilenetv3_small_050": ["stem", *(f"blocks.{n}" for n in range(6)), "conv_head", "classifier"],
     "regnetx_002": ["stem", "s1", "s2", "s3", "s4", "head.fc"],
 }
+CHAINS = {"resnet10t", "resnet18", "efficientnet_lite0", "mobilenetv3_small_050"}
 
 
 def timms(name, num_classes=5, image_size=32):
@@ -69,6 +71,48 @@ def test_stages_are_timms_groups_by_depth_and_hold_every_parameter_and_batch_nor
     assert all(reached[part] == 1 for part in net.modules() if isinstance(part, _NormBase))
 
 
+def test_nets_that_are_chains_give_the_same_logits_from_every_stage_on(family):
+    name, reference, net, images = family
+    net.eval().model.load_state_dict(reference.state_dict())
+    if name not in CHAINS:
+        assert [stage for stage in net.learned_stages if net.can_be_cut(stage)] == [net.head_name]
+        return
+    with torch.inference_mode():
+        expected, features = reference(net.normalize(images)), images
+        for stage in net.stages:
+            assert net.can_be_cut(stage)
+            assert net(features, start=stage).equal(expected)
+            assert stage == "normalize" or net.until(stage)(images).equal(features)
+            features = net.run_stage(stage, features)
+        assert features.equal(expected)
+
+
+def test_a_net_that_is_no_chain_in_spite_of_its_class_is_left_to_timm(monkeypatch):
+    forward = timm.models.ResNet.forward_head
+    monkeypatch.setattr(timm.models.ResNet, "forward_head", lambda net, x, *more: 2 * forward(net, x, *more))
+    net = build_timm_net("resnet10t", 2, image_size=32)
+    assert not net.can_be_cut("layer4")
+    assert not net.can_be_cut("fc"), "its last layer is not what comes last"
+
+
+def test_dropout_before_the_classifier_is_that_of_timm():
+    model = timm.create_model("efficientnet_lite0", num_classes=5, drop_rate=0.5)
+    net = staged(model, {"name": "timm/efficientnet_lite0"}, (0.5,) * 3, (0.5,) * 3, 32)
+    assert [type(module).__name__ for module in net.stage_modules("classifier")] == ["Dropout", "Linear"]
+    assert set(net.state_dict()) == {f"model.{key}" for key in model.state_dict()}
+    images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)
+    with torch.no_grad():
+        features = net.eval()(images)  # statistics are those of a new net
+        net.train()
+        for module in net.modules():
+            module.training = isinstance(module, torch.nn.Dropout) or module is net.model
+        torch.manual_seed(0)
+        expected = model(net.normalize(images))
+        torch.manual_seed(0)
+        assert net(images).equal(expected)
+        assert not expected.equal(features)
+
+
 def test_a_training_step_of_the_feature_extractor_changes_the_whole_head_and_nothing_else(family):
     _, _, net, images = family
     changed = changed_by_a_step(net, images)
@@ -78,9 +122,9 @@ def test_a_training_step_of_the_feature_extractor_changes_the_whole_head_and_not
 
 def test_images_have_the_size_that_the_net_expects(configure):
     net = ["model=timm", "model.name=inception_v4"]
-    assert instantiate(configure(*net, "data=image_folder").data.image_size) == 299
-    assert instantiate(configure(*net).data.image_size) == 299, "it takes no images as small as the demo's are"
-    assert instantiate(configure("model=timm", "model.name=resnet10t").data.image_size) == 64
+    assert instantiate(configure(*net, "data=image_folder").data.preprocessing).crop == 299
+    assert instantiate(configure(*net).data.preprocessing).crop == 299, "it takes no images as small as the demo's are"
+    assert instantiate(configure("model=timm", "model.name=resnet10t").data.preprocessing).crop == 64
 
 
 def test_a_configuration_builds_an_equal_net_again():

@@ -76,14 +76,15 @@ def test_the_best_checkpoint_holds_plain_values_and_gives_the_predictions_again(
     checkpoint = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     assert checkpoint["thaw"]["model"] == {"name": "resnet34", "num_classes": 2}
     assert checkpoint["thaw"]["classes"] == ["ants", "bees"]
-    assert checkpoint["thaw"]["preprocessing"] == {"resize": 18, "crop": 16}
+    assert checkpoint["thaw"]["preprocessing"] == {"resize": 18, "crop": 16, "interpolation": "bilinear"}
     net = tiny_net(2).eval()
     net.load_state_dict({key.removeprefix("net."): value for key, value in checkpoint["state_dict"].items()})
     from thaw.data.images import load_rgb
+    from thaw.data.preprocessing import TUTORIAL
     from thaw.data.transforms import eval_transform
 
     for row in rows(tmp_path / "run/predictions.csv"):
-        image = eval_transform(16)(load_rgb(tmp_path / "photos" / row["path"], 2 * 18))
+        image = eval_transform(TUTORIAL.scaled(16))(load_rgb(tmp_path / "photos" / row["path"], 2 * 18))
         with torch.inference_mode():
             probabilities = net(image[None]).softmax(1)[0]
         assert [float(row["ants"]), float(row["bees"])] == pytest.approx(probabilities.tolist(), abs=1e-5)

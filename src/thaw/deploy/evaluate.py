@@ -1,7 +1,7 @@
 """A trained model on a folder of labelled images: everything that `evaluation.json` and the page say."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -59,7 +59,7 @@ def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = Tru
         "ignored": folder.ignored,
         "classes": list(model.classes),
         "missing": list(folder.missing),
-        "preprocessing": dict(model.preprocessing),
+        "preprocessing": asdict(model.preprocessing),
         "temperature": model.temperature,
         "acc": share(int(clean.right.sum()), len(clean.labels)),
         **overall(clean),

@@ -100,7 +100,7 @@ def _page(done: Evaluated) -> str:
 
 def _looks(done: Evaluated) -> list[tuple[Image.Image, Image.Image]]:
     """Each of the worst images as the net sees it, and where it looks for the class that it predicts."""
-    found, size = [], roomy_batch_size(done.model.preprocessing["crop"])
+    found, size = [], roomy_batch_size(done.model.preprocessing.crop)
     for first in range(0, len(done.worst), size):
         own = list(done.worst[first : first + size])
         crops = torch.stack([read_crop(done.model, done.evaluation.paths[index]) for index in own])

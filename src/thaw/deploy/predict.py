@@ -32,7 +32,7 @@ class Prediction:
 
 def predictions(model: TrainedModel, paths: Sequence[str], top: int = 1) -> Iterator[Prediction]:
     """Of every file, in order, as soon as its batch is done."""
-    size = roomy_batch_size(model.preprocessing["crop"])
+    size = roomy_batch_size(model.preprocessing.crop)
     files = _Files(model, paths)
     for batch in DataLoader(files, size, num_workers=best_workers(), collate_fn=list):
         images = [image for _, image, fault in batch if not fault]

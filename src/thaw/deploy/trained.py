@@ -15,6 +15,7 @@ from PIL import Image
 from thaw.checkpoints import read_checkpoint
 from thaw.configuration import is_run, read_resolved
 from thaw.data.images import load_rgb
+from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import eval_transform, read_size
 from thaw.errors import RunError, UserError
 from thaw.features.prefix import FrozenPrefix
@@ -30,13 +31,12 @@ _BEST = Path("checkpoints") / "best.ckpt"
 class TrainedModel:
     """A net and all that is needed to use it: the names of its classes, and how an image becomes its input.
 
-    `preprocessing` is that of validation: the short side is resized to `resize`, then `crop` pixels are cut out.
-    Logits are divided by `temperature`, which changes no predicted class.
+    `preprocessing` is that of validation. Logits are divided by `temperature`, which changes no predicted class.
     """
 
     net: StagedNet
     classes: Sequence[str]
-    preprocessing: dict[str, int]
+    preprocessing: Preprocessing
     temperature: float
     device: torch.device
     source: Path
@@ -50,12 +50,12 @@ class TrainedModel:
             UnreadableImageError: naming the path.
 
         """
-        return self.transform(load_rgb(path, read_size(self.preprocessing["resize"])))
+        return self.transform(load_rgb(path, read_size(self.preprocessing.resize)))
 
     @cached_property
     def transform(self) -> Callable[[Image.Image], torch.Tensor]:
         """PIL image -> uint8 (3, crop, crop)."""
-        return eval_transform(self.preprocessing["crop"])
+        return eval_transform(self.preprocessing)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """uint8 (N, 3, crop, crop) -> float32 (N, classes), both on the CPU; undivided."""
@@ -97,7 +97,7 @@ def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> Tr
     return TrainedModel(
         net,
         described["classes"],
-        described["preprocessing"],
+        Preprocessing(**described["preprocessing"]),
         described.get("temperature", 1.0),
         device,
         path,

@@ -88,12 +88,15 @@ class FrozenPrefix:
 
 
 def _fold(module: nn.Module) -> nn.Module:
-    """Of neighbouring children, for most nets define their layers in the order that they are applied in."""
+    """Of neighbouring children, for most nets define their layers in the order that they are applied in.
+
+    A batch-norm of timm's can be followed by dropout and an activation of its own, which stay.
+    """
     name_before, before = "", None
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d) and isinstance(before, nn.Conv2d) and not child.training:
             setattr(module, name_before, fuse_conv_bn_eval(before.eval(), child))
-            setattr(module, name, nn.Identity())
+            setattr(module, name, nn.Sequential(child.drop, child.act) if hasattr(child, "act") else nn.Identity())
         _fold(child)
         name_before, before = name, child
     return module

@@ -10,6 +10,7 @@ from torch import nn
 from thaw.errors import UserError
 from thaw.models import timm_nets
 from thaw.models.caffe import CAFFE_RESNETS, SMALLEST_IMAGE, caffe_resnet
+from thaw.models.lite import ARCHITECTURES
 from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD, NORMS, Normalize, Part, PerChannel, StagedNet
 
 # What each family applies, one module after the other, as its forward method does; `x.*` are the children of `x`.
@@ -62,13 +63,18 @@ class _ClassOutput(nn.Module):
         return x[:, 0]
 
 
+def _normalize(name: str) -> Normalize:
+    """As the published weights expect it, which is ImageNet's in all nets but efficientnet_v2_l."""
+    published = torchvision.models.get_model_weights(name).DEFAULT.transforms.keywords
+    return Normalize(published.get("mean", IMAGENET_MEAN), published.get("std", IMAGENET_STD))
+
+
 def _transform_input() -> PerChannel:
     """From ImageNet's normalisation to (x - 0.5) / 0.5, which Inception's published weights were learned with."""
     return PerChannel([s / 0.5 for s in IMAGENET_STD], [(m - 0.5) / 0.5 for m in IMAGENET_MEAN])
 
 
 _FUNCTIONS = {
-    "normalize": Normalize,
     "transform_input": _transform_input,
     "relu": lambda: nn.ReLU(inplace=True),
     "pool": lambda: nn.AdaptiveAvgPool2d(1),
@@ -89,8 +95,9 @@ def build_net(name: str, num_classes: int, image_size: int | None = None) -> Sta
         UserError: for a name that is none of `names()`, or images that do not fit it.
 
     """
-    if name.startswith(timm_nets.PREFIX):
-        return timm_nets.build_timm_net(name, num_classes, image_size)
+    if timm_nets.is_timms(name):
+        build = timm_nets.build_lite_net if name in ARCHITECTURES else timm_nets.build_timm_net
+        return build(name, num_classes, image_size)
     check_name(name)
     config = {"name": name, "num_classes": num_classes}
     if _size_unit(name):
@@ -100,7 +107,7 @@ def build_net(name: str, num_classes: int, image_size: int | None = None) -> Sta
     own = {step for step, _ in (*source.named_children(), *source.named_parameters(recurse=False))}
     chain = _steps(name, source)
     for step in (step for step in chain if "." not in step and step not in own):
-        setattr(source, step, _FUNCTIONS[step]())
+        setattr(source, step, _normalize(name) if step == "normalize" else _FUNCTIONS[step]())
     parts = dict((*source.named_parameters(recurse=False), *source.named_children()))
     return StagedNet(parts, _stages(name, source, chain), config)
 
@@ -112,14 +119,14 @@ def check_name(name: str) -> None:
 
 
 def names() -> list[str]:
-    """Every model of torchvision's, and Caffe's ResNets."""
+    """Every model of torchvision's, Caffe's ResNets and EfficientNet-Lite."""
     listed = torchvision.models.list_models(torchvision.models)
-    return [name for name in (*listed, *CAFFE_RESNETS) if _chain(name)]
+    return [*(name for name in (*listed, *CAFFE_RESNETS) if _chain(name)), *ARCHITECTURES]
 
 
 def smallest_image(name: str, least: int = 1) -> int:
     """The side, in pixels, of the smallest image of at least `least` that fits and survives every pooling."""
-    if name.startswith(timm_nets.PREFIX):
+    if timm_nets.is_timms(name):
         return timm_nets.smallest_image(name, least)
     unit = _size_unit(name)
     if unit:

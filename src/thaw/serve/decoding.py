@@ -27,7 +27,7 @@ def decode(model: TrainedModel, body: bytes) -> torch.Tensor:
 
     """
     try:
-        image = load_rgb(io.BytesIO(body), read_size(model.preprocessing["resize"]), FORMATS)
+        image = load_rgb(io.BytesIO(body), read_size(model.preprocessing.resize), FORMATS)
     except UnreadableImageError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
             raise NotAnImageError(f"this is no image of a known format ({', '.join(FORMATS)}).") from error

@@ -24,7 +24,7 @@ def page_response(model: TrainedModel, most: int) -> HTMLResponse:
         name=model.net.config["name"],
         classes=len(model.classes),
         most=most,
-        zoom=seen["resize"] / seen["crop"],
+        zoom=seen.resize / seen.crop,
     )
     policy = _POLICY.format(script=_hashes(html, "script"), style=_hashes(html, "style"))
     headers = {

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
@@ -35,13 +35,13 @@ def facts(model: TrainedModel) -> dict[str, object]:
         "model": model.net.config["name"],
         "classes": list(model.classes),
         "temperature": model.temperature,
-        "preprocessing": {**model.preprocessing, "interpolation": "bilinear", "mode": "RGB"},
+        "preprocessing": {**asdict(model.preprocessing), "mode": "RGB"},
     }
 
 
 def example(model: TrainedModel) -> torch.Tensor:
     """Two images, for one could be taken for a number that never changes."""
-    return torch.zeros(2, model.preprocessing["crop"], model.preprocessing["crop"], 3, dtype=torch.uint8)
+    return torch.zeros(2, model.preprocessing.crop, model.preprocessing.crop, 3, dtype=torch.uint8)
 
 
 @dataclass(frozen=True)

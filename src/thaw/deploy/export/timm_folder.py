@@ -7,18 +7,18 @@ import torch
 from thaw.deploy.export.shipped import TOLERANCE, Check
 from thaw.deploy.trained import TrainedModel
 from thaw.models.staged import PerChannel
-from thaw.models.timm_nets import PREFIX
+from thaw.models.timm_nets import timm_name
 
 READ_BY_TIMM = "timm.create_model('local-dir:FOLDER', pretrained=True)"
 
 
 def timm_config(model: TrainedModel) -> dict[str, object]:
     """`config.json`, as timm's own models on the Hugging Face Hub have it."""
-    config, crop = model.net.config, model.preprocessing["crop"]
+    config, crop = model.net.config, model.preprocessing.crop
     mean, std = _normalisation(model)
     own_size = {"model_args": {"img_size": config["image_size"]}} if "image_size" in config else {}
     return {
-        "architecture": config["name"].removeprefix(PREFIX).partition(".")[0],
+        "architecture": timm_name(config["name"]).partition(".")[0],
         "num_classes": len(model.classes),
         **own_size,
         "pretrained_cfg": {
@@ -26,9 +26,9 @@ def timm_config(model: TrainedModel) -> dict[str, object]:
             "num_classes": len(model.classes),
             "mean": mean,
             "std": std,
-            "interpolation": "bilinear",
+            "interpolation": model.preprocessing.interpolation,
             "crop_mode": "center",
-            "crop_pct": crop / (model.preprocessing["resize"] + 0.5),  # timm rounds down what it gets from it
+            "crop_pct": crop / (model.preprocessing.resize + 0.5),  # timm rounds down what it gets from it
             "label_names": list(model.classes),
         },
     }
