@@ -2,7 +2,8 @@
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
 
@@ -22,6 +23,7 @@ _SEARCH_STEPS = 100
 _IDLE = 5  # rounds in a row that do not lower the gradient end the search for the optimum
 _WORSE = 4  # penalties in a row that are no better end the path
 _WEAKEST = 1e-3  # penalties of less than this share of an image change no answer, and take the longest
+_SMALL = 2e7  # images * features * classes, below which one thread is as quick as several
 _LARGE = 5e9  # images * features * classes, from which on one fold decides
 
 
@@ -99,6 +101,10 @@ class LogisticProbe:
         self, rows: FeatureRows, seed: int = 0, class_weights: torch.Tensor | None = None, bias: bool = True
     ) -> Solution:
         """The optimum on `rows`; `class_weights` (C,) weigh the images of a class in the loss."""
+        with _enough_threads(rows):
+            return self._solved(rows, seed, class_weights, bias)
+
+    def _solved(self, rows: FeatureRows, seed: int, class_weights: torch.Tensor | None, bias: bool) -> Solution:
         start = time.perf_counter()
         weights = torch.ones(len(rows), device=rows.device) if class_weights is None else class_weights[rows.labels]
         axes = PrincipalAxes(rows, centred=bias)
@@ -177,6 +183,18 @@ def minimise(
         if now < share:
             best, share = parameters.clone(), now
     return best, steps, share
+
+
+@contextmanager
+def _enough_threads(rows: FeatureRows) -> Iterator[None]:
+    """One thread for small problems: several would wait for each other most of the time, and far longer on busy cores."""
+    before = torch.get_num_threads()
+    if len(rows) * rows.width * rows.classes < _SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _scaled(parameters: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:

@@ -74,6 +74,22 @@ def rate_curve(rates: Sequence[float], losses: Sequence[float], proposed: float 
     return figure
 
 
+def penalty_path(solution: dict) -> Figure:
+    """What held-out training images say of each penalty that a solver tried, with the one that it chose."""
+    path = solution["path"]
+    penalties = [point["penalty"] for point in path]
+    figure = Figure((6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    right = axes.twinx()
+    axes.plot(penalties, [point["loss"] for point in path], "o-", color="black", label="loss")
+    right.plot(penalties, [point["acc"] for point in path], "s--", color="#0969da", label="accuracy")
+    chosen = axes.axvline(solution["penalty"], color=RIGHT, linestyle=":", label=f"chosen: {solution['penalty']:.2g}")
+    axes.set(xscale="log", xlabel="L2 penalty", ylabel="loss of held-out training images")
+    right.set_ylabel("their accuracy", color="#0969da")
+    axes.legend(handles=[*axes.lines[:1], *right.lines, chosen], loc="best")
+    return figure
+
+
 def save(figure: Figure, path: Path) -> np.ndarray:
     """Write a PNG and give back its pixels, uint8 (height, width, 3)."""
     canvas = FigureCanvasAgg(figure)

@@ -76,6 +76,9 @@ def conclude(
     _describe(best_checkpoint(trainer), temperature=evaluation.temperature, cut=classifier.entries["val"])
     facts = _facts(trainer, classifier, evaluation, data)
     facts["seconds"]["features"] = features.seconds
+    if classifier.solution:
+        facts["probe"] = classifier.solution
+        _show(Path(folder), trainer, "probe", figures.penalty_path(classifier.solution))
     if data.test:
         tested = evaluate_test(trainer, classifier, data)
         tested.write_csv(Path(folder) / "test_predictions.csv", data.root)

@@ -10,6 +10,7 @@ from lightning import Callback
 from tqdm import tqdm
 
 from thaw.duration import duration
+from thaw.training.best import rank
 
 log = logging.getLogger(__name__)
 
@@ -86,8 +87,8 @@ class EpochTable(Callback):
 
     @property
     def best_row(self) -> dict:
-        """The first epoch with the highest val/acc, which is the one whose weights are kept."""
-        return max(self.rows, key=lambda row: row["val/acc"])
+        """The best epoch, which is the one whose weights are kept."""
+        return max(self.rows, key=rank)
 
     def _line(self, row: dict, epochs: int) -> str:
         a_row = (time.perf_counter() - self._start) / (len(self.rows) - self._before)  # with all that is saved
