@@ -27,6 +27,7 @@ def main(cfg: DictConfig) -> float | None:
         from thaw.report.results import conclude, introduce
         from thaw.targets import refuse_foreign_targets
         from thaw.training.hardware import memory_format
+        from thaw.training.precision import quick_in_bf16
         from thaw.training.trainer import fit, last_checkpoint
 
         refuse_foreign_targets(cfg)
@@ -35,15 +36,17 @@ def main(cfg: DictConfig) -> float | None:
         net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
         net.check_sizes(data.image_size, data.train_size)
         strategy = instantiate(cfg.strategy)
-        trainer = instantiate(cfg.trainer)
-        phases = strategy.schedule(net, trainer.max_epochs)
+        phases = strategy.schedule(net, cfg.trainer.max_epochs)
+        trainer = instantiate(cfg.trainer, quick_in_bf16=quick_in_bf16(net, phases, data.image_size))
         checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
         introduce(cfg.output_dir, trainer, net, phases, data, checkpoint)
 
         summary["weights"] = cfg.weights if strategy.pretrained else "none"
         if not checkpoint:
             load_weights(net, summary["weights"])
-        instantiate(cfg.head).install(net, standardizable=summary["weights"] != "none" or phases[0].head_only)
+        instantiate(cfg.head).install(
+            net, standardizable=summary["weights"] != "none" or all(phase.head_only for phase in phases)
+        )
         net.to(memory_format=memory_format(cfg.channels_last))
         if cfg.compile:
             net.compile()

@@ -109,9 +109,9 @@ def test_every_recipe_names_its_seeds_and_has_several_jobs_that_can_be_composed(
     assert len(plan(compose, batch, tmp_path)) == len(batch) > 3
 
 
-def test_the_recipe_for_strategies_has_five_with_three_seeds(compose):
+def test_the_recipe_for_strategies_has_six_with_three_seeds(compose):
     values = compose(["sweep=strategies"]).hydra.sweeper.params
-    assert values == {"strategy": "feature_extractor,layer3_layer4,fine_tune,lp_ft,from_scratch", "seed": "range(3)"}
+    assert values == {"strategy": "probe,feature_extractor,last_half,fine_tune,lp_ft,from_scratch", "seed": "range(3)"}
 
 
 def test_a_recipe_needs_no_flag():

@@ -65,7 +65,8 @@ def test_what_is_reported_is_of_the_best_epoch_not_of_the_last(tiny_run, tmp_pat
     metrics = rows(tmp_path / "run" / "metrics.csv")
     accuracies = [float(row["val/acc"]) for row in metrics]
     assert accuracies[-1] < max(accuracies), "this run is made to end worse than its best"
-    assert summary["best_epoch"] == accuracies.index(max(accuracies)) + 1
+    losses = [float(row["val/loss"]) if row["val/acc"] == str(max(accuracies)) else 9e9 for row in metrics]
+    assert summary["best_epoch"] == losses.index(min(losses)) + 1, "of equal accuracies the one with the lowest loss"
     assert summary["val"]["acc"] == pytest.approx(max(accuracies), abs=1e-6)
     best = metrics[summary["best_epoch"] - 1]
     assert summary["val"]["loss"] == pytest.approx(float(best["val/loss"]), rel=1e-3)

@@ -158,8 +158,8 @@ class Strategy:
             self._refuse("a phase with a solver trains more than the head; set train: [head]")
         if not linear_head(net):
             self._refuse(
-                f"the head of {name} is no single linear layer at its end, which alone can be solved; choose a strategy "
-                "without a solver, such as feature_extractor, or another model"
+                f"the head of {name} is no single linear layer at its end, and nothing else can be solved; choose a "
+                "strategy without a solver, such as feature_extractor, or another model"
             )
 
     def _refuse(self, fault: str) -> None:

@@ -33,8 +33,8 @@ class FeatureCache:
 
     Of every training image `views` are kept, each augmented in its own way; epoch e (from 0) sees view `e % views`.
     With `auto` their number follows from the number of epochs, and features are used where they save time; with 0
-    they never are, but by a phase that has a solver. What is kept takes at most `max_gb` gigabytes (10^9 bytes), of all runs together. `seconds` adds up
-    what was spent on it.
+    they never are, but by a phase that has a solver. What is kept takes at most `max_gb` gigabytes (10^9 bytes), of all
+    runs together. `seconds` adds up what was spent on it.
 
     Raises:
         UserError: from the constructor, for values that make no sense.
@@ -93,7 +93,9 @@ class FeatureCache:
             f"{augmented}, {len(data.val)} validation images ({size / 1e6:.3g} MB)"
         )
         plain = self._features(prefix, data, data.train.seen_as(data.val), None, "of training images", needed=True)
-        more = [self._features(prefix, data, data.train, v, f"view {v + 1} of {views}", needed=True) for v in range(views)]
+        more = [
+            self._features(prefix, data, data.train, v, f"view {v + 1} of {views}", needed=True) for v in range(views)
+        ]
         return [plain, *more], self._features(prefix, data, data.val, None, _VAL, needed=True)
 
     def evaluation_source(

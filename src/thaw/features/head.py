@@ -27,7 +27,9 @@ def scale_head(
         return
     entry = classifier.entries["train"]
     if entry == classifier.net.head_name:
-        features = (view[start : start + _CHUNK] for view in source.train_views for start in range(0, len(view), _CHUNK))
+        features = (
+            view[start : start + _CHUNK] for view in source.train_views for start in range(0, len(view), _CHUNK)
+        )
     else:
         features = _passed(trainer, classifier, layer, _few_inputs(trainer, source, data, bool(entry)), entry)
     mean, scale = feature_scale(features, layer.out_features)

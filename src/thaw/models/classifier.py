@@ -126,7 +126,7 @@ class ImageClassifier(LightningModule):
 
     def training_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The logits of a batch, and what training minimises."""
-        if self.mix and not self.phase.solver:
+        if self.mix and not (self.phase and self.phase.solver):
             images, labels = self.mix(images.float(), labels)
         logits = self(images, self.entries["train"])
         return logits, self.loss(logits, labels, weight=self.class_weights)

@@ -12,16 +12,16 @@ from thaw.models.staged import StagedNet, within
 
 _STARTS = ("zero", "drawn")
 
-# The mean squared norm of features for two classes, with which a learning rate of 0.01 reaches the optimum of a head in
-# 10 epochs of 100 to 1,000 images without leaving ln 2 upwards in the first one (docs/strategies.md has the figures).
-_SQUARED_NORM = 100.0
+# The mean squared norm of features for two classes. With it a learning rate of 0.01 brings a head to its optimum in 10
+# epochs of 100 to 1,000 images, and the loss of the first epoch does not rise above ln 2 (docs/strategies.md).
+_SQUARED_NORM = 1000.0
 
 
 class StandardizedLinear(nn.Linear):
     """A linear layer whose weights are those of standardised features, (x - mean) * scale, while it learns.
 
-    x (..., D) -> logits (..., C). `feature_mean` (D,) and `feature_scale` () do nothing until `standardize` sets them. The state dict
-    holds them beside the weights; `fold` makes a plain layer's state of it.
+    x (..., D) -> logits (..., C). `feature_mean` (D,) and `feature_scale` () do nothing until `standardize` sets them.
+    The state dict holds them beside the weights; `fold_head` makes a plain layer's state of it.
     """
 
     def __init__(self, layer: nn.Linear):
@@ -58,7 +58,11 @@ class StandardizedLinear(nn.Linear):
         if f"{prefix}feature_mean" not in state_dict:
             self.feature_mean.zero_()
             self.feature_scale.fill_(1)
-            state_dict = {**state_dict, f"{prefix}feature_mean": self.feature_mean, f"{prefix}feature_scale": self.feature_scale}
+            state_dict = {
+                **state_dict,
+                f"{prefix}feature_mean": self.feature_mean,
+                f"{prefix}feature_scale": self.feature_scale,
+            }
         super()._load_from_state_dict(state_dict, prefix, metadata, *rest)
 
 
@@ -85,7 +89,8 @@ class NewHead:
     def install(self, net: StagedNet, standardizable: bool = True) -> None:
         """Prepare the head of `net`, unless it is no linear layer: squeezenet's, say, is a convolution.
 
-        Features are worth standardising only where they stay about as they are: pretrained, or frozen.
+        Features are standardised only where they stay about as they are, `standardizable`: pretrained, or frozen to the
+        end. Those of random layers that learn can change their scale a thousandfold.
         """
         layers = head_layers(net)
         if self.start == "zero":

@@ -105,7 +105,8 @@ class LinearLoss:
 
     @cached_property
     def _shares(self) -> torch.Tensor:
-        return (self.weights / self.weights.sum()).to(self.dtype)
+        weights = self.weights.to(self.dtype)
+        return weights / weights.sum()
 
     def plain(self, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """The weight (D, C) and bias (C,) for features as they are."""

@@ -187,7 +187,7 @@ def minimise(
 
 @contextmanager
 def _enough_threads(rows: FeatureRows) -> Iterator[None]:
-    """One thread for small problems: several would wait for each other most of the time, and far longer on busy cores."""
+    """One thread for small problems: several would wait for each other, on busy cores for many times as long."""
     before = torch.get_num_threads()
     if len(rows) * rows.width * rows.classes < _SMALL:
         torch.set_num_threads(1)
