@@ -58,6 +58,7 @@ def main(cfg: DictConfig) -> float | None:
             loss=instantiate(cfg.loss),
             class_weights=data.class_weights,
             mix=instantiate(cfg.mix, num_classes=len(data.classes)),
+            keep_statistics=strategy.keep_statistics and summary["weights"] != "none",
             preprocessing=asdict(data.preprocessing),
         )
         features = instantiate(cfg.features)

@@ -58,16 +58,28 @@ class Strategy:
     `lr * lr_decay ** n`, n being the number of stages between it and the net's end. A phase without `lr` or `lr_decay`
     has the strategy's; one phase without `epochs` takes the epochs that are left. A phase of the head alone can have a
     `solver` instead; it takes one epoch, and a strategy that has only such phases ends with them. `pretrained` says
-    whether the run's weights are used or the net starts from random numbers.
+    whether the run's weights are used or the net starts from random numbers, `keep_statistics` whether batch-norms go on
+    applying the statistics that came with the weights, instead of those of each batch.
 
     Raises:
         UserError: from the constructor, for values that no net could be trained with.
 
     """
 
-    def __init__(self, name: str, phases: Sequence[dict], lr: float, lr_decay: float = 1.0, pretrained: bool = True):
+    def __init__(
+        self,
+        name: str,
+        phases: Sequence[dict],
+        lr: float,
+        lr_decay: float = 1.0,
+        pretrained: bool = True,
+        keep_statistics: bool = False,
+    ):
         self.name = name
         self.pretrained = pretrained
+        self.keep_statistics = keep_statistics
+        if type(keep_statistics) is not bool:
+            self._refuse(f"keep_statistics={keep_statistics!r} is neither true nor false")
         given = dict.fromkeys(_KEYS) | {"lr": lr, "lr_decay": lr_decay}
         self._phases = [{**given, **phase} for phase in phases]
         for phase in self._phases:

@@ -26,6 +26,7 @@ class ImageClassifier(LightningModule):
     `optimizer(parameter_groups)` and `scheduler(optimizer)` are called anew for every phase; a scheduler that is
     stepped after every batch comes as `PerStep`. Training minimises `loss(logits, labels, weight=class_weights)` of
     batches that have gone through `mix`, if there is one, which makes labels (N,) to shares (N, classes).
+    With `keep_statistics` batch-norms apply their stored statistics, also where their weights learn.
     `preprocessing` is kept in checkpoints beside the classes, for whoever uses the model. Where batches of a split are
     features instead of images, `entries` names the stage at which they enter the net. `solution` holds what a phase
     with a solver says of the head that it found, plain values alone.
@@ -41,6 +42,7 @@ class ImageClassifier(LightningModule):
         class_weights: torch.Tensor | None = None,
         mix: Callable | None = None,
         preprocessing: dict | None = None,
+        keep_statistics: bool = False,
     ):
         super().__init__()
         self.phase: Phase | None = None
@@ -50,6 +52,7 @@ class ImageClassifier(LightningModule):
         self.loss = loss
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.mix = mix
+        self.keep_statistics = keep_statistics
         self.description = {"model": net.config, "classes": list(classes), "preprocessing": preprocessing or {}}
         self.entries: dict[str, str | None] = {"train": None, "val": None}
         self.solution: dict | None = None
@@ -76,7 +79,7 @@ class ImageClassifier(LightningModule):
     def train(self, mode: bool = True) -> "ImageClassifier":
         super().train(mode)
         if mode:
-            set_training_modes(self.net)
+            set_training_modes(self.net, self.keep_statistics)
         if self.phase and self.phase.solver:
             self.net.eval()
         return self

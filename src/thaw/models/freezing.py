@@ -13,17 +13,21 @@ def let_learn(net: StagedNet, names: Collection[str]) -> None:
         parameter.requires_grad_(name in names)
 
 
-def set_training_modes(net: StagedNet) -> None:
-    """Training mode for what learns, `eval` for the rest.
+def set_training_modes(net: StagedNet, keep_statistics: bool = False) -> None:
+    """Set training mode for what learns, `eval` for the rest.
 
     A module with parameters of its own learns if all of them do, so that a batch-norm of which any part is frozen
     keeps and applies its stored statistics. One that holds such modules learns if anything in it does. One without any
-    parameters, such as dropout, does as what it lies in.
+    parameters, such as dropout, does as what it lies in. With `keep_statistics` every batch-norm applies its stored
+    statistics, also where its weights learn.
     """
     for name in net.stages:
         stage_learns = any(net.get_parameter(key).requires_grad for key in net.stage_parameters(name))
         for module in net.stage_modules(name):
             _set_mode(module, stage_learns)
+    for module in net.modules() if keep_statistics else ():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.training = False
 
 
 def frozen_tensors(net: StagedNet) -> list[str]:
