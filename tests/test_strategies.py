@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.turning import finished
+from thaw.features.cache import FeatureCache
 from thaw.models.classifier import ImageClassifier
 from thaw.training.trainer import build_trainer, fit
 
@@ -20,8 +21,8 @@ EPOCHS = 5
 STAGES = ["conv1", "layer1", "layer2", "layer3", "layer4", "fc"]
 
 
-def rates(lr, decay=1.0, stages=STAGES):
-    return {stage: lr * decay ** STAGES[::-1].index(stage) for stage in [*stages, "fc"]}
+def rates(lr, decay=1.0, stages=STAGES, head=0.01):
+    return {stage: lr * decay ** STAGES[::-1].index(stage) for stage in stages} | {"fc": head}
 
 
 def is_norm(name):
@@ -32,12 +33,16 @@ def is_bias(name):
     return name.endswith("bias")
 
 
+SOLVED = (1, {"fc": 0.0}, None)
+
 # Of each phase: its epochs, the rate of each stage, and which of their parameters learn.
 EXPECTED = {
     "feature_extractor": [(5, rates(0.01, stages=[]), None)],
-    "fine_tune": [(5, rates(0.003, 0.8), None)],
+    "fine_tune": [(5, rates(0.001, 0.8), None)],
+    "last_half": [(5, rates(0.003, stages=["layer3", "layer4"]), None)],
     "layer3_layer4": [(5, rates(0.003, stages=["layer3", "layer4"]), None)],
-    "lp_ft": [(3, rates(0.01, stages=[]), None), (2, rates(0.01, 0.5), None)],
+    "lp_ft": [SOLVED, (4, rates(0.001, 0.7, head=0.001), None)],
+    "probe": [SOLVED],
     "gradual": [
         (1, rates(0.01, 0.8, stages=[]), None),
         (1, rates(0.003, 0.8, stages=["layer4"]), None),
@@ -65,12 +70,17 @@ class PhaseEnds(Callback):
         self.states.append({key: value.clone() for key, value in classifier.net.state_dict().items()})
 
 
-def by_hand(data, phases):
-    """The state after each phase, and the names of what learned in it."""
+def by_hand(data, phases, states):
+    """The state after each phase, and the names of what learned in it; a solved head is taken from `states`."""
     torch.manual_seed(0)
     net, first = tiny_resnet(2), 0
     loader = data.train_dataloader()
-    for epochs, stage_rates, chosen in phases:
+    for (epochs, stage_rates, chosen), state in zip(phases, states, strict=True):
+        if (epochs, stage_rates, chosen) == SOLVED:
+            net.fc.load_state_dict({key: state[f"fc.{key}"] for key in ("weight", "bias")})
+            yield state, {"fc.weight": 0, "fc.bias": 0}
+            first += 1
+            continue
         learns = {}
         for name, _ in net.named_parameters():
             stage = "conv1" if name.startswith("bn1.") else name.split(".")[0]
@@ -106,10 +116,11 @@ def test_a_strategy_changes_just_what_it_names_at_the_rates_it_names(configure, 
     phases = instantiate(cfg.strategy).schedule(net, EPOCHS)
     classifier = ImageClassifier(net, data.classes, instantiate(cfg.optimizer), instantiate(cfg.scheduler))
     options = {"logger": False, "enable_checkpointing": False, "max_epochs": EPOCHS}
-    fit(build_trainer("cpu", "32-true", callbacks=[ends], **options), classifier, phases, data)
+    trainer = build_trainer("cpu", "32-true", callbacks=[ends], **options)
+    fit(trainer, classifier, phases, data, features=FeatureCache(views=0))
 
     assert len(ends.states) == len(EXPECTED[name])
-    expected = by_hand(data, EXPECTED[name])
+    expected = by_hand(data, EXPECTED[name], ends.states)
     for state, optimizer_rates, phase, (reference, learned) in zip(
         ends.states, ends.rates, EXPECTED[name], expected, strict=True
     ):

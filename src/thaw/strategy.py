@@ -9,7 +9,7 @@ from thaw.models.staged import StagedNet
 from thaw.probe.solver import LogisticProbe
 from thaw.selection import SelectionError, selected
 
-_KEYS = ("train", "epochs", "lr", "lr_decay", "optimizer", "scheduler", "solver")
+_KEYS = ("train", "epochs", "lr", "lr_decay", "head_lr", "optimizer", "scheduler", "solver")
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,13 @@ class Strategy:
     """Phases as they are written in `conf/strategy`.
 
     A phase holds `train`, which is an entry or a list of entries that `thaw.selection.selected` knows, and if it is
-    wanted `epochs`, `lr`, `lr_decay`, `optimizer` and `scheduler`. The head always trains. A stage learns at
-    `lr * lr_decay ** n`, n being the number of stages between it and the net's end. A phase without `lr` or `lr_decay`
-    has the strategy's; one phase without `epochs` takes the epochs that are left. A phase of the head alone can have a
-    `solver` instead; it takes one epoch, and a strategy that has only such phases ends with them. `pretrained` says
-    whether the run's weights are used or the net starts from random numbers, `keep_statistics` whether batch-norms go on
-    applying the statistics that came with the weights, instead of those of each batch.
+    wanted `epochs`, `lr`, `lr_decay`, `head_lr`, `optimizer` and `scheduler`. The head always trains, at `head_lr` if
+    there is one. A stage learns at `lr * lr_decay ** n`, n being the number of stages between it and the net's end. A
+    phase without `lr`, `lr_decay` or `head_lr` has the strategy's; one phase without `epochs` takes the epochs that are
+    left. A phase of the head alone can have a `solver` instead; it takes one epoch, and a strategy that has only such
+    phases ends with them. `pretrained` says whether the run's weights are used or the net starts from random numbers.
+    `keep_statistics` says whether batch-norms go on applying the statistics that came with the weights, instead of
+    those of each batch.
 
     Raises:
         UserError: from the constructor, for values that no net could be trained with.
@@ -72,6 +73,7 @@ class Strategy:
         phases: Sequence[dict],
         lr: float,
         lr_decay: float = 1.0,
+        head_lr: float | None = None,
         pretrained: bool = True,
         keep_statistics: bool = False,
     ):
@@ -80,7 +82,7 @@ class Strategy:
         self.keep_statistics = keep_statistics
         if type(keep_statistics) is not bool:
             self._refuse(f"keep_statistics={keep_statistics!r} is neither true nor false")
-        given = dict.fromkeys(_KEYS) | {"lr": lr, "lr_decay": lr_decay}
+        given = dict.fromkeys(_KEYS) | {"lr": lr, "lr_decay": lr_decay, "head_lr": head_lr}
         self._phases = [{**given, **phase} for phase in phases]
         for phase in self._phases:
             self._check(phase)
@@ -138,27 +140,28 @@ class Strategy:
         for stage in reversed(net.learned_stages):
             learning = tuple(name for name in net.stage_parameters(stage) if name in names)
             if learning:
-                groups.append(Group(stage, lr, learning))
+                own = phase["head_lr"] if stage == net.head_name and not phase["solver"] else None
+                groups.append(Group(stage, own or lr, learning))
             lr *= phase["lr_decay"]
         return tuple(reversed(groups))
 
     def _check(self, phase: dict) -> None:
         for key in set(phase) - set(_KEYS):
             self._refuse(f"a phase has the unknown key {key!r}; its keys are {', '.join(_KEYS)}")
-        train, epochs, lr, decay, optimizer, scheduler, solver = (phase[key] for key in _KEYS)
+        train, epochs, lr, decay, head_lr, optimizer, scheduler, solver = (phase[key] for key in _KEYS)
         entries = [train] if isinstance(train, str) else train
         if not isinstance(entries, Sequence) or not entries or not all(type(e) is str and e for e in entries):
             self._refuse(f"a phase has train={train!r}, which must be all or a list of stages")
         if epochs is not None and not (type(epochs) is int and epochs > 0):
             self._refuse(f"a phase has epochs={epochs!r}, which must be a whole number of at least 1")
-        if type(lr) not in (int, float) or not 0 < lr < float("inf"):
-            self._refuse(f"a phase has lr={lr!r}, which must be a number above 0")
+        for key, rate in (("lr", lr), ("head_lr", lr if head_lr is None else head_lr)):
+            if type(rate) not in (int, float) or not 0 < rate < float("inf"):
+                self._refuse(f"a phase has {key}={rate!r}, which must be a number above 0")
         if type(decay) not in (int, float) or not 0 < decay <= 1:
             self._refuse(f"a phase has lr_decay={decay!r}, which must be above 0 and at most 1")
         for key, value in (("optimizer", optimizer), ("scheduler", scheduler)):
             if value is not None and not callable(value):
                 self._refuse(f"a phase has {key}={value!r}, which must be a class: _target_: …, _partial_: true")
-
         if solver is not None and not isinstance(solver, LogisticProbe):
             self._refuse(f"a phase has solver={solver!r}, which must be a thaw.probe.solver.LogisticProbe")
         if solver and epochs not in (None, 1):

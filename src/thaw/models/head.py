@@ -14,7 +14,7 @@ _STARTS = ("zero", "drawn")
 
 # The mean squared norm of features for two classes. With it a learning rate of 0.01 brings a head to its optimum in 10
 # epochs of 100 to 1,000 images, and the loss of the first epoch does not rise above ln 2 (docs/strategies.md).
-_SQUARED_NORM = 1000.0
+_SQUARED_NORM = 100.0
 
 
 class StandardizedLinear(nn.Linear):
