@@ -5,11 +5,13 @@ import pytest
 import torch
 from conftest import ROOT
 from hydra.utils import instantiate
+from omegaconf import OmegaConf
 from torch.optim import SGD
 from torch.optim.lr_scheduler import StepLR
 
 from thaw.data.preprocessing import Preprocessing
 from thaw.models.backbones import build_net
+from thaw.models.head import linear_head
 from thaw.models.lite import ARCHITECTURES
 
 
@@ -133,3 +135,34 @@ def test_the_article_is_the_tutorials_recipe(configure):
 def test_paths_in_the_configuration_are_relative():
     for path in Path(ROOT / "conf").rglob("*.yaml"):
         assert ": /" not in path.read_text(), path
+
+
+FAMILIES = {
+    "resnet18": 64,
+    "vgg11": 64,
+    "mobilenet_v3_small": 64,
+    "efficientnet_lite0": 64,
+    "vit_b_16": 32,
+}
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_the_strategies_that_are_compared_fit_nets_of_every_family(configure, name):
+    if name.startswith("efficientnet_lite"):
+        pytest.importorskip("timm")
+    compared = OmegaConf.load(ROOT / "conf/sweep/strategies.yaml").strategy.split(",")
+    model = configure(f"model={name}").model
+    with torch.device("meta"):
+        net = instantiate(model, num_classes=2, image_size=FAMILIES[name])
+    for strategy in compared:
+        phases = instantiate(configure(f"strategy={strategy}", f"model={name}").strategy).schedule(net, 10)
+        assert phases[-1].groups[-1].stage == net.head_name
+
+
+@pytest.mark.parametrize("name", sorted({*options("model")} - {"timm", "torchvision"}))
+def test_every_net_has_a_head_that_can_be_solved(configure, name):
+    if name.startswith("efficientnet_lite"):
+        pytest.importorskip("timm")
+    model = configure(f"model={name}").model
+    with torch.device("meta"):
+        assert linear_head(instantiate(model, num_classes=2, image_size=224)) is not None
