@@ -38,7 +38,7 @@ SOLVED = (1, {"fc": 0.0}, None)
 # Of each phase: its epochs, the rate of each stage, and which of their parameters learn.
 EXPECTED = {
     "feature_extractor": [(5, rates(0.01, stages=[]), None)],
-    "fine_tune": [(5, rates(0.001, 0.8), None)],
+    "fine_tune": [(5, rates(0.001, 0.8, head=0.02), None)],
     "last_half": [(5, rates(0.003, stages=["layer3", "layer4"]), None)],
     "layer3_layer4": [(5, rates(0.003, stages=["layer3", "layer4"]), None)],
     "lp_ft": [SOLVED, (4, rates(0.001, 0.7, head=0.001), None)],

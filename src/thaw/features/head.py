@@ -53,7 +53,7 @@ def solve_head(trainer: Trainer, classifier: ImageClassifier, source: FeatureDat
             layer.weight.copy_(weight)
             if bias is not None:
                 layer.bias.copy_(bias)
-    best = min(solution.path, key=lambda point: point.loss)
+    best = next(point for point in solution.path if point.penalty == solution.penalty)
     log.info(
         f"phase {classifier.phase.number}: head solved in {solution.seconds:.1f} s: penalty {solution.penalty:.2g}, "
         f"with which held-out training images have loss {best.loss:.4f} acc {best.acc:.4f}; "
