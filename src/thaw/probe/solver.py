@@ -71,11 +71,11 @@ class Near:
 class LogisticProbe:
     """Multinomial logistic regression with an L2 penalty, solved by L-BFGS.
 
-    Of `penalties`, which belong to features with a mean squared norm of 1, the one with the lowest mean cross-entropy on
-    held-out training images is chosen, or the largest within 0.003 of it. The images are divided into `folds`, all views
-    of an image in one; where the problem is so large that a solution takes minutes, one fold alone is held out. `views`
-    augmented views of every image are added to the image as validation sees it. The solution's gradient is below
-    `tolerance`, as a share of its norm at zero, unless rounding allows no further.
+    Of `penalties`, which belong to features with a mean squared norm of 1, the one with the lowest mean cross-entropy
+    on held-out training images is chosen, or the largest within 0.003 of it. The images are divided into `folds`, all
+    views of an image in one; where the problem is so large that a solution takes minutes, one fold alone is held out.
+    `views` augmented views of every image are added to the image as validation sees it. The solution's gradient is
+    below `tolerance`, as a share of its norm at zero, unless rounding allows no further.
 
     Raises:
         UserError: from the constructor, for values that make no sense.
