@@ -184,7 +184,7 @@ def test_the_search_for_a_rate_leaves_the_run_as_it_is(tiny_run, tmp_path, witho
 def test_early_stopping_ends_the_run_and_keeps_the_best(tiny_run, tmp_path, without_pictures):
     stop = ["callbacks=[default,early_stopping]", "callbacks.early_stopping.patience=2", "trainer.max_epochs=30"]
     phases = "strategy.phases=[{train: head, epochs: 20}, {train: all}]"
-    main(tiny_run(*stop, phases, "strategy.lr=1e-30")  # which moves no loss)
+    main(tiny_run(*stop, phases, "strategy.lr=1e-30"))  # which moves no loss
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert (summary["status"], summary["epochs"], summary["best_epoch"]) == ("finished", 3, 1)
 
