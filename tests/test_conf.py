@@ -146,7 +146,7 @@ FAMILIES = {
 }
 
 
-@pytest.mark.parametrize("name", FAMILIES)
+@pytest.mark.parametrize("name", [pytest.param(name, marks=pytest.mark.slow) for name in FAMILIES])
 def test_the_strategies_that_are_compared_fit_nets_of_every_family(configure, name):
     if name.startswith("efficientnet_lite"):
         pytest.importorskip("timm")
@@ -159,6 +159,7 @@ def test_the_strategies_that_are_compared_fit_nets_of_every_family(configure, na
         assert phases[-1].groups[-1].stage == net.head_name
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", sorted({*options("model")} - {"timm", "torchvision"}))
 def test_every_net_has_a_head_that_can_be_solved(configure, name):
     if name.startswith("efficientnet_lite"):

@@ -100,12 +100,13 @@ def test_an_image_that_counts_twice_is_as_good_as_two():
 
 def test_features_that_do_not_fit_in_memory_are_read_in_chunks_to_the_same_end(monkeypatch):
     views, labels = clouds(views=2)
-    kept = LogisticProbe().solve(table(views, labels))
+    probe = LogisticProbe(penalties=[0.1, 0.01])
+    kept = probe.solve(table(views, labels))
     monkeypatch.setattr(objective, "_free_memory", lambda device: 0)
     monkeypatch.setattr(objective, "_CHUNK", 8 * 7)
     streamed = table(views, labels)
     assert len(list(streamed.chunks())) == 2 * 9 and streamed._kept is None
-    solution = LogisticProbe().solve(streamed)
+    solution = probe.solve(streamed)
     assert solution.penalty == kept.penalty and torch.allclose(solution.weight, kept.weight, atol=1e-5)
 
 
