@@ -76,8 +76,8 @@ class LinearLoss:
 
     W belongs to features with a mean squared norm of 1 (`axes.scale`), so that a penalty means the same for every
     backbone. Biases are not penalised; without `bias` there are none. The parameters (r + 1, C), the biases last, are
-    those of the principal axes, each multiplied by the root of its curvature, where `uncertainty` is the mean of
-    p (1 - p) near the solution: L-BFGS then takes a few dozen steps instead of hundreds.
+    those of the principal axes, each multiplied by the root of its curvature at zero: L-BFGS then takes a few
+    dozen steps instead of hundreds.
     """
 
     rows: FeatureRows
@@ -86,7 +86,6 @@ class LinearLoss:
     penalty: float
     dtype: torch.dtype
     bias: bool = True
-    uncertainty: float | None = None
 
     @property
     def zero(self) -> torch.Tensor:
@@ -96,8 +95,7 @@ class LinearLoss:
     def roots(self) -> torch.Tensor:
         """(r, 1): what parameters are divided by to be W in the principal axes."""
         count = self.rows.classes
-        uncertainty = (count - 1) / count**2 if self.uncertainty is None else self.uncertainty
-        return (self.axes.variances * uncertainty + self.penalty).sqrt()[:, None].to(self.dtype)
+        return (self.axes.variances * (count - 1) / count**2 + self.penalty).sqrt()[:, None].to(self.dtype)
 
     @cached_property
     def _directions(self) -> torch.Tensor:
@@ -137,19 +135,18 @@ class LinearLoss:
         _, gradient = self(parameters)
         return torch.cat([gradient[:-1] * self.roots, gradient[-1:]]).norm().item()
 
-    def held_out(self, parameters: torch.Tensor, weights: torch.Tensor) -> tuple[float, float, float]:
-        """The mean cross-entropy, accuracy and p (1 - p) of the rows, each counted by its one of `weights` (N,)."""
+    def held_out(self, parameters: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
+        """The mean cross-entropy and accuracy of the rows, each counted by its one of `weights` (N,)."""
         weight, bias = self.plain(parameters)
-        loss = right = uncertainty = 0.0
+        loss = right = 0.0
         for rows, x in self.rows.chunks():
             chosen = weights[rows] > 0
             labels, share = self.rows.labels[rows][chosen], weights[rows][chosen]
             logits = torch.addmm(bias, x[chosen].to(self.dtype), weight)
             loss += (F.cross_entropy(logits, labels, reduction="none") @ share.to(self.dtype)).item()
             right += share[logits.argmax(1) == labels].sum().item()
-            uncertainty += ((1 - logits.softmax(1).square().sum(1)) @ share.to(self.dtype)).item()
         total = weights.sum().item()
-        return loss / total, right / total, uncertainty / total / self.rows.classes
+        return loss / total, right / total
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:

@@ -1,5 +1,6 @@
 """L2-regularised logistic regression at its optimum, its penalty chosen inside the training images."""
 
+import math
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,15 +16,15 @@ from thaw.data.options import whole
 from thaw.errors import UserError
 from thaw.probe.objective import FeatureRows, LinearLoss, PrincipalAxes, exact_dtype
 
-_HISTORY = 10  # gradients that L-BFGS remembers
+_HISTORY = 20  # gradients that L-BFGS remembers
 _ROUND = 5  # steps between two looks at the gradient
-_MOST_STEPS = 1000
+_MOST_STEPS = 500
 _SEARCH_TOLERANCE = 1e-4  # of the gradient's norm, as a share of that at zero: enough to compare penalties
 _SEARCH_STEPS = 100
-_IDLE = 5  # rounds in a row that do not lower the gradient end the search for the optimum
-_EQUAL = 0.003  # penalties whose held-out losses differ by no more are equally good, and the largest is taken
+_IDLE = 3  # rounds in a row that lower neither the loss nor its gradient end the search for the optimum
+_EQUAL = 0.003  # penalties whose held-out losses differ by no more, in units of log2 C, are equally good
 _WORSE = 4  # penalties in a row that are no better end the path
-_WEAKEST = 1e-3  # penalties of less than this share of an image change no answer, and take the longest
+_WEAKEST = 0.01  # penalties below this, divided by the images and for two classes, change little and take the longest
 _SMALL = 2e7  # images * features * classes, below which one thread is as quick as several
 _LARGE = 5e9  # images * features * classes, from which on one fold decides
 
@@ -60,22 +61,14 @@ class Solution:
         return {**facts, "path": [asdict(point) for point in self.path]}
 
 
-@dataclass(frozen=True)
-class Near:
-    """W (r + 1, C) in the principal axes with its biases, None for zero, and the mean of p (1 - p) that it leaves."""
-
-    weights: torch.Tensor | None = None
-    uncertainty: float | None = None
-
-
 class LogisticProbe:
     """Multinomial logistic regression with an L2 penalty, solved by L-BFGS.
 
     Of `penalties`, which belong to features with a mean squared norm of 1, the one with the lowest mean cross-entropy
-    on held-out training images is chosen, or the largest within 0.003 of it. The images are divided into `folds`, all
-    views of an image in one; where the problem is so large that a solution takes minutes, one fold alone is held out.
-    `views` augmented views of every image are added to the image as validation sees it. The solution's gradient is
-    below `tolerance`, as a share of its norm at zero, unless rounding allows no further.
+    on held-out training images is chosen, or the largest within 0.003 log2 C of it for C classes. Images are divided
+    into `folds`, all views of an image in one; where the problem is so large that a solution takes minutes, one fold
+    alone is held out. `views` augmented views of every image are added to the image as validation sees it. The
+    solution's gradient is below `tolerance`, as a share of its norm at zero, unless 500 steps or rounding end before.
 
     Raises:
         UserError: from the constructor, for values that make no sense.
@@ -112,9 +105,9 @@ class LogisticProbe:
         problem = partial(LinearLoss, rows, axes, bias=bias)
         path, parts, near = self._search(problem, weights, _folds(rows, self.folds, seed))
         lowest, dtype = min(point.loss for point in path), exact_dtype(rows.device)
-        penalty = max(point.penalty for point in path if point.loss <= lowest + _EQUAL)
-        loss = problem(weights=weights, penalty=penalty, dtype=dtype, uncertainty=near.uncertainty)
-        learned, iterations, gradient = minimise(loss, near.weights, self.tolerance, _MOST_STEPS)
+        penalty = max(point.penalty for point in path if point.loss <= lowest + _EQUAL * math.log2(rows.classes))
+        loss = problem(weights=weights, penalty=penalty, dtype=dtype)
+        learned, iterations, gradient = minimise(loss, near, self.tolerance, _MOST_STEPS)
         weight, plain_bias = loss.plain(learned)
         value, _ = loss(learned)
         seconds = round(time.perf_counter() - start, 3)
@@ -122,26 +115,25 @@ class LogisticProbe:
 
     def _search(
         self, problem: Callable[..., LinearLoss], weights: torch.Tensor, fold: torch.Tensor
-    ) -> tuple[list[PathPoint], int, Near]:
-        """The path from the largest penalty on, how many folds made it, and what lies near the best optimum.
+    ) -> tuple[list[PathPoint], int, torch.Tensor]:
+        """The path from the largest penalty on, how many folds made it, and W near the best optimum.
 
         Each solution starts from the one for the penalty before.
         """
         parts, rows = fold.unique().tolist(), problem.args[0]
         if len(rows) * rows.width * rows.classes > _LARGE:
             parts = parts[:1]
-        path, solutions, near, best = [], dict.fromkeys(parts, Near()), Near(), 0
-        worthwhile = [p for p in self.penalties if p >= _WEAKEST / len(rows)] or self.penalties[:1]
+        path, solutions, near, best = [], dict.fromkeys(parts), None, 0
+        weakest = _WEAKEST / len(rows) / math.sqrt(rows.classes / 2)
+        worthwhile = [p for p in self.penalties if p >= weakest] or self.penalties[-1:]
         for penalty in tqdm(worthwhile, "penalties", leave=False, disable=not sys.stderr.isatty()):
             measured, counted = np.zeros(2), 0
             for part in parts:
                 held = fold == part
-                before = solutions[part]
-                loss = problem(weights * ~held, penalty, torch.float32, uncertainty=before.uncertainty)
-                learned, *_ = minimise(loss, before.weights, _SEARCH_TOLERANCE, _SEARCH_STEPS)
-                *told, uncertainty = loss.held_out(learned, weights * held)
-                solutions[part] = Near(_scaled(learned, 1 / loss.roots), uncertainty)
-                measured += np.array(told) * held.sum().item()
+                loss = problem(weights * ~held, penalty, torch.float32)
+                learned, *_ = minimise(loss, solutions[part], _SEARCH_TOLERANCE, _SEARCH_STEPS)
+                solutions[part] = _scaled(learned, 1 / loss.roots)
+                measured += np.array(loss.held_out(learned, weights * held)) * held.sum().item()
                 counted += held.sum().item()
             path.append(PathPoint(penalty, *(measured / counted).tolist()))
             if len(path) == 1 or path[-1].loss < path[best].loss:
@@ -174,14 +166,15 @@ def minimise(
         value, parameters.grad = loss(parameters)
         return value
 
-    best, steps, idle = parameters.clone(), 0, 0
+    best, steps, idle, lowest = parameters.clone(), 0, 0, float("inf")
     share = loss.gradient_norm(best) / at_zero if at_zero else 0.0
     while share > tolerance and steps < most_steps and idle < _IDLE:
         with torch.no_grad():
             optimizer.step(closure)
-        now = loss.gradient_norm(parameters) / at_zero
+        now, value = loss.gradient_norm(parameters) / at_zero, loss(parameters)[0]
         steps, before = optimizer.state[parameters]["n_iter"], steps
-        idle = 0 if now < share and steps > before else idle + 1
+        idle = 0 if steps > before and (now < share or value < lowest) else idle + 1
+        lowest = min(lowest, value)
         if now < share:
             best, share = parameters.clone(), now
     return best, steps, share
