@@ -27,7 +27,7 @@ def main(cfg: DictConfig) -> float | None:
         from thaw.report.results import conclude, introduce
         from thaw.targets import refuse_foreign_targets
         from thaw.training.hardware import memory_format
-        from thaw.training.precision import quick_in_bf16
+        from thaw.training.precision import bf16_suits
         from thaw.training.trainer import fit, last_checkpoint
 
         refuse_foreign_targets(cfg)
@@ -37,7 +37,7 @@ def main(cfg: DictConfig) -> float | None:
         net.check_sizes(data.image_size, data.train_size)
         strategy = instantiate(cfg.strategy)
         phases = strategy.schedule(net, cfg.trainer.max_epochs)
-        trainer = instantiate(cfg.trainer, quick_in_bf16=quick_in_bf16(net, phases, data.image_size))
+        trainer = instantiate(cfg.trainer, bf16_suits=bf16_suits(net, phases, data.image_size))
         checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
         introduce(cfg.output_dir, trainer, net, phases, data, checkpoint)
 

@@ -26,17 +26,17 @@ def check_accelerator(accelerator: str) -> None:
         )
 
 
-def best_precision(accelerator: str, quick_on_cpu: bool = True) -> str:
+def best_precision(accelerator: str, suits_cpu: bool = True) -> str:
     """`bf16-mixed` where the device multiplies bfloat16 in hardware, else `32-true`.
 
-    On a CPU that has the instructions, `quick_on_cpu` says whether the net gains by them.
+    On a CPU that has the instructions, `suits_cpu` says whether the net gains by them.
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
         native = False  # no channel layout or precision but the plain one has been measured there
     else:
-        native = quick_on_cpu and cpu_has_bf16()
+        native = suits_cpu and cpu_has_bf16()
     return "bf16-mixed" if native else "32-true"
 
 

@@ -14,8 +14,14 @@ from thaw.strategy import Phase
 _MOST_WIDE = 0.03
 
 
-def quick_in_bf16(net: StagedNet, phases: Sequence[Phase], image_size: int) -> bool:
-    """Whether a CPU with bfloat16 instructions trains what learns in `phases` faster in that format than in float32."""
+def bf16_suits(net: StagedNet, phases: Sequence[Phase], image_size: int) -> bool:
+    """Whether a CPU with bfloat16 instructions should use them for `phases`.
+
+    It should where it trains what learns faster than in float32. What is solved to seven digits is not worth building on
+    features of three, which take one pass over the images.
+    """
+    if all(phase.solver for phase in phases):
+        return False
     learned = set().union(*(phase.parameters for phase in phases))
     layers = {
         path: module

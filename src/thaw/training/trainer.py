@@ -39,12 +39,12 @@ def build_trainer(
     precision: str = "auto",
     callbacks: Sequence[Callback] = (),
     max_time: str | dict | None = None,
-    quick_in_bf16: bool = True,
+    bf16_suits: bool = True,
     **options,
 ) -> Trainer:
     """A Trainer whose precision, if `auto`, is the fastest that the hardware has; `options` are Lightning's own.
 
-    `quick_in_bf16` says whether a CPU trains the net faster in bfloat16 (`thaw.training.precision`).
+    `bf16_suits` says whether a CPU should use bfloat16 for the net (`thaw.training.precision`).
 
     Raises:
         UserError: if a GPU is asked for and there is none.
@@ -58,7 +58,7 @@ def build_trainer(
         warnings.filterwarnings("ignore", message)
     return Trainer(
         accelerator=accelerator,
-        precision=best_precision(accelerator, quick_in_bf16) if precision == "auto" else precision,
+        precision=best_precision(accelerator, bf16_suits) if precision == "auto" else precision,
         callbacks=[*callbacks, *_own_callbacks(max_time)],
         enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
         enable_model_summary=False,  # the table of stages says more
