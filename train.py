@@ -44,9 +44,8 @@ def main(cfg: DictConfig) -> float | None:
         summary["weights"] = cfg.weights if strategy.pretrained else "none"
         if not checkpoint:
             load_weights(net, summary["weights"])
-        instantiate(cfg.head).install(
-            net, standardizable=summary["weights"] != "none" or all(phase.head_only for phase in phases)
-        )
+        if summary["weights"] != "none" or all(phase.head_only for phase in phases):
+            instantiate(cfg.head).install(net)
         net.to(memory_format=memory_format(cfg.channels_last))
         if cfg.compile:
             net.compile()

@@ -86,11 +86,11 @@ class NewHead:
         self.start = start
         self.standardize = standardize
 
-    def install(self, net: StagedNet, standardizable: bool = True) -> None:
+    def install(self, net: StagedNet) -> None:
         """Prepare the head of `net`, unless it is no linear layer: squeezenet's, say, is a convolution.
 
-        Features are standardised only where they stay about as they are, `standardizable`: pretrained, or frozen to the
-        end. Those of random layers that learn can change their scale a thousandfold.
+        The features below it should stay about as they are, pretrained or frozen. Those of random layers that learn can
+        change their scale a thousandfold.
         """
         layers = head_layers(net)
         if self.start == "zero":
@@ -98,7 +98,7 @@ class NewHead:
                 nn.init.zeros_(layer.weight)
                 if layer.bias is not None:
                     nn.init.zeros_(layer.bias)
-        if self.standardize and standardizable and len(layers) == 1:
+        if self.standardize and len(layers) == 1:
             ((path, layer),) = layers.items()
             parent, _, name = path.rpartition(".")
             setattr(net.get_submodule(parent), name, StandardizedLinear(layer))

@@ -17,8 +17,8 @@ _MOST_WIDE = 0.03
 def bf16_suits(net: StagedNet, phases: Sequence[Phase], image_size: int) -> bool:
     """Whether a CPU with bfloat16 instructions should use them for `phases`.
 
-    It should where it trains what learns faster than in float32. What is solved to seven digits is not worth building on
-    features of three, which take one pass over the images.
+    It should where it trains what learns faster than in float32. What is solved to seven digits is not worth building
+    on features of three, which take one pass over the images.
     """
     if all(phase.solver for phase in phases):
         return False
