@@ -206,34 +206,36 @@ class ImageFolderDataModule(LightningDataModule):
         return self._roomy_batch_size(self.image_size)
 
     def train_dataloader(self) -> DataLoader:
-        return self._loader(self.train, batch_size=self.local_batch_size, sampler=self.train_order())
+        return self._loader(self.train, self.num_workers, batch_size=self.local_batch_size, sampler=self.train_order())
 
     def val_dataloader(self) -> DataLoader:
         if not self.val_part:  # a process must take part in what all compute together
             nothing = torch.zeros(0, 3, self.image_size, self.image_size, dtype=torch.uint8), torch.zeros(0).long()
             return DataLoader([nothing], batch_size=None)
-        return self._loader(self.val, batch_size=self.val_batch_size, sampler=self.val_part)
+        return self._loader(self.val, self.num_workers, batch_size=self.val_batch_size, sampler=self.val_part)
 
     def predict_dataloader(self) -> DataLoader:
         return self.val_dataloader()
 
-    def once(self, images: ClassFolders, view: int | None) -> DataLoader:
+    def once(self, images: ClassFolders, view: int | None, num_workers: int | None = None) -> DataLoader:
         """Every image of a split in order, random transforms drawn for `view` and for nothing else."""
+        workers = self.num_workers if num_workers is None else num_workers
         if view is None:
-            return self._loader(images, batch_size=self.val_batch_size)
+            return self._loader(images, workers, batch_size=self.val_batch_size)
         seeds = np.random.default_rng(view).integers(2**63, size=len(images)).tolist()
-        return self._loader(images, batch_size=self._roomy_batch_size(self.train_size), sampler=list(enumerate(seeds)))
+        size = self._roomy_batch_size(self.train_size)
+        return self._loader(images, workers, batch_size=size, sampler=list(enumerate(seeds)))
 
     def _roomy_batch_size(self, size: int) -> int:
         return max(self.batch_size, roomy_batch_size(size))
 
-    def _loader(self, images: ClassFolders, **options) -> DataLoader:
+    def _loader(self, images: ClassFolders, num_workers: int, **options) -> DataLoader:
         return DataLoader(
             images,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
+            num_workers=num_workers,
+            persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            timeout=_PATIENCE if self.num_workers else 0,
+            timeout=_PATIENCE if num_workers else 0,
             worker_init_fn=leave_stopping_to_main,
             **options,
         )

@@ -72,7 +72,8 @@ def _few_inputs(
         return
     data.prepare_pixels()
     device = trainer.strategy.root_device
-    for batch in data.once(data.train.some(_ENOUGH), 0):
+    # In this process: loader processes would be started for a second's work, and outside of what Lightning watches.
+    for batch in data.once(data.train.some(_ENOUGH), 0, num_workers=0):
         yield data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0)[0]
 
 
