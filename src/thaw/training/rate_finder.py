@@ -39,6 +39,8 @@ class RateFinder(Callback):
         self.steps = steps
 
     def on_train_start(self, trainer, classifier) -> None:
+        if classifier.phase.solver:  # which has no rate
+            return
         if trainer.world_size > 1:
             raise UserError("callbacks=find_lr needs trainer.devices=1.")
         rates, losses = self._search(trainer, copy.deepcopy(classifier))
