@@ -1,4 +1,4 @@
-"""What goes into a net's head, before it learns: to bring it to one scale, or to solve the head at once."""
+"""Use the features before a net's head to put them on one scale, or to solve the head."""
 
 import logging
 from collections.abc import Iterator
@@ -21,7 +21,7 @@ _CHUNK = 4096
 def scale_head(
     trainer: Trainer, classifier: ImageClassifier, source: LightningDataModule, data: ImageFolderDataModule
 ) -> None:
-    """Let a standardised head know the mean and deviation of training features; those that are stored need no pass."""
+    """Set the mean and scale of a standardised head from training features, those in the cache if there are any."""
     layer = standardized_layer(classifier.net)
     if layer is None:
         return

@@ -68,7 +68,7 @@ def stored_features(
 
 
 def in_memory(batches: Iterable[torch.Tensor]) -> StoredFeatures:
-    """Features that no disk holds."""
+    """Return the features of all `batches`, kept in memory instead of on disk."""
     dtype, arrays = None, []
     for batch in batches:
         dtype = batch.dtype

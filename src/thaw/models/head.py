@@ -11,6 +11,7 @@ from thaw.errors import UserError
 from thaw.models.staged import StagedNet, within
 
 _STARTS = ("zero", "drawn")
+_SCALE = ".feature_scale"  # what only a standardised layer has in a state dict
 
 # The mean squared norm of features for two classes. With it a learning rate of 0.01 brings a head to its optimum in 10
 # epochs of 100 to 1,000 images, and the loss of the first epoch does not rise above ln 2 (docs/strategies.md).
@@ -128,7 +129,7 @@ def feature_scale(features: Iterable[torch.Tensor], classes: int) -> tuple[torch
     """
     count, total, squares = 0, 0.0, 0.0
     for batch in features:
-        batch = batch.double()
+        batch = batch.cpu().double()  # which not every device has
         count, total, squares = count + len(batch), total + batch.sum(0), squares + batch.square().sum()
     mean = total / count
     spread = float(squares / count - mean.square().sum())
@@ -146,9 +147,13 @@ def folded(
 
 
 def standardized_keys(state: dict[str, torch.Tensor]) -> list[str]:
-    """The keys of the standardised layer, if there is one."""
-    prefixes = [key.removesuffix("feature_scale") for key in state if key.endswith(".feature_scale")]
-    return [key for key in state for prefix in prefixes if within(key, [prefix.removesuffix(".")])]
+    """Return the keys of the standardised layer, if there is one."""
+    paths = _standardized_paths(state)
+    return [key for key in state if within(key, paths)]
+
+
+def _standardized_paths(state: dict[str, torch.Tensor]) -> list[str]:
+    return [key.removesuffix(_SCALE) for key in state if key.endswith(_SCALE)]
 
 
 def standardized_layer(net: nn.Module) -> StandardizedLinear | None:
@@ -158,9 +163,9 @@ def standardized_layer(net: nn.Module) -> StandardizedLinear | None:
 def fold_head(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     """A state dict in which the standardised layer, if there is one, is the plain layer that computes the same."""
     state = dict(state)
-    for prefix in [key.removesuffix("feature_scale") for key in state if key.endswith(".feature_scale")]:
-        mean, scale = state.pop(f"{prefix}feature_mean"), state.pop(f"{prefix}feature_scale")
-        names = f"{prefix}weight", f"{prefix}bias"
+    for path in _standardized_paths(state):
+        mean, scale = state.pop(f"{path}.feature_mean"), state.pop(f"{path}{_SCALE}")
+        names = f"{path}.weight", f"{path}.bias"
         weight, bias = folded(state[names[0]], state.get(names[1]), mean, scale)
         state[names[0]] = weight
         if bias is not None:

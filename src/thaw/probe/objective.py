@@ -130,10 +130,10 @@ class LinearLoss:
         value += self.penalty / 2 * learned.square().sum().item()
         return value, torch.cat([gradient, by_bias[None] * self.bias])
 
-    def gradient_norm(self, parameters: torch.Tensor) -> float:
-        """The norm of the gradient by W and the biases."""
-        _, gradient = self(parameters)
-        return torch.cat([gradient[:-1] * self.roots, gradient[-1:]]).norm().item()
+    def value_and_norm(self, parameters: torch.Tensor) -> tuple[float, float]:
+        """Return the value at `parameters` and the norm of the gradient by W and the biases."""
+        value, gradient = self(parameters)
+        return value, torch.cat([gradient[:-1] * self.roots, gradient[-1:]]).norm().item()
 
     def held_out(self, parameters: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
         """The mean cross-entropy and accuracy of the rows, each counted by its one of `weights` (N,)."""

@@ -151,7 +151,7 @@ def minimise(
     `start` (r + 1, C) is W in the principal axes, with the biases. The steps that were taken and the share come with
     the parameters; it is larger where rounding allows no further.
     """
-    at_zero = loss.gradient_norm(loss.zero)
+    _, at_zero = loss.value_and_norm(loss.zero)
     parameters = loss.zero if start is None else _scaled(start.to(loss.dtype), loss.roots)
     optimizer = torch.optim.LBFGS(
         [parameters],
@@ -166,12 +166,14 @@ def minimise(
         value, parameters.grad = loss(parameters)
         return value
 
-    best, steps, idle, lowest = parameters.clone(), 0, 0, float("inf")
-    share = loss.gradient_norm(best) / at_zero if at_zero else 0.0
+    best, steps, idle = parameters.clone(), 0, 0
+    lowest, norm = loss.value_and_norm(best)
+    share = norm / at_zero if at_zero else 0.0
     while share > tolerance and steps < most_steps and idle < _IDLE:
         with torch.no_grad():
             optimizer.step(closure)
-        now, value = loss.gradient_norm(parameters) / at_zero, loss(parameters)[0]
+        value, norm = loss.value_and_norm(parameters)
+        now = norm / at_zero
         steps, before = optimizer.state[parameters]["n_iter"], steps
         idle = 0 if steps > before and (now < share or value < lowest) else idle + 1
         lowest = min(lowest, value)
