@@ -1,5 +1,6 @@
 import csv
 import io
+import multiprocessing
 import os
 import runpy
 import shutil
@@ -130,6 +131,9 @@ def browser():
         browser = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
         yield browser
         browser.close()
+        # A forked loader that is still alive holds the driver's pipe open, and Playwright would wait for it.
+        for child in multiprocessing.active_children():
+            child.kill()
 
 
 @pytest.fixture
