@@ -98,7 +98,7 @@ class ImageFolderDataModule(LightningDataModule):
     def _split(self, split: Split, size: int, augmented: TrainTransform | None = None) -> ClassFolders:
         centred = self.preprocessing.scaled(size)
         short_side = read_size(size if augmented else centred.resize)
-        images = ClassFolders(split.folder, self.classes, augmented or eval_transform(centred), short_side)
+        images = split.whole.prepared(augmented or eval_transform(centred), short_side)
         images.keep(split.samples)
         return images
 

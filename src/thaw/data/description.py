@@ -1,5 +1,6 @@
 """What a run says of its images before it starts."""
 
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -23,18 +24,18 @@ def described(
     text += f", and {len(splits['test'])} test images" if "test" in splits else ""
     ignored = _ignored(splits.values())
     text += f"; not read, for they do not end like images: {_named(ignored, root)}" if ignored else ""
-    bad = sorted({Path(path) for paths in skipped.values() for path in paths})
+    bad = sorted({path for paths in skipped.values() for path in paths})
     counts = " and ".join(f"{len(paths)} of {name}" for name, paths in skipped.items() if paths)
     text += f"; skipped, for they cannot be decoded, {counts}: {_named(bad, root)}" if bad else ""
     return text
 
 
-def _ignored(splits: Sequence[ClassFolders]) -> list[Path]:
+def _ignored(splits: Sequence[ClassFolders]) -> list[str]:
     """Of splits one of which may lie inside another's folder."""
     read = set().union(*(images.found for images in splits))
-    return sorted({path for images in splits for path in images.ignored() if str(path) not in read})
+    return sorted({path for images in splits for path in images.ignored()} - read)
 
 
-def _named(paths: Sequence[Path], root: Path) -> str:
-    shown = ", ".join(str(path.relative_to(root)) for path in paths[:_NAMED])
+def _named(paths: Sequence[str], root: Path) -> str:
+    shown = ", ".join(os.path.relpath(path, root) for path in paths[:_NAMED])
     return shown + (f", … ({len(paths)} in all)" if len(paths) > _NAMED else "")

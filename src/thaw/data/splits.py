@@ -11,7 +11,16 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw.data.digests import file_digests
-from thaw.data.folders import ClassFolders, Sample, aligned_classes, find_classes, listed, refuse_other_classes
+from thaw.data.folders import (
+    ClassFolders,
+    Sample,
+    aligned_classes,
+    find_classes,
+    listed,
+    refuse_look_alikes,
+    refuse_other_classes,
+)
+from thaw.data.walk import visible_folders
 from thaw.errors import UserError
 
 _SPLIT_NAMES = ("train", "training", "val", "valid", "validation")
@@ -20,9 +29,9 @@ _SALT = b"Thaw divides images, version 1"
 
 @dataclass(frozen=True)
 class Split:
-    """`samples` are some of the images in `folder`, or, where parts are drawn, in its neighbours."""
+    """`samples` are some of the images in the folder of `whole`, or, where parts are drawn, in its neighbours."""
 
-    folder: Path
+    whole: ClassFolders
     samples: list[Sample]
 
 
@@ -48,17 +57,20 @@ def read_splits(root: Path, val_fraction: float = 0.2, folds: int | None = None,
 
     """
     _check(val_fraction, folds, fold)
-    classes, folders, test = _layout(root)
-    parts = [ClassFolders(folder, classes, transform=None).samples for folder in folders]
-    tested = Split(test, ClassFolders(test, classes, transform=None).samples) if test else None
+    classes, folders, test = layout(root)
+    parts = [ClassFolders(folder, classes, transform=None) for folder in folders]
+    tested = _whole(ClassFolders(test, classes, transform=None)) if test else None
     if folds is None and len(folders) == 2:
-        train, val = (Split(folder, samples) for folder, samples in zip(folders, parts, strict=True))
-        return Splits(classes, train, val, tested, None)
-    samples = [sample for part in parts for sample in part]
+        return Splits(classes, *map(_whole, parts), tested, None)
+    samples = [sample for part in parts for sample in part.samples]
     chosen, drawn = _drawn(classes, samples, val_fraction, folds, fold)
     train = [sample for place, sample in enumerate(samples) if place not in chosen]
     val = [samples[place] for place in sorted(chosen)]
-    return Splits(classes, Split(folders[0], train), Split(folders[-1], val), tested, drawn)
+    return Splits(classes, Split(parts[0], train), Split(parts[-1], val), tested, drawn)
+
+
+def _whole(images: ClassFolders) -> Split:
+    return Split(images, images.samples)
 
 
 def _check(val_fraction: float, folds: int | None, fold: int) -> None:
@@ -72,11 +84,16 @@ def _check(val_fraction: float, folds: int | None, fold: int) -> None:
         raise UserError(f"data.fold={fold!r} must be one of 0 to {folds - 1}, for data.folds={folds}.")
 
 
-def _layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
-    """The classes, the folders that hold them, and the one with test images."""
+def layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
+    """The classes, the folders that hold them, and the one with test images.
+
+    Raises:
+        UserError: for folders that are no data set.
+
+    """
     train, val, test = (root / name for name in ("train", "val", "test"))
     names = find_classes(root) if root.is_dir() else []
-    if train.is_dir() or val.is_dir() or len(names) < 2:
+    if is_divided(root):
         classes, folders = aligned_classes(train, val), [train, val]
     else:
         # A folder called test is a class like others unless it holds one of them.
@@ -84,15 +101,29 @@ def _layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
         holds_classes = test.is_dir() and set(find_classes(test)) & set(others)
         classes, folders = others if holds_classes else names, [root]
         _refuse_other_roots(root, classes)
+        refuse_look_alikes(root, classes)
     if not test.is_dir() or (folders == [root] and "test" in classes):
         return classes, folders, None
     refuse_other_classes(folders[0], classes, test)
     return classes, folders, test
 
 
+def is_divided(root: Path) -> bool:
+    """Return whether `root` is to have train/ and val/, rather than a folder per class."""
+    names = find_classes(root) if root.is_dir() else []
+    return len(names) < 2 or any(name in names and not _is_class(root, name, names) for name in ("train", "val"))
+
+
+def _is_class(root: Path, name: str, names: Sequence[str]) -> bool:
+    """Return whether a folder that is named like a split is one class of several: of vehicles, for example."""
+    others = [other for other in names if other.casefold() not in (*_SPLIT_NAMES, "test")]
+    return len(others) > 1 and not visible_folders(root / name)
+
+
 def _refuse_other_roots(root: Path, classes: Sequence[str]) -> None:
     for folder in (root, *(root / name for name in classes)):
-        named = [name for name in find_classes(folder) if name.casefold() in _SPLIT_NAMES]
+        names = find_classes(folder)
+        named = [name for name in names if name.casefold() in _SPLIT_NAMES and not _is_class(folder, name, names)]
         if named:
             raise UserError(
                 f"{folder} holds {listed(named)}, which is no class by its name; "

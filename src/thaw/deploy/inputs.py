@@ -1,11 +1,17 @@
 """Which images are meant: files, folders, patterns, and a list on standard input."""
 
+import codecs
 import glob
+import re
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
-from thaw.data.images import EXTENSIONS
+from thaw.data.endings import EXTENSIONS, is_image, what_to_install
+from thaw.data.walk import walk
+from thaw.errors import UserError
+
+_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[str]]:
@@ -24,27 +30,39 @@ def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[s
 
 def _with_list(named: Iterable[str], listed: TextIO) -> Iterator[str]:
     for name in named:
-        yield from filter(None, (line.rstrip("\r\n") for line in listed)) if name == "-" else [name]
+        yield from filter(None, _lines(listed)) if name == "-" else [name]
+
+
+def _lines(listed: TextIO) -> list[str]:
+    """The names in a list, as bytes where they are not UTF-8; `find -print0` divides them by zero bytes."""
+    content = listed.buffer.read() if hasattr(listed, "buffer") else listed.read().encode(errors="surrogateescape")
+    if content.startswith(_UTF16):
+        text = content.decode("utf-16", "replace")
+    else:
+        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    return text.split("\0") if "\0" in text else re.split(r"\r?\n", text)
 
 
 def _meant(name: str) -> tuple[list[str], str]:
     try:
         path = Path(name).expanduser()
         if path.is_dir():
-            images = [str(file) for file in sorted(path.rglob("*")) if _is_image(file, path)]
-            return images, "" if images else f"there is no image in {name}: none of its files ends in {_ENDINGS}."
+            return _images_in(path)
         if path.exists():
             return [str(path)], ""
         matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(name) else []
         images = [image for match in matches for image in _meant(match)[0]]
         return images, "" if images else f"there is no file {name}."
+    except UserError as error:
+        return [], str(error)
     except (OSError, ValueError, RuntimeError) as error:  # names too long, with a zero byte, of nobody's home
         return [], f"{name[:200]} cannot be looked up: {getattr(error, 'strerror', None) or error}."
 
 
-_ENDINGS = ", ".join(EXTENSIONS)
-
-
-def _is_image(file: Path, folder: Path) -> bool:
-    hidden = any(part.startswith(".") for part in file.relative_to(folder).parts)
-    return file.suffix.lower() in EXTENSIONS and not hidden and not file.is_dir()
+def _images_in(folder: Path) -> tuple[list[str], str]:
+    paths = walk(folder).paths()
+    images = sorted(path for path in paths if is_image(path))
+    needed = what_to_install(paths)
+    endings = ", ".join(EXTENSIONS)
+    fault = f"there is no image in {folder}: none of its files ends in {endings}{needed and f'; {needed}'}."
+    return images, "" if images else fault

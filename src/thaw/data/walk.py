@@ -1,0 +1,124 @@
+"""The one walk over the files of a folder, the same for every command."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from thaw.errors import UserError
+
+# Systems, archives and file servers leave these beside a user's files.
+_OF_SYSTEMS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin"}
+_OF_SYSTEMS |= {"system volume information", "lost+found"}
+
+
+@dataclass
+class Walk:
+    """What lies below `root`, as paths relative to it.
+
+    `files` are pairs of a folder ("" for `root` itself) and a name, sorted. `hidden` files and folders are not read,
+    nor is what is neither a file nor a folder (`special`, such as a pipe). `repeated` are links to folders that are
+    read in another place.
+    """
+
+    root: Path
+    files: list[tuple[str, str]] = field(default_factory=list)
+    hidden: list[str] = field(default_factory=list)
+    special: list[str] = field(default_factory=list)
+    repeated: list[str] = field(default_factory=list)
+
+    def paths(self) -> list[str]:
+        """Return the paths, with `root`, of all files and of what is special."""
+        root = str(self.root)
+        return [
+            *(os.path.join(root, *file) for file in self.files),
+            *(os.path.join(root, path) for path in self.special),
+        ]
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in _OF_SYSTEMS
+
+
+def visible_folders(root: Path) -> list[str]:
+    """Return the names of the folders in `root` and of links to folders, sorted."""
+    with _scanned(str(root)) as entries:
+        return sorted(entry.name for entry in entries if not is_hidden(entry.name) and _leads_to_folder(entry))
+
+
+def walk(root: Path) -> Walk:
+    """Return what lies below `root`.
+
+    Links are followed, but each real folder is read once: in its own place if that is below `root`, else under the
+    first link to it. A link to a folder that holds the link is not followed. A link to nothing counts as a file.
+
+    Raises:
+        UserError: for a folder that cannot be opened.
+
+    """
+    found, read = Walk(root), set()
+    links = _read_tree(found, "", os.path.realpath(root), read)
+    while links:
+        deeper = []
+        for link, place in sorted(links):
+            target = os.path.realpath(os.path.join(root, link))
+            if target in read or _holds(target, place):
+                found.repeated.append(link)
+            else:
+                deeper += _read_tree(found, link, target, read)
+        links = deeper
+    for paths in (found.files, found.hidden, found.special, found.repeated):
+        paths.sort()
+    return found
+
+
+def _read_tree(found: Walk, folder: str, place: str, read: set[str]) -> list[tuple[str, str]]:
+    """Add what lies in `folder`, which really is at `place`; return its links to folders, each with its real folder."""
+    links, left = [], [(folder, place)]
+    while left:
+        folder, place = left.pop()
+        if place in read:
+            continue
+        read.add(place)
+        for entry in _entries(found.root, folder):
+            path = os.path.join(folder, entry.name)
+            if is_hidden(entry.name):
+                found.hidden.append(path)
+            elif entry.is_dir(follow_symlinks=False):
+                left.append((path, os.path.join(place, entry.name)))
+            elif entry.is_symlink() and _leads_to_folder(entry):
+                links.append((path, place))
+            elif _is_special(entry):
+                found.special.append(path)
+            else:
+                found.files.append((folder, entry.name))
+    return links
+
+
+def _entries(root: Path, folder: str) -> Iterator[os.DirEntry]:
+    with _scanned(os.path.join(root, folder)) as entries:
+        yield from entries
+
+
+def _scanned(path: str):
+    try:
+        return os.scandir(path)
+    except OSError as error:
+        raise UserError(f"the folder {path} cannot be opened: {error.strerror or error}.") from error
+
+
+def _holds(folder: str, place: str) -> bool:
+    return os.path.commonpath([folder, place]) == folder
+
+
+def _leads_to_folder(entry: os.DirEntry) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link to itself
+        return False
+
+
+def _is_special(entry: os.DirEntry) -> bool:
+    if entry.is_file(follow_symlinks=False):
+        return False
+    return os.path.exists(entry.path) and not os.path.isfile(entry.path)
