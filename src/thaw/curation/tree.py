@@ -57,10 +57,9 @@ def scan(root: Path, pattern: str | None = None, others: Collection[str] = ()) -
         for paths in (found.hidden, found.special, found.repeated)
     )
     tree = Tree(root, stray=special, hidden=hidden, repeated=repeated)
-    for folder, name in found.files:
-        path = Path(folder, name)
+    for path in (Path(folder, name) for folder, names in found.files.items() for name in names):
         label = _label(path, named)
-        if label not in (None, *others) and is_image(name):
+        if label not in (None, *others) and is_image(path.name):
             tree.images.append((path, label))
         elif path.parts[0] not in others:
             tree.stray.append(path)

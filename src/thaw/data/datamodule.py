@@ -111,7 +111,7 @@ class ImageFolderDataModule(LightningDataModule):
         if on_bad_image == "skip":
             return skip_unreadable(self.splits)
         if self.test:  # which are read when training is over, and would spoil a run that is done
-            for path in sorted(unreadable(self.test.paths, self.test.short_side)):
+            for path in sorted(unreadable(self.test.paths, self.test.digests, self.test.short_side)):
                 load_rgb(path, self.test.short_side)
         return {name: [] for name in self.splits}
 

@@ -71,11 +71,14 @@ def code_version(*names: str) -> str:
 
 
 def _stamp(path: str | Path) -> bytes:
-    with named_fault(path):
+    try:
         facts = os.stat(path)
-        if not stat.S_ISREG(facts.st_mode):
-            raise ValueError("it is no file")
-        return index.stamp(facts)
+        if stat.S_ISREG(facts.st_mode):
+            return index.stamp(facts)
+        raise ValueError("it is no file")
+    except (OSError, ValueError) as error:
+        with named_fault(path):
+            raise error
 
 
 def _read(paths: Sequence[str | Path]) -> Iterator[bytes]:

@@ -102,10 +102,13 @@ class ClassFolders(Dataset):
 
     def keep(self, samples: Sequence[Sample]) -> None:
         """Have these images, in this order, instead of all that the folder holds."""
+        known = dict(zip(self.paths, self.digests, strict=True)) if "digests" in self.__dict__ else {}
         self.samples = list(samples)
         self.targets = [label for _, label in self.samples]
         for name in ("digests", "contents", "digest"):
             self.__dict__.pop(name, None)
+        if known and known.keys() >= set(self.paths):
+            self.digests = [known[path] for path in self.paths]
 
     def seen_as(self, other: "ClassFolders") -> "ClassFolders":
         """The same images, read and transformed as those of `other` are."""
@@ -256,9 +259,15 @@ def refuse_look_alikes(folder: Path, classes: Sequence[str]) -> None:
 
 def class_samples(files: Walk, classes: Sequence[str]) -> list[Sample]:
     """Return the images in the folders `classes`, class by class in the order of their names."""
-    labels, root = {name: label for label, name in enumerate(classes)}, str(files.root)
-    found = [(folder.partition(os.sep)[0], folder, name) for folder, name in files.files if folder and is_image(name)]
-    return [(os.path.join(root, folder, name), labels[top]) for top, folder, name in sorted(found) if top in labels]
+    labels = {name: label for label, name in enumerate(classes)}
+    folders = [(folder.partition(os.sep)[0], folder) for folder in files.files if folder]
+    return [
+        (path, labels[name])
+        for name, folder in sorted(folders)
+        if name in labels
+        for path in files.paths_in(folder)
+        if is_image(path)
+    ]
 
 
 def _refuse_empty_classes(files: Walk, classes: Sequence[str], there: Collection[int]) -> None:
@@ -267,7 +276,7 @@ def _refuse_empty_classes(files: Walk, classes: Sequence[str], there: Collection
         return
     elsewhere = [name for name in empty if name in files.repeated]
     told = f" ({listed(elsewhere)}: a link to a folder that is read in another place)" if elsewhere else ""
-    needed = what_to_install(name for folder, name in files.files if folder)
+    needed = what_to_install(files.paths())
     raise UserError(
         f"no images in {listed(files.root / name for name in empty)}{told}: each class needs at least one file ending "
         f"in {', '.join(EXTENSIONS)}{needed and f'; {needed}'}."

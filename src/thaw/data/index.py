@@ -40,7 +40,7 @@ def stamp(facts: os.stat_result) -> bytes:
 
 def recalled(paths: Sequence[str | Path], stamps: Sequence[bytes]) -> list[bytes | None]:
     """Return the SHA-256 of each file, or None where the index does not have it with that stamp."""
-    keys = [_key(path) for path in paths]
+    keys = _keys(paths)
     rows = _asked(lambda database: _rows(database, keys), []) if keys else []
     known = {key: fact for key, fact, _ in rows}
     _mark_used([key for key, _, used in rows if (used or 0) < _today() - _RARELY])
@@ -53,7 +53,8 @@ def remember(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> 
     A file that had just been written then is left out: it may change once more without a new stamp.
     """
     settled = [entry for entry in entries if max(_STAMP.unpack(entry[1])[1:3]) < began - _COARSE]
-    rows = [(key := _key(path), _fact(key, mine, digest), _today()) for path, mine, digest in settled]
+    keys = _keys([path for path, _, _ in settled])
+    rows = [(key, _fact(key, mine, digest), _today()) for key, (_, mine, digest) in zip(keys, settled, strict=True)]
 
     def keep(database: "Connection") -> None:
         database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
@@ -65,8 +66,16 @@ def remember(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> 
         _asked(keep, None)
 
 
-def _key(path: str | Path) -> bytes:
-    return os.fsencode(os.path.abspath(path))
+def _keys(paths: Sequence[str | Path]) -> list[bytes]:
+    folders: dict[bytes, bytes] = {}
+
+    def key(path: bytes) -> bytes:
+        folder, name = os.path.split(path)
+        if folder not in folders:
+            folders[folder] = os.path.abspath(folder)
+        return folders[folder] + b"/" + name
+
+    return [key(os.fsencode(path)) for path in paths]
 
 
 def _fact(key: bytes, mine: bytes, digest: bytes) -> bytes:

@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thaw.data.digests import file_digests
 from thaw.data.folders import (
     ClassFolders,
     Sample,
@@ -63,7 +62,8 @@ def read_splits(root: Path, val_fraction: float = 0.2, folds: int | None = None,
     if folds is None and len(folders) == 2:
         return Splits(classes, *map(_whole, parts), tested, None)
     samples = [sample for part in parts for sample in part.samples]
-    chosen, drawn = _drawn(classes, samples, val_fraction, folds, fold)
+    copies = _copies([digest for part in parts for digest in part.digests])
+    chosen, drawn = _drawn(classes, samples, copies, val_fraction, folds, fold)
     train = [sample for place, sample in enumerate(samples) if place not in chosen]
     val = [samples[place] for place in sorted(chosen)]
     return Splits(classes, Split(parts[0], train), Split(parts[-1], val), tested, drawn)
@@ -134,46 +134,51 @@ def _refuse_other_roots(root: Path, classes: Sequence[str]) -> None:
 
 
 def _drawn(
-    classes: Sequence[str], samples: Sequence[Sample], val_fraction: float, folds: int | None, fold: int
+    classes: Sequence[str],
+    samples: Sequence[Sample],
+    copies: Sequence[Sequence[int]],
+    val_fraction: float,
+    folds: int | None,
+    fold: int,
 ) -> tuple[set[int], str]:
     """The places of the validation images, and how they were chosen."""
     if folds is None:
-        parts, fold, asked = _parted(samples, val_fraction), 0, f"data.val_fraction={val_fraction:g}"
+        parts, fold, asked = _parted(samples, copies, val_fraction), 0, f"data.val_fraction={val_fraction:g}"
         told = f"{100 * val_fraction:g} % of each class"
     else:
-        parts, asked, told = _folded(samples, folds), f"data.folds={folds}", f"fold {fold} of 0 to {folds - 1}"
+        parts, asked, told = _folded(samples, copies, folds), f"data.folds={folds}", f"fold {fold} of 0 to {folds - 1}"
     _refuse_missing_classes(classes, samples, parts, asked)
     return parts[fold], f"{told}, drawn by Thaw"
 
 
-def _copies(samples: Sequence[Sample]) -> list[list[int]]:
+def _copies(digests: Sequence[bytes]) -> list[list[int]]:
     """The places of equal files together, in an order that follows from their contents."""
     together = defaultdict(list)
-    for place, digest in enumerate(file_digests([path for path, _ in samples])):
+    for place, digest in enumerate(digests):
         together[hashlib.sha256(_SALT + digest).digest()].append(place)
     return [together[key] for key in sorted(together)]
 
 
-def _parted(samples: Sequence[Sample], share: float) -> list[set[int]]:
+def _parted(samples: Sequence[Sample], copies: Sequence[Sequence[int]], share: float) -> list[set[int]]:
     """The places of that share of each class, at least one image, and those of the rest."""
-    groups, labels = _copies(samples), [label for _, label in samples]
+    labels = [label for _, label in samples]
     wanted = {label: max(1, round(share * count)) for label, count in Counter(labels).items()}
     chosen, taken = set(), Counter()
-    for group in groups:
+    for group in copies:
         own = Counter(labels[place] for place in group)
         if all(taken[label] + count <= wanted[label] for label, count in own.items()):
             chosen.update(group)
             taken += own
     for label in wanted.keys() - taken.keys():  # there are more copies of each image than are wanted
-        chosen.update(min((group for group in groups if label in {labels[place] for place in group}), key=len))
+        chosen.update(min((group for group in copies if label in {labels[place] for place in group}), key=len))
     return [chosen, set(range(len(samples))) - chosen]
 
 
-def _folded(samples: Sequence[Sample], folds: int) -> list[set[int]]:
+def _folded(samples: Sequence[Sample], copies: Sequence[Sequence[int]], folds: int) -> list[set[int]]:
     """The places of so many parts, over which each class is spread evenly."""
     labels = [label for _, label in samples]
     parts, counts = [set() for _ in range(folds)], [Counter() for _ in range(folds)]
-    for group in sorted(_copies(samples), key=len, reverse=True):
+    for group in sorted(copies, key=len, reverse=True):
         own = Counter(labels[place] for place in group)
         emptiest = min(range(folds), key=lambda part: (sum(counts[part][label] for label in own), counts[part].total()))
         parts[emptiest].update(group)

@@ -14,26 +14,28 @@ _OF_SYSTEMS |= {"system volume information", "lost+found"}
 
 @dataclass
 class Walk:
-    """What lies below `root`, as paths relative to it.
+    """What lies below `root`, as paths relative to it, sorted.
 
-    `files` are pairs of a folder ("" for `root` itself) and a name, sorted. `hidden` files and folders are not read,
-    nor is what is neither a file nor a folder (`special`, such as a pipe). `repeated` are links to folders that are
-    read in another place.
+    `files` are names by their folder, which is "" for `root` itself. `hidden` files and folders are not read, nor is
+    what is neither a file nor a folder (`special`, such as a pipe). `repeated` are links to folders that are read in
+    another place.
     """
 
     root: Path
-    files: list[tuple[str, str]] = field(default_factory=list)
+    files: dict[str, list[str]] = field(default_factory=dict)
     hidden: list[str] = field(default_factory=list)
     special: list[str] = field(default_factory=list)
     repeated: list[str] = field(default_factory=list)
 
     def paths(self) -> list[str]:
         """Return the paths, with `root`, of all files and of what is special."""
-        root = str(self.root)
-        return [
-            *(os.path.join(root, *file) for file in self.files),
-            *(os.path.join(root, path) for path in self.special),
-        ]
+        found = [path for folder in self.files for path in self.paths_in(folder)]
+        return found + [os.path.join(self.root, path) for path in self.special]
+
+    def paths_in(self, folder: str) -> list[str]:
+        """Return the paths, with `root`, of the files of one folder."""
+        start = os.path.join(self.root, folder, "")
+        return [start + name for name in self.files[folder]]
 
 
 def is_hidden(name: str) -> bool:
@@ -67,8 +69,9 @@ def walk(root: Path) -> Walk:
             else:
                 deeper += _read_tree(found, link, target, read)
         links = deeper
-    for paths in (found.files, found.hidden, found.special, found.repeated):
+    for paths in (found.hidden, found.special, found.repeated, *found.files.values()):
         paths.sort()
+    found.files = dict(sorted(found.files.items()))
     return found
 
 
@@ -91,7 +94,7 @@ def _read_tree(found: Walk, folder: str, place: str, read: set[str]) -> list[tup
             elif _is_special(entry):
                 found.special.append(path)
             else:
-                found.files.append((folder, entry.name))
+                found.files.setdefault(folder, []).append(entry.name)
     return links
 
 

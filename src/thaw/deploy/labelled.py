@@ -43,7 +43,7 @@ def read_labelled(root: Path, classes: Sequence[str]) -> LabelledFolder:
     files = walk(root)
     samples = class_samples(files, classes)
     if not samples:
-        needed = what_to_install(name for _, name in files.files)
+        needed = what_to_install(files.paths())
         raise UserError(
             f"there is no image in {root}: ROOT is a folder with {_wanted(classes)}, and images in them that end in "
             f"{', '.join(EXTENSIONS)}{needed and f'; {needed}'}."
