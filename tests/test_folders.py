@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from thaw.data.folders import ClassFolders, SeededOrder, aligned_classes
+from thaw.data.folders import ClassFolders, SeededOrder
+from thaw.data.layout import aligned_classes
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import TrainTransform, eval_transform
 from thaw.errors import UserError

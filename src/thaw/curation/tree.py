@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thaw.data.endings import is_image
-from thaw.data.walk import visible_folders, walk
+from thaw.data.walk import is_hidden, visible_folders, walk
 from thaw.errors import UserError
 
 SPLITS = ("train", "val", "test")
@@ -74,7 +74,7 @@ def _label(path: Path, named: re.Pattern | None) -> str | None:
     if named is None:
         return path.parts[0] if len(path.parts) > 1 else None
     match = named.fullmatch(path.name)
-    return match["name"] if match else None
+    return match["name"] if match and not is_hidden(match["name"]) else None
 
 
 def _compiled(pattern: str) -> re.Pattern:

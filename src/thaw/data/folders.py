@@ -2,7 +2,7 @@
 
 import copy
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -16,9 +16,9 @@ from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.images import load_rgb
 from thaw.data.pixels import StoredPixels, bytes_needed, stored_pixels
 from thaw.data.turning import Crop, finished
-from thaw.data.walk import Walk, visible_folders, walk
+from thaw.data.walk import Walk, walk
 from thaw.errors import UserError
-from thaw.names import look_alikes
+from thaw.names import listed
 
 Key = int | tuple[int, int]
 Sample = tuple[str, int]  # a path and the index of its class
@@ -50,6 +50,7 @@ class ClassFolders(Dataset):
         self.keep(class_samples(files, classes))
         _refuse_empty_classes(files, classes, set(self.targets))
         self.found = set(self.paths)  # whichever of them are kept
+        self.repeated = [os.path.join(root, link) for link in files.repeated]
         self._ignored = sorted(set(files.paths()) - self.found)
         self._stored: StoredPixels | None = None
 
@@ -194,69 +195,6 @@ class SeededOrder(Sampler):
         return zip(order[self._mine][rest].tolist(), seeds[self._mine][rest].tolist(), strict=True)
 
 
-def find_classes(root: Path) -> list[str]:
-    """The visible folders in `root`, sorted: a class each.
-
-    Raises:
-        UserError: if `root` is not a folder.
-
-    """
-    if not root.is_dir():
-        beside = sorted(path.name for path in root.parent.iterdir()) if root.parent.is_dir() else []
-        there = f"{root.parent} holds {listed(beside)}" if beside else f"{root.parent} does not exist or is empty"
-        raise UserError(
-            f"there is no folder {root}: data.root needs train/ and val/ with a folder per class, "
-            f"or nothing but a folder per class, of which Thaw draws validation images; {there}."
-        )
-    return visible_folders(root)
-
-
-def aligned_classes(train: Path, val: Path) -> list[str]:
-    """The class names of both splits.
-
-    Raises:
-        UserError: if the splits' classes differ or are fewer than two.
-
-    """
-    classes = find_classes(train)
-    refuse_other_classes(train, classes, val)
-    if len(classes) < 2:
-        found = f"only {classes[0]!r}" if classes else "none"
-        raise UserError(f"at least two classes (folders) are needed to tell apart in {train}, and there is {found}.")
-    return classes
-
-
-def refuse_other_classes(folder: Path, classes: Sequence[str], split: Path) -> None:
-    """Compare the class folders of `split` with the `classes` of `folder`.
-
-    Raises:
-        UserError: if they differ, or there is no such split.
-
-    """
-    others = find_classes(split)
-    refuse_look_alikes(folder, classes)
-    differences = {folder: set(classes) - set(others), split: set(others) - set(classes)}
-    told = " and ".join(f"{listed(sorted(names))} only in {place}" for place, names in differences.items() if names)
-    if told:
-        alike = "; ".join(look_alikes({*classes, *others}))
-        raise UserError(
-            f"{folder.name} and {split.name} must have the same class folders, but there is {told}"
-            f"{alike and f' ({alike})'}."
-        )
-
-
-def refuse_look_alikes(folder: Path, classes: Sequence[str]) -> None:
-    """
-    Raises:
-        UserError: if two classes of a folder look the same.
-
-    """
-    for told in look_alikes(classes):
-        raise UserError(
-            f"two classes in {folder} cannot be told apart by their names: {told}. Rename one, or merge them."
-        )
-
-
 def class_samples(files: Walk, classes: Sequence[str]) -> list[Sample]:
     """Return the images in the folders `classes`, class by class in the order of their names."""
     labels = {name: label for label, name in enumerate(classes)}
@@ -281,8 +219,3 @@ def _refuse_empty_classes(files: Walk, classes: Sequence[str], there: Collection
         f"no images in {listed(files.root / name for name in empty)}{told}: each class needs at least one file ending "
         f"in {', '.join(EXTENSIONS)}{needed and f'; {needed}'}."
     )
-
-
-def listed(names: Iterable[object], most: int = 12) -> str:
-    names = [str(name) for name in names]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -10,19 +10,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thaw.data.folders import (
-    ClassFolders,
-    Sample,
-    aligned_classes,
-    find_classes,
-    listed,
-    refuse_look_alikes,
-    refuse_other_classes,
-)
-from thaw.data.walk import visible_folders
+from thaw.data.folders import ClassFolders, Sample
+from thaw.data.layout import layout
 from thaw.errors import UserError
 
-_SPLIT_NAMES = ("train", "training", "val", "valid", "validation")
 _SALT = b"Thaw divides images, version 1"
 
 
@@ -82,55 +73,6 @@ def _check(val_fraction: float, folds: int | None, fold: int) -> None:
         raise UserError(f"data.fold={fold!r} needs data.folds, the number of parts that the images are divided into.")
     if folds is not None and (type(fold) is not int or not 0 <= fold < folds):
         raise UserError(f"data.fold={fold!r} must be one of 0 to {folds - 1}, for data.folds={folds}.")
-
-
-def layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
-    """The classes, the folders that hold them, and the one with test images.
-
-    Raises:
-        UserError: for folders that are no data set.
-
-    """
-    train, val, test = (root / name for name in ("train", "val", "test"))
-    names = find_classes(root) if root.is_dir() else []
-    if is_divided(root):
-        classes, folders = aligned_classes(train, val), [train, val]
-    else:
-        # A folder called test is a class like others unless it holds one of them.
-        others = [name for name in names if name != "test"]
-        holds_classes = test.is_dir() and set(find_classes(test)) & set(others)
-        classes, folders = others if holds_classes else names, [root]
-        _refuse_other_roots(root, classes)
-        refuse_look_alikes(root, classes)
-    if not test.is_dir() or (folders == [root] and "test" in classes):
-        return classes, folders, None
-    refuse_other_classes(folders[0], classes, test)
-    return classes, folders, test
-
-
-def is_divided(root: Path) -> bool:
-    """Return whether `root` is to have train/ and val/, rather than a folder per class."""
-    names = find_classes(root) if root.is_dir() else []
-    return len(names) < 2 or any(name in names and not _is_class(root, name, names) for name in ("train", "val"))
-
-
-def _is_class(root: Path, name: str, names: Sequence[str]) -> bool:
-    """Return whether a folder that is named like a split is one class of several: of vehicles, for example."""
-    others = [other for other in names if other.casefold() not in (*_SPLIT_NAMES, "test")]
-    return len(others) > 1 and not visible_folders(root / name)
-
-
-def _refuse_other_roots(root: Path, classes: Sequence[str]) -> None:
-    for folder in (root, *(root / name for name in classes)):
-        names = find_classes(folder)
-        named = [name for name in names if name.casefold() in _SPLIT_NAMES and not _is_class(folder, name, names)]
-        if named:
-            raise UserError(
-                f"{folder} holds {listed(named)}, which is no class by its name; "
-                f"data.root={root} needs train/ and val/, or nothing but a folder per class."
-            )
-    if len(classes) < 2:
-        raise UserError(f"at least two classes (folders) are needed to tell apart in {root}, beside test/.")
 
 
 def _drawn(

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw.data.endings import EXTENSIONS, what_to_install
-from thaw.data.folders import Sample, class_samples, listed
+from thaw.data.folders import Sample, class_samples
 from thaw.data.walk import visible_folders, walk
 from thaw.errors import UserError
-from thaw.names import look_alikes
+from thaw.names import listed, look_alikes
 
 _SPLITS = ("train", "val", "test")
 

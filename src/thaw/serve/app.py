@@ -22,6 +22,7 @@ from thaw.report.html import data_url
 from thaw.serve import requests
 from thaw.serve.batching import Batcher, BusyError
 from thaw.serve.decoding import NotAnImageError, decode
+from thaw.serve.forms import image_in
 from thaw.serve.page import page_response
 
 _THREADS = min(4, os.cpu_count() or 1)  # each decodes an image of up to some hundred MB
@@ -83,7 +84,8 @@ class Endpoints:
     async def _prediction(self, request: Request, top: int, explain: bool) -> dict:
         body = await requests.read_body(request, self.limits.body, self.limits.body_seconds)
         run = asyncio.get_running_loop().run_in_executor
-        image = await run(self._pool, decode, self.model, body)
+        content_type = request.headers.get("content-type", "")
+        image = await run(self._pool, lambda: decode(self.model, image_in(content_type, body)))
         answer = await asyncio.wrap_future(self.batcher.submit(image, explain))
         told = self._told(answer.probabilities.tolist())
         found = {"predicted": told[0]["class"], "confidence": told[0]["probability"], "probabilities": told[:top]}
