@@ -10,7 +10,6 @@ from PIL import Image
 
 from thaw.comparison.plots import COLOURS, INK, percent, svg
 from thaw.data.workers import roomy_batch_size
-from thaw.deploy.answers import read_crop
 from thaw.deploy.evaluate import Evaluated
 from thaw.deploy.gradcam import gradcam, overlaid
 from thaw.files import whole_file
@@ -103,7 +102,7 @@ def _looks(done: Evaluated) -> list[tuple[Image.Image, Image.Image]]:
     found, size = [], roomy_batch_size(done.model.preprocessing.crop)
     for first in range(0, len(done.worst), size):
         own = list(done.worst[first : first + size])
-        crops = torch.stack([read_crop(done.model, done.evaluation.paths[index]) for index in own])
+        crops = torch.stack([done.model.read(done.evaluation.paths[index]) for index in own])
         heats = gradcam(done.model, crops, done.evaluation.predicted[own])
         for crop, heat in zip(crops, heats, strict=True):
             found.append((Image.fromarray(crop.permute(1, 2, 0).numpy()), overlaid(crop, heat)))

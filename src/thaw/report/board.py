@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
 from thaw.models.staged import StagedNet
+from thaw.names import shown
 from thaw.report.evaluation import Evaluation
 
 _LAYOUT = {
@@ -95,12 +96,12 @@ def project(trainer: Trainer, inputs: HeadInputs, evaluation: Evaluation, root: 
     points = inputs.vectors
     if points is None or not points.isfinite().all():  # a net that has diverged has no places for them
         return
-    names = evaluation.classes
+    names = [*map(shown, evaluation.classes)]
     rows = [
         [
             names[evaluation.labels[i]],
             names[evaluation.predicted[i]],
-            Path(evaluation.paths[i]).relative_to(root).as_posix(),
+            shown(Path(evaluation.paths[i]).relative_to(root).as_posix()),
         ]
         for i in inputs.shown.tolist()
     ]

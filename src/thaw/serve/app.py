@@ -18,6 +18,7 @@ from starlette.routing import Route
 from thaw.deploy.gradcam import overlaid
 from thaw.deploy.trained import TrainedModel
 from thaw.errors import UnreadableImageError
+from thaw.names import shown
 from thaw.report.html import data_url
 from thaw.serve import requests
 from thaw.serve.batching import Batcher, BusyError
@@ -44,6 +45,7 @@ class Endpoints:
 
     def __init__(self, model: TrainedModel, limits: Limits, batcher: Batcher):
         self.model, self.limits, self.batcher = model, limits, batcher
+        self._classes = [*map(shown, model.classes)]
         self._page = page_response(model, limits.body)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="decoding")
         self._under_way = 0
@@ -61,8 +63,7 @@ class Endpoints:
         return self._page
 
     async def health(self, request: Request) -> Response:
-        name, classes = self.model.net.config["name"], list(self.model.classes)
-        return JSONResponse({"status": "ok", "model": name, "classes": classes})
+        return JSONResponse({"status": "ok", "model": self.model.net.config["name"], "classes": self._classes})
 
     async def predict(self, request: Request) -> Response:
         top, explain = requests.top(request, len(self.model.classes)), requests.explain(request)
@@ -94,7 +95,7 @@ class Endpoints:
         return found
 
     def _told(self, probabilities: list[float]) -> list[dict]:
-        told = [{"class": c, "probability": p} for c, p in zip(self.model.classes, probabilities, strict=True)]
+        told = [{"class": c, "probability": p} for c, p in zip(self._classes, probabilities, strict=True)]
         return sorted(told, key=lambda row: -row["probability"])
 
 
