@@ -22,6 +22,7 @@ from thaw.curation.split import Shares
 from thaw.curation.tree import SPLITS, Tree, read_tree
 from thaw.errors import UserError
 from thaw.files import whole_file
+from thaw.names import shown
 
 LINKS = ("hard", "symbolic", "copy")
 MANIFEST, QUARANTINED, RECORD = "manifest.csv", "quarantine.csv", "prepared.json"
@@ -200,7 +201,10 @@ def _write_lists(root: Path, tree: Tree, entries: Sequence[Entry]) -> None:
 def _summary(entries: Sequence[Entry], tree: Tree, request: Request) -> str:
     counts = Counter((entry.label, entry.split) for entry in entries)
     columns = [name for name in (*SPLITS, UNUSED, QUARANTINE) if any(split == name for _, split in counts)]
-    rows = [["class", *columns], *([label, *(str(counts[label, name]) for name in columns)] for label in tree.classes)]
+    rows = [
+        ["class", *columns],
+        *([shown(label), *(str(counts[label, name]) for name in columns)] for label in tree.classes),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     kinds = Counter(entry.kind for entry in entries if entry.split == QUARANTINE)

@@ -13,6 +13,7 @@ from thaw.data.workers import roomy_batch_size
 from thaw.deploy.evaluate import Evaluated
 from thaw.deploy.gradcam import gradcam, overlaid
 from thaw.files import whole_file
+from thaw.names import shown
 from thaw.report.html import data_url, render
 
 MOST_IN_MATRIX = 30  # classes that the confusion matrix is shown for
@@ -77,6 +78,7 @@ def _interval(score: dict | None) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    rows = [[shown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 

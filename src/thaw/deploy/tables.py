@@ -6,6 +6,7 @@ from typing import TextIO
 
 from thaw.deploy.predict import UNSURE, Prediction
 from thaw.files import as_json as json_text
+from thaw.names import shown
 
 _WIDEST = 60  # characters of a path in a table, whose columns then are no longer in line
 
@@ -18,7 +19,7 @@ def table(file: TextIO, paths: Sequence[str], classes: Sequence[str], top: int, 
         _, confidence = prediction.top[0]
         others = [f"{name} {probability:.4f}" for name, probability in prediction.top[1:]]
         columns = [f"{prediction.path:{width}}", f"{prediction.named(threshold):{name_width}}", f"{confidence:.4f}"]
-        print("  ".join([*columns, ", ".join(others)]).rstrip(), file=file)
+        print(shown("  ".join([*columns, ", ".join(others)]).rstrip()), file=file)
 
     return write
 
