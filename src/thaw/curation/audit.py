@@ -130,7 +130,7 @@ def _of_folders(root: Path, trees: dict[str, Tree]) -> Iterator[Finding]:
     yield from _finding("hidden", NOTE, "files or folders are hidden, and not read", hidden)
     repeated = [Path(split) / path for split, tree in trees.items() for path in tree.repeated]
     yield from _finding(
-        "repeated", NOTE, "links are not followed: they lead to folders that are read in another place", repeated
+        "repeated", NOTE, "links are not followed: the folder holds them, or is read in another place", repeated
     )
 
 

@@ -194,7 +194,10 @@ def _write_lists(root: Path, tree: Tree, entries: Sequence[Entry]) -> None:
         aside = [(entry.path, entry.label, entry.kind, entry.verdict) for entry in entries if entry.split == QUARANTINE]
         aside += [(path, "", "stray", "does not end like an image of a class") for path in tree.stray]
         aside += [(path, "", "hidden", "is hidden") for path in tree.hidden]
-        aside += [(path, "", "repeated", "leads to a folder that is read in another place") for path in tree.repeated]
+        aside += [
+            (path, "", "repeated", "leads to a folder that holds it or is read in another place")
+            for path in tree.repeated
+        ]
         rows.writerows((path.as_posix(), *rest) for path, *rest in sorted(aside))
 
 

@@ -32,7 +32,9 @@ def described(
     text += f" ({needed})" if needed else ""
     repeated = sorted({path for images in splits.values() for path in images.repeated})
     text += (
-        f"; not followed, for they lead to folders that are read already: {_named(repeated, root)}" if repeated else ""
+        f"; links that are not followed, for the folder holds them or is read in another place: {_named(repeated, root)}"
+        if repeated
+        else ""
     )
     bad = sorted({path for paths in skipped.values() for path in paths})
     counts = " and ".join(f"{len(paths)} of {name}" for name, paths in skipped.items() if paths)

@@ -2,8 +2,10 @@
 
 import codecs
 import glob
+import os
 import re
 from collections.abc import Iterable, Iterator, Sequence
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TextIO
 
@@ -50,7 +52,7 @@ def _meant(name: str) -> tuple[list[str], str]:
             return _images_in(path)
         if path.exists():
             return [str(path)], ""
-        matches = sorted(glob.glob(str(path), recursive=True)) if glob.has_magic(name) else []
+        matches = _matches(str(path)) if glob.has_magic(name) else []
         images = [image for match in matches for image in _meant(match)[0]]
         return images, "" if images else f"there is no file {name}."
     except UserError as error:
@@ -66,3 +68,27 @@ def _images_in(folder: Path) -> tuple[list[str], str]:
     endings = ", ".join(EXTENSIONS)
     fault = f"there is no image in {folder}: none of its files ends in {endings}{needed and f'; {needed}'}."
     return images, "" if images else fault
+
+
+def _matches(pattern: str) -> list[str]:
+    start, any_depth, rest = pattern.partition("**")
+    if not any_depth or (start and not start.endswith(os.sep)):
+        return sorted(glob.glob(pattern))
+    roots = filter(os.path.isdir, glob.glob(start) if start else ["."])
+    parts = ("**" + rest).split(os.sep)
+    return [path for root in sorted(roots) for path in _fitting(root, bool(start), parts)]
+
+
+def _fitting(root: str, named: bool, parts: Sequence[str]) -> list[str]:
+    """The files below `root` that fit a pattern with `**`, each once, whatever links lead to it."""
+    below = [os.path.relpath(path, root) for path in walk(Path(root)).paths()]
+    found = [path for path in below if _fits(path.split(os.sep), parts) and (parts[-1] != "**" or is_image(path))]
+    return sorted(os.path.join(root, path) if named else path for path in found)
+
+
+def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
+    if not parts or not names:
+        return not names and all(part == "**" for part in parts)
+    if parts[0] == "**":
+        return _fits(names, parts[1:]) or _fits(names[1:], parts)
+    return fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])

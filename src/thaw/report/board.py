@@ -45,7 +45,8 @@ def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict)
     Which values differ between runs, and come first, TensorBoard finds out by itself unless a run describes them all.
     """
     reached = {"best/val/acc": summary["val"]["acc"], "cost/seconds": summary["seconds"]["total"]}
-    _description, start, end = hparams(dict(values), reached)
+    told = {name: shown(value) if isinstance(value, str) else value for name, value in values.items()}
+    _description, start, end = hparams(told, reached)
     for board in _boards(trainer):
         board.log_metrics(reached, trainer.global_step)
         board.experiment.file_writer.add_summary(start)
