@@ -27,19 +27,13 @@ def described(
     text += f", and {len(splits['test'])} test images" if "test" in splits else ""
     text += _seen_in_training(splits)
     ignored = _ignored(splits.values())
-    text += f"; not read, for they do not end like images: {_named(ignored, root)}" if ignored else ""
     needed = what_to_install(ignored)
-    text += f" ({needed})" if needed else ""
+    text += _told("not read, for they do not end like images", ignored, root) + (f" ({needed})" if needed else "")
     repeated = sorted({path for images in splits.values() for path in images.repeated})
-    text += (
-        f"; links that are not followed, for the folder holds them or is read in another place: {_named(repeated, root)}"
-        if repeated
-        else ""
-    )
+    text += _told("links not followed, for the folder holds them or is read in another place", repeated, root)
     bad = sorted({path for paths in skipped.values() for path in paths})
     counts = " and ".join(f"{len(paths)} of {name}" for name, paths in skipped.items() if paths)
-    text += f"; skipped, for they cannot be decoded, {counts}: {_named(bad, root)}" if bad else ""
-    return text
+    return text + _told(f"skipped, for they cannot be decoded, {counts}", bad, root)
 
 
 def _seen_in_training(splits: Mapping[str, ClassFolders]) -> str:
@@ -59,6 +53,8 @@ def _ignored(splits: Sequence[ClassFolders]) -> list[str]:
     return sorted({path for images in splits for path in images.ignored()} - read)
 
 
-def _named(paths: Sequence[str], root: Path) -> str:
+def _told(what: str, paths: Sequence[str], root: Path) -> str:
+    if not paths:
+        return ""
     named = ", ".join(shown(os.path.relpath(path, root)) for path in paths[:_NAMED])
-    return named + (f", … ({len(paths)} in all)" if len(paths) > _NAMED else "")
+    return f"; {what}: {named}" + (f", … ({len(paths)} in all)" if len(paths) > _NAMED else "")

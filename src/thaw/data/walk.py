@@ -1,7 +1,7 @@
 """The one walk over the files of a folder, the same for every command."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,26 +61,33 @@ def walk(root: Path) -> Walk:
     found, read = Walk(root), set()
     links = _read_tree(found, "", os.path.realpath(root), read)
     while links:
-        deeper = []
+        followed: dict[str, str] = {}
         for link, place in sorted(links):
             target = os.path.realpath(os.path.join(root, link))
-            if target in read or _holds(target, place):
+            if target in read or target in followed or _holds(target, place):
                 found.repeated.append(link)
             else:
-                deeper += _read_tree(found, link, target, read)
-        links = deeper
+                followed[target] = link
+        links = [
+            deeper for target, link in followed.items() for deeper in _read_tree(found, link, target, read, followed)
+        ]
     for paths in (found.hidden, found.special, found.repeated, *found.files.values()):
         paths.sort()
     found.files = dict(sorted(found.files.items()))
     return found
 
 
-def _read_tree(found: Walk, folder: str, place: str, read: set[str]) -> list[tuple[str, str]]:
-    """Add what lies in `folder`, which really is at `place`; return its links to folders, each with its real folder."""
-    links, left = [], [(folder, place)]
+def _read_tree(
+    found: Walk, top: str, real_top: str, read: set[str], others: Collection[str] = ()
+) -> list[tuple[str, str]]:
+    """Add what lies in the folder `top`, which really is at `real_top`, but for folders in `read` and `others`.
+
+    Return its links to folders, each with the real folder that it lies in.
+    """
+    links, left = [], [(top, real_top)]
     while left:
         folder, place = left.pop()
-        if place in read:
+        if place in read or (place in others and place != real_top):
             continue
         read.add(place)
         for entry in _entries(found.root, folder):
