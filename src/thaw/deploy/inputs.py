@@ -4,6 +4,7 @@ import codecs
 import glob
 import os
 import re
+import unicodedata
 from collections.abc import Iterable, Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -50,8 +51,9 @@ def _meant(name: str) -> tuple[list[str], str]:
         path = Path(name).expanduser()
         if path.is_dir():
             return _images_in(path)
-        if path.exists():
-            return [str(path)], ""
+        existing = next((one for one in _forms(path) if one.exists()), None)
+        if existing:
+            return [str(existing)], ""
         matches = _matches(str(path)) if glob.has_magic(name) else []
         images = [image for match in matches for image in _meant(match)[0]]
         return images, "" if images else f"there is no file {name}."
@@ -59,6 +61,12 @@ def _meant(name: str) -> tuple[list[str], str]:
         return [], str(error)
     except (OSError, ValueError, RuntimeError) as error:  # names too long, with a zero byte, of nobody's home
         return [], f"{name[:200]} cannot be looked up: {getattr(error, 'strerror', None) or error}."
+
+
+def _forms(path: Path) -> Iterator[Path]:
+    """The path itself, and as other systems write its accented letters."""
+    yield path
+    yield from (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
 
 
 def _images_in(folder: Path) -> tuple[list[str], str]:
