@@ -153,6 +153,10 @@ def altered(heap, dest):
         (lambda heap, dest: prepared(heap, heap.root.parent, val=5), "must not lie in each other"),
         (lambda heap, dest: prepared(heap, dest.parent / "none", val=40), "none is left to train on"),
         (lambda heap, dest: prepared(heap, dest.parent / "none", val=5, pattern="cat"), "must hold {class} once"),
+        (
+            lambda heap, dest: prepare(Request(dest, dest.parent / "again", Shares())),
+            "divided into train and val already",
+        ),
         (lambda heap, dest: prepare(Request(dest.parent / "nowhere", dest, Shares())), "there is no folder"),
         (lambda heap, dest: prepare(Request(heap.root / "Cat", dest, Shares())), "0 classes"),
     ],

@@ -40,10 +40,18 @@ def read_tree(root: Path, pattern: str | None = None) -> Tree:
 
     """
     tree = scan(root, pattern)
+    if pattern is None:
+        _refuse_divided(root)
     if len({label for _, label in tree.images}) < 2:
         how = f"names like {pattern}" if pattern else "folders with images in them"
         raise UserError(f"{root} has {len(tree.classes)} classes ({how}), and at least two are needed.")
     return tree
+
+
+def _refuse_divided(root: Path) -> None:
+    train, val = (set(visible_folders(root / name)) if (root / name).is_dir() else set() for name in SPLITS[:2])
+    if train & val:
+        raise UserError(f"{root} is divided into train and val already: name one of them as SOURCE.")
 
 
 def scan(root: Path, pattern: str | None = None, others: Collection[str] = ()) -> Tree:
