@@ -68,5 +68,6 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
+    sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
     sys.argv[1:] = beside_first(as_multirun(resumed(sys.argv[1:])))
     main()

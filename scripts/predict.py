@@ -82,6 +82,8 @@ def _predict(chosen: argparse.Namespace) -> list[str]:
     from thaw.deploy.trained import load_model
     from thaw.files import whole_file
 
+    if chosen.format == "csv" and not chosen.out:  # data, as in a file: names are the bytes that they are
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
     paths, faults = image_paths(chosen.paths, sys.stdin)
     model = load_model(chosen.run)
     top = min(chosen.top, len(model.classes))

@@ -63,7 +63,7 @@ class Heap:
         exif = Image.Exif()
         exif[0x0112] = 6
         self.plant("turned", "Cat/turned.jpg", self.picture("turned"), exif=exif)
-        self.plant("stray", "Cat/Thumbs.db", b"windows")
+        self.plant("hidden", "Cat/Thumbs.db", b"windows")
         self.plant("stray", "readme.txt", b"pictures")
         self.plant("hidden", "Dog/.DS_Store", b"mac")
         self.plant("hidden", ".ipynb_checkpoints", b"")

@@ -8,7 +8,7 @@ import pytest
 from heap import Heap
 from PIL import Image
 
-from thaw.curation.audit import audit
+from thaw.curation.audit import _trees, audit
 from thaw.curation.audit_page import facts, table, write_audit
 from thaw.errors import UserError
 
@@ -140,3 +140,16 @@ def test_names_with_odd_characters_are_told_as_they_are(heap, tmp_path):
     write_audit(tmp_path / "audit", facts(audit(heap.root), None))
     assert "Käse &amp; &lt;b&gt;1.jpg" in (tmp_path / "audit" / "audit.html").read_text()
     assert found(heap.root) == {"copy": [("Cat/0.jpg", f"Cat/{name}")]}
+
+
+def test_class_folders_alone_with_test_images_are_audited_as_they_are_trained_on(heap, tmp_path):
+    shutil.copytree(heap.root, heap.root / "test")
+    count = len(heap.good)
+    assert {name: len(tree.images) for name, tree in _trees(heap.root).items()} == {"": count, "test": count}
+
+
+def test_a_class_called_train_is_one_of_several(heap):
+    for name in ("car", "train"):
+        (heap.root / name).mkdir()
+        heap.picture(name).save(heap.root / name / "1.jpg")
+    assert set(_trees(heap.root)) == {""}

@@ -28,7 +28,9 @@ def paths(tmp_path):
 
 
 def kept(paths, max_size=1e9):
-    return stored_pixels(paths, contents_digest(paths), SIDE, bytes_needed(paths, SIDE), max_size)
+    return stored_pixels(
+        paths, contents_digest(paths), SIDE, bytes_needed(paths, contents_digest(paths), SIDE), max_size
+    )
 
 
 def is_decoded(stored, paths):
@@ -58,7 +60,7 @@ def test_the_room_needed_is_known_from_headers(paths):
     kept(paths)
     (entry,) = entries()
     taken = sum(file.stat().st_size for file in entry.iterdir())
-    assert (entry / "pixels.bin").stat().st_size < taken <= bytes_needed(paths, SIDE) + 300
+    assert (entry / "pixels.bin").stat().st_size < taken <= bytes_needed(paths, contents_digest(paths), SIDE) + 300
 
 
 def test_a_changed_image_or_another_order_is_kept_apart(paths):
@@ -128,13 +130,13 @@ def test_an_image_that_cannot_be_decoded_is_named_and_nothing_is_kept(paths):
     assert not entries()
     Path(paths[4]).unlink()
     with pytest.raises(UnreadableImageError, match=r"4\.jpg"):
-        bytes_needed(paths, SIDE)
+        bytes_needed(paths, contents_digest(paths), SIDE)
     with pytest.raises(UnreadableImageError, match=r"4\.jpg"):
         contents_digest(paths)
 
 
 def test_older_stores_make_room(paths):
-    size = bytes_needed(paths, SIDE) + 9000  # with what the folder itself takes
+    size = bytes_needed(paths, contents_digest(paths), SIDE) + 9000  # with what the folder itself takes
     kept(paths, max_size=1.5 * size)
     assert is_decoded(kept(paths[::-1], max_size=1.5 * size), paths[::-1])
     assert len(entries()) == 1

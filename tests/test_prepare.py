@@ -20,9 +20,9 @@ from PIL import Image
 from thaw.curation.audit import audit
 from thaw.curation.inspection import Inspection
 from thaw.curation.plan import plan
-from thaw.curation.prepare import Request, prepare
+from thaw.curation.prepare import Request, _place, _targets, prepare
 from thaw.curation.split import Group, Shares, assign
-from thaw.curation.tree import Tree, read_tree
+from thaw.curation.tree import Tree, read_tree, scan
 from thaw.errors import UserError
 
 SCRIPT = [sys.executable, str(ROOT / "scripts" / "prepare_data.py")]
@@ -153,6 +153,10 @@ def altered(heap, dest):
         (lambda heap, dest: prepared(heap, heap.root.parent, val=5), "must not lie in each other"),
         (lambda heap, dest: prepared(heap, dest.parent / "none", val=40), "none is left to train on"),
         (lambda heap, dest: prepared(heap, dest.parent / "none", val=5, pattern="cat"), "must hold {class} once"),
+        (
+            lambda heap, dest: prepare(Request(dest, dest.parent / "again", Shares())),
+            "divided into train and val already",
+        ),
         (lambda heap, dest: prepare(Request(dest.parent / "nowhere", dest, Shares())), "there is no folder"),
         (lambda heap, dest: prepare(Request(heap.root / "Cat", dest, Shares())), "0 classes"),
     ],
@@ -257,3 +261,42 @@ def test_images_of_any_depth_keep_their_place(tmp_path):
     with (tmp_path / "data" / "manifest.csv").open() as file:
         assert "Cat/more/0.jpg" in {row["path"] for row in csv.DictReader(file)}
     assert len(list((tmp_path / "data").glob("*/Cat/more/0.jpg"))) == 1
+
+
+@pytest.mark.parametrize("link", ["hard", "symbolic", "copy"])
+def test_equal_names_in_several_folders_each_get_a_place(tmp_path, link):
+    paths = [tmp_path / "heap" / name for name in ("a/cat.1.jpg", "b/cat.1.jpg", "b/c/CAT.1.jpg", "cat.2.jpg")]
+    for path in paths:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(str(path))
+    request = Request(tmp_path / "heap", tmp_path / "data", Shares(), "{class}.*", link)
+    rows = [(path.relative_to(request.source), "cat", "train") for path in paths]
+    targets = _targets(rows, request)
+    _place(targets, request, request.dest)
+    assert [target.as_posix() for target in targets.values()] == [
+        "train/cat/a/cat.1.jpg",
+        "train/cat/b/cat.1.jpg",
+        "train/cat/b/c/CAT.1.jpg",
+        "train/cat/cat.2.jpg",
+    ]
+    assert [(request.dest / target).read_text() for target in targets.values()] == [str(path) for path in paths]
+    with pytest.raises(UserError, match=r"cat\.1\.jpg is there already: the file system of DEST takes two names"):
+        _place(targets, request, request.dest)
+
+
+def test_a_class_in_a_name_that_would_be_hidden_or_lead_elsewhere_is_none(tmp_path):
+    for name in ("x_cat.jpg", "x_dog.jpg", "x_..jpg", "x_...jpg", "x_.git.jpg"):
+        (tmp_path / name).touch()
+    assert scan(tmp_path, "x_{class}.jpg").classes == ["cat", "dog"]
+
+
+def test_names_in_any_bytes_are_prepared_and_listed_as_those_bytes(tmp_path):
+    heap = Heap(tmp_path / "heap", 4)
+    latin = heap.root / os.fsdecode(b"caf\xe9")
+    (heap.root / "Cat").rename(latin)
+    (latin / "1.jpg").rename(latin / os.fsdecode(b"caf\xe9.jpg"))
+    told = prepared(heap, tmp_path / "data", val=1)
+    assert "caf\N{REPLACEMENT CHARACTER}" in told and told.encode()
+    assert b"caf\xe9/caf\xe9.jpg,caf\xe9," in (tmp_path / "data" / "manifest.csv").read_bytes()
+    assert len(list((tmp_path / "data").rglob("*.jpg"))) == 8
+    assert "there is nothing to do" in prepared(heap, tmp_path / "data", val=1)

@@ -14,6 +14,7 @@ from test_datamodule import batches, same
 
 from thaw.data import readable
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.digests import file_digests
 from thaw.data.readable import unreadable, with_stand_ins
 from thaw.errors import RunError, UnreadableImageError, UserError
 from train import main
@@ -89,10 +90,10 @@ def test_images_are_checked_once(photos, monkeypatch):
 def test_a_damaged_verdict_is_found_anew(photos, tmp_path):
     root, bad, _ = photos
     paths = [str(bad), str(root / "train" / "bees" / "3.png")]
-    assert unreadable(paths, 16) == {str(bad)}
+    assert unreadable(paths, file_digests(paths), 16) == {str(bad)}
     (verdict,) = (tmp_path / "thaw-cache" / "unreadable").glob("*.json")
     verdict.write_text("[")
-    assert unreadable(paths, 16) == {str(bad)}
+    assert unreadable(paths, file_digests(paths), 16) == {str(bad)}
 
 
 def test_more_than_a_hundredth_of_bad_images_is_too_many(image_folder):

@@ -47,6 +47,17 @@ def test_an_answer_is_the_models_own_for_the_file(client, model, images):
         assert_is_own(client.post("/predict", content=path.read_bytes()), own_answer(model, path))
 
 
+def test_a_file_in_a_form_is_answered_as_the_file_itself(client, model, images):
+    content = images[0].read_bytes()
+    answer = client.post("/predict?top=3", files={"file": ("a cat.jpg", content, "image/jpeg")}, data={"note": "x"})
+    assert_is_own(answer, own_answer(model, images[0]))
+    for files, status, told in (
+        ([("a", content), ("b", content)], 400, "the form holds several files, and one is taken: send"),
+        ([("a", b"no image")], 415, "no image of a known format"),
+    ):
+        assert_refused(client.post("/predict", files=files), status, told)
+
+
 def test_as_many_classes_are_told_as_are_asked_for(client, images):
     for top, told in ((1, 1), (2, 2), (99, 3)):
         answer = client.post("/predict", params={"top": top}, content=images[0].read_bytes()).json()

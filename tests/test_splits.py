@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.layout import is_divided
 from thaw.data.splits import read_splits
 from thaw.errors import UserError
 
@@ -201,4 +202,30 @@ def test_the_description_says_how_images_are_divided(class_folders, image_folder
     assert described.endswith("not read, for they do not end like images: notes.txt")
     root = image_folder(name="divided")
     shutil.copytree(root / "val", root / "test")
-    assert ImageFolderDataModule(root, 16).describe().endswith("(ants, bees), and 10 test images")
+    told = "and 10 test images; also in training, byte for byte: 0 validation and 0 test images"
+    assert ImageFolderDataModule(root, 16).describe().endswith(told)
+
+
+@pytest.mark.parametrize(
+    "names", [("car", "plane", "train"), ("car", "plane", "val"), ("bike", "car", "training", "val")]
+)
+def test_a_class_may_be_called_like_a_split_among_others(class_folders, names):
+    root = class_folders(dict.fromkeys(names, 5))
+    assert (read_splits(root).classes, is_divided(root)) == (list(names), False)
+
+
+def test_train_and_val_with_classes_in_them_are_splits_whatever_lies_beside_them(image_folder):
+    root = image_folder(("train", "val"))
+    for name in ("docs", "masks"):
+        (root / name).mkdir()
+    splits = read_splits(root)
+    assert (splits.classes, len(splits.train.samples)) == (["train", "val"], 12)
+
+
+def test_validation_images_that_are_also_in_training_are_counted_before_training(image_folder):
+    root = image_folder()
+    shutil.copytree(root / "val", root / "test")
+    for split, number in (("val", 0), ("val", 1), ("test", 2)):
+        shutil.copy(root / "train" / "ants" / f"{number}.png", root / split / "ants" / f"seen {number}.png")
+    described = ImageFolderDataModule(root, 16).describe()
+    assert "; also in training, byte for byte: 2 validation and 1 test images (scripts/audit_data.py" in described

@@ -2,11 +2,13 @@
 
 import json
 import zlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+
+_THREADS = 4
 
 
 class DamagedArrayError(Exception):
@@ -44,8 +46,16 @@ def read_array(folder: Path, name: str) -> np.memmap:
     data = memoryview(array.reshape(-1).view(np.uint8))
     if ends[-1] != len(data) or (folder / f"{name}.bin").stat().st_size != len(data):
         raise DamagedArrayError(f"{folder / name} is not as long as it was")
-    with ThreadPoolExecutor(4) as pool:
-        sums = pool.map(lambda start, end: zlib.crc32(data[start:end]), ends[:-1], ends[1:])
-        if list(sums) != [check for _, check in checks]:
+    with ThreadPoolExecutor(_THREADS) as pool:
+        if not all(pool.map(lambda part: _is_whole(data, ends, checks, part), _parts(len(checks)))):
             raise DamagedArrayError(f"{folder / name} is not what was written")
     return array
+
+
+def _parts(pieces: int) -> list[range]:
+    size = -(-pieces // (4 * _THREADS)) or 1
+    return [range(first, min(first + size, pieces)) for first in range(0, pieces, size)]
+
+
+def _is_whole(data: memoryview, ends: np.ndarray, checks: Sequence[Sequence[int]], pieces: range) -> bool:
+    return all(zlib.crc32(data[ends[piece] : ends[piece + 1]]) == checks[piece][1] for piece in pieces)

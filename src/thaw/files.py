@@ -1,6 +1,9 @@
-"""Files that are whole or not there."""
+"""Files that are whole or not there, and names in them that are not UTF-8."""
 
+import csv
+import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,3 +23,15 @@ def whole_file(path: Path) -> Iterator[TextIO]:
         os.replace(part, path)
     finally:
         part.unlink(missing_ok=True)
+
+
+def as_json(values: object, indent: int | None = None) -> str:
+    """Return JSON whose characters are as they are; bytes of names that are no characters are escaped."""
+    text = json.dumps(values, indent=indent, ensure_ascii=False)
+    return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """Return the rows of a CSV file, with names as the bytes that they are."""
+    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))

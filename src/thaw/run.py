@@ -105,7 +105,7 @@ def _keep_traceback(folder: Path) -> None:
     traceback_log.error(traceback.format_exc())
     if is_first_process():
         with suppress(OSError):
-            (folder / TRACEBACK).write_text(traceback.format_exc())
+            (folder / TRACEBACK).write_text(traceback.format_exc(), "utf-8", "backslashreplace")
 
 
 def _identity() -> dict:

@@ -8,7 +8,8 @@ from thaw.benchmark import report, results
 from thaw.benchmark.cases import Task, plan
 from thaw.benchmark.inputs import check_model, drawn_photographs, random_weights
 from thaw.benchmark.processes import Sides
-from thaw.data.folders import ClassFolders, aligned_classes
+from thaw.data.folders import ClassFolders
+from thaw.data.layout import aligned_classes
 from thaw.errors import UserError
 from thaw.report import figures
 from thaw.training.callbacks import duration

@@ -1,6 +1,5 @@
 """Run folders, read back."""
 
-import csv
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from thaw.configuration import is_run, read_resolved
+from thaw.files import read_rows
 from thaw.report.record import FILE, read_summary
 
 
@@ -135,7 +135,4 @@ def _same(run: Run, other: Run) -> bool:
 
 
 def _rows(path: Path) -> list[dict]:
-    if not path.is_file():
-        return []
-    with path.open(newline="") as file:
-        return list(csv.DictReader(file))
+    return read_rows(path) if path.is_file() else []

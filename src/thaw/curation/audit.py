@@ -11,7 +11,11 @@ from thaw.curation.inspection import Inspection, inspect_all
 from thaw.curation.prepare import MANIFEST, QUARANTINED, RECORD
 from thaw.curation.similarity import groups, similar_pairs
 from thaw.curation.tree import SPLITS, Tree, scan
+from thaw.data.endings import what_to_install
+from thaw.data.layout import has_test_beside_classes, is_divided
+from thaw.data.walk import is_hidden
 from thaw.errors import UserError
+from thaw.names import look_alikes
 
 ERROR, WARNING, NOTE = "error", "warning", "note"  # distorts a result; may do so; is dealt with
 _FEW, _IMBALANCE = 10, 3  # training images of a class; times as many in the largest class as in the smallest
@@ -85,8 +89,7 @@ def audit(root: Path) -> Audit:
     """
     if not root.is_dir():
         raise UserError(f"there is no folder {root}.")
-    names = [name for name in SPLITS if (root / name).is_dir()] or [""]
-    trees = {name: scan(root / name) for name in names}
+    trees = _trees(root)
     if not any(tree.classes for tree in trees.values()):
         raise UserError(f"{root} holds no classes: a folder for each, in train/ and val/ or in it, with images.")
     listed = [(split, path, label) for split, tree in trees.items() for path, label in tree.images]
@@ -100,6 +103,14 @@ def audit(root: Path) -> Audit:
     return Audit(root, trees, files, sorted(findings, key=lambda finding: order.index(finding.severity)))
 
 
+def _trees(root: Path) -> dict[str, Tree]:
+    """By split, whose name is empty for class folders that are not divided."""
+    divided = [name for name in SPLITS if (root / name).is_dir()] if is_divided(root) else []
+    if divided or not has_test_beside_classes(root):
+        return {name: scan(root / name) for name in divided or [""]}
+    return {"": scan(root, others=["test"]), "test": scan(root / "test")}
+
+
 def _finding(kind: str, severity: str, text: str, paths: Sequence[Path]) -> Iterator[Finding]:
     if paths:
         yield Finding(kind, severity, text, [[path] for path in paths])
@@ -111,12 +122,16 @@ def _of_folders(root: Path, trees: dict[str, Tree]) -> Iterator[Finding]:
     if "" not in trees:
         ours = {*trees, MANIFEST, QUARANTINED, RECORD}
         beside = sorted(path.name for path in root.iterdir() if path.name not in ours)
-        stray += [Path(name) for name in beside if not name.startswith(".")]
-        hidden += [Path(name) for name in beside if name.startswith(".")]
-    yield from _finding(
-        "stray", WARNING, "files or folders are not read: they end or lie unlike images of a class", stray
-    )
+        stray += [Path(name) for name in beside if not is_hidden(name)]
+        hidden += [Path(name) for name in beside if is_hidden(name)]
+    needed = what_to_install(path.name for path in stray)
+    told = f"files or folders are not read: they end or lie unlike images of a class{needed and f' ({needed})'}"
+    yield from _finding("stray", WARNING, told, stray)
     yield from _finding("hidden", NOTE, "files or folders are hidden, and not read", hidden)
+    repeated = [Path(split) / path for split, tree in trees.items() for path in tree.repeated]
+    yield from _finding(
+        "repeated", NOTE, "links are not followed: the folder holds them, or is read in another place", repeated
+    )
 
 
 def _of_classes(trees: dict[str, Tree]) -> Iterator[Finding]:
@@ -125,6 +140,8 @@ def _of_classes(trees: dict[str, Tree]) -> Iterator[Finding]:
     everywhere = set().union(*(tree.classes for tree in trees.values()))
     missing = [Path(split) / name for split, tree in trees.items() for name in sorted(everywhere - set(tree.classes))]
     yield from _finding("classes differ", ERROR, "classes are missing from a split", missing)
+    for alike in look_alikes(everywhere):
+        yield Finding("names alike", ERROR, f"names of classes cannot be told apart: {alike}", [[Path(".")]])
     for split, tree in list(trees.items())[:1]:  # that is trained on
         counts: dict[str, int] = defaultdict(int)
         for _, label in tree.images:

@@ -8,6 +8,7 @@ from pathlib import Path
 from thaw.curation.audit import Audit, Doubt, Finding
 from thaw.curation.inspection import Inspection
 from thaw.files import whole_file
+from thaw.names import shown
 from thaw.report.html import picture, render
 
 _SHOWN = 24  # groups of a finding that the page pictures
@@ -72,7 +73,7 @@ def table(told: dict) -> str:
         for doubt in told["doubted_labels"][:10]:
             chances = f"{doubt['probability']:.0%} {doubt['label']}, {doubt['other']:.0%} {doubt['suggested']}"
             lines.append(f"  {doubt['path']}: {chances}")
-    return "\n".join(lines)
+    return shown("\n".join(lines))
 
 
 def _details(files: Mapping[Path, Inspection], finding: Finding) -> dict[str, str]:

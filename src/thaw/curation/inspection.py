@@ -13,7 +13,14 @@ from thaw.curation.parallel import on_every_core
 from thaw.curation.similarity import marks_of
 from thaw.data.images import to_rgb
 
-_SUFFIXES = {"JPEG": {".jpg", ".jpeg"}, "MPO": {".jpg", ".jpeg"}, "TIFF": {".tif", ".tiff"}, "PPM": {".ppm", ".pgm"}}
+_JPEG = (".jpg", ".jpeg", ".jfif", ".jpe")
+_SUFFIXES = {
+    "JPEG": _JPEG,
+    "MPO": _JPEG,
+    "TIFF": (".tif", ".tiff"),
+    "PPM": (".ppm", ".pgm"),
+    "HEIF": (".heic", ".heif"),
+}
 _ORIENTATION = 0x0112  # in EXIF; 1 is upright
 _CUT_OFF = ("truncated", "not enough image data", "premature end")
 
@@ -44,9 +51,9 @@ class Inspection:
         return bool(self.format) and self.path.suffix.lower() not in suffixes(self.format)
 
 
-def suffixes(image_format: str) -> set[str]:
-    """The endings that files of a format of Pillow's have."""
-    return _SUFFIXES.get(image_format, {f".{image_format.lower()}"})
+def suffixes(image_format: str) -> Sequence[str]:
+    """The endings that files of a format of Pillow's have, the usual one first."""
+    return _SUFFIXES.get(image_format, (f".{image_format.lower()}",))
 
 
 def inspect(path: Path) -> Inspection:

@@ -61,7 +61,7 @@ def _own_verdict(found: Inspection) -> tuple[str, str]:
     if found.fault:
         return found.kind, found.fault
     if found.misnamed:
-        ending = min(suffixes(found.format))
+        ending = suffixes(found.format)[0]
         return "misnamed", f"is a {found.format} file (it should end in {ending}); used all the same"
     return "ok", "ok"
 

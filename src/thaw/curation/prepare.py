@@ -6,8 +6,10 @@ import hashlib
 import json
 import os
 import shutil
+import unicodedata
+import uuid
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -19,9 +21,12 @@ from thaw.curation.plan import QUARANTINE, UNUSED, Entry, plan
 from thaw.curation.split import Shares
 from thaw.curation.tree import SPLITS, Tree, read_tree
 from thaw.errors import UserError
+from thaw.files import whole_file
+from thaw.names import shown
 
 LINKS = ("hard", "symbolic", "copy")
 MANIFEST, QUARANTINED, RECORD = "manifest.csv", "quarantine.csv", "prepared.json"
+_NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 _MANIFEST = ("path", "class", "split", "sha256", "size", "mode", "verdict", "width", "height", "format")
 
 
@@ -57,7 +62,7 @@ def prepare(request: Request) -> str:
         paths = [path for path, _ in tree.images]
         entries = plan(tree, inspected(request.source, paths, part / "inspections", "inspecting"), request.shares)
         shutil.rmtree(part / "data", ignore_errors=True)
-        _place([(entry.path, entry.label, entry.split) for entry in entries], request, part / "data")
+        _place(_targets([(entry.path, entry.label, entry.split) for entry in entries], request), request, part / "data")
         _write_lists(part / "data", tree, entries)
         (part / "data" / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         os.replace(part / "data", request.dest)
@@ -94,7 +99,8 @@ def _listing(tree: Tree) -> str:
     digest = hashlib.sha256()
     for path, label in tree.images:
         facts = (tree.root / path).stat()
-        digest.update(f"{path}\0{label}\0{facts.st_size}\0{facts.st_mtime_ns}\n".encode())
+        line = f"{path}\0{label}\0{facts.st_size}\0{facts.st_mtime_ns}\n"
+        digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 
 
@@ -104,9 +110,12 @@ def _complete(request: Request, record: dict) -> str:
     before = json.loads(kept.read_text()) if kept.is_file() else None
     if before != record:
         raise UserError(f"DEST={request.dest} {_difference(before, record)}; choose another DEST, or remove it first.")
-    with (request.dest / MANIFEST).open(newline="") as file:
+    with (request.dest / MANIFEST).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = [(Path(row["path"]), row["class"], row["split"]) for row in csv.DictReader(file)]
-    missing = [row for row in rows if row[2] in SPLITS and not _target(request, request.dest, *row).exists()]
+    targets = _targets(rows, request)
+    missing = {path: target for path, target in targets.items() if not (request.dest / target).exists()}
+    for target in missing.values():
+        (request.dest / target).unlink(missing_ok=True)  # a link to what is gone
     _place(missing, request, request.dest)
     shutil.rmtree(request.dest.with_name(f"{request.dest.name}.part"), ignore_errors=True)
     done = f"{len(missing)} files were missing and are back" if missing else "there is nothing to do"
@@ -120,60 +129,89 @@ def _difference(before: dict | None, record: dict) -> str:
     return f"was prepared with {', '.join(changed)}" if changed else "was prepared from other files in SOURCE"
 
 
-def _place(rows: Sequence[tuple[Path, str, str]], request: Request, root: Path) -> None:
+def _place(targets: Mapping[Path, Path], request: Request, root: Path) -> None:
     root.mkdir(parents=True, exist_ok=True)
-    for path, label, split in rows:
-        if split in SPLITS:
-            target = _target(request, root, path, label, split)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            _link(request.source / path, target, request.link)
+    for path, target in targets.items():
+        (root / target).parent.mkdir(parents=True, exist_ok=True)
+        _link(request.source / path, root / target, request.link)
 
 
-def _target(request: Request, root: Path, path: Path, label: str, split: str) -> Path:
-    return root / split / label / (path.name if request.pattern else path.relative_to(label))
+def _targets(rows: Sequence[tuple[Path, str, str]], request: Request) -> dict[Path, Path]:
+    """Return where each image of (path, class, split) goes, relative to DEST; no two go to the same place.
+
+    With a pattern an image's folders are left out where its name alone will do.
+    """
+    used = [(path, Path(split, label)) for path, label, split in rows if split in SPLITS]
+    if not request.pattern:
+        return {path: place / path.relative_to(place.name) for path, place in used}
+    names = Counter(_key(place / path.name) for path, place in used)
+    return {path: place / (path.name if names[_key(place / path.name)] == 1 else path) for path, place in used}
+
+
+def _key(path: Path) -> str:
+    """Equal for paths that some file systems take for the same."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
 
 
 def _link(source: Path, target: Path, how: str) -> None:
-    if how == "symbolic":
-        target.symlink_to(source.resolve())
-        return
+    """Make `target`, which must not be there."""
     try:
-        if how == "hard":
+        if how == "symbolic":
+            target.symlink_to(source.resolve())
+        elif how == "hard":
             os.link(source.resolve(), target)
-            return
+        else:
+            _copy(source, target)
+    except FileExistsError as error:
+        raise UserError(
+            f"{target} is there already: the file system of DEST takes two names of images for the same."
+        ) from error
     except OSError as error:  # another file system, or one without hard links
-        if error.errno not in (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP):
+        if how != "hard" or error.errno not in _NO_HARD_LINKS:
             raise
-    part = target.with_name(f"{target.name}.part")
+        _link(source, target, "copy")
+
+
+def _copy(source: Path, target: Path) -> None:
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    part = target.with_name(f"{uuid.uuid4().hex}.part")  # the name of the image may be as long as one can be
     shutil.copy2(source, part)
     os.replace(part, target)
 
 
 def _write_lists(root: Path, tree: Tree, entries: Sequence[Entry]) -> None:
-    with (root / MANIFEST).open("w", newline="") as file:
+    with whole_file(root / MANIFEST) as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(_MANIFEST)
         for entry in entries:
             found = entry.found
             facts = entry.path.as_posix(), entry.label, entry.split, found.sha256, found.size, found.mode, entry.verdict
             rows.writerow([*facts, found.width, found.height, found.format])
-    with (root / QUARANTINED).open("w", newline="") as file:
+    with whole_file(root / QUARANTINED) as file:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["path", "class", "kind", "reason"])
         aside = [(entry.path, entry.label, entry.kind, entry.verdict) for entry in entries if entry.split == QUARANTINE]
         aside += [(path, "", "stray", "does not end like an image of a class") for path in tree.stray]
         aside += [(path, "", "hidden", "is hidden") for path in tree.hidden]
+        aside += [
+            (path, "", "repeated", "leads to a folder that holds it or is read in another place")
+            for path in tree.repeated
+        ]
         rows.writerows((path.as_posix(), *rest) for path, *rest in sorted(aside))
 
 
 def _summary(entries: Sequence[Entry], tree: Tree, request: Request) -> str:
     counts = Counter((entry.label, entry.split) for entry in entries)
     columns = [name for name in (*SPLITS, UNUSED, QUARANTINE) if any(split == name for _, split in counts)]
-    rows = [["class", *columns], *([label, *(str(counts[label, name]) for name in columns)] for label in tree.classes)]
+    rows = [
+        ["class", *columns],
+        *([shown(label), *(str(counts[label, name]) for name in columns)] for label in tree.classes),
+    ]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
     kinds = Counter(entry.kind for entry in entries if entry.split == QUARANTINE)
-    kinds |= Counter({"stray": len(tree.stray), "hidden": len(tree.hidden)})
+    kinds |= Counter({name: len(getattr(tree, name)) for name in ("stray", "hidden", "repeated")})
     aside = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()) if count)
     told = f"\nset aside, with reasons in {request.dest / QUARANTINED}: {aside}" if aside else ""
     return "\n".join(table) + told + f"\ndata     {request.dest}"

@@ -98,7 +98,7 @@ class ImageFolderDataModule(LightningDataModule):
     def _split(self, split: Split, size: int, augmented: TrainTransform | None = None) -> ClassFolders:
         centred = self.preprocessing.scaled(size)
         short_side = read_size(size if augmented else centred.resize)
-        images = ClassFolders(split.folder, self.classes, augmented or eval_transform(centred), short_side)
+        images = split.whole.prepared(augmented or eval_transform(centred), short_side)
         images.keep(split.samples)
         return images
 
@@ -111,7 +111,7 @@ class ImageFolderDataModule(LightningDataModule):
         if on_bad_image == "skip":
             return skip_unreadable(self.splits)
         if self.test:  # which are read when training is over, and would spoil a run that is done
-            for path in sorted(unreadable(self.test.paths, self.test.short_side)):
+            for path in sorted(unreadable(self.test.paths, self.test.digests, self.test.short_side)):
                 load_rgb(path, self.test.short_side)
         return {name: [] for name in self.splits}
 

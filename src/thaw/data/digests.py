@@ -1,16 +1,25 @@
 """What a split's pixels depend on, as short strings that change with it: file contents, libraries, code."""
 
 import hashlib
-from collections.abc import Sequence
+import os
+import stat
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from pathlib import Path
 
 import PIL
 import torchvision
+from tqdm import tqdm
 
+from thaw.data import index
 from thaw.data.images import named_fault
 from thaw.data.workers import usable_cores
+
+_IN_A_TASK = 16  # files
+_KEPT_AT_ONCE = 4096  # files, so that not all is lost when a run is stopped
 
 
 def contents_digest(paths: Sequence[str | Path]) -> str:
@@ -20,18 +29,33 @@ def contents_digest(paths: Sequence[str | Path]) -> str:
         UnreadableImageError: naming the path of a file that cannot be read.
 
     """
-    return hashlib.sha256(b"".join(file_digests(paths))).hexdigest()
+    return joint_digest(file_digests(paths))
+
+
+def joint_digest(digests: Sequence[bytes]) -> str:
+    """As `contents_digest`, of files with these digests."""
+    return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def file_digests(paths: Sequence[str | Path]) -> list[bytes]:
-    """SHA-256 of each file.
+    """SHA-256 of each file, which is read only if the index in the cache does not have it as it is now.
 
     Raises:
         UnreadableImageError: naming the path of a file that cannot be read.
 
     """
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        return list(pool.map(_file_digest, paths))
+    stamps = [_stamp(path) for path in paths]
+    found = index.recalled(paths, stamps)
+    left = [place for place, digest in enumerate(found) if digest is None]
+    with tqdm(desc="reading images, once", total=len(left), leave=False, disable=not sys.stderr.isatty()) as bar:
+        for first in range(0, len(left), _KEPT_AT_ONCE):
+            places, began = left[first : first + _KEPT_AT_ONCE], time.time_ns()
+            for place, digest in zip(places, _read([paths[place] for place in places]), strict=True):
+                found[place] = digest
+                bar.update()
+            still = [place for place in places if _stamp(paths[place]) == stamps[place]]
+            index.remember([(paths[place], stamps[place], found[place]) for place in still], began)
+    return found
 
 
 def digest_of(*facts: object) -> str:
@@ -46,6 +70,24 @@ def code_version(*names: str) -> str:
     return digest_of(sources, PIL.__version__, torchvision.__version__)
 
 
+def _stamp(path: str | Path) -> bytes:
+    try:
+        facts = os.stat(path)
+        if stat.S_ISREG(facts.st_mode):
+            return index.stamp(facts)
+        raise ValueError("it is no file")
+    except (OSError, ValueError) as error:
+        with named_fault(path):
+            raise error
+
+
+def _read(paths: Sequence[str | Path]) -> Iterator[bytes]:
+    parts = [paths[first : first + _IN_A_TASK] for first in range(0, len(paths), _IN_A_TASK)]
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        for digests in pool.map(lambda part: [*map(_file_digest, part)], parts):
+            yield from digests
+
+
 def _file_digest(path: str | Path) -> bytes:
-    with named_fault(path):
-        return hashlib.sha256(Path(path).read_bytes()).digest()
+    with named_fault(path), open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").digest()

@@ -1,33 +1,36 @@
 """A split of a data set: one folder per class, images inside."""
 
 import copy
-from collections.abc import Callable, Iterable, Sequence
+import os
+from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Sampler, default_collate
-from torchvision.datasets import ImageFolder
-from torchvision.datasets.folder import IMG_EXTENSIONS
+from torch.utils.data import Dataset, Sampler, default_collate
 
-from thaw.data.digests import code_version, contents_digest, digest_of
+from thaw.data.digests import code_version, digest_of, file_digests, joint_digest
+from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.images import load_rgb
 from thaw.data.pixels import StoredPixels, bytes_needed, stored_pixels
 from thaw.data.turning import Crop, finished
+from thaw.data.walk import Walk, walk
 from thaw.errors import UserError
+from thaw.names import listed
 
 Key = int | tuple[int, int]
 Sample = tuple[str, int]  # a path and the index of its class
 
 
-class ClassFolders(ImageFolder):
-    """An ImageFolder whose classes are `classes` in that order, whatever the order of the folders.
+class ClassFolders(Dataset):
+    """The images of `root` whose classes are `classes` in that order, whatever the order of the folders.
 
     An item, what `transform` gives and a label, is asked for by its index, or by (index, seed) where its random
     transforms are to depend on the seed alone: not on the worker that loads it, nor on what was loaded before. Images
-    are read with `short_side` as `thaw.data.images.load_rgb` does.
+    are read with `short_side` as `thaw.data.images.load_rgb` does. `files` is what was found in `root`, if that is
+    known.
 
     Raises:
         UserError: from the constructor, if the folder is missing or a class is empty.
@@ -40,21 +43,19 @@ class ClassFolders(ImageFolder):
         classes: Sequence[str],
         transform: Callable[[Image.Image], torch.Tensor | Crop],
         short_side: int | None = None,
+        files: Walk | None = None,
     ):
-        self._expected = list(classes)
-        empty = [name for name in classes if not any(_images(root / name))]
-        if empty:
-            raise UserError(
-                f"no images in {listed(root / name for name in empty)}: each class needs at least one file "
-                f"ending in {', '.join(IMG_EXTENSIONS)}."
-            )
-        super().__init__(str(root), transform=transform)
+        self.root, self.classes, self.transform, self.short_side = str(root), list(classes), transform, short_side
+        files = files or walk(root)
+        self.keep(class_samples(files, classes))
+        _refuse_empty_classes(files, classes, set(self.targets))
         self.found = set(self.paths)  # whichever of them are kept
-        self.short_side = short_side
+        self.repeated = [os.path.join(root, link) for link in files.repeated]
+        self._ignored = sorted(set(files.paths()) - self.found)
         self._stored: StoredPixels | None = None
 
-    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
-        return self._expected, {name: index for index, name in enumerate(self._expected)}
+    def __len__(self) -> int:
+        return len(self.samples)
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor | Crop, int]:
         if isinstance(key, int):
@@ -77,9 +78,14 @@ class ClassFolders(ImageFolder):
         return [path for path, _ in self.samples]
 
     @cached_property
+    def digests(self) -> list[bytes]:
+        """Of every file in order, the SHA-256."""
+        return file_digests(self.paths)
+
+    @cached_property
     def contents(self) -> str:
         """Of every file in order, a digest."""
-        return contents_digest(self.paths)
+        return joint_digest(self.digests)
 
     @cached_property
     def digest(self) -> str:
@@ -90,15 +96,20 @@ class ClassFolders(ImageFolder):
     def keep_share(self, share: float, seed: int) -> None:
         """Of each class that share of its images, at least one; what a smaller share keeps, a larger one keeps, too."""
         random, targets, kept = np.random.default_rng(seed), np.array(self.targets), []
-        for label in range(len(self._expected)):
+        for label in range(len(self.classes)):
             (own,) = np.nonzero(targets == label)
             kept += sorted(random.permutation(own)[: max(1, round(share * len(own)))].tolist())
         self.keep([self.samples[index] for index in kept])
 
     def keep(self, samples: Sequence[Sample]) -> None:
         """Have these images, in this order, instead of all that the folder holds."""
-        self.samples = self.imgs = list(samples)
+        known = dict(zip(self.paths, self.digests, strict=True)) if "digests" in self.__dict__ else {}
+        self.samples = list(samples)
         self.targets = [label for _, label in self.samples]
+        for name in ("digests", "contents", "digest"):
+            self.__dict__.pop(name, None)
+        if known and known.keys() >= set(self.paths):
+            self.digests = [known[path] for path in self.paths]
 
     def seen_as(self, other: "ClassFolders") -> "ClassFolders":
         """The same images, read and transformed as those of `other` are."""
@@ -112,8 +123,6 @@ class ClassFolders(ImageFolder):
     def some(self, most: int) -> "ClassFolders":
         """At most so many of the images, evenly spread over them."""
         few = copy.copy(self)
-        for name in ("contents", "digest"):
-            few.__dict__.pop(name, None)
         if len(self) > most:
             few.keep([self.samples[place] for place in np.linspace(0, len(self) - 1, most).round().astype(int)])
             few._stored = None
@@ -121,16 +130,21 @@ class ClassFolders(ImageFolder):
 
     def bytes_decoded(self) -> int:
         """That `keep_decoded` needs."""
-        return bytes_needed(self.paths, self.short_side)
+        return bytes_needed(self.paths, self.contents, self.short_side)
 
     def keep_decoded(self, size: int, max_size: float) -> None:
         """Read images from the cache from now on, of whose `max_size` bytes they take `size`, if they can be there."""
         self._stored = stored_pixels(self.paths, self.contents, self.short_side, size, max_size)
 
-    def ignored(self) -> list[Path]:
+    def ignored(self) -> list[str]:
         """Visible files that are not read, for their ending or for lying outside of a class folder."""
-        everything = (path for path in Path(self.root).rglob("*") if path.is_file())
-        return sorted(path for path in everything if str(path) not in self.found and not path.name.startswith("."))
+        return self._ignored
+
+    def prepared(self, transform: Callable[[Image.Image], torch.Tensor | Crop], short_side: int) -> "ClassFolders":
+        """The same images with another transform."""
+        same = copy.copy(self)
+        same.transform, same.short_side = transform, short_side
+        return same
 
 
 class SeededOrder(Sampler):
@@ -181,56 +195,27 @@ class SeededOrder(Sampler):
         return zip(order[self._mine][rest].tolist(), seeds[self._mine][rest].tolist(), strict=True)
 
 
-def find_classes(root: Path) -> list[str]:
-    """The visible folders in `root`, sorted: a class each.
-
-    Raises:
-        UserError: if `root` is not a folder.
-
-    """
-    if not root.is_dir():
-        beside = sorted(path.name for path in root.parent.iterdir()) if root.parent.is_dir() else []
-        there = f"{root.parent} holds {listed(beside)}" if beside else f"{root.parent} does not exist or is empty"
-        raise UserError(
-            f"there is no folder {root}: data.root needs train/ and val/ with a folder per class, "
-            f"or nothing but a folder per class, of which Thaw draws validation images; {there}."
-        )
-    return sorted(path.name for path in root.iterdir() if path.is_dir() and not path.name.startswith("."))
+def class_samples(files: Walk, classes: Sequence[str]) -> list[Sample]:
+    """Return the images in the folders `classes`, class by class in the order of their names."""
+    labels = {name: label for label, name in enumerate(classes)}
+    folders = [(folder.partition(os.sep)[0], folder) for folder in files.files if folder]
+    return [
+        (path, labels[name])
+        for name, folder in sorted(folders)
+        if name in labels
+        for path in files.paths_in(folder)
+        if is_image(path)
+    ]
 
 
-def aligned_classes(train: Path, val: Path) -> list[str]:
-    """The class names of both splits.
-
-    Raises:
-        UserError: if the splits' classes differ or are fewer than two.
-
-    """
-    classes = find_classes(train)
-    refuse_other_classes(train, classes, val)
-    if len(classes) < 2:
-        found = f"only {classes[0]!r}" if classes else "none"
-        raise UserError(f"at least two classes (folders) are needed to tell apart in {train}, and there is {found}.")
-    return classes
-
-
-def refuse_other_classes(folder: Path, classes: Sequence[str], split: Path) -> None:
-    """Compare the class folders of `split` with the `classes` of `folder`.
-
-    Raises:
-        UserError: if they differ, or there is no such split.
-
-    """
-    others = find_classes(split)
-    differences = {folder: set(classes) - set(others), split: set(others) - set(classes)}
-    told = " and ".join(f"{listed(sorted(names))} only in {place}" for place, names in differences.items() if names)
-    if told:
-        raise UserError(f"{folder.name} and {split.name} must have the same class folders, but there is {told}.")
-
-
-def _images(folder: Path):
-    return (path for path in folder.rglob("*") if path.suffix.lower() in IMG_EXTENSIONS and path.is_file())
-
-
-def listed(names: Iterable[object], most: int = 12) -> str:
-    names = [str(name) for name in names]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+def _refuse_empty_classes(files: Walk, classes: Sequence[str], there: Collection[int]) -> None:
+    empty = [name for label, name in enumerate(classes) if label not in there]
+    if not empty:
+        return
+    elsewhere = [name for name in empty if name in files.repeated]
+    told = f" ({listed(elsewhere)}: a link to a folder that is read in another place)" if elsewhere else ""
+    needed = what_to_install(files.paths())
+    raise UserError(
+        f"no images in {listed(files.root / name for name in empty)}{told}: each class needs at least one file ending "
+        f"in {', '.join(EXTENSIONS)}{needed and f'; {needed}'}."
+    )

@@ -9,10 +9,10 @@ from typing import BinaryIO
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from thaw.data.endings import register_plugins, what_to_install
 from thaw.errors import UnreadableImageError
 
-# The endings that torchvision's ImageFolder reads, whose import takes seconds.
-EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+register_plugins()
 
 # Large reductions average whole blocks of pixels first; from 3 on that cannot be told from resizing at once (Pillow).
 _REDUCING_GAP = 3.0
@@ -76,7 +76,10 @@ def named_fault(source: str | Path | BinaryIO) -> Iterator[None]:
     try:
         yield
     except UnidentifiedImageError as error:
-        raise UnreadableImageError(f"cannot read {name}: it is none that Pillow knows.") from error
+        needed = what_to_install([path or ""])
+        raise UnreadableImageError(
+            f"cannot read {name}: it is none that Pillow knows{needed and f' ({needed})'}."
+        ) from error
     except Exception as error:  # each of Pillow's decoders fails in its own ways
         reason = (str(error) or type(error).__name__).replace(repr(path or source), "it").rstrip(".")
         raise UnreadableImageError(f"cannot read {name}: {reason}.") from error

@@ -13,14 +13,16 @@ from PIL import Image
 from tqdm import tqdm
 
 from thaw.arrays import DamagedArrayError, read_array, write_array
-from thaw.cache import build_bounded
+from thaw.cache import build_bounded, build_once
 from thaw.data.digests import code_version, digest_of
 from thaw.data.images import load_rgb, pixel_count
 from thaw.data.workers import usable_cores
+from thaw.errors import UserError
 
 log = logging.getLogger(__name__)
 
 _BYTES_BESIDE = 64  # for an image's size and checksum
+_COUNTS_KEPT = 100  # entries of the cache, of some bytes each
 
 
 class StoredPixels:
@@ -75,13 +77,28 @@ def stored_pixels(
         return None
 
 
-def bytes_needed(paths: Sequence[str], short_side: int | None) -> int:
-    """Of the images at `paths` once decoded, by their headers.
+def bytes_needed(paths: Sequence[str], contents: str, short_side: int | None) -> int:
+    """Of the images at `paths` once decoded, by their headers, which are read once for the digest `contents`.
 
     Raises:
         UnreadableImageError: naming the path, for a file that does not begin like an image.
 
     """
+    key = digest_of(contents, short_side, Image.MAX_IMAGE_PIXELS, code_version("images", "pixels"))
+
+    def write(part: Path) -> None:
+        part.write_text(str(_counted(paths, short_side)))
+
+    def is_whole(path: Path) -> bool:
+        return path.read_bytes().isdigit()
+
+    try:
+        return int(build_once(f"pixel-counts/{key}", write, is_whole, _COUNTS_KEPT).read_text())
+    except UserError:  # the cache cannot be written
+        return _counted(paths, short_side)
+
+
+def _counted(paths: Sequence[str], short_side: int | None) -> int:
     with ThreadPoolExecutor(usable_cores()) as pool:
         counts = pool.map(lambda path: pixel_count(path, short_side), paths)
         return sum(3 * count + _BYTES_BESIDE for count in counts)

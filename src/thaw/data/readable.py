@@ -9,11 +9,12 @@ from pathlib import Path
 from tqdm import tqdm
 
 from thaw.cache import build_once
-from thaw.data.digests import code_version, digest_of, file_digests
-from thaw.data.folders import ClassFolders, Sample, listed
+from thaw.data.digests import code_version, digest_of
+from thaw.data.folders import ClassFolders, Sample
 from thaw.data.images import load_rgb
 from thaw.data.workers import usable_cores
 from thaw.errors import RunError, UnreadableImageError
+from thaw.names import listed
 
 _SHARE = 0.01  # of a split's images that may be skipped
 _KEPT = 100  # verdicts in the cache, a few bytes each
@@ -31,6 +32,7 @@ def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
     """
     bad = unreadable(
         [path for images in splits.values() for path in images.paths],
+        [digest for images in splits.values() for digest in images.digests],
         max(images.short_side for images in splits.values()),
     )
     skipped = {name: [path for path in images.paths if path in bad] for name, images in splits.items()}
@@ -42,9 +44,9 @@ def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
     return skipped
 
 
-def unreadable(paths: Sequence[str], short_side: int | None) -> set[str]:
+def unreadable(paths: Sequence[str], digests: Sequence[bytes], short_side: int | None) -> set[str]:
     """Those of `paths` that `load_rgb` cannot give; the cache remembers the contents that it could not."""
-    by_digest = dict(zip(paths, (digest.hex() for digest in file_digests(paths)), strict=True))
+    by_digest = dict(zip(paths, (digest.hex() for digest in digests), strict=True))
     contents = {digest: path for path, digest in by_digest.items()}
     key = digest_of(sorted(contents), short_side, code_version("images"))
 

@@ -10,19 +10,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thaw.data.digests import file_digests
-from thaw.data.folders import ClassFolders, Sample, aligned_classes, find_classes, listed, refuse_other_classes
+from thaw.data.folders import ClassFolders, Sample
+from thaw.data.layout import layout
 from thaw.errors import UserError
 
-_SPLIT_NAMES = ("train", "training", "val", "valid", "validation")
 _SALT = b"Thaw divides images, version 1"
 
 
 @dataclass(frozen=True)
 class Split:
-    """`samples` are some of the images in `folder`, or, where parts are drawn, in its neighbours."""
+    """`samples` are some of the images in the folder of `whole`, or, where parts are drawn, in its neighbours."""
 
-    folder: Path
+    whole: ClassFolders
     samples: list[Sample]
 
 
@@ -48,17 +47,21 @@ def read_splits(root: Path, val_fraction: float = 0.2, folds: int | None = None,
 
     """
     _check(val_fraction, folds, fold)
-    classes, folders, test = _layout(root)
-    parts = [ClassFolders(folder, classes, transform=None).samples for folder in folders]
-    tested = Split(test, ClassFolders(test, classes, transform=None).samples) if test else None
+    classes, folders, test = layout(root)
+    parts = [ClassFolders(folder, classes, transform=None) for folder in folders]
+    tested = _whole(ClassFolders(test, classes, transform=None)) if test else None
     if folds is None and len(folders) == 2:
-        train, val = (Split(folder, samples) for folder, samples in zip(folders, parts, strict=True))
-        return Splits(classes, train, val, tested, None)
-    samples = [sample for part in parts for sample in part]
-    chosen, drawn = _drawn(classes, samples, val_fraction, folds, fold)
+        return Splits(classes, *map(_whole, parts), tested, None)
+    samples = [sample for part in parts for sample in part.samples]
+    copies = _copies([digest for part in parts for digest in part.digests])
+    chosen, drawn = _drawn(classes, samples, copies, val_fraction, folds, fold)
     train = [sample for place, sample in enumerate(samples) if place not in chosen]
     val = [samples[place] for place in sorted(chosen)]
-    return Splits(classes, Split(folders[0], train), Split(folders[-1], val), tested, drawn)
+    return Splits(classes, Split(parts[0], train), Split(parts[-1], val), tested, drawn)
+
+
+def _whole(images: ClassFolders) -> Split:
+    return Split(images, images.samples)
 
 
 def _check(val_fraction: float, folds: int | None, fold: int) -> None:
@@ -72,77 +75,52 @@ def _check(val_fraction: float, folds: int | None, fold: int) -> None:
         raise UserError(f"data.fold={fold!r} must be one of 0 to {folds - 1}, for data.folds={folds}.")
 
 
-def _layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
-    """The classes, the folders that hold them, and the one with test images."""
-    train, val, test = (root / name for name in ("train", "val", "test"))
-    names = find_classes(root) if root.is_dir() else []
-    if train.is_dir() or val.is_dir() or len(names) < 2:
-        classes, folders = aligned_classes(train, val), [train, val]
-    else:
-        # A folder called test is a class like others unless it holds one of them.
-        others = [name for name in names if name != "test"]
-        holds_classes = test.is_dir() and set(find_classes(test)) & set(others)
-        classes, folders = others if holds_classes else names, [root]
-        _refuse_other_roots(root, classes)
-    if not test.is_dir() or (folders == [root] and "test" in classes):
-        return classes, folders, None
-    refuse_other_classes(folders[0], classes, test)
-    return classes, folders, test
-
-
-def _refuse_other_roots(root: Path, classes: Sequence[str]) -> None:
-    for folder in (root, *(root / name for name in classes)):
-        named = [name for name in find_classes(folder) if name.casefold() in _SPLIT_NAMES]
-        if named:
-            raise UserError(
-                f"{folder} holds {listed(named)}, which is no class by its name; "
-                f"data.root={root} needs train/ and val/, or nothing but a folder per class."
-            )
-    if len(classes) < 2:
-        raise UserError(f"at least two classes (folders) are needed to tell apart in {root}, beside test/.")
-
-
 def _drawn(
-    classes: Sequence[str], samples: Sequence[Sample], val_fraction: float, folds: int | None, fold: int
+    classes: Sequence[str],
+    samples: Sequence[Sample],
+    copies: Sequence[Sequence[int]],
+    val_fraction: float,
+    folds: int | None,
+    fold: int,
 ) -> tuple[set[int], str]:
     """The places of the validation images, and how they were chosen."""
     if folds is None:
-        parts, fold, asked = _parted(samples, val_fraction), 0, f"data.val_fraction={val_fraction:g}"
+        parts, fold, asked = _parted(samples, copies, val_fraction), 0, f"data.val_fraction={val_fraction:g}"
         told = f"{100 * val_fraction:g} % of each class"
     else:
-        parts, asked, told = _folded(samples, folds), f"data.folds={folds}", f"fold {fold} of 0 to {folds - 1}"
+        parts, asked, told = _folded(samples, copies, folds), f"data.folds={folds}", f"fold {fold} of 0 to {folds - 1}"
     _refuse_missing_classes(classes, samples, parts, asked)
     return parts[fold], f"{told}, drawn by Thaw"
 
 
-def _copies(samples: Sequence[Sample]) -> list[list[int]]:
+def _copies(digests: Sequence[bytes]) -> list[list[int]]:
     """The places of equal files together, in an order that follows from their contents."""
     together = defaultdict(list)
-    for place, digest in enumerate(file_digests([path for path, _ in samples])):
+    for place, digest in enumerate(digests):
         together[hashlib.sha256(_SALT + digest).digest()].append(place)
     return [together[key] for key in sorted(together)]
 
 
-def _parted(samples: Sequence[Sample], share: float) -> list[set[int]]:
+def _parted(samples: Sequence[Sample], copies: Sequence[Sequence[int]], share: float) -> list[set[int]]:
     """The places of that share of each class, at least one image, and those of the rest."""
-    groups, labels = _copies(samples), [label for _, label in samples]
+    labels = [label for _, label in samples]
     wanted = {label: max(1, round(share * count)) for label, count in Counter(labels).items()}
     chosen, taken = set(), Counter()
-    for group in groups:
+    for group in copies:
         own = Counter(labels[place] for place in group)
         if all(taken[label] + count <= wanted[label] for label, count in own.items()):
             chosen.update(group)
             taken += own
     for label in wanted.keys() - taken.keys():  # there are more copies of each image than are wanted
-        chosen.update(min((group for group in groups if label in {labels[place] for place in group}), key=len))
+        chosen.update(min((group for group in copies if label in {labels[place] for place in group}), key=len))
     return [chosen, set(range(len(samples))) - chosen]
 
 
-def _folded(samples: Sequence[Sample], folds: int) -> list[set[int]]:
+def _folded(samples: Sequence[Sample], copies: Sequence[Sequence[int]], folds: int) -> list[set[int]]:
     """The places of so many parts, over which each class is spread evenly."""
     labels = [label for _, label in samples]
     parts, counts = [set() for _ in range(folds)], [Counter() for _ in range(folds)]
-    for group in sorted(_copies(samples), key=len, reverse=True):
+    for group in sorted(copies, key=len, reverse=True):
         own = Counter(labels[place] for place in group)
         emptiest = min(range(folds), key=lambda part: (sum(counts[part][label] for label in own), counts[part].total()))
         parts[emptiest].update(group)

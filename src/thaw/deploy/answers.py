@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path
 
 import torch
 from tqdm import tqdm
@@ -50,7 +49,7 @@ def answers(model: TrainedModel, samples: Sequence[Sample], corruptions: Sequenc
     with tqdm(desc="evaluating", total=total, unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
 
         def views(place: int) -> list[torch.Tensor]:
-            crop = read_crop(model, samples[place][0])
+            crop = model.read(samples[place][0])
             return [crop, *(corruption(crop, place) for corruption in corruptions)]
 
         def readable() -> Iterator[list[torch.Tensor]]:
@@ -71,20 +70,6 @@ def answers(model: TrainedModel, samples: Sequence[Sample], corruptions: Sequenc
         raise UserError(f"none of the {len(samples)} images can be read; the first: {faults[0]}")
     clean, *corrupted = map(torch.cat, logits)
     return Answers(kept, clean, corrupted, faults)
-
-
-def read_crop(model: TrainedModel, path: str | Path) -> torch.Tensor:
-    """uint8 (3, crop, crop) of an image file.
-
-    Raises:
-        UnreadableImageError: naming the path, for whatever is wrong with the file, or its name.
-
-    """
-    try:
-        str(path).encode()  # it is to be written in UTF-8
-    except UnicodeEncodeError as error:
-        raise UnreadableImageError(f"cannot read the image {str(path)!r}: its name is no UTF-8.") from error
-    return model.read(path)
 
 
 def _in_order(

@@ -53,7 +53,7 @@ def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = Tru
     confusion = evaluation.confusion.numpy()
     facts = {
         "checkpoint": str(model.source),
-        "root": _shown(folder.root.resolve()),
+        "root": str(folder.root.resolve()),
         "images": len(given.samples),
         "unreadable": list(given.faults),
         "ignored": folder.ignored,
@@ -108,8 +108,3 @@ def _robustness(given: Answers, corruptions: Sequence[Corruption], clean: Answer
         }
         for corruption, one, drop, interval, p in zip(corruptions, worse, drops, intervals, ps, strict=True)
     ]
-
-
-def _shown(path: Path) -> str:
-    """That can be written in UTF-8, whatever bytes the name has."""
-    return str(path).encode(errors="replace").decode()

@@ -10,10 +10,10 @@ from PIL import Image
 
 from thaw.comparison.plots import COLOURS, INK, percent, svg
 from thaw.data.workers import roomy_batch_size
-from thaw.deploy.answers import read_crop
 from thaw.deploy.evaluate import Evaluated
 from thaw.deploy.gradcam import gradcam, overlaid
 from thaw.files import whole_file
+from thaw.names import shown
 from thaw.report.html import data_url, render
 
 MOST_IN_MATRIX = 30  # classes that the confusion matrix is shown for
@@ -78,6 +78,7 @@ def _interval(score: dict | None) -> str:
 
 
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    rows = [[shown(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
 
@@ -103,7 +104,7 @@ def _looks(done: Evaluated) -> list[tuple[Image.Image, Image.Image]]:
     found, size = [], roomy_batch_size(done.model.preprocessing.crop)
     for first in range(0, len(done.worst), size):
         own = list(done.worst[first : first + size])
-        crops = torch.stack([read_crop(done.model, done.evaluation.paths[index]) for index in own])
+        crops = torch.stack([done.model.read(done.evaluation.paths[index]) for index in own])
         heats = gradcam(done.model, crops, done.evaluation.predicted[own])
         for crop, heat in zip(crops, heats, strict=True):
             found.append((Image.fromarray(crop.permute(1, 2, 0).numpy()), overlaid(crop, heat)))

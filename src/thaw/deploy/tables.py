@@ -1,11 +1,12 @@
 """Predictions as text: a table for a terminal, CSV, or a line of JSON for each."""
 
 import csv
-import json
 from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from thaw.deploy.predict import UNSURE, Prediction
+from thaw.files import as_json as json_text
+from thaw.names import shown
 
 _WIDEST = 60  # characters of a path in a table, whose columns then are no longer in line
 
@@ -18,7 +19,7 @@ def table(file: TextIO, paths: Sequence[str], classes: Sequence[str], top: int, 
         _, confidence = prediction.top[0]
         others = [f"{name} {probability:.4f}" for name, probability in prediction.top[1:]]
         columns = [f"{prediction.path:{width}}", f"{prediction.named(threshold):{name_width}}", f"{confidence:.4f}"]
-        print("  ".join([*columns, ", ".join(others)]).rstrip(), file=file)
+        print(shown("  ".join([*columns, ", ".join(others)]).rstrip()), file=file)
 
     return write
 
@@ -40,14 +41,9 @@ def as_json(file: TextIO, paths: Sequence[str], classes: Sequence[str], top: int
         ranked = [{"class": name, "probability": round(p, 6)} for name, p in prediction.top]
         told = {"path": prediction.path, "predicted": prediction.named(threshold)}
         told |= {"confidence": ranked[0]["probability"], "top": ranked}
-        print(json.dumps(told, ensure_ascii=not _is_text(prediction.path)), file=file)
+        print(json_text(told), file=file)
 
     return write
-
-
-def _is_text(path: str) -> bool:
-    """Names of files may be bytes that stand for no characters."""
-    return not any("\ud800" <= character <= "\udfff" for character in path)
 
 
 Write = Callable[[Prediction], None]

@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
 from thaw.models.staged import StagedNet
+from thaw.names import shown
 from thaw.report.evaluation import Evaluation
 
 _LAYOUT = {
@@ -44,7 +45,8 @@ def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict)
     Which values differ between runs, and come first, TensorBoard finds out by itself unless a run describes them all.
     """
     reached = {"best/val/acc": summary["val"]["acc"], "cost/seconds": summary["seconds"]["total"]}
-    _description, start, end = hparams(dict(values), reached)
+    told = {name: shown(value) if isinstance(value, str) else value for name, value in values.items()}
+    _description, start, end = hparams(told, reached)
     for board in _boards(trainer):
         board.log_metrics(reached, trainer.global_step)
         board.experiment.file_writer.add_summary(start)
@@ -95,12 +97,12 @@ def project(trainer: Trainer, inputs: HeadInputs, evaluation: Evaluation, root: 
     points = inputs.vectors
     if points is None or not points.isfinite().all():  # a net that has diverged has no places for them
         return
-    names = evaluation.classes
+    names = [*map(shown, evaluation.classes)]
     rows = [
         [
             names[evaluation.labels[i]],
             names[evaluation.predicted[i]],
-            Path(evaluation.paths[i]).relative_to(root).as_posix(),
+            shown(Path(evaluation.paths[i]).relative_to(root).as_posix()),
         ]
         for i in inputs.shown.tolist()
     ]

@@ -11,6 +11,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from thaw.data.folders import ClassFolders, SeededOrder
+from thaw.names import shown
 from thaw.report.evaluation import Evaluation
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
@@ -21,9 +22,9 @@ _DPI = 100
 def samples(images: ClassFolders, classes: Sequence[str], seed: int) -> Figure:
     """Training images as the net sees them in its first epoch, augmentation included."""
     order = [key for key, _ in zip(SeededOrder(len(images), seed), range(SHOWN), strict=False)]
-    shown = [images.picture(key) for key in order]
-    titles = [(classes[label], "black") for _, label in shown]
-    return _grid([image for image, _ in shown], titles, "Training images as the net sees them")
+    items = [images.picture(key) for key in order]
+    titles = [(classes[label], "black") for _, label in items]
+    return _grid([image for image, _ in items], titles, "Training images as the net sees them")
 
 
 def predictions(images: Dataset, evaluation: Evaluation) -> Figure:
@@ -32,13 +33,13 @@ def predictions(images: Dataset, evaluation: Evaluation) -> Figure:
     worst = mistakes[evaluation.confidence[mistakes].argsort(descending=True)][: SHOWN // 2]
     right = (~evaluation.mistakes).nonzero().flatten()
     chosen = right[torch.randperm(len(right), generator=torch.Generator().manual_seed(0))][: SHOWN - len(worst)]
-    shown = torch.cat([worst, chosen]).tolist()
+    places = torch.cat([worst, chosen]).tolist()
     title = f"Validation images: {len(worst)} of {len(mistakes)} mistakes (red), {len(chosen)} of {len(right)} others"
-    return _grid([images[index][0] for index in shown], [_caption(evaluation, index) for index in shown], title)
+    return _grid([images[index][0] for index in places], [_caption(evaluation, index) for index in places], title)
 
 
 def confusion_matrix(evaluation: Evaluation) -> Figure:
-    counts, classes = evaluation.confusion.numpy(), evaluation.classes
+    counts, classes = evaluation.confusion.numpy(), [*map(shown, evaluation.classes)]
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     size = max(3.6, 0.45 * len(classes) + 2)
     figure = Figure((size + 0.8, size), layout="constrained")
@@ -123,7 +124,7 @@ def _grid(images: Sequence[torch.Tensor], captions: Sequence[tuple[str, str]], t
     for number, (image, (text, colour)) in enumerate(zip(images, captions, strict=True)):
         top, left = number // columns * (size + above) + above, number % columns * (size + gap) + gap // 2
         picture[top : top + size, left : left + size] = _resized(image, size)
-        axes.text(left + size / 2, top - 0.04 * size, text, color=colour, fontsize=9, ha="center", va="bottom")
+        axes.text(left + size / 2, top - 0.04 * size, shown(text), color=colour, fontsize=9, ha="center", va="bottom")
     axes.imshow(picture)
     figure.suptitle(title, fontsize=11, y=1 - 0.06 / height)
     return figure

@@ -9,6 +9,7 @@ from PIL import Image
 
 from thaw.data.images import load_rgb
 from thaw.errors import UnreadableImageError
+from thaw.names import shown
 
 _SIDE = 320  # pixels of pictures
 
@@ -22,7 +23,7 @@ def render(package: str, template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template(template).render(**values)
+    return shown(environment.get_template(template).render(**values))
 
 
 def picture(path: Path, side: int = _SIDE) -> str | None:

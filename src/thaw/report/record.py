@@ -4,7 +4,7 @@ import json
 import shutil
 from pathlib import Path
 
-from thaw.files import whole_file
+from thaw.files import as_json, whole_file
 
 FILE = "summary.json"
 _FOLDERS = ("checkpoints", "evaluation", "figures", "tensorboard")
@@ -16,13 +16,13 @@ def write_summary(folder: Path, summary: dict) -> None:
     """Replace the folder's summary as a whole: a reader sees the old one or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / FILE) as file:
-        file.write(json.dumps(summary, indent=2, ensure_ascii=False) + "\n")
+        file.write(as_json(summary, indent=2) + "\n")
 
 
 def read_summary(folder: Path) -> dict:
     """Empty where no run in `folder` has come to an end."""
     path = folder / FILE
-    return json.loads(path.read_text()) if path.is_file() else {}
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def has_finished(folder: Path) -> bool:

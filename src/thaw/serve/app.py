@@ -18,10 +18,12 @@ from starlette.routing import Route
 from thaw.deploy.gradcam import overlaid
 from thaw.deploy.trained import TrainedModel
 from thaw.errors import UnreadableImageError
+from thaw.names import shown
 from thaw.report.html import data_url
 from thaw.serve import requests
 from thaw.serve.batching import Batcher, BusyError
 from thaw.serve.decoding import NotAnImageError, decode
+from thaw.serve.forms import image_in
 from thaw.serve.page import page_response
 
 _THREADS = min(4, os.cpu_count() or 1)  # each decodes an image of up to some hundred MB
@@ -43,6 +45,7 @@ class Endpoints:
 
     def __init__(self, model: TrainedModel, limits: Limits, batcher: Batcher):
         self.model, self.limits, self.batcher = model, limits, batcher
+        self._classes = [*map(shown, model.classes)]
         self._page = page_response(model, limits.body)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="decoding")
         self._under_way = 0
@@ -60,8 +63,7 @@ class Endpoints:
         return self._page
 
     async def health(self, request: Request) -> Response:
-        name, classes = self.model.net.config["name"], list(self.model.classes)
-        return JSONResponse({"status": "ok", "model": name, "classes": classes})
+        return JSONResponse({"status": "ok", "model": self.model.net.config["name"], "classes": self._classes})
 
     async def predict(self, request: Request) -> Response:
         top, explain = requests.top(request, len(self.model.classes)), requests.explain(request)
@@ -83,7 +85,8 @@ class Endpoints:
     async def _prediction(self, request: Request, top: int, explain: bool) -> dict:
         body = await requests.read_body(request, self.limits.body, self.limits.body_seconds)
         run = asyncio.get_running_loop().run_in_executor
-        image = await run(self._pool, decode, self.model, body)
+        content_type = request.headers.get("content-type", "")
+        image = await run(self._pool, lambda: decode(self.model, image_in(content_type, body)))
         answer = await asyncio.wrap_future(self.batcher.submit(image, explain))
         told = self._told(answer.probabilities.tolist())
         found = {"predicted": told[0]["class"], "confidence": told[0]["probability"], "probabilities": told[:top]}
@@ -92,7 +95,7 @@ class Endpoints:
         return found
 
     def _told(self, probabilities: list[float]) -> list[dict]:
-        told = [{"class": c, "probability": p} for c, p in zip(self.model.classes, probabilities, strict=True)]
+        told = [{"class": c, "probability": p} for c, p in zip(self._classes, probabilities, strict=True)]
         return sorted(told, key=lambda row: -row["probability"])
 
 

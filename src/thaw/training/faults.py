@@ -3,9 +3,9 @@
 import torch
 from lightning import Callback, Trainer
 
-from thaw.data.folders import listed
 from thaw.errors import RunError
 from thaw.models.classifier import ImageClassifier
+from thaw.names import listed
 from thaw.stopping import worker_deaths
 
 _EVERY = 50  # steps; to ask a GPU or other processes at each of them would have all wait

@@ -11,10 +11,11 @@ import torch
 from safetensors.torch import load_file, save
 from torch.export import Dim
 
-from thaw.deploy.export.shipped import Check, Shipped, as_json, example, facts
+from thaw.deploy.export.shipped import Check, Shipped, example, facts
 from thaw.deploy.export.timm_folder import READ_BY_TIMM, probabilities_by_timm, timm_config
 from thaw.deploy.trained import TrainedModel
 from thaw.errors import UserError
+from thaw.files import as_json
 from thaw.models.backbones import build_net
 
 _ANY_NUMBER = {"images": {0: Dim("batch", min=1)}}
@@ -51,7 +52,7 @@ def as_torch(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
         program = torch.export.export(
             Shipped(model.net, model.temperature).eval(), (example(model),), dynamic_shapes=_ANY_NUMBER
         )
-        torch.export.save(program, file, extra_files={"thaw.json": as_json(facts(model))})
+        torch.export.save(program, file, extra_files={"thaw.json": as_json(facts(model), indent=2)})
     with path.open("rb") as file:
         loaded = torch.export.load(file).module()
     with torch.inference_mode():
@@ -87,7 +88,7 @@ def _quiet() -> Iterator[None]:
 
 
 def _write(folder: Path, config: dict) -> None:
-    (folder / "config.json").write_text(as_json(config))
+    (folder / "config.json").write_text(as_json(config, indent=2) + "\n", encoding="utf-8")
 
 
 def _read_back(model: TrainedModel, folder: Path, check: Check) -> torch.Tensor:

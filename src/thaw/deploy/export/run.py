@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw.deploy.export.formats import FORMATS
-from thaw.deploy.export.shipped import as_json, check, facts
+from thaw.deploy.export.shipped import check, facts
 from thaw.deploy.trained import load_model
 from thaw.errors import UserError
+from thaw.files import as_json
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def export(run: Path, destination: Path, kind: str, images: list[str]) -> Export
         told = {"format": kind, "run": str(run), **facts(model)}
         told |= {"checked_images": len(checked.images), "largest_difference": difference}
         record = part / "export.json" if part.is_dir() else destination.with_name(f"{destination.name}.json")
-        record.write_text(as_json(told))
+        record.write_text(as_json(told, indent=2) + "\n", encoding="utf-8")
         os.replace(part, destination)
     finally:
         _delete(part)

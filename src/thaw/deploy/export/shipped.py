@@ -1,7 +1,5 @@
 """A model as one function of pixels, with what a program that uses it has to know."""
 
-import csv
-import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -10,6 +8,7 @@ from torch import nn
 
 from thaw.deploy.trained import TrainedModel, run_folder
 from thaw.errors import RunError, UnreadableImageError, UserError
+from thaw.files import read_rows
 from thaw.models.staged import StagedNet
 from thaw.report.record import read_summary
 
@@ -104,11 +103,6 @@ def _validation_paths(model: TrainedModel) -> list[str]:
     root, table = read_summary(run).get("data_root"), run / "predictions.csv"
     if not root or not table.is_file():
         return []
-    with table.open(newline="") as file:
-        paths = [str(Path(root) / row["path"]) for row in csv.DictReader(file)]
+    paths = [str(Path(root) / row["path"]) for row in read_rows(table)]
     step = max(1, len(paths) // _CHECKED)
     return [path for path in dict.fromkeys((*paths[::step], *paths)) if Path(path).is_file()]
-
-
-def as_json(values: object) -> str:
-    return json.dumps(values, indent=2, ensure_ascii=False) + "\n"

@@ -1,0 +1,41 @@
+"""Names of files and classes: as text that can be shown, listed, and told apart where they look the same."""
+
+import unicodedata
+from collections.abc import Iterable, Iterator
+from itertools import combinations
+
+
+def shown(name: str) -> str:
+    """Return `name` as text of characters: bytes that are not UTF-8 become a replacement character each."""
+    try:
+        return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # half a character, which no file system gives
+        return name.encode("utf-8", "replace").decode()
+
+
+def look_alikes(names: Iterable[str]) -> Iterator[str]:
+    """Yield for each two of `names` that look the same what differs in them."""
+    by_look: dict[str, list[str]] = {}
+    for name in names:
+        by_look.setdefault(_look(name), []).append(name)
+    for same in by_look.values():
+        for one, other in combinations(sorted(same), 2):
+            yield f"{one!a} and {other!a} look the same and differ in {_difference(one, other)}"
+
+
+def _look(name: str) -> str:
+    kept = (character for character in unicodedata.normalize("NFKC", name) if unicodedata.category(character) != "Cf")
+    return " ".join("".join(kept).split())
+
+
+def _difference(one: str, other: str) -> str:
+    if unicodedata.normalize("NFC", one) == unicodedata.normalize("NFC", other):
+        return "how an accented letter is written (Unicode NFC or NFD)"
+    if " ".join(one.split()) == " ".join(other.split()):
+        return "spaces"
+    return "characters that look alike or cannot be seen"
+
+
+def listed(names: Iterable[object], most: int = 12) -> str:
+    names = [str(name) for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -1,0 +1,51 @@
+"""Forms with a file, as browsers and `curl -F` post them."""
+
+from collections.abc import Iterator
+from email.message import Message
+from email.parser import HeaderParser
+from itertools import islice
+
+from starlette.exceptions import HTTPException
+
+_MOST_PARTS, _MOST_HEAD = 16, 8192  # bytes of the lines before a part
+_USE = "send the bytes of one image, or a form with one file as curl -F file=@cat.jpg does"
+
+
+def image_in(content_type: str, body: bytes) -> bytes:
+    """Return the one file in a multipart form; any other body as it is.
+
+    Raises: HTTPException: 400 for a form that is not whole or holds several files, 422 for one without a file.
+    """
+    told = Message()
+    told["content-type"] = content_type
+    boundary = told.get_boundary()
+    if told.get_content_type() != "multipart/form-data" or not boundary:
+        return body
+    parts = list(islice(_parts(body, b"--" + boundary.encode("latin-1", "replace")), _MOST_PARTS + 1))
+    named = [part for part in parts if part[0].get_filename()]
+    files = named or (parts if len(parts) == 1 else [])  # curl -F file=<cat.jpg gives no name
+    if len(files) > 1 or len(parts) > _MOST_PARTS:
+        raise HTTPException(400, f"the form holds several files, and one is taken: {_USE}.")
+    if not files or files[0][1] == files[0][2]:
+        raise HTTPException(422, f"the form holds no file: {_USE}.")
+    _, start, end = files[0]
+    return body[start:end]
+
+
+def _parts(body: bytes, line: bytes) -> Iterator[tuple[Message, int, int]]:
+    """Yield for each part between two boundary lines its header and where its content starts and ends."""
+    place = 0 if body.startswith(line) else body.find(b"\r\n" + line) + 2
+    if place == 1:
+        raise _broken()
+    while not body.startswith(b"--", place + len(line)):
+        first = place + len(line)
+        head = body.find(b"\r\n\r\n", first, first + _MOST_HEAD)
+        end = body.find(b"\r\n" + line, head + 2)
+        if head < 0 or end < 0:
+            raise _broken()
+        yield HeaderParser().parsestr(body[first:head].lstrip().decode("utf-8", "replace")), min(head + 4, end), end
+        place = end + 2
+
+
+def _broken() -> HTTPException:
+    return HTTPException(400, f"the form is not whole: {_USE}.")

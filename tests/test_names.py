@@ -1,0 +1,144 @@
+"""Names that are no UTF-8, or look like others."""
+
+import csv
+import io
+import json
+import os
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from thaw.data.endings import EXTENSIONS, is_image, what_to_install
+from thaw.data.layout import aligned_classes
+from thaw.deploy.inputs import image_paths
+from thaw.deploy.predict import Prediction
+from thaw.deploy.tables import FORMATS
+from thaw.errors import UserError
+from thaw.files import as_json, read_rows, whole_file
+from thaw.names import look_alikes, shown
+from thaw.report import board, figures
+from thaw.report.evaluation import Evaluation
+from thaw.report.html import render
+from thaw.report.record import read_summary, write_summary
+
+LATIN = os.fsdecode(b"caf\xe9")
+SEEN = "caf\N{REPLACEMENT CHARACTER}"
+
+
+def test_a_name_is_shown_with_a_replacement_for_what_is_no_character():
+    assert [*map(shown, (LATIN, "猫", "plain", "\ud800x"))] == [SEEN, "猫", "plain", "?x"]
+
+
+def test_bytes_go_into_tables_and_come_out_as_they_were(tmp_path):
+    images = [str(tmp_path / LATIN / f"{LATIN}.jpg"), str(tmp_path / "dog" / "1.jpg")]
+    evaluation = Evaluation(images, torch.tensor([0, 1]), torch.tensor([[2.0, 0.0], [0.0, 1.0]]), [LATIN, "dog"])
+    evaluation.write_csv(tmp_path / "predictions.csv", tmp_path)
+    assert b"caf\xe9/caf\xe9.jpg,caf\xe9,caf\xe9," in (tmp_path / "predictions.csv").read_bytes()
+    assert read_rows(tmp_path / "predictions.csv")[0]["path"] == f"{LATIN}/{LATIN}.jpg"
+
+
+def test_bytes_in_json_are_escaped_and_come_out_as_they_were(tmp_path):
+    write_summary(tmp_path, {"classes": [LATIN, "猫"]})
+    assert (tmp_path / "summary.json").read_text("utf-8").count("猫") == 1
+    assert read_summary(tmp_path) == {"classes": [LATIN, "猫"]}
+    assert json.loads(as_json({LATIN: "\\" + LATIN})) == {LATIN: "\\" + LATIN}
+
+
+@pytest.mark.parametrize("form", FORMATS)
+def test_predictions_are_written_whatever_bytes_names_have(tmp_path, form):
+    with whole_file(tmp_path / "out") as file:
+        FORMATS[form](file, [LATIN], [LATIN], 1, 0.0)(Prediction(LATIN, [(LATIN, 0.5)]))
+    content = (tmp_path / "out").read_bytes()
+    if form == "csv":
+        assert next(csv.DictReader(io.StringIO(os.fsdecode(content))))["path"] == LATIN
+    elif form == "json":
+        assert json.loads(content)["path"] == LATIN
+    else:
+        assert content.decode().split()[:2] == [SEEN, SEEN]
+
+
+def test_figures_and_pages_show_bytes_as_replacements(tmp_path):
+    evaluation = Evaluation(["a", "b"], torch.tensor([0, 1]), torch.eye(2), [LATIN, "dog"])
+    images = [(torch.zeros(3, 8, 8, dtype=torch.uint8), 0)] * 2
+    for figure in (figures.confusion_matrix(evaluation), figures.predictions(images, evaluation)):
+        texts = [text.get_text() for axes in figure.axes for text in (*axes.texts, *axes.get_xticklabels())]
+        assert any(SEEN in text for text in texts)
+    page = render("thaw.deploy", "gallery.html.jinja", model=LATIN, count=0, counts=[], faults=[LATIN], shown=[])
+    assert SEEN in page and page.encode()
+
+
+def test_the_projector_gets_bytes_as_replacements(tmp_path, monkeypatch):
+    kept = SimpleNamespace(add_embedding=lambda points, metadata, **rest: found.extend(metadata), flush=lambda: None)
+    monkeypatch.setattr(board, "_boards", lambda trainer: [SimpleNamespace(experiment=kept)])
+    evaluation = Evaluation([str(tmp_path / LATIN)], torch.tensor([0]), torch.eye(2)[:1], [LATIN, "dog"])
+    inputs, found = SimpleNamespace(vectors=torch.ones(1, 2), shown=torch.tensor([0])), []
+    board.project(SimpleNamespace(global_step=0), inputs, evaluation, tmp_path)
+    assert found == [[SEEN, SEEN, SEEN]]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "difference"),
+    [
+        ("caf\u00e9", "cafe\u0301", "Unicode NFC or NFD"),
+        ("cat", "cat ", "spaces"),
+        ("big cat", "big\u00a0cat", "spaces"),
+        ("cat", "c\u200bat", "cannot be seen"),
+    ],
+)
+def test_classes_that_look_the_same_are_told_apart(tmp_path, one, other, difference):
+    (told,) = look_alikes(["dog", one, other])
+    assert difference in told and ascii(other) in told
+    for split, names in (("train", [one, "dog"]), ("val", [other, "dog"])):
+        for name in names:
+            (tmp_path / split / name).mkdir(parents=True)
+    with pytest.raises(UserError, match=f"train and val must have the same class folders.*{difference}"):
+        aligned_classes(tmp_path / "train", tmp_path / "val")
+    for split, name in (("train", other), ("val", one)):
+        (tmp_path / split / name).mkdir()
+    with pytest.raises(UserError, match=f"two classes in .*train cannot be told apart.*{difference}"):
+        aligned_classes(tmp_path / "train", tmp_path / "val")
+
+
+def test_names_that_differ_visibly_are_no_look_alikes():
+    assert list(look_alikes(["cat", "Cat", "cats", "katze", LATIN, "café", "猫"])) == []
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "caf\u00e9.jpg\n2.jpg\n".encode("utf-8-sig"),
+        "caf\u00e9.jpg\r\n2.jpg\r\n".encode("utf-16"),
+        "caf\u00e9.jpg\n\n2.jpg".encode(),
+        "caf\u00e9.jpg\0002.jpg\0".encode(),
+    ],
+)
+def test_lists_are_read_as_windows_and_find_write_them(tmp_path, monkeypatch, content):
+    monkeypatch.chdir(tmp_path)
+    for name in ("caf\u00e9.jpg", "2.jpg"):
+        (tmp_path / name).touch()
+    assert image_paths(["-"], io.TextIOWrapper(io.BytesIO(content))) == (["caf\u00e9.jpg", "2.jpg"], [])
+
+
+def test_a_list_may_name_files_in_other_bytes_than_utf_8(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"{LATIN}.jpg").touch()
+    assert image_paths(["-"], io.TextIOWrapper(io.BytesIO(b"caf\xe9.jpg\n")))[0] == [f"{LATIN}.jpg"]
+    (fault,) = image_paths(["a\0b"], io.StringIO())[1]
+    assert fault.startswith("there is no file a")
+
+
+def test_a_list_from_another_system_may_write_accents_in_another_way(tmp_path):
+    (tmp_path / "caf\u00e9.jpg").touch()
+    listed = io.StringIO(f"{tmp_path}/cafe\u0301.jpg")
+    assert image_paths(["-"], listed) == ([f"{tmp_path}/caf\u00e9.jpg"], [])
+
+
+def test_a_jpeg_may_end_in_jfif_and_what_to_install_for_heic_is_told(tmp_path, monkeypatch):
+    assert is_image("a.JFIF") and not is_image("jpg") and not is_image("a.gif")
+    monkeypatch.setattr("thaw.data.endings._MISSING", {".heic": "pip install pillow-heif"})
+    (tmp_path / "1.HEIC").touch()
+    (fault,) = image_paths([str(tmp_path)], io.StringIO())[1]
+    assert fault.endswith("; to read .heic files, pip install pillow-heif.")
+    assert what_to_install(["a.jpg", "b"]) == ""
+    assert len(set(EXTENSIONS)) == len(EXTENSIONS)
