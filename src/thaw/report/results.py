@@ -22,8 +22,8 @@ from thaw.models.classifier import ImageClassifier
 from thaw.models.staged import StagedNet
 from thaw.report import board, figures
 from thaw.report.evaluation import Evaluation
-from thaw.report.record import make_room
 from thaw.report.stages import stage_table
+from thaw.run_folder import RunFolder
 from thaw.strategy import Phase
 from thaw.training.callbacks import EpochTable
 from thaw.training.checkpoint_io import describe_checkpoint
@@ -36,16 +36,9 @@ _PACKAGES = ("thaw", "torch", "torchvision", "lightning", "hydra-core", "torchme
 
 @rank_zero_only
 def introduce(
-    folder: str,
-    trainer: Trainer,
-    net: StagedNet,
-    phases: list[Phase],
-    data: ImageFolderDataModule,
-    checkpoint: Path | None,
+    trainer: Trainer, net: StagedNet, phases: list[Phase], data: ImageFolderDataModule, checkpoint: Path | None
 ) -> None:
-    """Say what is about to be trained on what, and picture some training images, unless the run only goes on."""
-    if not checkpoint and make_room(Path(folder)):
-        log.info(f"{folder} held an earlier run, which this one replaces")
+    """Say what is about to be trained on what."""
     log.info(data.describe())
     log.info(
         f"{net.config['name']} on {_device_name(trainer)} in {trainer.precision}, "
@@ -54,9 +47,16 @@ def introduce(
     log.info(stage_table(net, phases) + "\n")
     if checkpoint:
         log.info(f"continued {told_progress(checkpoint)}\n")
-    else:
+
+
+@rank_zero_only
+def begin(folder: RunFolder, trainer: Trainer, data: ImageFolderDataModule, checkpoint: Path | None) -> None:
+    """Take the folder, now that all has loaded, and picture some training images, unless the run only goes on."""
+    if folder.take(goes_on=checkpoint is not None):
+        log.info(f"{folder.path} held an earlier run, which this one replaces")
+    if not checkpoint:
         board.lay_out(trainer)
-        _show(Path(folder), trainer, "samples", figures.samples(data.train, data.classes, data.seed))
+        _show(folder.path, trainer, "samples", figures.samples(data.train, data.classes, data.seed))
 
 
 @partial(rank_zero_only, default={})

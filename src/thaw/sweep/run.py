@@ -6,13 +6,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
+from thaw.errors import UserError
+from thaw.ownership import hold, let_go, refuse_foreign
 from thaw.report.record import make_room, write_summary
 from thaw.sweep.plan import Job
 from thaw.sweep.processes import Process, import_once
 from thaw.sweep.progress import Progress
 
+RECORD = "multirun.yaml"
 _STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
@@ -39,17 +40,24 @@ class Stop:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """`folder`, made where it is not there, for this sweep alone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=5)  # a job whose sweep was killed takes a moment to notice
-    except Timeout as error:
-        print(f"error: {folder} is in use by another sweep; choose another hydra.sweep.dir.", file=sys.stderr)
-        raise SystemExit(2) from error
+        hold(folder, ".lock", "hydra.sweep.dir")
+    except UserError as error:
+        refuse(str(error).removesuffix("."))
     try:
         yield
     finally:
-        lock.release()
+        let_go(folder, ".lock")
+
+
+def refuse_other_folder(folder: Path) -> None:
+    """Raises: UserError: if `folder` holds anything but a sweep."""
+    refuse_foreign(folder, _is_sweep, frozenset((".lock",)), "a sweep")
+
+
+def _is_sweep(folder: Path) -> bool:
+    path = folder / RECORD
+    return path.is_file() and "thaw_sweeper" in path.read_text(errors="replace")
 
 
 def run_jobs(jobs: Sequence[Job], task: Callable[[Job, list[str]], None]) -> int | None:
