@@ -11,8 +11,8 @@ from omegaconf import DictConfig
 from thaw.configuration import configuration_files, is_run, write_configuration
 from thaw.ownership import foreign, hold, holding, refuse_foreign
 from thaw.ranks import is_first_process
-from thaw.report.record import TRACEBACK, make_room
 from thaw.report.record import FILE as SUMMARY
+from thaw.report.record import TRACEBACK, make_room
 
 _LOCK, _OPTION = ".hydra/lock", "hydra.run.dir"
 _LEFTOVERS = frozenset((".hydra", "train.log", "console.log", SUMMARY, TRACEBACK))
@@ -38,7 +38,7 @@ class RunFolder:
         return not self.taken and not self._goes_on
 
     def start(self, cfg: DictConfig) -> None:
-        """Keep the configuration, which changes when objects are built of it; write it unless that of a run is there."""
+        """Keep the configuration, which changes when objects are built of it; write it where there is no run yet."""
         self._configuration = configuration_files(cfg)
         if self.taken and is_first_process():
             write_configuration(self._configuration, self.path)
