@@ -22,6 +22,7 @@ def main(cfg: DictConfig) -> float | None:
         from lightning import seed_everything
 
         from thaw.configuration import chosen_values
+        from thaw.data.fingerprint import refuse_other_data
         from thaw.models.classifier import ImageClassifier
         from thaw.models.weights import load_weights
         from thaw.report.board import record_values
@@ -33,13 +34,15 @@ def main(cfg: DictConfig) -> float | None:
 
         refuse_foreign_targets(cfg)
         data = instantiate(cfg.data)
+        checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
+        if checkpoint:
+            refuse_other_data(folder.path, checkpoint, data.fingerprint, data.root)
         seed_everything(cfg.seed, workers=True, verbose=False)
         net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
         net.check_sizes(data.image_size, data.train_size)
         strategy = instantiate(cfg.strategy)
         phases = strategy.schedule(net, cfg.trainer.max_epochs)
         trainer = instantiate(cfg.trainer, bf16_suits=bf16_suits(net, phases, data.image_size))
-        checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
         introduce(trainer, net, phases, data, checkpoint)
 
         summary["weights"] = cfg.weights if strategy.pretrained else "none"

@@ -72,13 +72,15 @@ def write_configuration(files: Mapping[str, str], folder: Path) -> None:
 def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
     """Compare the run in `folder`, if there is one, with what is asked for.
 
+    Its images may lie elsewhere now: whether they are the same, `thaw.data.fingerprint` says.
+
     Raises:
         UserError: naming the first value that differs.
 
     """
     before, now = _flat(read_resolved(folder)) if is_run(folder) else {}, _flat(resolved(cfg))
     for key in sorted(before.keys() | now.keys()) if before else ():
-        if before.get(key) != now.get(key):
+        if before.get(key) != now.get(key) and key != "data.root":
             raise UserError(
                 f"resume={folder}: the run was started with {key}={before.get(key)!r}, and it is {now.get(key)!r} now; "
                 "continue it as it was, or start another."

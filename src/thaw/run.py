@@ -43,7 +43,7 @@ def recorded_run(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
 
 def _enter(cfg: DictConfig, held: ExitStack) -> None:
     try:
-        held.enter_context(run_folder_held(cfg))
+        held.enter_context(run_folder_held(Path(cfg.output_dir)))
         if cfg.resume:
             refuse_other_configuration(cfg, Path(cfg.output_dir))
     except UserError as error:

@@ -73,12 +73,11 @@ def hold_run_folder(folder: Path) -> None:
 
 
 @contextmanager
-def run_folder_held(cfg: DictConfig) -> Iterator[None]:
+def run_folder_held(folder: Path) -> Iterator[None]:
     """As `hold_run_folder`, while the run works; of several processes that train together the first one does it."""
     if not is_first_process():
         yield
         return
-    folder = Path(cfg.output_dir)
     refuse_foreign(folder, is_run, _LEFTOVERS, "a run")
     with holding(folder, _LOCK, _OPTION):
         yield

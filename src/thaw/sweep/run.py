@@ -9,6 +9,7 @@ from pathlib import Path
 from thaw.errors import UserError
 from thaw.ownership import hold, let_go, refuse_foreign
 from thaw.report.record import make_room, write_summary
+from thaw.run_folder import run_folder_held
 from thaw.sweep.plan import Job
 from thaw.sweep.processes import Process, import_once
 from thaw.sweep.progress import Progress
@@ -74,8 +75,13 @@ def run_jobs(jobs: Sequence[Job], task: Callable[[Job, list[str]], None]) -> int
 
 def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progress, stop: Stop) -> None:
     arguments = job.arguments
-    _clear(job)
     progress.begins(job)
+    try:
+        _clear(job)
+    except UserError as error:  # it is resumed by itself just now
+        progress.ends(job)
+        _tell(f"{job.name}: {error}")
+        return
     stop.process = Process(lambda: task(job, arguments), job.folder / "console.log")
     while not stop.process.wait(seconds=0.2):
         progress.goes_on(job)
@@ -91,7 +97,10 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
     Progress(jobs).introduce(jobs[0].folder.parent)
     left = [job for job in jobs if not job.finished]
     for job in left:
-        _clear(job)
+        try:
+            _clear(job)
+        except UserError as error:
+            refuse(f"{job.name}: {error}".removesuffix("."))
     before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     try:
         if left:
@@ -112,10 +121,16 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
 
 
 def _clear(job: Job) -> None:
-    """Remove what an earlier attempt has left, unless it goes on from there."""
-    if job.arguments == job.overrides:
-        make_room(job.folder)
-    (job.folder / "summary.json").unlink(missing_ok=True)
+    """Remove what an earlier attempt has left, unless it goes on from there.
+
+    Raises:
+        UserError: if another process trains there.
+
+    """
+    with run_folder_held(job.folder):
+        if job.arguments == job.overrides:
+            make_room(job.folder)
+        (job.folder / "summary.json").unlink(missing_ok=True)
 
 
 def _cause(status: int) -> str:
@@ -138,7 +153,7 @@ def conclude(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> None:
     compared = write_comparison(folder, [job.folder for job in jobs])
     if compared:
         print(f"\n{table(compared)}\n\nreport   {folder / 'report.html'}\ncurves   tensorboard --logdir {folder}")
-    failed = [job.name for job in jobs if job.summary.get("status") == "failed"]
+    failed = [job.name for job in jobs if job.summary.get("status") == "failed" or not (job.finished or stopped_by)]
     if failed:
         _tell(f"{len(failed)} of {len(jobs)} jobs failed, which the same command tries again: {', '.join(failed)}.")
     if stopped_by:

@@ -81,12 +81,17 @@ class RunTimer(Timer):
 
 
 class Continuation(Callback):
-    """Goes on inside an epoch with the batches that are left of it, and with the metrics of those before."""
+    """Goes on inside an epoch with the batches that are left of it, and with the metrics of those before.
+
+    Checkpoints say what the run was trained on, so that it goes on with nothing else.
+    """
 
     def __init__(self):
         self._metrics: dict[str, dict] = {}
 
     def on_save_checkpoint(self, trainer, classifier, checkpoint: dict) -> None:
+        if trainer.is_global_zero:
+            checkpoint["data"] = trainer.datamodule.fingerprint
         progress = trainer.fit_loop.epoch_progress.current
         if progress.processed < progress.started:
             checkpoint["train_metrics"] = _states(trainer, classifier)

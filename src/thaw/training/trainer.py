@@ -111,6 +111,7 @@ def fit(
         if not all_read:
             if source is data:
                 data.prepare_pixels()
+            _ = data.fingerprint  # which reads every file that has not been read yet
             begin()
             all_read = True
         if not begun:
