@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import os
 import platform
 import resource
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from thaw.checkpoints import read_checkpoint
@@ -25,6 +25,7 @@ from thaw.report.evaluation import Evaluation
 from thaw.report.stages import stage_table
 from thaw.run_folder import RunFolder
 from thaw.strategy import Phase
+from thaw.training.best import monitored
 from thaw.training.callbacks import EpochTable
 from thaw.training.checkpoint_io import describe_checkpoint
 from thaw.training.trainer import one_device, told_progress
@@ -75,6 +76,7 @@ def conclude(
     _show(Path(folder), trainer, "confusion_matrix", figures.confusion_matrix(evaluation))
     _describe(best_checkpoint(trainer), temperature=evaluation.temperature, cut=classifier.entries["val"])
     facts = _facts(trainer, classifier, evaluation, data)
+    facts |= _best(Path(folder), best_checkpoint(trainer))
     facts["seconds"]["features"] = features.seconds
     if classifier.solution:
         facts["probe"] = classifier.solution
@@ -98,8 +100,14 @@ def evaluate_best(
 
 
 def best_checkpoint(trainer: Trainer) -> Path:
-    kept = (c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
-    return Path(next(kept))
+    return Path(monitored(trainer).best_model_path)
+
+
+def _best(folder: Path, checkpoint: Path) -> dict:
+    """Which file has the weights that everything is of, relative to the run's folder if it is there; of which epoch."""
+    place = Path(os.path.relpath(checkpoint, folder))
+    inside = checkpoint.absolute() if ".." in place.parts else place
+    return {"checkpoint": inside.as_posix(), "best_epoch": read_checkpoint(checkpoint)["epoch"] + 1}
 
 
 def _describe(best: Path, **entries: object) -> None:
@@ -135,7 +143,6 @@ def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation
         "skipped": {name: len(paths) for name, paths in data.skipped.items()},
         "fingerprint": {name: images.contents for name, images in data.splits.items()},
         "epochs": len(table.rows),
-        "best_epoch": table.best_row["epoch"],
         "val": evaluation.metrics(),
         "calibration": evaluation.calibration(),
         "parameters": {
