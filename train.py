@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from thaw.ranks import beside_first
 from thaw.resume import resumed
 from thaw.run import recorded_run
+from thaw.streams import outlived
 from thaw.sweep.recipe import as_multirun
 
 
@@ -72,5 +73,6 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = beside_first(as_multirun(resumed(sys.argv[1:])))
-    main()
+    with outlived():
+        sys.argv[1:] = beside_first(as_multirun(resumed(sys.argv[1:])))
+        main()

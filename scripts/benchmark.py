@@ -8,6 +8,7 @@ from pathlib import Path
 
 from thaw.benchmark.cases import CASES
 from thaw.errors import RunError, UserError
+from thaw.streams import outlived
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -54,4 +55,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlived():
+        sys.exit(main())

@@ -4,6 +4,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from thaw.streams import outlived
+
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -28,4 +30,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlived():
+        sys.exit(main())

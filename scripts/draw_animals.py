@@ -6,6 +6,7 @@ from pathlib import Path
 
 from thaw.data.demo import draw_folder
 from thaw.data.drawings import SPECIES
+from thaw.streams import outlived
 
 
 def main() -> int:
@@ -24,4 +25,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlived():
+        sys.exit(main())

@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
+from thaw.streams import outlived
 
 
 def options() -> argparse.Namespace:
@@ -80,4 +81,5 @@ def _writing_to(folder: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlived():
+        sys.exit(main())

@@ -7,12 +7,12 @@ of and passed over; the exit status is then 1.
 
 import argparse
 import contextlib
-import os
 import sys
 import warnings
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
+from thaw.streams import outlived
 
 
 def options() -> argparse.Namespace:
@@ -55,9 +55,6 @@ def main() -> int:
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # as of head; what else is written when Python ends goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         print(
             f"error: {chosen.out or chosen.gallery or 'standard output'} cannot be written ({error.strerror}).",
@@ -102,4 +99,5 @@ def _predict(chosen: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlived(ends=True):
+        sys.exit(main())
