@@ -5,27 +5,28 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
 from thaw.errors import UserError
 from thaw.ownership import hold, let_go, refuse_foreign
 from thaw.report.record import make_room, write_summary
 from thaw.run_folder import run_folder_held
+from thaw.stopping import STOPS, Stopped, heard
 from thaw.sweep.plan import Job
 from thaw.sweep.processes import Process, import_once
 from thaw.sweep.progress import Progress
 
 RECORD = "multirun.yaml"
-_STOPS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Stop:
-    """Within it, SIGINT and SIGTERM are noted, and passed on to the job at work, instead of ending the sweep."""
+    """Within it, signals that would end the sweep are noted, and passed on to the job at work."""
 
     received: int | None = None
     process: Process | None = None
 
     def __enter__(self) -> "Stop":
-        self._before = {number: signal.signal(number, self._note) for number in _STOPS}
+        self._before = {number: signal.signal(number, self._note) for number in STOPS if heard(number)}
         return self
 
     def __exit__(self, *exception) -> None:
@@ -101,23 +102,28 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
             _clear(job)
         except UserError as error:
             refuse(f"{job.name}: {error}".removesuffix("."))
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    before = {number: signal.signal(number, _end) for number in STOPS if number != signal.SIGINT and heard(number)}
     try:
         if left:
             launch()
     except KeyboardInterrupt:
         return signal.SIGINT
-    except SystemExit:
-        return signal.SIGTERM
+    except SystemExit as stop:
+        return stop.code - 128 if isinstance(stop, Stopped) else signal.SIGTERM
     except Exception as error:  # of processes that died, of which launchers tell each in its own way
         _tell(f"{type(error).__name__}: {' '.join(str(error).split())}")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     for job in left:
         if not job.summary:
             _record_death(job, "died before it could say why")
         _tell_failure(job)
     return None
+
+
+def _end(number: int, frame) -> NoReturn:
+    raise Stopped(number)
 
 
 def _clear(job: Job) -> None:
