@@ -10,6 +10,7 @@ from pathlib import Path
 
 from thaw.errors import RunError, UserError
 from thaw.streams import outlived
+from thaw.writable import refuse_unwritable
 
 
 def options() -> argparse.Namespace:
@@ -41,6 +42,7 @@ def main() -> int:
 
     out = chosen.out or Path("outputs/audit") / chosen.root.resolve().name
     try:
+        refuse_unwritable(out, "--out")
         found = audit(chosen.root)
         doubts = _doubts(found, chosen) if chosen.labels else None
     except (UserError, RunError) as error:

@@ -4,7 +4,9 @@ import argparse
 import sys
 from pathlib import Path
 
+from thaw.errors import UserError
 from thaw.streams import outlived
+from thaw.writable import refuse_unwritable
 
 
 def options() -> argparse.Namespace:
@@ -25,6 +27,11 @@ def main() -> int:
         print(f"error: there is no run in {named}: a run's folder holds summary.json and .hydra.", file=sys.stderr)
         return 2
     out = chosen.out or (chosen.folders[0] if len(chosen.folders) == 1 else Path("outputs"))
+    try:
+        refuse_unwritable(out, "--out")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(f"{table(write_comparison(out, [run.folder for run in runs]))}\n\nreport   {out / 'report.html'}")
     return 0
 

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from thaw.errors import RunError, UserError
 from thaw.streams import outlived
+from thaw.writable import refuse_unwritable, refuse_unwritable_file
 
 
 def options() -> argparse.Namespace:
@@ -79,6 +80,11 @@ def _predict(chosen: argparse.Namespace) -> list[str]:
     from thaw.deploy.trained import load_model
     from thaw.files import whole_file
 
+    if chosen.out:
+        refuse_unwritable_file(chosen.out, "--out")
+    if chosen.gallery:
+        refuse_unwritable(chosen.gallery.parent, "--gallery")
+        refuse_unwritable_file(chosen.gallery, "--gallery")
     paths, faults = image_paths(chosen.paths, sys.stdin)
     model = load_model(chosen.run)
     top = min(chosen.top, len(model.classes))

@@ -19,19 +19,21 @@ def refuse_unwritable(folder: Path, option: str) -> None:
         with tempfile.TemporaryFile(dir=folder) as trial:
             trial.write(bytes(4096))
     except OSError as error:
-        raise UserError(_unwritable(folder, error, option)) from error
+        raise UserError(_told(folder, error, option)) from error
 
 
 def refuse_unwritable_file(path: Path, option: str) -> None:
-    """As `refuse_unwritable`, for a file in a folder that exists."""
+    """As `refuse_unwritable`, for a file to be written into a folder that exists."""
     try:
         if path.is_dir():
-            raise IsADirectoryError(errno.EISDIR, "it is a folder")
+            raise IsADirectoryError(errno.EISDIR, "Is a directory")
+        if path.exists() and not path.is_file():  # /dev/stdout, a named pipe
+            return
         with tempfile.TemporaryFile(dir=path.parent) as trial:
             trial.write(bytes(4096))
     except OSError as error:
-        raise UserError(_unwritable(path, error, option)) from error
+        raise UserError(_told(path, error, option)) from error
 
 
-def _unwritable(path: Path, error: OSError, option: str) -> str:
+def _told(path: Path, error: OSError, option: str) -> str:
     return f"{path} cannot be written ({error.strerror or error}): choose another place with {option}."

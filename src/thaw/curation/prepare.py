@@ -19,9 +19,11 @@ from thaw.curation.plan import QUARANTINE, UNUSED, Entry, plan
 from thaw.curation.split import Shares
 from thaw.curation.tree import SPLITS, Tree, read_tree
 from thaw.errors import UserError
+from thaw.writable import refuse_unwritable
 
 LINKS = ("hard", "symbolic", "copy")
 MANIFEST, QUARANTINED, RECORD = "manifest.csv", "quarantine.csv", "prepared.json"
+_LOCK = "lock"
 _MANIFEST = ("path", "class", "split", "sha256", "size", "mode", "verdict", "width", "height", "format")
 
 
@@ -51,9 +53,14 @@ def prepare(request: Request) -> str:
     record = {**_told(request), "files": _listing(tree)}
     if request.dest.exists():
         return _complete(request, record)
-    part = request.dest.with_name(f"{request.dest.name}.part")
-    part.mkdir(parents=True, exist_ok=True)
-    with _alone(part / "lock", request.dest):
+    part = _part(request.dest)
+    if part.exists() and not _is_own(part):
+        raise UserError(
+            f"{part}, where this command keeps what is not done yet, is there already and holds something else: choose "
+            "another DEST, or move it."
+        )
+    refuse_unwritable(part, "DEST")
+    with _alone(part / _LOCK, request.dest):
         paths = [path for path, _ in tree.images]
         entries = plan(tree, inspected(request.source, paths, part / "inspections", "inspecting"), request.shares)
         shutil.rmtree(part / "data", ignore_errors=True)
@@ -63,6 +70,16 @@ def prepare(request: Request) -> str:
         os.replace(part / "data", request.dest)
     shutil.rmtree(part)
     return _summary(entries, tree, request)
+
+
+def _part(dest: Path) -> Path:
+    return dest.with_name(f"{dest.name}.part")
+
+
+def _is_own(part: Path) -> bool:
+    """Whether a folder is what an earlier call has left, and holds nothing else."""
+    names = {path.name for path in part.iterdir()} if part.is_dir() else set()
+    return _LOCK in names and names <= {_LOCK, "inspections", "data"}
 
 
 def _check(request: Request) -> None:
@@ -108,7 +125,8 @@ def _complete(request: Request, record: dict) -> str:
         rows = [(Path(row["path"]), row["class"], row["split"]) for row in csv.DictReader(file)]
     missing = [row for row in rows if row[2] in SPLITS and not _target(request, request.dest, *row).exists()]
     _place(missing, request, request.dest)
-    shutil.rmtree(request.dest.with_name(f"{request.dest.name}.part"), ignore_errors=True)
+    if _is_own(_part(request.dest)):
+        shutil.rmtree(_part(request.dest), ignore_errors=True)
     done = f"{len(missing)} files were missing and are back" if missing else "there is nothing to do"
     return f"{request.dest} has been prepared before: {done}."
 
