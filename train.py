@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import asdict
+from functools import partial
 
 import hydra
 from omegaconf import DictConfig
@@ -9,22 +10,24 @@ from omegaconf import DictConfig
 from thaw.ranks import beside_first
 from thaw.resume import resumed
 from thaw.run import recorded_run
+from thaw.streams import outlived
 from thaw.sweep.recipe import as_multirun
 
 
 @hydra.main(version_base="1.3", config_path="conf", config_name="train")
 def main(cfg: DictConfig) -> float | None:
     """Returns the validation accuracy of the best weights; of several processes the first alone does."""
-    with recorded_run(cfg) as summary:
+    with recorded_run(cfg) as (folder, summary):
         # Importing torch takes seconds, which --help, --cfg and the planning of a sweep need not wait for.
         from hydra.utils import instantiate
         from lightning import seed_everything
 
         from thaw.configuration import chosen_values
+        from thaw.data.fingerprint import refuse_other_data
         from thaw.models.classifier import ImageClassifier
         from thaw.models.weights import load_weights
         from thaw.report.board import record_values
-        from thaw.report.results import conclude, introduce
+        from thaw.report.results import begin, conclude, introduce
         from thaw.targets import refuse_foreign_targets
         from thaw.training.hardware import memory_format
         from thaw.training.precision import bf16_suits
@@ -32,14 +35,16 @@ def main(cfg: DictConfig) -> float | None:
 
         refuse_foreign_targets(cfg)
         data = instantiate(cfg.data)
+        checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
+        if checkpoint:
+            refuse_other_data(folder.path, checkpoint, data.fingerprint, data.root)
         seed_everything(cfg.seed, workers=True, verbose=False)
         net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
         net.check_sizes(data.image_size, data.train_size)
         strategy = instantiate(cfg.strategy)
         phases = strategy.schedule(net, cfg.trainer.max_epochs)
         trainer = instantiate(cfg.trainer, bf16_suits=bf16_suits(net, phases, data.image_size))
-        checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
-        introduce(cfg.output_dir, trainer, net, phases, data, checkpoint)
+        introduce(trainer, net, phases, data, checkpoint)
 
         summary["weights"] = cfg.weights if strategy.pretrained else "none"
         if not checkpoint:
@@ -61,7 +66,7 @@ def main(cfg: DictConfig) -> float | None:
             preprocessing=asdict(data.preprocessing),
         )
         features = instantiate(cfg.features)
-        fit(trainer, classifier, phases, data, checkpoint, features)
+        fit(trainer, classifier, phases, data, checkpoint, features, partial(begin, folder, trainer, data, checkpoint))
         summary.update(conclude(cfg.output_dir, trainer, classifier, data, features))
     record_values(trainer, chosen_values(cfg, summary["weights"], data.image_size), summary)
     return summary["val"]["acc"] if trainer.is_global_zero else None
@@ -69,5 +74,6 @@ def main(cfg: DictConfig) -> float | None:
 
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
-    sys.argv[1:] = beside_first(as_multirun(resumed(sys.argv[1:])))
-    main()
+    with outlived():
+        sys.argv[1:] = beside_first(as_multirun(resumed(sys.argv[1:])))
+        main()

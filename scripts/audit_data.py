@@ -9,6 +9,8 @@ import sys
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
+from thaw.streams import outlived
+from thaw.writable import refuse_unwritable
 
 
 def options() -> argparse.Namespace:
@@ -41,6 +43,7 @@ def main() -> int:
 
     out = chosen.out or Path("outputs/audit") / chosen.root.resolve().name
     try:
+        refuse_unwritable(out, "--out")
         found = audit(chosen.root)
         doubts = _doubts(found, chosen) if chosen.labels else None
     except (UserError, RunError) as error:
@@ -55,4 +58,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlived():
+        sys.exit(main())

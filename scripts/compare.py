@@ -4,6 +4,10 @@ import argparse
 import sys
 from pathlib import Path
 
+from thaw.errors import UserError
+from thaw.streams import outlived
+from thaw.writable import refuse_unwritable
+
 
 def options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__)
@@ -23,9 +27,15 @@ def main() -> int:
         print(f"error: there is no run in {named}: a run's folder holds summary.json and .hydra.", file=sys.stderr)
         return 2
     out = chosen.out or (chosen.folders[0] if len(chosen.folders) == 1 else Path("outputs"))
+    try:
+        refuse_unwritable(out, "--out")
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
     print(f"{table(write_comparison(out, [run.folder for run in runs]))}\n\nreport   {out / 'report.html'}")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlived():
+        sys.exit(main())

@@ -6,6 +6,9 @@ from pathlib import Path
 
 from thaw.data.demo import draw_folder
 from thaw.data.drawings import SPECIES
+from thaw.errors import UserError
+from thaw.streams import outlived
+from thaw.writable import refuse_unwritable
 
 
 def main() -> int:
@@ -16,12 +19,17 @@ def main() -> int:
     parser.add_argument("--val", type=int, default=200, help="validation images a species (default 200)")
     parser.add_argument("--seed", type=int, default=0, help="another seed draws other animals (default 0)")
     options = parser.parse_args()
-    if options.dest.exists() and any(options.dest.iterdir()):
+    if options.dest.is_dir() and any(options.dest.iterdir()):
         parser.error(f"{options.dest} is not empty; name a new folder.")
+    try:
+        refuse_unwritable(options.dest, "DEST")
+    except UserError as error:
+        parser.error(str(error))
     draw_folder(options.dest, options.species, {"train": options.train, "val": options.val}, options.seed)
     print(f"python train.py data=image_folder data.root={options.dest} data.image_size=64 weights=demo")
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlived():
+        sys.exit(main())

@@ -7,12 +7,14 @@ out, and 2 if nothing could be evaluated.
 
 import argparse
 import sys
+import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
+from thaw.streams import outlived
 
 
 def options() -> argparse.Namespace:
@@ -61,6 +63,8 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     out = chosen.out or run_folder(model.source) / "evaluation" / (folder.root.resolve().name or "root")
     with _writing_to(out):  # lest an hour be spent on what cannot be kept
         out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out) as trial:
+            trial.write(bytes(4096))
     done = evaluate(model, folder, chosen.robustness, chosen.top)
     with _writing_to(out):
         write_evaluation(out, done)
@@ -80,4 +84,5 @@ def _writing_to(folder: Path) -> Iterator[None]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlived():
+        sys.exit(main())

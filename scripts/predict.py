@@ -7,12 +7,13 @@ of and passed over; the exit status is then 1.
 
 import argparse
 import contextlib
-import os
 import sys
 import warnings
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
+from thaw.streams import outlived
+from thaw.writable import refuse_unwritable, refuse_unwritable_file
 
 
 def options() -> argparse.Namespace:
@@ -55,9 +56,6 @@ def main() -> int:
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except BrokenPipeError:  # as of head; what else is written when Python ends goes nowhere
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         print(
             f"error: {chosen.out or chosen.gallery or 'standard output'} cannot be written ({error.strerror}).",
@@ -84,6 +82,11 @@ def _predict(chosen: argparse.Namespace) -> list[str]:
 
     if chosen.format == "csv" and not chosen.out:  # data, as in a file: names are the bytes that they are
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if chosen.out:
+        refuse_unwritable_file(chosen.out, "--out")
+    if chosen.gallery:
+        refuse_unwritable(chosen.gallery.parent, "--gallery")
+        refuse_unwritable_file(chosen.gallery, "--gallery")
     paths, faults = image_paths(chosen.paths, sys.stdin)
     model = load_model(chosen.run)
     top = min(chosen.top, len(model.classes))
@@ -104,4 +107,5 @@ def _predict(chosen: argparse.Namespace) -> list[str]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlived(ends=True):
+        sys.exit(main())

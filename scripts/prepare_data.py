@@ -11,6 +11,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from thaw.errors import RunError, UserError
+from thaw.streams import outlived
 
 DOWNLOADS = OmegaConf.to_object(OmegaConf.load(Path(__file__).resolve().parent.parent / "conf" / "downloads.yaml"))
 
@@ -70,4 +71,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlived():
+        sys.exit(main())

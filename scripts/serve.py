@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
+from thaw.streams import outlived
 
 
 def options() -> argparse.Namespace:
@@ -51,4 +52,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    with outlived():
+        sys.exit(main())

@@ -87,6 +87,23 @@ def test_a_run_stopped_at_many_steps_and_continued_is_the_run_that_was_not(run, 
     assert_equal_runs(part, whole)
 
 
+@pytest.mark.slow
+def test_a_stop_inside_accumulated_batches_waits_for_their_step(run, tmp_path):
+    gathered, whole, part = (
+        ["+trainer.accumulate_grad_batches=3", "features.views=0"],
+        tmp_path / "whole",
+        tmp_path / "part",
+    )
+    run(None, *gathered, folder="whole")
+    for number, (place, told) in enumerate(
+        [(("train", 0, 0), "0 and 3 batches"), (("train", 2, 3), "2 and 4 batches")]
+    ):
+        assert run(place, *gathered, folder="part", resume=number > 0) == 143
+        assert told_progress(last_checkpoint(part)) == f"after epoch {told}"
+    assert run(None, *gathered, folder="part", resume=True) == 0
+    assert_equal_runs(part, whole)
+
+
 def test_ctrl_c_stops_after_the_step_with_status_130(run, tmp_path):
     assert run(("train", 1, 1), folder="part", number=signal.SIGINT) == 130
     assert told_progress(last_checkpoint(tmp_path / "part")) == "after epoch 1 and 2 batches"

@@ -12,6 +12,10 @@ from PIL import Image
 from train import main
 
 CONTRACT = [
+    ".hydra/config.yaml",
+    ".hydra/hydra.yaml",
+    ".hydra/lock",
+    ".hydra/overrides.yaml",
     ".hydra/resolved.yaml",
     "checkpoints/best.ckpt",
     "checkpoints/last.ckpt",

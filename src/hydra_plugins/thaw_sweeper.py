@@ -16,7 +16,7 @@ from thaw.sweep.launched import LaunchedTask, threads_each
 from thaw.sweep.plan import Job, plan
 from thaw.sweep.processes import can_fork
 from thaw.sweep.recipe import without_recipe
-from thaw.sweep.run import conclude, launch_jobs, locked, refuse, run_jobs
+from thaw.sweep.run import RECORD, conclude, launch_jobs, locked, refuse, run_jobs
 
 
 class ThawSweeper(BasicSweeper):
@@ -32,7 +32,7 @@ class ThawSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> None:
         folder = Path(self.config.hydra.sweep.dir)
         with locked(folder):
-            OmegaConf.save(self.config, folder / "multirun.yaml")
+            OmegaConf.save(self.config, folder / RECORD)
             jobs = plan(self._compose, self._combinations(arguments), folder)
             stopped_by = run_jobs(jobs, self._work) if self._runs_here() else self._launch(jobs)
             conclude(folder, jobs, stopped_by)
@@ -91,4 +91,5 @@ class ThawSweeper(BasicSweeper):
 
 def _places(job: Job) -> list[str]:
     """Processes that train together find the folder under the name that a single run has for it."""
-    return [f"hydra.sweep.subdir={quoted(job.folder.name)}", f"hydra.run.dir={quoted(job.folder)}"]
+    sweep, name = quoted(job.folder.parent), quoted(job.folder.name)
+    return [f"hydra.sweep.dir={sweep}", f"hydra.sweep.subdir={name}", f"hydra.run.dir={quoted(job.folder)}"]

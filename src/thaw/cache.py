@@ -98,8 +98,9 @@ def _build(path: Path, build: Callable[[Path], None]) -> None:
 
 
 def _by_age(folder: Path) -> list[Path]:
-    """The whole entries of a folder, those used most recently first."""
-    entries = [entry for entry in folder.iterdir() if entry.suffix != ".lock" and ".part-" not in entry.name]
+    """The whole entries of a folder, those used most recently first; what has no lock beside it is somebody else's."""
+    entries = [entry for entry in folder.iterdir() if entry.with_name(f"{entry.name}.lock").is_file()]
+    entries = [entry for entry in entries if entry.suffix != ".lock" and ".part-" not in entry.name]
     return sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)
 
 

@@ -1,12 +1,14 @@
 """What a run was asked for, in plain values: two runs with equal ones do the same."""
 
 import copy
+from collections.abc import Mapping
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from thaw.errors import UserError
+from thaw.files import whole_file
 
 FILE = Path(".hydra") / "resolved.yaml"
 
@@ -49,14 +51,28 @@ def resolved_job(cfg: DictConfig) -> dict:
         HydraConfig.instance().cfg = before
 
 
-def write_resolved(cfg: DictConfig, folder: Path) -> None:
-    path = folder / FILE
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(OmegaConf.to_yaml(resolved(cfg)))
+def configuration_files(cfg: DictConfig) -> dict[str, str]:
+    """Return the files of `.hydra` by name: what Hydra would write before the run, and the resolved values."""
+    hydra = HydraConfig.instance().cfg
+    return {
+        "config.yaml": OmegaConf.to_yaml(cfg),
+        "hydra.yaml": OmegaConf.to_yaml(OmegaConf.masked_copy(hydra, "hydra")),
+        "overrides.yaml": OmegaConf.to_yaml(hydra.hydra.overrides.task),
+        FILE.name: OmegaConf.to_yaml(resolved(cfg)),
+    }
+
+
+def write_configuration(files: Mapping[str, str], folder: Path) -> None:
+    (folder / FILE).parent.mkdir(parents=True, exist_ok=True)
+    for name, text in files.items():
+        with whole_file(folder / FILE.with_name(name)) as file:
+            file.write(text)
 
 
 def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
     """Compare the run in `folder`, if there is one, with what is asked for.
+
+    Its images may lie elsewhere now: whether they are the same, `thaw.data.fingerprint` says.
 
     Raises:
         UserError: naming the first value that differs.
@@ -64,7 +80,7 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
     """
     before, now = _flat(read_resolved(folder)) if is_run(folder) else {}, _flat(resolved(cfg))
     for key in sorted(before.keys() | now.keys()) if before else ():
-        if before.get(key) != now.get(key):
+        if before.get(key) != now.get(key) and key != "data.root":
             raise UserError(
                 f"resume={folder}: the run was started with {key}={before.get(key)!r}, and it is {now.get(key)!r} now; "
                 "continue it as it was, or start another."

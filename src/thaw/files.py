@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,7 +17,7 @@ def whole_file(path: Path) -> Iterator[TextIO]:
 
     Names of files that are no UTF-8 are written as the bytes that they are.
     """
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f".{uuid.uuid4().hex}.part")  # no file of anybody else's has this name
     try:
         with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             yield file

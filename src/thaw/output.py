@@ -2,28 +2,48 @@
 
 import os
 import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig
+from omegaconf import DictConfig, read_write
 
+from thaw.errors import UserError
+from thaw.ownership import new_folder
 from thaw.ranks import is_first_process
+from thaw.run_folder import hold_run_folder
+from thaw.sweep.run import refuse_other_folder
 
 
-class WritableFolder(Callback):
-    """Ends the program with a sentence and status 2 where Hydra would end in a traceback."""
+class OwnFolder(Callback):
+    """Ends the program with a sentence and status 2 where the folder cannot be this run's or sweep's alone."""
 
     def on_run_start(self, config: DictConfig, **rest) -> None:
         refuse_paths(config)
-        _refuse_unwritable(config, "run")
+        if is_first_process():
+            _prepare(config, "run", hold_run_folder)
 
     def on_multirun_start(self, config: DictConfig, **rest) -> None:
         if "TORCHELASTIC_RUN_ID" in os.environ or not is_first_process():
             _refuse(
                 "torchrun and srun start a single run; a sweep is started once, and starts the processes of its jobs."
             )
-        _refuse_unwritable(config, "sweep")
+        _prepare(config, "sweep", refuse_other_folder)
+
+
+def _prepare(config: DictConfig, kind: str, check: Callable[[Path], None]) -> None:
+    folder = _place(config, kind)
+    with _told_unwritable(folder, kind):
+        try:
+            check(folder)
+        except UserError as error:
+            _refuse(f"{error}")
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(bytes(4096))
 
 
 def refuse_paths(config: DictConfig) -> None:
@@ -33,18 +53,27 @@ def refuse_paths(config: DictConfig) -> None:
             _refuse(f"{group}={option} is a path where the name of an option is needed.")
 
 
-def _refuse_unwritable(config: DictConfig, kind: str) -> None:
+def _place(config: DictConfig, kind: str) -> Path:
+    """Where the run or sweep is to be: a new folder, unless the command line names one."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(config)  # which the folder's name refers to
     try:
         folder = Path(config.hydra[kind].dir)
     finally:
         HydraConfig.instance().cfg = before
-    trial = folder / ".trial"
+    if any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra):
+        return folder
+    with _told_unwritable(folder, kind):
+        folder = new_folder(folder)
+    with read_write(config.hydra):
+        config.hydra[kind].dir = str(folder)
+    return folder
+
+
+@contextmanager
+def _told_unwritable(folder: Path, kind: str) -> Iterator[None]:
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        trial.write_bytes(bytes(4096))
-        trial.unlink(missing_ok=True)  # of several processes, another may have done it
+        yield
     except OSError as error:
         reason = f"the output folder {folder} cannot be written ({error.strerror})"
         _refuse(f"{reason}: choose another one with hydra.{kind}.dir=….")

@@ -13,8 +13,8 @@ from thaw.report.record import has_finished
 def resumed(arguments: list[str]) -> list[str]:
     """`arguments` of the command line, where there is `resume=RUN_DIR` with all that the run was started with.
 
-    Exits with a sentence and status 2 if there is no such run, or something else is asked of it than before; with
-    status 0 if it has finished.
+    Images may have been moved: `data.root=NEW`. Exits with a sentence and status 2 if there is no such run, or if
+    something else is asked of it than before; with status 0 if it has finished.
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     if given.get("resume", "null") in ("null", ""):
@@ -31,6 +31,9 @@ def resumed(arguments: list[str]) -> list[str]:
         raise SystemExit(0)
     recorded = [override for override in OmegaConf.load(record) if not override.startswith("resume=")]
     ours = [argument for argument in arguments if not argument.startswith(("resume=", "hydra.", "-"))]
+    moved = [override for override in ours if override.startswith("data.root=")]
+    if moved:
+        recorded = [override for override in recorded if not override.startswith("data.root=")] + moved[-1:]
     for override in ours:
         if override not in recorded:
             started = " ".join(recorded) or "no options"

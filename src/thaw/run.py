@@ -6,7 +6,7 @@ import signal
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import NoReturn
 
@@ -14,11 +14,12 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.configuration import refuse_other_configuration, write_resolved
+from thaw.configuration import refuse_other_configuration
 from thaw.errors import FrozenTensorError, RunError, UserError, told_error
 from thaw.faults import machine_fault
 from thaw.ranks import is_first_process
 from thaw.report.record import TRACEBACK, write_summary
+from thaw.run_folder import RunFolder, run_folder_held
 from thaw.stopping import stop_signals, worker_deaths
 
 # Where these two go is said in conf/train.yaml: standard error and the log file; the log file alone.
@@ -27,28 +28,30 @@ traceback_log = logging.getLogger("thaw.traceback")
 
 
 @contextmanager
-def recorded_run(cfg: DictConfig) -> Iterator[dict]:
-    """Yields the run's summary, to be filled; writes it at the end with the status and the seconds in all.
+def recorded_run(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
+    """Yields the run's folder, to be taken, and its summary, to be filled and written at the end.
 
     Faults that have a sentence are told in it and exit with 2 (`UserError`) or 1 (`RunError`), Ctrl-C with 130 and
-    SIGTERM with 143. In a multirun they are raised instead, so that Hydra goes on with the other jobs. A run that
-    cannot be continued as it is asked for is left as it is.
+    SIGTERM with 143. In a multirun they are raised instead, so that Hydra goes on with the other jobs. What an earlier
+    run left in the folder, or this one saved before, stays as it is until the folder is taken.
     """
-    if cfg.resume:
-        _refuse_to_continue(cfg)
-    with stop_signals:
-        yield from _recorded(cfg)
+    with ExitStack() as held:
+        _enter(cfg, held)
+        with stop_signals:
+            yield from _recorded(cfg)
 
 
-def _refuse_to_continue(cfg: DictConfig) -> None:
+def _enter(cfg: DictConfig, held: ExitStack) -> None:
     try:
-        refuse_other_configuration(cfg, Path(cfg.output_dir))
+        held.enter_context(run_folder_held(Path(cfg.output_dir)))
+        if cfg.resume:
+            refuse_other_configuration(cfg, Path(cfg.output_dir))
     except UserError as error:
         _fail(error, error)
 
 
-def _recorded(cfg: DictConfig) -> Iterator[dict]:
-    folder, start = Path(cfg.output_dir), time.perf_counter()
+def _recorded(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
+    place, folder, start = RunFolder(cfg), Path(cfg.output_dir), time.perf_counter()
     logging.raiseExceptions = False  # a log that cannot be written is no reason for its own traceback on the terminal
     if not is_first_process():
         logging.getLogger("thaw").setLevel(logging.ERROR)
@@ -57,40 +60,40 @@ def _recorded(cfg: DictConfig) -> Iterator[dict]:
     def end(**entries) -> None:
         summary.update(entries)
         summary.setdefault("seconds", {})["total"] = time.perf_counter() - start
-        if is_first_process():
-            write_summary(folder, summary)
+        if is_first_process() and place.may_be_written:
+            write_summary(folder, {**summary, **({} if place.taken else {"begun": False})})
 
     try:
         _refuse_missing(cfg)
-        if is_first_process():
-            write_resolved(cfg, folder)
+        place.start(cfg)
         summary.update(model=cfg.model.name, weights=cfg.weights, seed=cfg.seed)
-        yield summary
+        yield place, summary
         end()
     except Exception as error:
         worker_deaths.hush()
         told = told_error(error) or machine_fault(error, folder)
         if told is None and stop_signals.received:  # as when a loader's worker was told to end, too
-            _end_as_stopped(end, stop_signals.received, folder, error)
+            _end_as_stopped(end, stop_signals.received, place, error)
         sentence = str(told) if told else f"{type(error).__name__}: {error}"
         proof = {"frozen_unchanged": False} if isinstance(told, FrozenTensorError) else {}
         with suppress(OSError):  # on a full disk
             end(status="failed", error=sentence, **proof)
-        _keep_traceback(folder)
+        _keep_traceback(place)
         _fail(told, error)
     except (KeyboardInterrupt, SystemExit) as stop:
         worker_deaths.hush()
         by_hand = isinstance(stop, KeyboardInterrupt)
-        _end_as_stopped(end, stop_signals.received or (signal.SIGINT if by_hand else signal.SIGTERM), folder, stop)
+        _end_as_stopped(end, stop_signals.received or (signal.SIGINT if by_hand else signal.SIGTERM), place, stop)
     finally:
         worker_deaths.listen()
 
 
-def _end_as_stopped(end: Callable[..., None], received: int, folder: Path, cause: BaseException) -> NoReturn:
+def _end_as_stopped(end: Callable[..., None], received: int, place: RunFolder, cause: BaseException) -> NoReturn:
     name = signal.Signals(received).name
     end(status="interrupted", error=f"stopped by {name}")
     if is_first_process():
-        errors_log.error(f"stopped by {name}; python train.py resume={folder} goes on where it was last saved")
+        goes_on = f"python train.py resume={place.path} goes on where it was last saved"
+        errors_log.error(f"stopped by {name}; {f'{place.path} is as it was' if place.replaces else goes_on}")
     raise SystemExit(128 + received) from cause
 
 
@@ -101,11 +104,11 @@ def _fail(told: UserError | RunError | None, error: Exception) -> NoReturn:
     raise SystemExit(2 if isinstance(told, UserError) else 1) from error
 
 
-def _keep_traceback(folder: Path) -> None:
+def _keep_traceback(place: RunFolder) -> None:
     traceback_log.error(traceback.format_exc())
-    if is_first_process():
+    if is_first_process() and place.may_be_written:
         with suppress(OSError):
-            (folder / TRACEBACK).write_text(traceback.format_exc(), "utf-8", "backslashreplace")
+            (place.path / TRACEBACK).write_text(traceback.format_exc(), "utf-8", "backslashreplace")
 
 
 def _identity() -> dict:

@@ -6,7 +6,8 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_STOPS = (signal.SIGTERM, signal.SIGINT)
+HANGUP = getattr(signal, "SIGHUP", None)  # the terminal was closed, or the connection to it was lost
+STOPS = tuple(filter(None, (signal.SIGTERM, signal.SIGINT, HANGUP)))
 _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 PREEMPTED = signal.SIGUSR2 if os.name != "nt" else None  # by which submitit tells a job that it is to run again later
 
@@ -73,8 +74,13 @@ class StopSignals:
 
 def _ours() -> list[int]:
     """Not those which are ignored, as of nohup, or which another, as of a cluster's launcher, has taken upon itself."""
-    stops = [number for number in _STOPS if signal.getsignal(number) in _DEFAULTS]
+    stops = [number for number in STOPS if signal.getsignal(number) in _DEFAULTS]
     return [*stops, PREEMPTED] if PREEMPTED and callable(signal.getsignal(PREEMPTED)) else stops
+
+
+def heard(number: int) -> bool:
+    """Whether a signal reaches this process: under nohup, SIGHUP does not."""
+    return signal.getsignal(number) is not signal.SIG_IGN
 
 
 class WorkerDeaths:
@@ -102,7 +108,8 @@ def leave_stopping_to_main(worker: int) -> None:
 
     PyTorch ends workers by SIGTERM, too, and more than once; all but the first are obeyed.
     """
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in filter(None, (signal.SIGINT, HANGUP)):
+        signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 

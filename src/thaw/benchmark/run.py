@@ -13,6 +13,7 @@ from thaw.data.layout import aligned_classes
 from thaw.errors import UserError
 from thaw.report import figures
 from thaw.training.callbacks import duration
+from thaw.writable import refuse_unwritable
 
 
 def run_benchmark(options: argparse.Namespace, out: Path, project: Path) -> None:
@@ -25,13 +26,13 @@ def run_benchmark(options: argparse.Namespace, out: Path, project: Path) -> None
         RunError: if a process fails.
 
     """
-    if out.exists() and any(out.iterdir()):
+    if out.exists() and not (out.is_dir() and not any(out.iterdir())):
         raise UserError(f"--out {out} is not empty; name a new folder.")
     check_model(options.model)
     root = (options.root or drawn_photographs(options.train, options.val)).expanduser().absolute()
     classes = aligned_classes(root / "train", root / "val")
     images = {split: len(ClassFolders(root / split, classes, transform=None)) for split in ("train", "val")}
-    out.mkdir(parents=True, exist_ok=True)
+    refuse_unwritable(out, "--out")
     record = {
         "finished": False,
         "machine": results.machine(),

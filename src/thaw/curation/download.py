@@ -2,8 +2,8 @@
 
 import hashlib
 import os
-import shutil
 import sys
+import tempfile
 import urllib.error
 import urllib.request
 import zipfile
@@ -12,7 +12,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from thaw.errors import RunError
+from thaw.errors import RunError, UserError
+from thaw.writable import refuse_unwritable
 
 _BLOCK = 1 << 20
 
@@ -36,33 +37,42 @@ def fetch(what: Archive, dest: Path) -> Path:
     if dest.is_dir():
         return dest
     archive = dest.with_name(f"{dest.name}.zip")
-    dest.parent.mkdir(parents=True, exist_ok=True)
-    if not archive.is_file():
+    refuse_unwritable(dest.parent, "SOURCE")
+    found = archive.is_file()
+    if not found:
         _download(what.url, what.sha256, archive)
-    unpacked = dest.with_name(f"{dest.name}.unpacked")
-    shutil.rmtree(unpacked, ignore_errors=True)
-    _unpack(archive, unpacked)
-    os.replace(unpacked / what.folder, dest)
-    shutil.rmtree(unpacked)
-    archive.unlink()
+    elif _sha256(archive) != what.sha256:
+        raise UserError(f"{archive} is there and is not the archive of {what.url}: move it, or name another SOURCE.")
+    with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=dest.parent) as unpacked:
+        _unpack(archive, Path(unpacked))
+        os.replace(Path(unpacked) / what.folder, dest)
+    if not found:
+        archive.unlink()
     return dest
 
 
 def _download(url: str, sha256: str, archive: Path) -> None:
     part = archive.with_name(f"{archive.name}.part")
+    begun = part.exists()
     try:
         _receive(url, part)
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", None) or error
         raise RunError(f"cannot fetch {url} ({reason}); the same command goes on from where it broke off.") from error
+    if (digest := _sha256(part)) != sha256:
+        cure = f"; {part} was there before: remove it and try again" if begun else ""
+        if not begun:
+            part.unlink()
+        raise RunError(f"{url} is not the file that is expected: its SHA-256 is {digest}, not {sha256}{cure}.")
+    os.replace(part, archive)
+
+
+def _sha256(path: Path) -> str:
     digest = hashlib.sha256()
-    with part.open("rb") as file:
+    with path.open("rb") as file:
         while block := file.read(_BLOCK):
             digest.update(block)
-    if digest.hexdigest() != sha256:
-        part.unlink()
-        raise RunError(f"{url} is not the file that is expected: its SHA-256 is {digest.hexdigest()}, not {sha256}.")
-    os.replace(part, archive)
+    return digest.hexdigest()
 
 
 def _receive(url: str, part: Path) -> None:

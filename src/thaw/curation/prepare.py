@@ -23,9 +23,11 @@ from thaw.curation.tree import SPLITS, Tree, read_tree
 from thaw.errors import UserError
 from thaw.files import whole_file
 from thaw.names import shown
+from thaw.writable import refuse_unwritable
 
 LINKS = ("hard", "symbolic", "copy")
 MANIFEST, QUARANTINED, RECORD = "manifest.csv", "quarantine.csv", "prepared.json"
+_LOCK = "lock"
 _NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 _MANIFEST = ("path", "class", "split", "sha256", "size", "mode", "verdict", "width", "height", "format")
 
@@ -56,9 +58,14 @@ def prepare(request: Request) -> str:
     record = {**_told(request), "files": _listing(tree)}
     if request.dest.exists():
         return _complete(request, record)
-    part = request.dest.with_name(f"{request.dest.name}.part")
-    part.mkdir(parents=True, exist_ok=True)
-    with _alone(part / "lock", request.dest):
+    part = _part(request.dest)
+    if part.exists() and not _is_own(part):
+        raise UserError(
+            f"{part}, where this command keeps what is not done yet, is there already and holds something else: choose "
+            "another DEST, or move it."
+        )
+    refuse_unwritable(part, "DEST")
+    with _alone(part / _LOCK, request.dest):
         paths = [path for path, _ in tree.images]
         entries = plan(tree, inspected(request.source, paths, part / "inspections", "inspecting"), request.shares)
         shutil.rmtree(part / "data", ignore_errors=True)
@@ -68,6 +75,16 @@ def prepare(request: Request) -> str:
         os.replace(part / "data", request.dest)
     shutil.rmtree(part)
     return _summary(entries, tree, request)
+
+
+def _part(dest: Path) -> Path:
+    return dest.with_name(f"{dest.name}.part")
+
+
+def _is_own(part: Path) -> bool:
+    """Whether a folder is what an earlier call has left, and holds nothing else."""
+    names = {path.name for path in part.iterdir()} if part.is_dir() else set()
+    return _LOCK in names and names <= {_LOCK, "inspections", "data"}
 
 
 def _check(request: Request) -> None:
@@ -117,7 +134,8 @@ def _complete(request: Request, record: dict) -> str:
     for target in missing.values():
         (request.dest / target).unlink(missing_ok=True)  # a link to what is gone
     _place(missing, request, request.dest)
-    shutil.rmtree(request.dest.with_name(f"{request.dest.name}.part"), ignore_errors=True)
+    if _is_own(_part(request.dest)):
+        shutil.rmtree(_part(request.dest), ignore_errors=True)
     done = f"{len(missing)} files were missing and are back" if missing else "there is nothing to do"
     return f"{request.dest} has been prepared before: {done}."
 

@@ -1,6 +1,7 @@
 """The LightningDataModule over image folders."""
 
 import logging
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,7 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from thaw.data.description import described
+from thaw.data.fingerprint import fingerprint
 from thaw.data.folders import ClassFolders, SeededOrder
 from thaw.data.images import load_rgb
 from thaw.data.options import number, one_of, whole
@@ -105,6 +107,11 @@ class ImageFolderDataModule(LightningDataModule):
     @property
     def splits(self) -> dict[str, ClassFolders]:
         return {"train": self.train, "val": self.val, **({"test": self.test} if self.test else {})}
+
+    @cached_property
+    def fingerprint(self) -> dict:
+        """What the batches depend on, of the images; see `thaw.data.fingerprint`."""
+        return fingerprint(self.classes, self.splits)
 
     def _skipped(self, on_bad_image: str) -> dict[str, list[str]]:
         """The paths in each split that are passed over."""

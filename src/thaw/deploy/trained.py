@@ -1,8 +1,8 @@
 """What a run has learned, ready for images that it has never seen."""
 
 import os
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from PIL import Image
 
 from thaw.checkpoints import read_checkpoint
-from thaw.configuration import is_run, read_resolved
+from thaw.configuration import FILE, is_run, read_resolved
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import eval_transform, read_size
@@ -21,10 +21,11 @@ from thaw.errors import RunError, UserError
 from thaw.features.prefix import FrozenPrefix
 from thaw.models.backbones import build_net
 from thaw.models.staged import StagedNet
+from thaw.report.record import read_summary
 from thaw.targets import refuse_foreign_targets
 from thaw.training.hardware import best_precision, keep_freed_memory, memory_format
 
-_BEST = Path("checkpoints") / "best.ckpt"
+BEST, LAST = Path("checkpoints") / "best.ckpt", Path("checkpoints") / "last.ckpt"
 
 
 @dataclass(frozen=True)
@@ -108,21 +109,66 @@ def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> Tr
 
 def checkpoint_path(run: Path) -> Path:
     """Raises: UserError: if there is none."""
-    for path in (run, run / _BEST):
-        if os.path.isfile(path):  # not Path's own, which raises for names that are too long
-            return path
-    runs = sorted(path.parent.parent for path in run.glob(f"**/{_BEST}")) if os.path.isdir(run) else []
+    if os.path.isfile(run):  # not Path's own, which raises for names that are too long
+        return run
+    if os.path.isdir(run):
+        if best := best_file(run):
+            return best
+        _refuse_several(run)
+        _refuse_unnamed(run)
+    raise UserError(
+        f"there is no trained model in {run}: name the folder of a run, which holds {BEST}, or a checkpoint file."
+    )
+
+
+def best_file(run: Path) -> Path | None:
+    """The checkpoint in a run's folder that its summary is of; of a run that has not finished, the best so far.
+
+    Raises:
+        UserError: if the summary names a file that is no longer there.
+
+    """
+    summary = read_summary(run)
+    if named := summary.get("checkpoint"):
+        if (run / named).is_file():
+            return run / named
+        if summary.get("status") == "finished":
+            raise UserError(f"the best weights of {run} are {named}, by its summary.json, and there is no such file.")
+    candidates = (*_saved_best(run), run / BEST)
+    return next((path for path in candidates if path.is_file()), None)
+
+
+def _saved_best(run: Path) -> Iterator[Path]:
+    """What a run's last checkpoint says is the best; a run that was killed has no summary."""
+    last = run / LAST
+    if last.is_file():
+        with suppress(RunError):
+            for state in read_checkpoint(last).get("callbacks", {}).values():
+                if state.get("monitor") and state.get("best_model_path"):
+                    yield last.parent / os.path.relpath(state["best_model_path"], state["dirpath"])
+
+
+def _refuse_several(folder: Path) -> None:
+    places = {path.parent.parent for pattern in (BEST, FILE) for path in folder.glob(f"**/{pattern}")}
+    runs = sorted(place for place in places if best_file(place))
     if runs:
         named = ", ".join(map(str, runs[:8])) + (", …" if len(runs) > 8 else "")
-        raise UserError(f"{run} holds {len(runs)} runs; choose one of {named}.")
-    raise UserError(
-        f"there is no trained model in {run}: name the folder of a run, which holds {_BEST}, or a checkpoint file."
-    )
+        raise UserError(f"{folder} holds {len(runs)} runs; choose one of {named}.")
+
+
+def _refuse_unnamed(run: Path) -> None:
+    found = sorted(path for path in (run / LAST).parent.glob("**/*.ckpt") if path != run / LAST)
+    if found:
+        raise UserError(
+            f"{run} has not finished, and does not say which of its checkpoints is the best; name the file: "
+            f"{', '.join(map(str, found[:8]))}."
+        )
 
 
 def run_folder(checkpoint: Path) -> Path:
     """Of the run that saved it; the folder it lies in, for a checkpoint that was taken out of one."""
-    return checkpoint.parent.parent if checkpoint.parent.name == _BEST.parent.name else checkpoint.parent
+    run = next((folder for folder in list(checkpoint.parents)[:4] if is_run(folder)), None)
+    return run or (checkpoint.parent.parent if checkpoint.parent.name == BEST.parent.name else checkpoint.parent)
 
 
 def _fill(net: StagedNet, state: dict[str, torch.Tensor], path: Path) -> None:

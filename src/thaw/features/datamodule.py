@@ -34,6 +34,10 @@ class FeatureDataModule(LightningDataModule):
     def class_weights(self) -> torch.Tensor | None:
         return self._data.balancing_weights
 
+    @property
+    def fingerprint(self) -> dict:
+        return self._data.fingerprint
+
     def setup(self, stage: str) -> None:
         self._data.trainer = self.trainer
         if not self._train or self._val is None:

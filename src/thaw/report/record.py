@@ -1,15 +1,26 @@
 """A run's folder: what an earlier run left in it, and `summary.json`, one page of facts, finished or not."""
 
+import glob
 import json
-import shutil
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
+from thaw.configuration import is_run, read_resolved
 from thaw.files import as_json, whole_file
 
 FILE = "summary.json"
-_FOLDERS = ("checkpoints", "evaluation", "figures", "tensorboard")
 TRACEBACK = "traceback.txt"
-_FILES = (FILE, TRACEBACK, "metrics.csv", "predictions.csv", "test_predictions.csv")
+_FOLDERS = ("checkpoints", "evaluation", "figures", "tensorboard")
+# What runs write. Whatever else lies in a run's folder is its user's.
+_OWN = (
+    *(FILE, TRACEBACK, "metrics.csv", "predictions.csv", "test_predictions.csv"),
+    *(f"figures/{name}.png" for name in ("samples", "predictions", "confusion_matrix", "probe", "learning_rate_*")),
+    *(f"tensorboard/{name}" for name in ("events.out.tfevents.*", "hparams.yaml", "projector_config.pbtxt")),
+    "tensorboard/[0-9]*/validation_images/*",
+    *(f"evaluation/*/{name}" for name in ("evaluation.html", "evaluation.json", "predictions.csv")),
+    *(f"checkpoints/{name}.ckpt{part}" for name in ("best", "last") for part in ("", ".part")),
+)
 
 
 def write_summary(folder: Path, summary: dict) -> None:
@@ -31,11 +42,34 @@ def has_finished(folder: Path) -> bool:
 
 
 def make_room(folder: Path) -> bool:
-    """Remove what an earlier run left in `folder`, lest its files and those of a new run be mixed up.
+    """Remove what an earlier run wrote into `folder`, lest its files and those of a new run be mixed up.
 
-    Returns whether there was anything.
+    Returns whether there was anything. Files that no run writes stay.
     """
-    left = [path for name in (*_FOLDERS, *_FILES) if (path := folder / name).exists()]
+    patterns = (*_OWN, *checkpoint_patterns(folder))
+    left = {path for pattern in patterns for path in folder.glob(pattern) if not path.is_dir()}
     for path in left:
-        shutil.rmtree(path) if path.is_dir() else path.unlink()
-    return bool(left)
+        path.unlink()
+    return bool(left) | any([_remove_empty(folder / name) for name in _FOLDERS])
+
+
+def _remove_empty(folder: Path) -> bool:
+    """Remove `folder` and the folders in it, as far as no files are in them."""
+    if not folder.is_dir() or folder.is_symlink():
+        return False
+    for inner in list(folder.iterdir()):
+        _remove_empty(inner)
+    if any(folder.iterdir()):
+        return False
+    folder.rmdir()
+    return True
+
+
+def checkpoint_patterns(folder: Path) -> Iterator[str]:
+    """Yield the names, as patterns, under which the run in `folder` was configured to save checkpoints there."""
+    callbacks = (read_resolved(folder).get("callbacks") or {}) if is_run(folder) else {}
+    for callback in callbacks.values():
+        place = Path(callback.get("dirpath") or "/") if isinstance(callback, dict) else Path("/")
+        if not place.is_absolute() and ".." not in place.parts:
+            name = re.sub(r"\{[^}]*\}", "*", glob.escape(callback.get("filename") or "{epoch}-{step}"))
+            yield from (f"{place}/{name}{version}.ckpt" for version in ("", "-v[0-9]*"))

@@ -2,6 +2,7 @@
 
 import importlib.metadata
 import logging
+import os
 import platform
 import resource
 import sys
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import torch
 from lightning import Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities import rank_zero_only
 
 from thaw.checkpoints import read_checkpoint
@@ -22,9 +22,10 @@ from thaw.models.classifier import ImageClassifier
 from thaw.models.staged import StagedNet
 from thaw.report import board, figures
 from thaw.report.evaluation import Evaluation
-from thaw.report.record import make_room
 from thaw.report.stages import stage_table
+from thaw.run_folder import RunFolder
 from thaw.strategy import Phase
+from thaw.training.best import monitored
 from thaw.training.callbacks import EpochTable
 from thaw.training.checkpoint_io import describe_checkpoint
 from thaw.training.trainer import one_device, told_progress
@@ -36,16 +37,9 @@ _PACKAGES = ("thaw", "torch", "torchvision", "lightning", "hydra-core", "torchme
 
 @rank_zero_only
 def introduce(
-    folder: str,
-    trainer: Trainer,
-    net: StagedNet,
-    phases: list[Phase],
-    data: ImageFolderDataModule,
-    checkpoint: Path | None,
+    trainer: Trainer, net: StagedNet, phases: list[Phase], data: ImageFolderDataModule, checkpoint: Path | None
 ) -> None:
-    """Say what is about to be trained on what, and picture some training images, unless the run only goes on."""
-    if not checkpoint and make_room(Path(folder)):
-        log.info(f"{folder} held an earlier run, which this one replaces")
+    """Say what is about to be trained on what."""
     log.info(data.describe())
     log.info(
         f"{net.config['name']} on {_device_name(trainer)} in {trainer.precision}, "
@@ -54,9 +48,16 @@ def introduce(
     log.info(stage_table(net, phases) + "\n")
     if checkpoint:
         log.info(f"continued {told_progress(checkpoint)}\n")
-    else:
+
+
+@rank_zero_only
+def begin(folder: RunFolder, trainer: Trainer, data: ImageFolderDataModule, checkpoint: Path | None) -> None:
+    """Take the folder, now that all has loaded, and picture some training images, unless the run only goes on."""
+    if folder.take(goes_on=checkpoint is not None):
+        log.info(f"{folder.path} held an earlier run, which this one replaces")
+    if not checkpoint:
         board.lay_out(trainer)
-        _show(Path(folder), trainer, "samples", figures.samples(data.train, data.classes, data.seed))
+        _show(folder.path, trainer, "samples", figures.samples(data.train, data.classes, data.seed))
 
 
 @partial(rank_zero_only, default={})
@@ -75,6 +76,7 @@ def conclude(
     _show(Path(folder), trainer, "confusion_matrix", figures.confusion_matrix(evaluation))
     _describe(best_checkpoint(trainer), temperature=evaluation.temperature, cut=classifier.entries["val"])
     facts = _facts(trainer, classifier, evaluation, data)
+    facts |= _best(Path(folder), best_checkpoint(trainer))
     facts["seconds"]["features"] = features.seconds
     if classifier.solution:
         facts["probe"] = classifier.solution
@@ -98,8 +100,14 @@ def evaluate_best(
 
 
 def best_checkpoint(trainer: Trainer) -> Path:
-    kept = (c.best_model_path for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor)
-    return Path(next(kept))
+    return Path(monitored(trainer).best_model_path)
+
+
+def _best(folder: Path, checkpoint: Path) -> dict:
+    """Which file has the weights that everything is of, relative to the run's folder if it is there; of which epoch."""
+    place = Path(os.path.relpath(checkpoint, folder))
+    inside = checkpoint.absolute() if ".." in place.parts else place
+    return {"checkpoint": inside.as_posix(), "best_epoch": read_checkpoint(checkpoint)["epoch"] + 1}
 
 
 def _describe(best: Path, **entries: object) -> None:
@@ -135,7 +143,6 @@ def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation
         "skipped": {name: len(paths) for name, paths in data.skipped.items()},
         "fingerprint": {name: images.contents for name, images in data.splits.items()},
         "epochs": len(table.rows),
-        "best_epoch": table.best_row["epoch"],
         "val": evaluation.metrics(),
         "calibration": evaluation.calibration(),
         "parameters": {

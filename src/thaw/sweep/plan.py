@@ -9,6 +9,7 @@ from omegaconf import DictConfig, read_write
 
 from thaw.configuration import is_run, quoted, read_resolved, resolved_job
 from thaw.report.record import read_summary
+from thaw.run_folder import is_free
 
 
 @dataclass(frozen=True)
@@ -34,8 +35,13 @@ class Job:
     @property
     def arguments(self) -> list[str]:
         """Of the command line that does what is left of it: all, or the rest of what was interrupted."""
-        interrupted = self.summary.get("status") != "failed" and (self.folder / "checkpoints" / "last.ckpt").is_file()
-        return [*self.overrides, *([f"resume={quoted(self.folder)}"] if interrupted else [])]
+        return [*self.overrides, *([f"resume={quoted(self.folder)}"] if self._goes_on else [])]
+
+    @property
+    def _goes_on(self) -> bool:
+        """Whether it was interrupted, or could not begin again after that; one that failed starts anew."""
+        failed = self.summary.get("status") == "failed" and self.summary.get("begun", True)
+        return not failed and (self.folder / "checkpoints" / "last.ckpt").is_file()
 
 
 def plan(compose: Callable[[list[str]], DictConfig], batch: Sequence[Sequence[str]], folder: Path) -> list[Job]:
@@ -79,9 +85,9 @@ def _subfolder(cfg: DictConfig, number: int) -> str:
 
 
 def _free(folder: Path, taken: set[Path]) -> Path:
-    """`folder`, or that name with a number where another run has it."""
+    """`folder`, or that name with a number where another run, or anything else, has it."""
     candidate, count = folder, 1
-    while candidate in taken or is_run(candidate):
+    while candidate in taken or not is_free(candidate):
         count += 1
         candidate = folder.with_name(f"{folder.name}-{count}")
     return candidate

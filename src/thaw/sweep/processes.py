@@ -10,6 +10,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from thaw.stopping import STOPS, heard
+
 _SHARED = ("thaw.report.results", "thaw.training.trainer", "thaw.models.weights", "thaw.data.datamodule")
 
 
@@ -56,7 +58,9 @@ class Process:
 def _alone(task: Callable[[], None], console: Path, parent: int) -> None:
     os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on once
     signal.signal(signal.SIGINT, signal.default_int_handler)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number in STOPS:
+        if number != signal.SIGINT and heard(number):
+            signal.signal(number, signal.SIG_DFL)
     with console.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)

@@ -5,25 +5,28 @@ import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import NoReturn
 
-from filelock import FileLock, Timeout
-
+from thaw.errors import UserError
+from thaw.ownership import hold, let_go, refuse_foreign
 from thaw.report.record import make_room, write_summary
+from thaw.run_folder import run_folder_held
+from thaw.stopping import STOPS, Stopped, heard
 from thaw.sweep.plan import Job
 from thaw.sweep.processes import Process, import_once
 from thaw.sweep.progress import Progress
 
-_STOPS = (signal.SIGINT, signal.SIGTERM)
+RECORD = "multirun.yaml"
 
 
 class Stop:
-    """Within it, SIGINT and SIGTERM are noted, and passed on to the job at work, instead of ending the sweep."""
+    """Within it, signals that would end the sweep are noted, and passed on to the job at work."""
 
     received: int | None = None
     process: Process | None = None
 
     def __enter__(self) -> "Stop":
-        self._before = {number: signal.signal(number, self._note) for number in _STOPS}
+        self._before = {number: signal.signal(number, self._note) for number in STOPS if heard(number)}
         return self
 
     def __exit__(self, *exception) -> None:
@@ -39,17 +42,24 @@ class Stop:
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
     """`folder`, made where it is not there, for this sweep alone."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(folder / ".lock")
     try:
-        lock.acquire(timeout=5)  # a job whose sweep was killed takes a moment to notice
-    except Timeout as error:
-        print(f"error: {folder} is in use by another sweep; choose another hydra.sweep.dir.", file=sys.stderr)
-        raise SystemExit(2) from error
+        hold(folder, ".lock", "hydra.sweep.dir")
+    except UserError as error:
+        refuse(str(error).removesuffix("."))
     try:
         yield
     finally:
-        lock.release()
+        let_go(folder, ".lock")
+
+
+def refuse_other_folder(folder: Path) -> None:
+    """Raises: UserError: if `folder` holds anything but a sweep."""
+    refuse_foreign(folder, _is_sweep, frozenset((".lock",)), "a sweep")
+
+
+def _is_sweep(folder: Path) -> bool:
+    path = folder / RECORD
+    return path.is_file() and "thaw_sweeper" in path.read_text(errors="replace")
 
 
 def run_jobs(jobs: Sequence[Job], task: Callable[[Job, list[str]], None]) -> int | None:
@@ -66,8 +76,13 @@ def run_jobs(jobs: Sequence[Job], task: Callable[[Job, list[str]], None]) -> int
 
 def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progress, stop: Stop) -> None:
     arguments = job.arguments
-    _clear(job)
     progress.begins(job)
+    try:
+        _clear(job)
+    except UserError as error:  # it is resumed by itself just now
+        progress.ends(job)
+        _tell(f"{job.name}: {error}")
+        return
     stop.process = Process(lambda: task(job, arguments), job.folder / "console.log")
     while not stop.process.wait(seconds=0.2):
         progress.goes_on(job)
@@ -83,19 +98,23 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
     Progress(jobs).introduce(jobs[0].folder.parent)
     left = [job for job in jobs if not job.finished]
     for job in left:
-        _clear(job)
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        try:
+            _clear(job)
+        except UserError as error:
+            refuse(f"{job.name}: {error}".removesuffix("."))
+    before = {number: signal.signal(number, _end) for number in STOPS if number != signal.SIGINT and heard(number)}
     try:
         if left:
             launch()
     except KeyboardInterrupt:
         return signal.SIGINT
-    except SystemExit:
-        return signal.SIGTERM
+    except SystemExit as stop:
+        return stop.code - 128 if isinstance(stop, Stopped) else signal.SIGTERM
     except Exception as error:  # of processes that died, of which launchers tell each in its own way
         _tell(f"{type(error).__name__}: {' '.join(str(error).split())}")
     finally:
-        signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
     for job in left:
         if not job.summary:
             _record_death(job, "died before it could say why")
@@ -103,11 +122,21 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
     return None
 
 
+def _end(number: int, frame) -> NoReturn:
+    raise Stopped(number)
+
+
 def _clear(job: Job) -> None:
-    """Remove what an earlier attempt has left, unless it goes on from there."""
-    if job.arguments == job.overrides:
-        make_room(job.folder)
-    (job.folder / "summary.json").unlink(missing_ok=True)
+    """Remove what an earlier attempt has left, unless it goes on from there.
+
+    Raises:
+        UserError: if another process trains there.
+
+    """
+    with run_folder_held(job.folder):
+        if job.arguments == job.overrides:
+            make_room(job.folder)
+        (job.folder / "summary.json").unlink(missing_ok=True)
 
 
 def _cause(status: int) -> str:
@@ -130,7 +159,7 @@ def conclude(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> None:
     compared = write_comparison(folder, [job.folder for job in jobs])
     if compared:
         print(f"\n{table(compared)}\n\nreport   {folder / 'report.html'}\ncurves   tensorboard --logdir {folder}")
-    failed = [job.name for job in jobs if job.summary.get("status") == "failed"]
+    failed = [job.name for job in jobs if job.summary.get("status") == "failed" or not (job.finished or stopped_by)]
     if failed:
         _tell(f"{len(failed)} of {len(jobs)} jobs failed, which the same command tries again: {', '.join(failed)}.")
     if stopped_by:

@@ -10,7 +10,7 @@ from lightning import Callback
 from tqdm import tqdm
 
 from thaw.duration import duration
-from thaw.training.best import rank
+from thaw.training.best import ranking
 
 log = logging.getLogger(__name__)
 
@@ -31,12 +31,14 @@ class EpochTable(Callback):
         self._start = self._epoch_start = self._rate = 0.0
         self._spent = self._validation = 0.0
         self._before = 0
+        self._ranked = None
 
     def setup(self, trainer, classifier, stage: str) -> None:
         if not trainer.is_global_zero:
             self.path = None
 
     def on_train_start(self, trainer, classifier) -> None:
+        self._ranked = ranking(trainer, COLUMNS)
         now = time.perf_counter()
         self._start = self._start or now
         self._epoch_start = now - self._spent  # of an epoch that only goes on
@@ -85,11 +87,6 @@ class EpochTable(Callback):
         if index == 0:  # of all groups the head's is the last; its rate is the one the epoch starts with
             self._rate = trainer.optimizers[0].param_groups[-1]["lr"]
 
-    @property
-    def best_row(self) -> dict:
-        """The best epoch, which is the one whose weights are kept."""
-        return max(self.rows, key=rank)
-
     def _line(self, row: dict, epochs: int) -> str:
         a_row = (time.perf_counter() - self._start) / (len(self.rows) - self._before)  # with all that is saved
         left = (epochs - row["epoch"]) * a_row
@@ -98,7 +95,7 @@ class EpochTable(Callback):
             f"train loss {row['train/loss']:.4f} acc {row['train/acc']:.4f}  "
             f"val loss {row['val/loss']:.4f} acc {row['val/acc']:.4f}  {row['seconds']:.1f} s"
             + (f", {duration(left)} left" if left else "")
-            + ("  best so far" if self.best_row is row else "")
+            + ("  best so far" if self._ranked and max(self.rows, key=self._ranked) is row else "")
         )
 
     def _write(self, values, mode: str = "a") -> None:

@@ -86,13 +86,14 @@ class MovableCheckpoint(ModelCheckpoint):
     """A ModelCheckpoint that knows its files again after the run's folder was moved."""
 
     def load_state_dict(self, state: dict) -> None:
-        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
-        files = {self._here(path): score for path, score in state["best_k_models"].items()}
-        here = {path: self._here(state[path]) for path in paths}
+        paths, before = ("best_model_path", "kth_best_model_path", "last_model_path"), state["dirpath"]
+        files = {self.here(path, before): score for path, score in state["best_k_models"].items()}
+        here = {path: self.here(state[path], before) for path in paths}
         super().load_state_dict({**state, **here, "best_k_models": files, "dirpath": self.dirpath})
 
-    def _here(self, path: str) -> str:
-        return str(Path(self.dirpath) / Path(path).name) if path else path
+    def here(self, path: str, before: str) -> str:
+        """Return where a file is now that was saved when the folder was `before`."""
+        return os.path.join(self.dirpath, os.path.relpath(path, before)) if path else path
 
 
 class LastCheckpoint(MovableCheckpoint):

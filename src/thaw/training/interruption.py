@@ -22,7 +22,7 @@ class StepStop(Callback):
         stop_signals.renew()
 
     def on_train_batch_end(self, trainer, classifier, outputs, batch, index) -> None:
-        if _received(trainer):
+        if _received(trainer) and not _accumulates(trainer):
             stop_after_step(trainer)
 
     def on_validation_start(self, trainer, classifier) -> None:
@@ -62,7 +62,7 @@ class RunTimer(Timer):
             super().on_train_start(trainer, classifier)
 
     def on_train_batch_end(self, trainer, *rest) -> None:
-        if not self._is_over(trainer):
+        if _accumulates(trainer) or not self._is_over(trainer):
             return
         if any(checkpoint.monitor and checkpoint.best_model_path for checkpoint in trainer.checkpoint_callbacks):
             stop_after_step(trainer)
@@ -81,12 +81,17 @@ class RunTimer(Timer):
 
 
 class Continuation(Callback):
-    """Goes on inside an epoch with the batches that are left of it, and with the metrics of those before."""
+    """Goes on inside an epoch with the batches that are left of it, and with the metrics of those before.
+
+    Checkpoints say what the run was trained on, so that it goes on with nothing else.
+    """
 
     def __init__(self):
         self._metrics: dict[str, dict] = {}
 
     def on_save_checkpoint(self, trainer, classifier, checkpoint: dict) -> None:
+        if trainer.is_global_zero:
+            checkpoint["data"] = trainer.datamodule.fingerprint
         progress = trainer.fit_loop.epoch_progress.current
         if progress.processed < progress.started:
             checkpoint["train_metrics"] = _states(trainer, classifier)
@@ -109,6 +114,11 @@ class Continuation(Callback):
 def stop_after_step(trainer: Trainer) -> None:
     """Have Lightning raise its `SIGTERMException` as soon as all that belongs to the step is done."""
     trainer._signal_connector.received_sigterm = True
+
+
+def _accumulates(trainer: Trainer) -> bool:
+    """Whether gradients of this batch wait for those of further ones, which no checkpoint holds."""
+    return trainer.fit_loop.epoch_loop._should_accumulate()
 
 
 def _received(trainer: Trainer) -> int | None:

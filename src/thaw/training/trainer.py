@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lightning import Callback, LightningDataModule, Trainer
@@ -87,16 +87,19 @@ def fit(
     data: ImageFolderDataModule,
     checkpoint: Path | None = None,
     features: FeatureCache | None = None,
+    begin: Callable[[], None] = lambda: None,
 ) -> None:
     """Train phase after phase; epochs and steps count on. With a `checkpoint` the run goes on from where it was saved.
 
-    With `features`, what is frozen is computed once where that is quicker.
+    With `features`, what is frozen is computed once where that is quicker. `begin()` is called once, when everything
+    has been read that can be read beforehand, and nothing has been written.
 
     Raises:
         FrozenTensorError: if something frozen is not what it was before.
 
     """
     done = begun = 0
+    all_read = False
     if checkpoint:
         done, begun = epochs_done(checkpoint), classifier.restore(read_checkpoint(checkpoint))
     for phase in phases:
@@ -105,6 +108,12 @@ def fit(
         classifier.start(phase)
         trainer.fit_loop.max_epochs = phase.last
         source = features.source(trainer, classifier, phase, data) if features else data
+        if not all_read:
+            if source is data:
+                data.prepare_pixels()
+            _ = data.fingerprint  # which reads every file that has not been read yet
+            begin()
+            all_read = True
         if not begun:
             scale_head(trainer, classifier, source, data)
         if phase.solver and phase.number > begun:

@@ -1,0 +1,76 @@
+"""What a run has been trained on, in a few strings, so that it goes on with the same images or not at all."""
+
+import hashlib
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from thaw.checkpoints import read_checkpoint
+from thaw.configuration import is_run, read_resolved
+from thaw.data.folders import ClassFolders, listed
+from thaw.errors import UserError
+
+
+def fingerprint(classes: Sequence[str], splits: Mapping[str, ClassFolders]) -> dict:
+    """Return plain values that change with the classes, with any image, its class, its split or its place."""
+    return {"classes": list(classes), "splits": {name: _split(classes, images) for name, images in splits.items()}}
+
+
+def _split(classes: Sequence[str], images: ClassFolders) -> dict:
+    counts = Counter(images.targets)
+    return {
+        "counts": {name: counts[label] for label, name in enumerate(classes)},
+        "labels": hashlib.sha256(repr(images.targets).encode()).hexdigest(),
+        "contents": images.contents,
+    }
+
+
+def difference(before: dict, now: dict) -> str | None:
+    """Return what has changed from one fingerprint to the other, or None."""
+    if before["classes"] != now["classes"]:
+        return f"the classes were {listed(before['classes'])}, and are {listed(now['classes'])} now"
+    for name in sorted(before["splits"].keys() | now["splits"].keys()):
+        old, new = (one["splits"].get(name) for one in (before, now))
+        if old != new:
+            return f"the {name} images {_changed(old, new)}"
+    return None
+
+
+def _changed(old: dict | None, new: dict | None) -> str:
+    told = [_counted(one) for one in (old, new)]
+    return f"were {told[0]}, and are {told[1]} now" if told[0] != told[1] else f"are other files than the {told[0]}"
+
+
+def _counted(split: dict | None) -> str:
+    if split is None:
+        return "none"
+    counts = split["counts"]
+    return f"{sum(counts.values())} ({listed(f'{count} {name}' for name, count in counts.items())})"
+
+
+def refuse_other_data(run: Path, checkpoint: Path, now: dict, root: Path) -> None:
+    """Compare what the run in `run` was trained on, as its `checkpoint` says, with what is at `root` now.
+
+    Raises:
+        UserError: naming what has changed.
+
+    """
+    before = read_checkpoint(checkpoint).get("data")
+    if before is None:
+        _refuse_moved(run, root)
+    changed = before and difference(before, now)
+    if changed:
+        raise UserError(
+            f"resume={run}: the images in data.root={root} are not those that the run was trained on: {changed}; put "
+            "them back, say with data.root=… where they are, or start another run."
+        )
+
+
+def _refuse_moved(run: Path, root: Path) -> None:
+    """Of a run whose checkpoint does not say what it was trained on."""
+    recorded = read_resolved(run)["data"].get("root") if is_run(run) else None
+    if isinstance(recorded, str) and Path(recorded).expanduser() != root:
+        raise UserError(
+            f"resume={run}: the run was trained on data.root={recorded} and has not kept which images these were, so "
+            f"that nothing says whether those in {root} are the same; start another run."
+        )

@@ -1,0 +1,83 @@
+"""The folder of a run: its own while it works, and what was there before is kept until all has loaded."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from thaw.configuration import configuration_files, is_run, write_configuration
+from thaw.ownership import foreign, hold, holding, refuse_foreign
+from thaw.ranks import is_first_process
+from thaw.report.record import FILE as SUMMARY
+from thaw.report.record import TRACEBACK, make_room
+
+_LOCK, _OPTION = ".hydra/lock", "hydra.run.dir"
+_LEFTOVERS = frozenset((".hydra", "train.log", "console.log", SUMMARY, TRACEBACK))
+
+
+class RunFolder:
+    """`path`, and whether the run has `taken` it: until then it may still hold another run, or what this one saved."""
+
+    def __init__(self, cfg: DictConfig):
+        self.path = Path(cfg.output_dir)
+        self.taken = not is_run(self.path)
+        self._goes_on = bool(cfg.resume)
+        self._configuration: dict[str, str] = {}
+
+    @property
+    def may_be_written(self) -> bool:
+        """Whether a summary may be written: a sweep is told of its jobs in any case."""
+        return self.taken or HydraConfig.get().mode == RunMode.MULTIRUN
+
+    @property
+    def replaces(self) -> bool:
+        """Whether another run's results are still there."""
+        return not self.taken and not self._goes_on
+
+    def start(self, cfg: DictConfig) -> None:
+        """Keep the configuration, which changes when objects are built of it; write it where there is no run yet."""
+        self._configuration = configuration_files(cfg)
+        if self.taken and is_first_process():
+            write_configuration(self._configuration, self.path)
+
+    def take(self, goes_on: bool) -> bool:
+        """Write the configuration and remove what an earlier run left, unless this one `goes_on` with it.
+
+        Returns whether anything was removed.
+        """
+        self.taken = True
+        if not is_first_process():
+            return False
+        replaced = not goes_on and make_room(self.path)
+        write_configuration(self._configuration, self.path)
+        return replaced
+
+
+def is_free(folder: Path) -> bool:
+    """Whether a new run can have `folder` without replacing anything."""
+    return not is_run(folder) and not foreign(folder, _LEFTOVERS)
+
+
+def hold_run_folder(folder: Path) -> None:
+    """Let no other process train in `folder` while this one lives.
+
+    Raises:
+        UserError: if another does, or `folder` holds anything but a run.
+
+    """
+    refuse_foreign(folder, is_run, _LEFTOVERS, "a run")
+    hold(folder, _LOCK, _OPTION)
+
+
+@contextmanager
+def run_folder_held(folder: Path) -> Iterator[None]:
+    """As `hold_run_folder`, while the run works; of several processes that train together the first one does it."""
+    if not is_first_process():
+        yield
+        return
+    refuse_foreign(folder, is_run, _LEFTOVERS, "a run")
+    with holding(folder, _LOCK, _OPTION):
+        yield

@@ -1,0 +1,58 @@
+"""Standard output and error that may go away: a reader like `head` that has enough, a terminal that is closed."""
+
+import errno
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+_GONE = (errno.EPIPE, errno.EIO)  # a pipe that nobody reads, a terminal that was closed
+
+
+class _Outliving:
+    """A stream whose output goes nowhere once its reader is gone; with `ends` the command then ends quietly."""
+
+    def __init__(self, stream, ends: bool):
+        self._stream, self._ends = stream, ends
+
+    def __getattr__(self, name: str):
+        return getattr(self._stream, name)
+
+    def write(self, text: str) -> int:
+        return self._try(lambda: self._stream.write(text)) or len(text)
+
+    def flush(self) -> None:
+        self._try(self._stream.flush)
+
+    def _try(self, action):
+        try:
+            return action()
+        except OSError as error:
+            if error.errno not in _GONE:
+                raise
+            nowhere = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(nowhere, self._stream.fileno())
+            os.close(nowhere)
+            if self._ends:
+                raise SystemExit(0) from None
+
+    def last_flush(self) -> None:
+        self._ends = False
+        self.flush()
+
+
+@contextmanager
+def outlived(ends: bool = False) -> Iterator[None]:
+    """Within it, and when Python ends, nobody is told that the reader of this process's output is gone.
+
+    The command goes on, for its results are in files; with `ends` it exits with 0, for the output was all it is for.
+    """
+    before = sys.stdout, sys.stderr
+    streams = [_Outliving(stream, ends) for stream in before]
+    sys.stdout, sys.stderr = streams
+    try:
+        yield
+    finally:
+        for stream in streams:
+            stream.last_flush()
+        sys.stdout, sys.stderr = before

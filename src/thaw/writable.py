@@ -1,0 +1,39 @@
+"""Places that are tried before work is done whose results would go there."""
+
+import errno
+import tempfile
+from pathlib import Path
+
+from thaw.errors import UserError
+
+
+def refuse_unwritable(folder: Path, option: str) -> None:
+    """Make `folder` if it is not there, and try to write into it.
+
+    Raises:
+        UserError: naming `option`, by which another folder is chosen, if that fails.
+
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(bytes(4096))
+    except OSError as error:
+        raise UserError(_told(folder, error, option)) from error
+
+
+def refuse_unwritable_file(path: Path, option: str) -> None:
+    """As `refuse_unwritable`, for a file to be written into a folder that exists."""
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "Is a directory")
+        if path.exists() and not path.is_file():  # /dev/stdout, a named pipe
+            return
+        with tempfile.TemporaryFile(dir=path.parent) as trial:
+            trial.write(bytes(4096))
+    except OSError as error:
+        raise UserError(_told(path, error, option)) from error
+
+
+def _told(path: Path, error: OSError, option: str) -> str:
+    return f"{path} cannot be written ({error.strerror or error}): choose another place with {option}."
