@@ -44,9 +44,10 @@ def has_test_beside_classes(root: Path) -> bool:
 
 
 def _is_class(root: Path, name: str, names: Sequence[str]) -> bool:
-    """Return whether a folder that is named like a split is one class of several: of vehicles, for example."""
+    """Return whether the one folder that is named like a split is a class of several: of vehicles, for example."""
     others = [other for other in names if other.casefold() not in (*_SPLIT_NAMES, "test")]
-    return len(others) > 1 and not visible_folders(root / name)
+    alone = not any(other != name and other.casefold() in _SPLIT_NAMES for other in names)
+    return alone and len(others) > 1 and not visible_folders(root / name)
 
 
 def _refuse_other_roots(root: Path, classes: Sequence[str]) -> None:
