@@ -21,6 +21,7 @@ from thaw.report import board, figures
 from thaw.report.evaluation import Evaluation
 from thaw.report.html import render
 from thaw.report.record import read_summary, write_summary
+from train import main
 
 LATIN = os.fsdecode(b"caf\xe9")
 SEEN = "caf\N{REPLACEMENT CHARACTER}"
@@ -142,3 +143,22 @@ def test_a_jpeg_may_end_in_jfif_and_what_to_install_for_heic_is_told(tmp_path, m
     assert fault.endswith("; to read .heic files, pip install pillow-heif.")
     assert what_to_install(["a.jpg", "b"]) == ""
     assert len(set(EXTENSIONS)) == len(EXTENSIONS)
+
+
+@pytest.mark.slow
+def test_a_run_on_names_in_other_bytes_is_predicted_evaluated_and_shown(tiny_run, image_folder, tmp_path, script):
+    root = image_folder((LATIN, "dog"))
+    for split in ("train", "val"):
+        (root / split / LATIN / "1.png").rename(root / split / LATIN / f"{LATIN}.png")
+    run = tmp_path / "run"
+    main(tiny_run(root=root))
+    told = {row["path"]: row["predicted"] for row in read_rows(run / "predictions.csv")}
+    assert f"val/{LATIN}/{LATIN}.png" in told and LATIN in read_summary(run)["classes"]
+    (table,) = run.glob("tensorboard/*/*/metadata.tsv")
+    assert SEEN in table.read_text("utf-8")
+    assert script("predict", run, root / "val", "--format", "csv", "--out", tmp_path / "found.csv")[0] == 0
+    found = {os.path.relpath(row["path"], root): row["predicted"] for row in read_rows(tmp_path / "found.csv")}
+    assert found == told
+    assert script("evaluate", run, root / "val", "--no-robustness", "--out", tmp_path / "e")[0] == 0
+    assert len(read_rows(tmp_path / "e" / "predictions.csv")) == len(told)
+    assert SEEN in (tmp_path / "e" / "evaluation.html").read_text("utf-8")
