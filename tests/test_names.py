@@ -12,6 +12,7 @@ import torch
 from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.layout import aligned_classes
 from thaw.deploy.inputs import image_paths
+from thaw.deploy.labelled import read_labelled
 from thaw.deploy.predict import Prediction
 from thaw.deploy.tables import FORMATS
 from thaw.errors import UserError
@@ -95,6 +96,9 @@ def test_classes_that_look_the_same_are_told_apart(tmp_path, one, other, differe
             (tmp_path / split / name).mkdir(parents=True)
     with pytest.raises(UserError, match=f"train and val must have the same class folders.*{difference}"):
         aligned_classes(tmp_path / "train", tmp_path / "val")
+    (tmp_path / "val" / "dog" / "1.jpg").touch()
+    with pytest.raises(UserError, match=f"is no class of the model's, which are .*{difference}"):
+        read_labelled(tmp_path / "val", [one, "dog"])
     for split, name in (("train", other), ("val", one)):
         (tmp_path / split / name).mkdir()
     with pytest.raises(UserError, match=f"two classes in .*train cannot be told apart.*{difference}"):

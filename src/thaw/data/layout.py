@@ -11,7 +11,7 @@ _SPLIT_NAMES = ("train", "training", "val", "valid", "validation")
 
 
 def layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
-    """The classes, the folders that hold them, and the one with test images.
+    """Return the classes, the folders that hold them, and the one with test images.
 
     Raises:
         UserError: for folders that are no data set.
@@ -115,12 +115,14 @@ def refuse_other_classes(folder: Path, classes: Sequence[str], split: Path) -> N
 
 
 def refuse_look_alikes(folder: Path, classes: Sequence[str]) -> None:
-    """
+    """Check that the names of a folder's classes can be told apart.
+
     Raises:
-        UserError: if two classes of a folder look the same.
+        UserError: for two that look the same.
 
     """
-    for told in look_alikes(classes):
+    told = next(look_alikes(classes), None)
+    if told:
         raise UserError(
             f"two classes in {folder} cannot be told apart by their names: {told}. Rename one, or merge them."
         )
