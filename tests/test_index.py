@@ -93,6 +93,13 @@ def test_a_file_that_was_written_just_now_is_read_again(files, read, monkeypatch
     assert read == [*files, *files]
 
 
+def test_a_file_from_the_future_is_kept(files, read):
+    os.utime(files[0], (4e9, 4e9))
+    file_digests(files[:1])
+    file_digests(files[:1])
+    assert read == files[:1]
+
+
 def test_a_file_that_changes_while_it_is_read_is_not_kept(files, read, monkeypatch):
     real = digests._file_digest
     monkeypatch.setattr(digests, "_file_digest", lambda path: (real(path), path.write_bytes(b"new"))[0])

@@ -12,6 +12,7 @@ import torch
 from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.layout import aligned_classes
 from thaw.deploy.inputs import image_paths
+from thaw.deploy.labelled import read_labelled
 from thaw.deploy.predict import Prediction
 from thaw.deploy.tables import FORMATS
 from thaw.errors import UserError
@@ -21,6 +22,7 @@ from thaw.report import board, figures
 from thaw.report.evaluation import Evaluation
 from thaw.report.html import render
 from thaw.report.record import read_summary, write_summary
+from train import main
 
 LATIN = os.fsdecode(b"caf\xe9")
 SEEN = "caf\N{REPLACEMENT CHARACTER}"
@@ -94,6 +96,9 @@ def test_classes_that_look_the_same_are_told_apart(tmp_path, one, other, differe
             (tmp_path / split / name).mkdir(parents=True)
     with pytest.raises(UserError, match=f"train and val must have the same class folders.*{difference}"):
         aligned_classes(tmp_path / "train", tmp_path / "val")
+    (tmp_path / "val" / "dog" / "1.jpg").touch()
+    with pytest.raises(UserError, match=f"is no class of the model's, which are .*{difference}"):
+        read_labelled(tmp_path / "val", [one, "dog"])
     for split, name in (("train", other), ("val", one)):
         (tmp_path / split / name).mkdir()
     with pytest.raises(UserError, match=f"two classes in .*train cannot be told apart.*{difference}"):
@@ -142,3 +147,22 @@ def test_a_jpeg_may_end_in_jfif_and_what_to_install_for_heic_is_told(tmp_path, m
     assert fault.endswith("; to read .heic files, pip install pillow-heif.")
     assert what_to_install(["a.jpg", "b"]) == ""
     assert len(set(EXTENSIONS)) == len(EXTENSIONS)
+
+
+@pytest.mark.slow
+def test_a_run_on_names_in_other_bytes_is_predicted_evaluated_and_shown(tiny_run, image_folder, tmp_path, script):
+    root = image_folder((LATIN, "dog"))
+    for split in ("train", "val"):
+        (root / split / LATIN / "1.png").rename(root / split / LATIN / f"{LATIN}.png")
+    run = tmp_path / "run"
+    main(tiny_run(root=root))
+    told = {row["path"]: row["predicted"] for row in read_rows(run / "predictions.csv")}
+    assert f"val/{LATIN}/{LATIN}.png" in told and LATIN in read_summary(run)["classes"]
+    (table,) = run.glob("tensorboard/*/*/metadata.tsv")
+    assert SEEN in table.read_text("utf-8")
+    assert script("predict", run, root / "val", "--format", "csv", "--out", tmp_path / "found.csv")[0] == 0
+    found = {os.path.relpath(row["path"], root): row["predicted"] for row in read_rows(tmp_path / "found.csv")}
+    assert found == told
+    assert script("evaluate", run, root / "val", "--no-robustness", "--out", tmp_path / "e")[0] == 0
+    assert len(read_rows(tmp_path / "e" / "predictions.csv")) == len(told)
+    assert SEEN in (tmp_path / "e" / "evaluation.html").read_text("utf-8")

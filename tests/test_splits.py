@@ -206,12 +206,15 @@ def test_the_description_says_how_images_are_divided(class_folders, image_folder
     assert ImageFolderDataModule(root, 16).describe().endswith(told)
 
 
-@pytest.mark.parametrize(
-    "names", [("car", "plane", "train"), ("car", "plane", "val"), ("bike", "car", "training", "val")]
-)
+@pytest.mark.parametrize("names", [("car", "plane", "train"), ("car", "plane", "val"), ("bike", "car", "training")])
 def test_a_class_may_be_called_like_a_split_among_others(class_folders, names):
     root = class_folders(dict.fromkeys(names, 5))
     assert (read_splits(root).classes, is_divided(root)) == (list(names), False)
+
+
+def test_train_and_val_without_classes_in_them_are_no_classes(class_folders):
+    with pytest.raises(UserError, match=r"at least two classes \(folders\) are needed .*train, and there is none"):
+        read_splits(class_folders(dict.fromkeys(("images", "masks", "train", "val"), 3)))
 
 
 def test_train_and_val_with_classes_in_them_are_splits_whatever_lies_beside_them(image_folder):

@@ -7,6 +7,7 @@ import pytest
 
 from thaw.curation.tree import scan
 from thaw.data.folders import ClassFolders
+from thaw.data.layout import find_classes
 from thaw.data.walk import walk
 from thaw.deploy.inputs import image_paths
 from thaw.deploy.labelled import read_labelled
@@ -65,6 +66,20 @@ def test_a_class_keeps_its_images_where_its_folder_really_lies_in_that_of_anothe
     (linked / "cat").symlink_to(root / "cat")
     (linked / "dog").symlink_to(root / "cat" / "more")
     assert read_by_every_command(linked) == {"cat/1.jpg", "dog/2.jpg"}
+
+
+def test_a_link_to_the_folder_of_the_classes_is_no_class(root):
+    (root / "self").symlink_to(".")
+    (root / "up").symlink_to("..")
+    assert read_by_every_command(root) == PLAIN
+    assert scan(root).classes == find_classes(root) == CLASSES
+
+
+def test_paths_in_the_folder_where_one_is_are_as_short_as_can_be(root, monkeypatch):
+    monkeypatch.chdir(root)
+    os.mkfifo("pipe.jpg")
+    assert image_paths(["."], io.StringIO())[0] == ["cat/1.jpg", "cat/more/2.jpg", "dog/1.jpg", "pipe.jpg"]
+    assert image_paths(["**/1.jpg"], io.StringIO())[0] == ["cat/1.jpg", "dog/1.jpg"]
 
 
 def test_two_classes_that_are_one_folder_are_refused(root):

@@ -52,7 +52,7 @@ def remember(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> 
 
     A file that had just been written then is left out: it may change once more without a new stamp.
     """
-    settled = [entry for entry in entries if max(_STAMP.unpack(entry[1])[1:3]) < began - _COARSE]
+    settled = [(path, mine, digest) for path, mine, digest in entries if _changed(mine) < began - _COARSE]
     keys = _keys([path for path, _, _ in settled])
     rows = [(key, _fact(key, mine, digest), _today()) for key, (_, mine, digest) in zip(keys, settled, strict=True)]
 
@@ -64,6 +64,11 @@ def remember(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> 
 
     if rows:
         _asked(keep, None)
+
+
+def _changed(mine: bytes) -> int:
+    """Return when a file last changed; its time of modification can be set to anything."""
+    return _STAMP.unpack(mine)[2]
 
 
 def _keys(paths: Sequence[str | Path]) -> list[bytes]:

@@ -11,7 +11,7 @@ _SPLIT_NAMES = ("train", "training", "val", "valid", "validation")
 
 
 def layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
-    """The classes, the folders that hold them, and the one with test images.
+    """Return the classes, the folders that hold them, and the one with test images.
 
     Raises:
         UserError: for folders that are no data set.
@@ -44,9 +44,10 @@ def has_test_beside_classes(root: Path) -> bool:
 
 
 def _is_class(root: Path, name: str, names: Sequence[str]) -> bool:
-    """Return whether a folder that is named like a split is one class of several: of vehicles, for example."""
+    """Return whether the one folder that is named like a split is a class of several: of vehicles, for example."""
     others = [other for other in names if other.casefold() not in (*_SPLIT_NAMES, "test")]
-    return len(others) > 1 and not visible_folders(root / name)
+    alone = not any(other != name and other.casefold() in _SPLIT_NAMES for other in names)
+    return alone and len(others) > 1 and not visible_folders(root / name)
 
 
 def _refuse_other_roots(root: Path, classes: Sequence[str]) -> None:
@@ -114,12 +115,14 @@ def refuse_other_classes(folder: Path, classes: Sequence[str], split: Path) -> N
 
 
 def refuse_look_alikes(folder: Path, classes: Sequence[str]) -> None:
-    """
+    """Check that the names of a folder's classes can be told apart.
+
     Raises:
-        UserError: if two classes of a folder look the same.
+        UserError: for two that look the same.
 
     """
-    for told in look_alikes(classes):
+    told = next(look_alikes(classes), None)
+    if told:
         raise UserError(
             f"two classes in {folder} cannot be told apart by their names: {told}. Rename one, or merge them."
         )

@@ -107,10 +107,10 @@ def _parted(samples: Sequence[Sample], copies: Sequence[Sequence[int]], share: f
     wanted = {label: max(1, round(share * count)) for label, count in Counter(labels).items()}
     chosen, taken = set(), Counter()
     for group in copies:
-        own = Counter(labels[place] for place in group)
-        if all(taken[label] + count <= wanted[label] for label, count in own.items()):
+        own = [labels[place] for place in group]
+        if all(taken[label] + own.count(label) <= wanted[label] for label in own):
             chosen.update(group)
-            taken += own
+            taken.update(own)
     for label in wanted.keys() - taken.keys():  # there are more copies of each image than are wanted
         chosen.update(min((group for group in copies if label in {labels[place] for place in group}), key=len))
     return [chosen, set(range(len(samples))) - chosen]

@@ -30,12 +30,17 @@ class Walk:
     def paths(self) -> list[str]:
         """Return the paths, with `root`, of all files and of what is special."""
         found = [path for folder in self.files for path in self.paths_in(folder)]
-        return found + [os.path.join(self.root, path) for path in self.special]
+        return found + [os.path.join(self._start, path) for path in self.special]
 
     def paths_in(self, folder: str) -> list[str]:
         """Return the paths, with `root`, of the files of one folder."""
-        start = os.path.join(self.root, folder, "")
+        start = os.path.join(self._start, folder, "") if folder else self._start
         return [start + name for name in self.files[folder]]
+
+    @property
+    def _start(self) -> str:
+        """As pathlib has it: `x` in the folder `.` is not `./x`."""
+        return "" if str(self.root) == "." else os.path.join(self.root, "")
 
 
 def is_hidden(name: str) -> bool:
@@ -43,9 +48,12 @@ def is_hidden(name: str) -> bool:
 
 
 def visible_folders(root: Path) -> list[str]:
-    """Return the names of the folders in `root` and of links to folders, sorted."""
+    """Return the names of the folders in `root`, sorted, and of links to folders but for those that hold the link."""
+    place = os.path.realpath(root)
     with _scanned(str(root)) as entries:
-        return sorted(entry.name for entry in entries if not is_hidden(entry.name) and _leads_to_folder(entry))
+        folders = [entry for entry in entries if not is_hidden(entry.name) and _leads_to_folder(entry)]
+    loops = {entry.name for entry in folders if entry.is_symlink() and _holds(os.path.realpath(entry.path), place)}
+    return sorted({entry.name for entry in folders} - loops)
 
 
 def walk(root: Path) -> Walk:
