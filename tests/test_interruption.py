@@ -162,6 +162,7 @@ def test_another_configuration_is_named_and_leaves_the_run_as_it_is(run, tmp_pat
     assert run(None, folder="part", resume=True) == 0
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_with_moved_images_and_leaves_itself_as_it_is_without_them(
     tiny_run, run, tmp_path, image_folder, caplog
 ):

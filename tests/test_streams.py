@@ -20,10 +20,10 @@ def unread(monkeypatch):
     """Within it nobody reads standard output."""
     read, write = os.pipe()
     os.close(read)
-    with io.TextIOWrapper(os.fdopen(write, "wb", buffering=0), write_through=True) as stream:
-        with monkeypatch.context() as patched:
-            patched.setattr(sys, "stdout", stream)
-            yield stream
+    stream = io.TextIOWrapper(os.fdopen(write, "wb", buffering=0), write_through=True)
+    with stream, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", stream)
+        yield stream
 
 
 def test_work_goes_on_when_nobody_reads_what_it_says(monkeypatch):
