@@ -162,6 +162,25 @@ def test_another_configuration_is_named_and_leaves_the_run_as_it_is(run, tmp_pat
     assert run(None, folder="part", resume=True) == 0
 
 
+@pytest.mark.slow
+def test_a_run_goes_on_with_moved_images_and_leaves_itself_as_it_is_without_them(
+    tiny_run, run, tmp_path, image_folder, caplog
+):
+    assert run(("train", 1, 1), folder="part") == 143
+    kept = [tmp_path / "part" / name for name in ("summary.json", "metrics.csv", ".hydra/resolved.yaml")]
+    saved = [path.read_bytes() for path in kept]
+    (tmp_path / "photos").rename(tmp_path / "moved")
+    again = [*STRATEGY, *RECIPE, SIGNALS, f"resume={tmp_path / 'part'}"]
+    with pytest.raises(SystemExit) as raised:
+        main(tiny_run(*again, root=tmp_path / "photos", folder="part"))
+    assert raised.value.code == 2
+    assert "there is no folder" in caplog.text
+    assert [path.read_bytes() for path in kept] == saved
+    main(tiny_run(*again, root=tmp_path / "moved", folder="part"))
+    assert status(tmp_path / "part") == "finished"
+    assert "moved" in (tmp_path / "part" / ".hydra" / "resolved.yaml").read_text()
+
+
 def test_checkpoints_hold_plain_containers_alone(run, tmp_path):
     def kinds(value):
         inner = value.values() if isinstance(value, dict) else value if isinstance(value, list | tuple) else ()

@@ -80,6 +80,12 @@ def test_the_recorded_options_come_back_in_the_runs_own_folder(recorded):
     assert resumed(["resume=null"]) == ["resume=null"]
 
 
+def test_images_that_were_moved_are_named_when_a_run_goes_on(recorded):
+    arguments = resumed([f"resume={recorded}", "data.root=new place"])
+    assert arguments[:2] == ["strategy=gradual", "data.root=new place"]
+    assert not any("my photos" in argument for argument in arguments)
+
+
 @pytest.mark.parametrize("more", [[], ["strategy=lp_ft"]])
 def test_what_cannot_be_continued_is_told_in_a_sentence_with_status_2(recorded, more, capsys):
     with pytest.raises(SystemExit) as raised:

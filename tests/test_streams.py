@@ -1,0 +1,70 @@
+"""Commands whose reader, or whose terminal, goes away."""
+
+import io
+import os
+import subprocess
+import sys
+from contextlib import contextmanager
+
+import pytest
+from conftest import ROOT
+from test_command_line import with_nets
+
+from thaw.streams import outlived
+
+COMMANDS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
+
+
+@contextmanager
+def unread(monkeypatch):
+    """Within it nobody reads standard output."""
+    read, write = os.pipe()
+    os.close(read)
+    stream = io.TextIOWrapper(os.fdopen(write, "wb", buffering=0), write_through=True)
+    with stream, monkeypatch.context() as patched:
+        patched.setattr(sys, "stdout", stream)
+        yield stream
+
+
+def test_work_goes_on_when_nobody_reads_what_it_says(monkeypatch):
+    done = []
+    with unread(monkeypatch) as stream:
+        with outlived():
+            print("to nobody")
+            done.append("work")
+            print("again")
+        assert sys.stdout is stream
+    assert done == ["work"]
+
+
+def test_a_command_that_is_all_output_ends_with_its_reader(monkeypatch):
+    with unread(monkeypatch), pytest.raises(SystemExit) as ended, outlived(ends=True):
+        print("to nobody")
+        print("again")
+    assert ended.value.code == 0
+
+
+def test_other_faults_of_a_stream_are_not_hidden(monkeypatch):
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(sys, "stdout", Full())
+    with pytest.raises(OSError, match="No space"), outlived():
+        print("to a full disk")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "command", [["train.py", "--help"], ["train.py", "--cfg", "job"], ["scripts/compare.py", "-h"]]
+)
+def test_every_command_ends_quietly_when_its_output_is_not_read(tmp_path, command):
+    line = f"{sys.executable} {ROOT / command[0]} {' '.join(command[1:])} | true"
+    done = subprocess.run(line, shell=True, cwd=tmp_path, env=with_nets(), capture_output=True, text=True)
+    assert done.stderr == ""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_outlives_its_reader(name):
+    text = (ROOT / "scripts" / name).read_text()
+    assert "with outlived(" in text or name == "baselines.py", "which needs nothing of Thaw"
