@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 from thaw.ranks import beside_first
 from thaw.resume import resumed
 from thaw.run import recorded_run
+from thaw.shorthand import written_out
 from thaw.sweep.recipe import as_multirun
 
 
@@ -17,10 +18,10 @@ def main(cfg: DictConfig) -> float | None:
     """Returns the validation accuracy of the best weights; of several processes the first alone does."""
     with recorded_run(cfg) as summary:
         # Importing torch takes seconds, which --help, --cfg and the planning of a sweep need not wait for.
-        from hydra.utils import instantiate
         from lightning import seed_everything
 
-        from thaw.configuration import chosen_values
+        from thaw.components import check_components, instantiate
+        from thaw.configuration import chosen_values, resolved
         from thaw.models.classifier import ImageClassifier
         from thaw.models.weights import load_weights
         from thaw.report.board import record_values
@@ -28,9 +29,11 @@ def main(cfg: DictConfig) -> float | None:
         from thaw.targets import refuse_foreign_targets
         from thaw.training.hardware import memory_format
         from thaw.training.precision import bf16_suits
+        from thaw.training.rehearsal import rehearse
         from thaw.training.trainer import fit, last_checkpoint
 
-        refuse_foreign_targets(cfg)
+        refuse_foreign_targets(resolved(cfg))
+        check_components(cfg, resolved(cfg))
         data = instantiate(cfg.data)
         seed_everything(cfg.seed, workers=True, verbose=False)
         net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
@@ -38,17 +41,7 @@ def main(cfg: DictConfig) -> float | None:
         strategy = instantiate(cfg.strategy)
         phases = strategy.schedule(net, cfg.trainer.max_epochs)
         trainer = instantiate(cfg.trainer, bf16_suits=bf16_suits(net, phases, data.image_size))
-        checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
-        introduce(cfg.output_dir, trainer, net, phases, data, checkpoint)
-
         summary["weights"] = cfg.weights if strategy.pretrained else "none"
-        if not checkpoint:
-            load_weights(net, summary["weights"])
-        if summary["weights"] != "none" or all(phase.head_only for phase in phases):
-            instantiate(cfg.head).install(net)
-        net.to(memory_format=memory_format(cfg.channels_last))
-        if cfg.compile:
-            net.compile()
         classifier = ImageClassifier(
             net,
             data.classes,
@@ -60,7 +53,18 @@ def main(cfg: DictConfig) -> float | None:
             keep_statistics=strategy.keep_statistics and summary["weights"] != "none",
             preprocessing=asdict(data.preprocessing),
         )
-        features = instantiate(cfg.features)
+        features, head = instantiate(cfg.features), instantiate(cfg.head)
+        rehearse(trainer, classifier, phases, data)
+        checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
+        introduce(cfg.output_dir, trainer, net, phases, data, checkpoint)
+
+        if not checkpoint:
+            load_weights(net, summary["weights"])
+        if summary["weights"] != "none" or all(phase.head_only for phase in phases):
+            head.install(net)
+        net.to(memory_format=memory_format(cfg.channels_last))
+        if cfg.compile:
+            net.compile()
         fit(trainer, classifier, phases, data, checkpoint, features)
         summary.update(conclude(cfg.output_dir, trainer, classifier, data, features))
     record_values(trainer, chosen_values(cfg, summary["weights"], data.image_size), summary)
@@ -68,5 +72,5 @@ def main(cfg: DictConfig) -> float | None:
 
 
 if __name__ == "__main__":
-    sys.argv[1:] = beside_first(as_multirun(resumed(sys.argv[1:])))
+    sys.argv[1:] = beside_first(as_multirun(written_out(resumed(sys.argv[1:]))))
     main()

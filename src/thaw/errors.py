@@ -1,5 +1,7 @@
 """Faults that are told in one sentence: the value, the reason and the choices."""
 
+from omegaconf.errors import GrammarParseError, InterpolationResolutionError
+
 
 class UserError(ValueError):
     """Something that was asked for cannot be: ends the program with status 2."""
@@ -24,5 +26,8 @@ class UnreadableImageError(RunError):
 def told_error(error: BaseException | None) -> UserError | RunError | None:
     """The error with a sentence among `error` and its causes (Hydra wraps what a constructor raises)."""
     while error is not None and not isinstance(error, UserError | RunError):
+        if isinstance(error, InterpolationResolutionError | GrammarParseError):
+            reason = str(error.msg).splitlines()[0].rstrip(".")
+            return UserError(rf"{error.full_key}: {reason}; ${{…}} refers to another value, and \${{ is a plain ${{.")
         error = error.__cause__
     return error

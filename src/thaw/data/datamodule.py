@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader
 from thaw.data.description import described
 from thaw.data.folders import ClassFolders, SeededOrder
 from thaw.data.images import load_rgb
-from thaw.data.options import number, one_of, whole
+from thaw.data.options import number, one_of, shares, whole
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
 from thaw.data.readable import skip_unreadable, unreadable
 from thaw.data.splits import Split, read_splits
@@ -85,7 +85,8 @@ class ImageFolderDataModule(LightningDataModule):
         splits = read_splits(self.root, val_fraction, folds, fold)
         self.classes, self.drawn = splits.classes, splits.drawn
         rotation = number("data.rotation", rotation)
-        augmented = TrainTransform(self.train_size, tuple(crop_scale), rotation, self.preprocessing.interpolation)
+        scale = shares("data.crop_scale", crop_scale)
+        augmented = TrainTransform(self.train_size, scale, rotation, self.preprocessing.interpolation)
         self.train = self._split(splits.train, self.train_size, augmented if augment else None)
         self.val = self._split(splits.val, self.image_size)
         self.test = self._split(splits.test, self.image_size) if splits.test else None
@@ -94,6 +95,7 @@ class ImageFolderDataModule(LightningDataModule):
         if train_share < 1:
             self.train.keep_share(train_share, self.seed)
         self._pixels_prepared = False
+        self.fewest_images = 1  # of a device's part of the last training batch, which is left out if it has fewer
 
     def _split(self, split: Split, size: int, augmented: TrainTransform | None = None) -> ClassFolders:
         centred = self.preprocessing.scaled(size)
@@ -171,7 +173,11 @@ class ImageFolderDataModule(LightningDataModule):
 
     def _order(self, rank: int, processes: int) -> SeededOrder:
         chances = self._rarity()[self.train.targets].tolist() if self.balance == "sampler" else None
-        return SeededOrder(len(self.train), self.seed, self.batch_size, rank, processes, chances)
+        return SeededOrder(len(self.train), self.seed, self.batch_size, rank, processes, chances, self.fewest_images)
+
+    def has_single_images(self, devices: int) -> bool:
+        """Whether one of so many devices is given a training batch of a single image."""
+        return self.batch_size < 2 * devices or devices <= len(self.train) % self.batch_size < 2 * devices
 
     def batch_files(self, epoch: int, number: int) -> list[str]:
         """The training images of an epoch's batch, relative to `root`; both are counted from 0."""
