@@ -11,21 +11,23 @@ _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Whether `value` can be given where `hint` is expected; True where the hint does not decide it."""
-    options = _options(hint)
-    if len(options) > 1:
-        return any(fits(value, option) for option in options)
-    (hint,) = options
-    kind, inner = get_origin(hint) or hint, get_args(hint)
+    """Whether `value` can be given where `hint` is expected; True where the hint does not decide it.
+
+    What names a `_target_` is built before it is given.
+    """
+    plain = _plain_options(hint)
+    undecided = plain in ([], [NoneType]) or (isinstance(value, dict) and "_target_" in value)
+    return undecided or any(_fits(value, get_origin(option) or option, get_args(option)) for option in plain)
+
+
+def _fits(value: object, kind: Any, inner: tuple) -> bool:
     if kind is Literal:
         return value in inner
     if kind in _NAMES:
         return type(value) in _FITTING.get(kind, (kind,))
     if kind in _MAPPINGS:
         return isinstance(value, dict)
-    if kind in _SEQUENCES:
-        return isinstance(value, list) and _fit_each(value, kind, inner)
-    return True
+    return isinstance(value, list) and _fit_each(value, kind, inner)
 
 
 def _fit_each(values: list, kind: Any, hints: tuple) -> bool:
@@ -36,8 +38,8 @@ def _fit_each(values: list, kind: Any, hints: tuple) -> bool:
 
 def describe(hint: Any) -> str:
     """What fits `hint`, in words."""
-    told = [_described(option) for option in _options(hint)]
-    return " or ".join(dict.fromkeys(told))
+    told = [_described(option) for option in _plain_options(hint)]
+    return " or ".join(dict.fromkeys(told)) or "anything"
 
 
 def _described(hint: Any) -> str:
@@ -45,12 +47,16 @@ def _described(hint: Any) -> str:
     if kind is Literal:
         return "one of " + ", ".join(map(str, inner))
     if kind is tuple and inner and Ellipsis not in inner:
-        return "a list of " + ", ".join(map(describe, inner))
+        return f"a list of {len(inner)} ({', '.join(map(describe, inner))})"
     if kind in _SEQUENCES:
-        return f"a list of {describe(inner[0])} each" if inner else "a list"
-    if kind in _MAPPINGS:
-        return "a mapping"
-    return _NAMES.get(kind) or getattr(kind, "__name__", str(kind))
+        return "a list"
+    return "a mapping" if kind in _MAPPINGS else _NAMES[kind]
+
+
+def _plain_options(hint: Any) -> list:
+    """Those members of a union that plain values can be."""
+    plain = (Literal, *_NAMES, *_SEQUENCES, *_MAPPINGS)
+    return [option for option in _options(hint) if (get_origin(option) or option) in plain]
 
 
 def _options(hint: Any) -> list:

@@ -16,6 +16,7 @@ from thaw import reserved
 from thaw.annotations import describe, fits
 from thaw.errors import RunError, UserError, told_error
 from thaw.signatures import parameters
+from thaw.training.schedules import PerStep
 
 _KEYS = {
     "seed": int, "weights": str, "compile": bool, "channels_last": bool | str, "data": dict, "head": dict,
@@ -23,6 +24,7 @@ _KEYS = {
     "scheduler": dict, "callbacks": dict, "logger": dict, "trainer": dict,
 }  # fmt: skip
 _SEEDS = 2**32  # which NumPy takes
+_BUILT_LATER = ("optimizer", "scheduler")  # in every phase, with what they are for as their first argument
 _PHASE = re.compile(r"strategy\.phases\.\d+\.(optimizer|scheduler)")
 
 
@@ -34,11 +36,11 @@ def check_components(cfg: DictConfig, values: Mapping) -> None:
 
     """
     _check_keys(cfg, values)
+    for path, component in components(values):
+        _check(path, component, values)
     told = reserved.fault(values)
     if told:
         raise UserError(f"{told}.")
-    for path, component in components(values):
-        _check(path, component, values)
 
 
 def components(value: Any, path: str = "") -> Iterator[tuple[str, Mapping]]:
@@ -88,6 +90,8 @@ def _check_keys(cfg: DictConfig, values: Mapping) -> None:
             raise UserError(f"{key} is missing, which every run needs; python train.py --cfg job shows the default.")
         if not fits(values[key], _KEYS[key]):
             raise UserError(f"{key}={values[key]!r} must be {describe(_KEYS[key])}.")
+        if _KEYS[key] is dict and key not in ("callbacks", "logger") and "_target_" not in values[key]:
+            raise UserError(f"{key}._target_ is missing, the class or function that makes this part of a run.")
     for key in values.keys() - _KEYS.keys():
         if f"${{{key}" not in OmegaConf.to_yaml(cfg):  # else others refer to it
             near = _nearest(key, [known for known in _all_keys(values) if known != key])
@@ -105,7 +109,9 @@ def _check(path: str, component: Mapping, values: Mapping) -> None:
     for name in arguments.keys() & given.keys():
         instead = given[name].format(value=arguments[name])
         raise UserError(f"{path}.{name}={arguments[name]!r} has no effect: {instead}.")
-    taken = parameters(_located(path, target))
+    code = _located(path, target)
+    _check_partial(path, role, code, component)
+    taken = parameters(code)
     if taken is None:
         return
     unknown = [name for name in arguments if name not in taken]
@@ -113,8 +119,25 @@ def _check(path: str, component: Mapping, values: Mapping) -> None:
         _refuse_unknown(path, target, unknown, [name for name in taken if name not in given], values)
     for name, value in arguments.items():
         _check_value(f"{path}.{name}", value, taken[name], target)
-    if "_args_" not in component and not component.get("_partial_"):
-        _refuse_missing(path, target, [name for name in taken if name not in arguments and name not in given], taken)
+    needed = list(taken)[1:] if role in _BUILT_LATER else [] if component.get("_partial_") else list(taken)
+    if "_args_" not in component:
+        _refuse_missing(path, target, [name for name in needed if name not in arguments and name not in given], taken)
+
+
+def _check_partial(path: str, role: str, code: Any, component: Mapping) -> None:
+    """Whether a part is built now, or for every phase anew, or called as a function."""
+    partial = bool(component.get("_partial_"))
+    if role == "loss":
+        wanted = not inspect.isclass(code)
+    elif role in _BUILT_LATER:
+        wanted = not (inspect.isclass(code) and issubclass(code, PerStep))
+    else:
+        return
+    if partial != wanted:
+        kind = "class" if inspect.isclass(code) else "function"
+        raise UserError(
+            f"{path}._target_={component['_target_']} is a {kind} that needs {path}._partial_={str(wanted).lower()}."
+        )
 
 
 def _role(path: str) -> str:
@@ -147,8 +170,7 @@ def _refuse_unknown(path: str, target: str, unknown: list[str], taken: list[str]
 
 def _check_value(key: str, value: object, parameter: inspect.Parameter, target: str) -> None:
     hint = parameter.annotation
-    built = isinstance(value, Mapping) and "_target_" in value
-    if hint is inspect.Parameter.empty or built or value is parameter.default or fits(value, hint):
+    if hint is inspect.Parameter.empty or value is parameter.default or fits(value, hint):
         return
     raise UserError(f"{key}={value!r} must be {describe(hint)}, as {target} takes it.")
 

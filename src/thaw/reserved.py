@@ -24,6 +24,11 @@ GIVEN: dict[str, dict[str, str]] = {
         "enable_progress_bar": "remove the bar with ~callbacks.bar",
         "enable_model_summary": "the table of stages is always printed",
         "use_distributed_sampler": "Thaw divides the images among devices itself",
+        "auto_lr_find": "use callbacks=find_lr",
+        "auto_scale_batch_size": "use data.batch_size",
+        "checkpoint_callback": "use callbacks.best",
+        "gpus": "use trainer.devices={value}",
+        "resume_from_checkpoint": "use resume=RUN, the folder of a run",
     },
 }
 
@@ -45,6 +50,11 @@ _TRAINER: dict[str, tuple[tuple, str]] = {
     "min_steps": ((None,), "use trainer.max_epochs"),
     "min_epochs": ((None,), "use trainer.max_epochs"),
     "model_registry": ((None,), "a run keeps its weights in its own folder"),
+}
+
+_NUMBERS = {
+    "accumulate_grad_batches": (lambda value: type(value) is int and value > 0, "a whole number of at least 1"),
+    "gradient_clip_val": (lambda value: value is None or value > 0, "a number above 0"),
 }
 
 _NEEDED = {
@@ -70,21 +80,13 @@ _BEST = {
     "save_on_train_epoch_end": (None, "it saves when an epoch is over"),
 }
 _IDLE_IN_DEMO = {"val_fraction": 0.2, "on_bad_image": "error"}
-_PARTS = ("data", "head", "features", "strategy", "loss", "model", "optimizer", "scheduler", "trainer")
 
 
 def fault(values: Mapping) -> str | None:
     """What is said in vain, or missing, in a configuration's plain values: a sentence without its full stop."""
-    for check in (_missing, _demo, _callbacks, _trainer):
+    for check in (_demo, _callbacks, _trainer):
         if told := check(values):
             return told
-    return None
-
-
-def _missing(values: Mapping) -> str | None:
-    for part in _PARTS:
-        if not isinstance(values.get(part), Mapping) or "_target_" not in values[part]:
-            return f"{part}={values.get(part)!r}: every run needs this part, with its _target_; see --cfg job"
     return None
 
 
@@ -129,6 +131,9 @@ def _trainer(values: Mapping) -> str | None:
         value = options.get(name, harmless[0])
         if not any(value == one and type(value) in (type(one), int, float) for one in harmless):
             return f"trainer.{name}={value!r} does not go with Thaw: {instead.format(value=value)}"
+    for name, (allowed, wanted) in _NUMBERS.items():
+        if name in options and not allowed(options[name]):
+            return f"trainer.{name}={options[name]!r} must be {wanted}"
     for name in ("limit_train_batches", "limit_val_batches"):
         if options.get(name, 1) == 0:
             return f"trainer.{name}=0 leaves nothing to learn or to choose from: set at least 1"

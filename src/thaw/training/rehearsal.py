@@ -2,6 +2,7 @@
 
 import copy
 import logging
+import math
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -44,6 +45,7 @@ def rehearse(
         if not all(phase.solver for phase in phases):
             _try_loss(classifier)
             _avoid_single_images(classifier, phases, data, trainer.world_size)
+    _check_limits(trainer, data)
     _check_monitors(trainer, classifier)
 
 
@@ -79,10 +81,13 @@ def _try_loss(classifier: ImageClassifier) -> None:
     if classifier.mix:
         with _telling("mix"):
             images, labels = classifier.mix(images, labels)
-    with _telling("loss"):
+    weights = "data.balance=weights needs a loss that takes weight=…, as data.balance=sampler does not"
+    shares = "with mix=… labels are a share for each class"
+    hints = [weights] * (classifier.class_weights is not None) + [shares] * bool(classifier.mix)
+    with _telling("loss", "; ".join(hints)):
         loss = classifier.loss_of(logits, labels)
         if not isinstance(loss, torch.Tensor):
-            raise TypeError(f"it gives {type(loss).__name__} in place of a number: a class needs loss._partial_=false")
+            raise TypeError(f"it gives {type(loss).__name__} in place of a number")
         loss.backward()
 
 
@@ -94,9 +99,8 @@ def _avoid_single_images(
         return
     if data.batch_size < 2 * devices or len(data.train) < data.batch_size:
         raise UserError(
-            f"data.batch_size={data.batch_size} leaves a device one image at a time, of which batch-norm has no "
-            f"statistics: for {devices} devices and {len(data.train)} training images choose another, at least "
-            f"{2 * devices}."
+            f"data.batch_size={data.batch_size} gives batch-norm one of {len(data.train)} training images at a time, "
+            f"of which it has no statistics; choose another, of at least {2 * devices}."
         )
     data.fewest_images = 2
     log.info("the last batch of an epoch, one image of which batch-norm has no statistics, is left out")
@@ -113,6 +117,14 @@ def _cannot_learn_one(classifier: ImageClassifier, phase: Phase, data: ImageFold
     except ValueError as error:
         return "more than 1 value per channel" in str(error)
     return False
+
+
+def _check_limits(trainer: Trainer, data: ImageFolderDataModule) -> None:
+    batches = {"train": len(data.train) / data.batch_size, "val": len(data.val) / data.val_batch_size}
+    for split, count in batches.items():
+        limit = getattr(trainer, f"limit_{split}_batches")
+        if isinstance(limit, float) and int(limit * math.ceil(count)) == 0:
+            raise UserError(f"trainer.limit_{split}_batches={limit} of {math.ceil(count)} batches is less than one.")
 
 
 def _check_monitors(trainer: Trainer, classifier: ImageClassifier) -> None:
@@ -132,10 +144,10 @@ def _check_monitors(trainer: Trainer, classifier: ImageClassifier) -> None:
 
 
 @contextmanager
-def _telling(component: str) -> Iterator[None]:
+def _telling(component: str, hint: str = "") -> Iterator[None]:
     try:
         yield
     except UserError:
         raise
     except Exception as error:  # what a library or a user's own code says to its arguments
-        raise UserError(f"{component} does not work: {first_line(error)}.") from error
+        raise UserError(f"{component} does not work: {first_line(error)}{hint and f'; {hint}'}.") from error
