@@ -20,24 +20,24 @@ def main(cfg: DictConfig) -> float | None:
         # Importing torch takes seconds, which --help, --cfg and the planning of a sweep need not wait for.
         from lightning import seed_everything
 
-        from thaw.components import check_components, instantiate
-        from thaw.configuration import chosen_values, resolved
+        from thaw.checks import check_configuration, check_data
+        from thaw.components import instantiate
+        from thaw.configuration import chosen_values
         from thaw.models.classifier import ImageClassifier
         from thaw.models.weights import load_weights
         from thaw.report.board import record_values
         from thaw.report.results import conclude, introduce
-        from thaw.targets import refuse_foreign_targets
         from thaw.training.hardware import memory_format
         from thaw.training.precision import bf16_suits
-        from thaw.training.rehearsal import rehearse
+        from thaw.training.rehearsal import check_net, rehearse
         from thaw.training.trainer import fit, last_checkpoint
 
-        refuse_foreign_targets(resolved(cfg))
-        check_components(cfg, resolved(cfg))
+        check_configuration(cfg)
         data = instantiate(cfg.data)
+        check_data(data)
         seed_everything(cfg.seed, workers=True, verbose=False)
         net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
-        net.check_sizes(data.image_size, data.train_size)
+        check_net(net, data)
         strategy = instantiate(cfg.strategy)
         phases = strategy.schedule(net, cfg.trainer.max_epochs)
         trainer = instantiate(cfg.trainer, bf16_suits=bf16_suits(net, phases, data.image_size))

@@ -19,7 +19,7 @@ from thaw.signatures import parameters
 from thaw.training.schedules import PerStep
 
 _KEYS = {
-    "seed": int, "weights": str, "compile": bool, "channels_last": bool | str, "data": dict, "head": dict,
+    "seed": int, "weights": Any, "compile": bool, "channels_last": bool | str, "data": dict, "head": dict,
     "features": dict, "strategy": dict, "loss": dict, "mix": dict | None, "model": dict, "optimizer": dict,
     "scheduler": dict, "callbacks": dict, "logger": dict, "trainer": dict,
 }  # fmt: skip
@@ -96,6 +96,14 @@ def _check_keys(cfg: DictConfig, values: Mapping) -> None:
         if f"${{{key}" not in OmegaConf.to_yaml(cfg):  # else others refer to it
             near = _nearest(key, [known for known in _all_keys(values) if known != key])
             raise UserError(f"{key} is no key of the configuration{f'; did you mean {near}?' if near else '.'}")
+    if type(values["weights"]) is not str:
+        raise UserError(f"weights={values['weights']!r} must be imagenet, demo, none or the path of a file.")
+    for key in ("callbacks", "logger"):
+        for name, part in values[key].items():
+            if part is not None and not (isinstance(part, dict) and "_target_" in part):
+                raise UserError(
+                    f"{key}.{name}={part!r} has no _target_: an option of conf/{key} is chosen by {key}=NAME."
+                )
     if not 0 <= values["seed"] < _SEEDS:
         raise UserError(f"seed={values['seed']} must be a whole number from 0 to {_SEEDS - 1}.")
     if values["channels_last"] not in (True, False, "auto"):
@@ -160,7 +168,8 @@ def _located(path: str, target: str) -> Any:
 
 def _refuse_unknown(path: str, target: str, unknown: list[str], taken: list[str], values: Mapping) -> None:
     name = unknown[0]
-    near = next((key for key in _all_keys(values) if key.rpartition(".")[2] == name and key != f"{path}.{name}"), None)
+    elsewhere = [key for key in _all_keys(values) if key.count(".") < 2 and not key.startswith(f"{path}.")]
+    near = next((key for key in elsewhere if key.rpartition(".")[2] == name != "name"), None)
     near = near or (f"{path}.{found}" if (found := _nearest(name, taken)) else None)
     keys = [f"{path}.{name}" for name in unknown]
     removed = " ".join(f"~{key}" for key in keys)

@@ -65,6 +65,7 @@ _NEEDED = {
 # Arguments of these callbacks, the value that they have, and why they have no other.
 _LAST = {
     "filename": ("last", "resume= looks for last.ckpt"),
+    "dirpath": ("./checkpoints", "resume= looks for last.ckpt in checkpoints"),
     "monitor": (None, "the last epoch is saved, whatever it is worth"),
     "save_weights_only": (False, "weights alone cannot be continued from"),
     "save_top_k": (1, "there is one last epoch"),
@@ -82,6 +83,18 @@ _BEST = {
 _IDLE_IN_DEMO = {"val_fraction": 0.2, "on_bad_image": "error"}
 
 
+_OTHERS = {
+    "BaseFinetuning": "use strategy=…",
+    "BackboneFinetuning": "use strategy=…",
+    "BatchSizeFinder": "use data.batch_size",
+    "LearningRateFinder": "use callbacks=find_lr",
+    "StochasticWeightAveraging": "use callbacks=ema",
+    "WeightAveraging": "use callbacks=ema",
+    "EMAWeightAveraging": "use callbacks=ema",
+    "Timer": "use trainer.max_time",
+}
+
+
 def fault(values: Mapping) -> str | None:
     """What is said in vain, or missing, in a configuration's plain values: a sentence without its full stop."""
     for check in (_demo, _callbacks, _trainer):
@@ -95,6 +108,11 @@ def _callbacks(values: Mapping) -> str | None:
     for name, reason in _NEEDED.items():
         if not callbacks.get(name):
             return f"callbacks.{name} cannot be left out: {reason}"
+    for name, callback in callbacks.items():
+        target = callback["_target_"] if callback else ""
+        instead = _OTHERS.get(target.rpartition(".")[2]) if target.startswith("lightning.") else None
+        if instead:
+            return f"callbacks.{name}._target_={target} knows nothing of phases: {instead}"
     for name, (harmless, reason) in _LAST.items():
         if callbacks["last"].get(name, harmless) != harmless:
             return f"callbacks.last.{name}={callbacks['last'][name]!r}: {reason}"

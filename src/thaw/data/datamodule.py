@@ -68,7 +68,7 @@ class ImageFolderDataModule(LightningDataModule):
         preprocessing: Preprocessing = TUTORIAL,
     ):
         super().__init__()
-        self.root = Path(root).expanduser()
+        self.root = Path(str(root)).expanduser()  # one called 2024 is a number to YAML
         size = preprocessing.crop if image_size is None else whole("data.image_size", image_size)
         self.preprocessing = preprocessing.scaled(size)
         self.train_size = whole("data.train_size", size if train_size is None else train_size)

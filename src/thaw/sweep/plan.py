@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from thaw.configuration import is_run, quoted, read_resolved, resolved_job
+from thaw.idle import refuse_idle_sweep
 from thaw.report.record import read_summary
 
 
@@ -76,6 +77,7 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         values = resolved_job(job.configuration)
         refuse_foreign_targets(values)
         check_components(job.configuration, values)
+    refuse_idle_sweep([(resolved_job(job.configuration), job.overrides) for job in jobs])
 
 
 def _name(overrides: Sequence[str], batch: Sequence[Sequence[str]]) -> str:

@@ -17,6 +17,7 @@ from thaw.components import first_line
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.errors import UserError
 from thaw.models.classifier import ImageClassifier
+from thaw.models.staged import StagedNet
 from thaw.strategy import Phase
 from thaw.training.schedules import PerStep
 
@@ -24,6 +25,27 @@ log = logging.getLogger(__name__)
 
 _MOST_EPOCHS = 10_000  # that a scheduler is stepped through
 _FALLING = ("loss", "ece")  # metrics that are better when they are lower
+
+
+def check_net(net: nn.Module, data: ImageFolderDataModule) -> None:
+    """Have the net answer to an image of each size that it will see.
+
+    Raises:
+        UserError: if it does not, or not with a number for each class.
+
+    """
+    if not isinstance(net, StagedNet):
+        raise UserError(f"model._target_ gives {type(net).__name__}, and must give a thaw.models.staged.StagedNet.")
+    net.check_sizes(data.image_size, data.train_size)
+    modes = [(module, module.training) for module in net.modules()]
+    net.eval()
+    for name, size in {"train_size": data.train_size, "image_size": data.image_size}.items():
+        with _telling(f"data.{name}={size}: the net"), torch.no_grad():
+            logits = net(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+        if logits.shape != (1, len(data.classes)):
+            raise UserError(f"the net gives {tuple(logits.shape)} for an image of {len(data.classes)} classes.")
+    for module, mode in modes:
+        module.training = mode
 
 
 def rehearse(
