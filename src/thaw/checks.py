@@ -1,5 +1,7 @@
 """Everything about a run's configuration that can be refused before its parts are built, or as soon as its data are."""
 
+from pathlib import Path
+
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -19,6 +21,9 @@ def check_configuration(cfg: DictConfig) -> None:
         UserError: for the first thing that cannot be, or that nothing would come of.
 
     """
+    folder = HydraConfig.get().runtime.get("output_dir")
+    if folder and Path(cfg.output_dir) != Path(folder):
+        raise UserError(f"output_dir={cfg.output_dir} would tear a run apart: use hydra.run.dir={cfg.output_dir}.")
     values = resolved(cfg)
     refuse_foreign_targets(values)
     check_components(cfg, values)

@@ -10,7 +10,11 @@ GIVEN: dict[str, dict[str, str]] = {
         "weights": "use weights=… without a prefix",
         "pretrained": "use weights=imagenet or weights=none",
     },
-    "optimizer": {"params": "strategy.phases decides what learns", "lr": "use strategy.lr={value}"},
+    "optimizer": {
+        "params": "strategy.phases decides what learns",
+        "lr": "use strategy.lr={value}",
+        "learning_rate": "use strategy.lr={value}",
+    },
     "scheduler": {"optimizer": "choose it with optimizer=…"},
     "loss": {
         "input": "these are the net's logits",

@@ -73,7 +73,7 @@ class ImageFolderDataModule(LightningDataModule):
         self.preprocessing = preprocessing.scaled(size)
         self.train_size = whole("data.train_size", size if train_size is None else train_size)
         self.batch_size = whole("data.batch_size", batch_size)
-        self.num_workers = best_workers() if num_workers == "auto" else whole("data.num_workers", num_workers, 0)
+        self._num_workers = None if num_workers == "auto" else whole("data.num_workers", num_workers, 0)
         if type(augment) is not bool:
             raise UserError(f"data.augment={augment!r} is neither true nor false.")
         if type(train_share) not in (int, float) or not 0 < train_share <= 1:
@@ -149,6 +149,15 @@ class ImageFolderDataModule(LightningDataModule):
         return described(self.root, self.splits, self._share, self.drawn, self.skipped)
 
     @property
+    def feeds_gpu(self) -> bool:
+        """Whether batches go to a GPU; without a Trainer, whether there is one. A Trainer can leave it alone."""
+        return self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
+
+    @property
+    def num_workers(self) -> int:
+        return best_workers(self.feeds_gpu) if self._num_workers is None else self._num_workers
+
+    @property
     def image_size(self) -> int:
         """The side, in pixels, of a validation image."""
         return self.preprocessing.crop
@@ -189,10 +198,18 @@ class ImageFolderDataModule(LightningDataModule):
 
     @property
     def local_batch_size(self) -> int:
-        _, processes = self._place
-        if self.batch_size % processes:
-            raise UserError(f"data.batch_size={self.batch_size} cannot be divided among {processes} devices.")
-        return self.batch_size // processes
+        return self.batch_for_each(self._place[1])
+
+    def batch_for_each(self, devices: int) -> int:
+        """How many images of a batch each of so many devices has.
+
+        Raises:
+            UserError: if the batch cannot be divided.
+
+        """
+        if self.batch_size % devices:
+            raise UserError(f"data.batch_size={self.batch_size} cannot be divided among {devices} devices.")
+        return self.batch_size // devices
 
     @property
     def _place(self) -> tuple[int, int]:
@@ -240,7 +257,7 @@ class ImageFolderDataModule(LightningDataModule):
             images,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.feeds_gpu,
             timeout=_PATIENCE if num_workers else 0,
             worker_init_fn=leave_stopping_to_main,
             **options,

@@ -59,6 +59,7 @@ def rehearse(
         UserError: naming the component that does not work.
 
     """
+    data.batch_for_each(trainer.world_size)
     with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for phase in phases:

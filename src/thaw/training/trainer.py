@@ -100,6 +100,7 @@ def fit(
         FrozenTensorError: if something frozen is not what it was before.
 
     """
+    data.trainer = trainer  # which Lightning sets later, and features are computed before
     done = begun = 0
     if checkpoint:
         done, begun = epochs_done(checkpoint), classifier.restore(read_checkpoint(checkpoint))
