@@ -27,7 +27,8 @@ def check_configuration(cfg: DictConfig) -> None:
     values = resolved(cfg)
     refuse_foreign_targets(values)
     check_components(cfg, values)
-    refuse_idle(values, _overrides())
+    if not cfg.resume:  # what an interrupted run was started with stays as it was
+        refuse_idle(values, _overrides())
 
 
 def check_data(data: ImageFolderDataModule) -> None:
