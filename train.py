@@ -10,6 +10,7 @@ from omegaconf import DictConfig
 from thaw.ranks import beside_first
 from thaw.resume import resumed
 from thaw.run import recorded_run
+from thaw.shorthand import written_out
 from thaw.streams import outlived
 from thaw.sweep.recipe import as_multirun
 
@@ -19,41 +20,34 @@ def main(cfg: DictConfig) -> float | None:
     """Returns the validation accuracy of the best weights; of several processes the first alone does."""
     with recorded_run(cfg) as (folder, summary):
         # Importing torch takes seconds, which --help, --cfg and the planning of a sweep need not wait for.
-        from hydra.utils import instantiate
         from lightning import seed_everything
 
+        from thaw.checks import check_configuration, check_data
+        from thaw.components import instantiate
         from thaw.configuration import chosen_values
         from thaw.data.fingerprint import refuse_other_data
         from thaw.models.classifier import ImageClassifier
         from thaw.models.weights import load_weights
         from thaw.report.board import record_values
         from thaw.report.results import begin, conclude, introduce
-        from thaw.targets import refuse_foreign_targets
         from thaw.training.hardware import memory_format
         from thaw.training.precision import bf16_suits
+        from thaw.training.rehearsal import check_net, rehearse
         from thaw.training.trainer import fit, last_checkpoint
 
-        refuse_foreign_targets(cfg)
+        check_configuration(cfg)
         data = instantiate(cfg.data)
+        check_data(data)
         checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
         if checkpoint:
             refuse_other_data(folder.path, checkpoint, data.fingerprint, data.root)
         seed_everything(cfg.seed, workers=True, verbose=False)
         net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
-        net.check_sizes(data.image_size, data.train_size)
+        check_net(net, data)
         strategy = instantiate(cfg.strategy)
         phases = strategy.schedule(net, cfg.trainer.max_epochs)
         trainer = instantiate(cfg.trainer, bf16_suits=bf16_suits(net, phases, data.image_size))
-        introduce(trainer, net, phases, data, checkpoint)
-
         summary["weights"] = cfg.weights if strategy.pretrained else "none"
-        if not checkpoint:
-            load_weights(net, summary["weights"])
-        if summary["weights"] != "none" or all(phase.head_only for phase in phases):
-            instantiate(cfg.head).install(net)
-        net.to(memory_format=memory_format(cfg.channels_last))
-        if cfg.compile:
-            net.compile()
         classifier = ImageClassifier(
             net,
             data.classes,
@@ -65,7 +59,17 @@ def main(cfg: DictConfig) -> float | None:
             keep_statistics=strategy.keep_statistics and summary["weights"] != "none",
             preprocessing=asdict(data.preprocessing),
         )
-        features = instantiate(cfg.features)
+        features, head = instantiate(cfg.features), instantiate(cfg.head)
+        rehearse(trainer, classifier, phases, data)
+        introduce(trainer, net, phases, data, checkpoint)
+
+        if not checkpoint:
+            load_weights(net, summary["weights"])
+        if summary["weights"] != "none" or all(phase.head_only for phase in phases):
+            head.install(net)
+        net.to(memory_format=memory_format(cfg.channels_last))
+        if cfg.compile:
+            net.compile()
         fit(trainer, classifier, phases, data, checkpoint, features, partial(begin, folder, trainer, data, checkpoint))
         summary.update(conclude(cfg.output_dir, trainer, classifier, data, features))
     record_values(trainer, chosen_values(cfg, summary["weights"], data.image_size), summary)
@@ -75,5 +79,5 @@ def main(cfg: DictConfig) -> float | None:
 if __name__ == "__main__":
     sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
     with outlived():
-        sys.argv[1:] = beside_first(as_multirun(resumed(sys.argv[1:])))
+        sys.argv[1:] = beside_first(as_multirun(written_out(resumed(sys.argv[1:]))))
         main()

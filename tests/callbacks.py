@@ -62,7 +62,7 @@ class Poison(Callback):
 
     def on_train_batch_start(self, trainer, classifier, batch, index: int) -> None:
         if (trainer.current_epoch + 1, index, trainer.global_rank) == (self.epoch, self.batch, self.rank):
-            classifier.loss = lambda logits, labels, weight: logits.sum() * self.value
+            classifier.loss = lambda logits, labels: logits.sum() * self.value
 
 
 class PoisonedGradient(Callback):

@@ -11,10 +11,11 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from thaw.configuration import quoted
 from thaw.data.workers import usable_cores
+from thaw.errors import UserError
 from thaw.output import refuse_paths
 from thaw.sweep.launched import LaunchedTask, threads_each
-from thaw.sweep.plan import Job, plan
-from thaw.sweep.processes import can_fork
+from thaw.sweep.plan import Job, check_jobs, plan
+from thaw.sweep.processes import can_fork, import_once
 from thaw.sweep.recipe import without_recipe
 from thaw.sweep.run import RECORD, conclude, launch_jobs, locked, refuse, run_jobs
 
@@ -33,9 +34,18 @@ class ThawSweeper(BasicSweeper):
         folder = Path(self.config.hydra.sweep.dir)
         with locked(folder):
             OmegaConf.save(self.config, folder / RECORD)
-            jobs = plan(self._compose, self._combinations(arguments), folder)
+            jobs = self._plan(arguments, folder)
             stopped_by = run_jobs(jobs, self._work) if self._runs_here() else self._launch(jobs)
             conclude(folder, jobs, stopped_by)
+
+    def _plan(self, arguments: list[str], folder: Path) -> list[Job]:
+        try:
+            jobs = plan(self._compose, self._combinations(arguments), folder)
+            import_once()
+            check_jobs([job for job in jobs if not job.finished])
+        except UserError as error:
+            refuse(str(error).removesuffix("."))
+        return jobs
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
         """The overrides of each job; what the command line says of a key replaces what the recipe says."""

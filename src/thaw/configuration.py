@@ -6,20 +6,29 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
+from omegaconf.errors import OmegaConfBaseException
 
-from thaw.errors import UserError
+from thaw.errors import UserError, told_error
 from thaw.files import whole_file
 
 FILE = Path(".hydra") / "resolved.yaml"
 
 
 def resolved(cfg: DictConfig) -> dict:
-    """The task's configuration with every reference replaced by its value, but for where the run is kept."""
+    """The task's configuration with every reference replaced by its value, but for where the run is kept.
+
+    Raises:
+        UserError: naming a reference to nothing.
+
+    """
     task = copy.deepcopy(cfg)
     with open_dict(task):
         task.pop("hydra", None)
         task.output_dir, task.resume = ".", None  # callbacks and loggers have their paths from there
-    values = OmegaConf.to_container(task, resolve=True)
+    try:
+        values = OmegaConf.to_container(task, resolve=True)
+    except OmegaConfBaseException as error:
+        raise told_error(error) or error from error
     return {key: value for key, value in values.items() if key not in ("output_dir", "resume")}
 
 

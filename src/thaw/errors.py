@@ -1,5 +1,9 @@
 """Faults that are told in one sentence: the value, the reason and the choices."""
 
+import re
+
+from omegaconf.errors import ConfigAttributeError, GrammarParseError, InterpolationResolutionError
+
 
 class UserError(ValueError):
     """Something that was asked for cannot be: ends the program with status 2."""
@@ -24,5 +28,15 @@ class UnreadableImageError(RunError):
 def told_error(error: BaseException | None) -> UserError | RunError | None:
     """The error with a sentence among `error` and its causes (Hydra wraps what a constructor raises)."""
     while error is not None and not isinstance(error, UserError | RunError):
+        if isinstance(error, InterpolationResolutionError | GrammarParseError):
+            if missing := re.search(r"Missing mandatory value: ([\w.]+)", str(error.msg)):
+                return UserError(f"{missing[1]} is not set, and there is no default for it: add {missing[1]}=….")
+            reason = str(error.msg).splitlines()[0].rstrip(".")
+            return UserError(rf"{error.full_key}: {reason}; ${{…}} refers to another value, and \${{ is a plain ${{.")
+        if isinstance(error, ConfigAttributeError):
+            return UserError(f"{error.full_key} is missing from the configuration.")
+        # Lightning's name for options that do not go together; and what an option needs may not be installed.
+        if isinstance(error, ModuleNotFoundError) or type(error).__name__ == "MisconfigurationException":
+            return UserError(f"{' '.join(str(error).split()).rstrip('.')}.")
         error = error.__cause__
     return error

@@ -47,10 +47,13 @@ def _prepare(config: DictConfig, kind: str, check: Callable[[Path], None]) -> No
 
 
 def refuse_paths(config: DictConfig) -> None:
-    """Names of options are names of folders as well, and Hydra takes `../x` for an option of a group."""
+    """Refuse options that are no names: those name folders as well, and Hydra takes `../x` for one, and none at all."""
     for group, option in config.hydra.runtime.choices.items():
         if ".." in Path(str(option)).parts or Path(str(option)).is_absolute():
             _refuse(f"{group}={option} is a path where the name of an option is needed.")
+    for group in ("data", "model", "strategy"):
+        if group not in config.hydra.runtime.choices:
+            _refuse(f"{group} is not chosen, and every run needs one; python train.py --help lists the options.")
 
 
 def _place(config: DictConfig, kind: str) -> Path:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from thaw.data.options import whole
 from thaw.errors import UserError
 from thaw.models.head import linear_head
 from thaw.models.staged import StagedNet
@@ -99,6 +100,7 @@ class Strategy:
         """
         if self._phases and all(phase["solver"] for phase in self._phases):
             max_epochs = len(self._phases)
+        whole("trainer.max_epochs", max_epochs)
         left = self._epochs_left(max_epochs)
         phases, first = [], 0
         for number, phase in enumerate(self._phases, start=1):

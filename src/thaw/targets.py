@@ -1,10 +1,9 @@
 """Which code a configuration may name: it can come from somebody else, as data do."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from hydra.utils import get_object
-from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
 
@@ -24,7 +23,7 @@ _ALLOWED = (
 )
 
 
-def refuse_foreign_targets(cfg: DictConfig) -> None:
+def refuse_foreign_targets(values: Mapping) -> None:
     """Hydra by itself calls whatever a `_target_` names, but for a list of what is known to be dangerous.
 
     Raises:
@@ -32,7 +31,7 @@ def refuse_foreign_targets(cfg: DictConfig) -> None:
 
     """
     allowed = (*_ALLOWED, *filter(None, os.environ.get("THAW_TARGETS", "").split(",")))
-    for key, target in _targets(OmegaConf.to_container(cfg, resolve=True)):
+    for key, target in _targets(values):
         # What lies within `thaw` by its name can be a module that thaw imports: where it was defined counts as well.
         if not _within(target, allowed) or not _within(_home(target), allowed):
             raise UserError(

@@ -13,7 +13,7 @@ from thaw.data.description import described
 from thaw.data.fingerprint import fingerprint
 from thaw.data.folders import ClassFolders, SeededOrder
 from thaw.data.images import load_rgb
-from thaw.data.options import number, one_of, whole
+from thaw.data.options import number, one_of, shares, whole
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
 from thaw.data.readable import skip_unreadable, unreadable
 from thaw.data.splits import Split, read_splits
@@ -70,12 +70,12 @@ class ImageFolderDataModule(LightningDataModule):
         preprocessing: Preprocessing = TUTORIAL,
     ):
         super().__init__()
-        self.root = Path(root).expanduser()
+        self.root = Path(str(root)).expanduser()  # one called 2024 is a number to YAML
         size = preprocessing.crop if image_size is None else whole("data.image_size", image_size)
         self.preprocessing = preprocessing.scaled(size)
         self.train_size = whole("data.train_size", size if train_size is None else train_size)
         self.batch_size = whole("data.batch_size", batch_size)
-        self.num_workers = best_workers() if num_workers == "auto" else whole("data.num_workers", num_workers, 0)
+        self._num_workers = None if num_workers == "auto" else whole("data.num_workers", num_workers, 0)
         if type(augment) is not bool:
             raise UserError(f"data.augment={augment!r} is neither true nor false.")
         if type(train_share) not in (int, float) or not 0 < train_share <= 1:
@@ -87,7 +87,8 @@ class ImageFolderDataModule(LightningDataModule):
         splits = read_splits(self.root, val_fraction, folds, fold)
         self.classes, self.drawn = splits.classes, splits.drawn
         rotation = number("data.rotation", rotation)
-        augmented = TrainTransform(self.train_size, tuple(crop_scale), rotation, self.preprocessing.interpolation)
+        scale = shares("data.crop_scale", crop_scale)
+        augmented = TrainTransform(self.train_size, scale, rotation, self.preprocessing.interpolation)
         self.train = self._split(splits.train, self.train_size, augmented if augment else None)
         self.val = self._split(splits.val, self.image_size)
         self.test = self._split(splits.test, self.image_size) if splits.test else None
@@ -96,6 +97,7 @@ class ImageFolderDataModule(LightningDataModule):
         if train_share < 1:
             self.train.keep_share(train_share, self.seed)
         self._pixels_prepared = False
+        self.fewest_images = 1  # of a device's part of the last training batch, which is left out if it has fewer
 
     def _split(self, split: Split, size: int, augmented: TrainTransform | None = None) -> ClassFolders:
         centred = self.preprocessing.scaled(size)
@@ -154,6 +156,15 @@ class ImageFolderDataModule(LightningDataModule):
         return described(self.root, self.splits, self._share, self.drawn, self.skipped)
 
     @property
+    def feeds_gpu(self) -> bool:
+        """Whether batches go to a GPU; without a Trainer, whether there is one. A Trainer can leave it alone."""
+        return self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
+
+    @property
+    def num_workers(self) -> int:
+        return best_workers(self.feeds_gpu) if self._num_workers is None else self._num_workers
+
+    @property
     def image_size(self) -> int:
         """The side, in pixels, of a validation image."""
         return self.preprocessing.crop
@@ -178,7 +189,11 @@ class ImageFolderDataModule(LightningDataModule):
 
     def _order(self, rank: int, processes: int) -> SeededOrder:
         chances = self._rarity()[self.train.targets].tolist() if self.balance == "sampler" else None
-        return SeededOrder(len(self.train), self.seed, self.batch_size, rank, processes, chances)
+        return SeededOrder(len(self.train), self.seed, self.batch_size, rank, processes, chances, self.fewest_images)
+
+    def has_single_images(self, devices: int) -> bool:
+        """Whether one of so many devices is given a training batch of a single image."""
+        return self.batch_size < 2 * devices or devices <= len(self.train) % self.batch_size < 2 * devices
 
     def batch_files(self, epoch: int, number: int) -> list[str]:
         """The training images of an epoch's batch, relative to `root`; both are counted from 0."""
@@ -190,10 +205,18 @@ class ImageFolderDataModule(LightningDataModule):
 
     @property
     def local_batch_size(self) -> int:
-        _, processes = self._place
-        if self.batch_size % processes:
-            raise UserError(f"data.batch_size={self.batch_size} cannot be divided among {processes} devices.")
-        return self.batch_size // processes
+        return self.batch_for_each(self._place[1])
+
+    def batch_for_each(self, devices: int) -> int:
+        """How many images of a batch each of so many devices has.
+
+        Raises:
+            UserError: if the batch cannot be divided.
+
+        """
+        if self.batch_size % devices:
+            raise UserError(f"data.batch_size={self.batch_size} cannot be divided among {devices} devices.")
+        return self.batch_size // devices
 
     @property
     def _place(self) -> tuple[int, int]:
@@ -241,7 +264,7 @@ class ImageFolderDataModule(LightningDataModule):
             images,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            pin_memory=torch.cuda.is_available(),
+            pin_memory=self.feeds_gpu,
             timeout=_PATIENCE if num_workers else 0,
             worker_init_fn=leave_stopping_to_main,
             **options,

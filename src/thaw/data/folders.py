@@ -151,8 +151,8 @@ class SeededOrder(Sampler):
     """A shuffled epoch as (index, seed) pairs, fixed by `seed` and the epoch that Lightning sets.
 
     Of several processes each takes every `processes`-th, from `rank` on, so that their batches together are those of
-    one process. A last batch of `batch_size` with too few images for all of them is left out. With `chances`, a number
-    for each image, images are drawn with replacement.
+    one process. A last batch of `batch_size` with less than `fewest` images for each of them is left out. With
+    `chances`, a number for each image, images are drawn with replacement.
     """
 
     def __init__(
@@ -163,6 +163,7 @@ class SeededOrder(Sampler):
         rank: int = 0,
         processes: int = 1,
         chances: Sequence[float] | None = None,
+        fewest: int = 1,
     ):
         rest = size % batch_size
         self.size = size
@@ -171,7 +172,7 @@ class SeededOrder(Sampler):
         self._skipped: tuple[int, int] | None = None  # an epoch, and how many images of it
         self._local_batch_size = batch_size // processes
         self._chances = None if chances is None else np.array(chances) / sum(chances)
-        self._mine = slice(rank, size - rest if rest < processes else size, processes)
+        self._mine = slice(rank, size - rest if rest < fewest * processes else size, processes)
 
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch

@@ -10,11 +10,9 @@ def usable_cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def best_workers() -> int:
+def best_workers(feeds_gpu: bool) -> int:
     """A loader process per core to feed a GPU; none where the cores are busy computing anyway."""
-    import torch  # which takes seconds, and those who only count cores need not wait for
-
-    return usable_cores() if torch.cuda.is_available() else 0
+    return usable_cores() if feeds_gpu else 0
 
 
 def roomy_batch_size(size: int) -> int:

@@ -34,7 +34,7 @@ def predictions(model: TrainedModel, paths: Sequence[str], top: int = 1) -> Iter
     """Of every file, in order, as soon as its batch is done."""
     size = roomy_batch_size(model.preprocessing.crop)
     files = _Files(model, paths)
-    for batch in DataLoader(files, size, num_workers=best_workers(), collate_fn=list):
+    for batch in DataLoader(files, size, num_workers=best_workers(torch.cuda.is_available()), collate_fn=list):
         images = [image for _, image, fault in batch if not fault]
         found = iter(_likeliest(model, torch.stack(images), top) if images else ())
         for path, _, fault in batch:

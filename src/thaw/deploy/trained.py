@@ -9,7 +9,6 @@ from pathlib import Path
 
 import torch
 from hydra.utils import get_object
-from omegaconf import OmegaConf
 from PIL import Image
 
 from thaw.checkpoints import read_checkpoint
@@ -186,5 +185,5 @@ def _built(path: Path, config: dict) -> StagedNet:
     builder = read_resolved(run)["model"]["_target_"] if is_run(run) else None
     if builder is None or builder.startswith("thaw."):
         return build_net(**config)
-    refuse_foreign_targets(OmegaConf.create({"model": {"_target_": builder}}))
+    refuse_foreign_targets({"model": {"_target_": builder}})
     return get_object(builder)(**config)

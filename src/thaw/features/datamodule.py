@@ -48,7 +48,7 @@ class FeatureDataModule(LightningDataModule):
             return self._data.train_dataloader()
         order = self._data.train_order()
         batches = ViewBatches(order, self._data.local_batch_size, len(self._train))
-        return _loader(FeatureRows(self._train, self._data.train.targets), batches)
+        return _loader(FeatureRows(self._train, self._data.train.targets), batches, self._data.feeds_gpu)
 
     def val_dataloader(self) -> DataLoader:
         if self._val is None:
@@ -56,7 +56,7 @@ class FeatureDataModule(LightningDataModule):
         rows = FeatureRows([self._val], self._data.val.targets)
         mine = torch.tensor(self._data.val_part, dtype=torch.long)  # split gives one empty batch of none
         batches = [(0, part.tolist()) for part in mine.split(self._data.val_batch_size)]
-        return _loader(rows, batches)
+        return _loader(rows, batches, self._data.feeds_gpu)
 
     def predict_dataloader(self) -> DataLoader:
         return self.val_dataloader()
@@ -101,5 +101,5 @@ class ViewBatches(Sampler):
             yield self._order.epoch % self._views, indices[start : start + self._batch_size]
 
 
-def _loader(rows: FeatureRows, batches: Sampler | Sequence) -> DataLoader:
-    return DataLoader(rows, batch_size=None, sampler=batches, pin_memory=torch.cuda.is_available())
+def _loader(rows: FeatureRows, batches: Sampler | Sequence, pinned: bool) -> DataLoader:
+    return DataLoader(rows, batch_size=None, sampler=batches, pin_memory=pinned)

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from lightning import LightningModule
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LRScheduler
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 from torchmetrics.utilities import dim_zero_cat
@@ -24,8 +24,9 @@ class ImageClassifier(LightningModule):
     """Trains what one phase says at a time; all else is frozen: no gradient, no statistics, no optimizer.
 
     `optimizer(parameter_groups)` and `scheduler(optimizer)` are called anew for every phase; a scheduler that is
-    stepped after every batch comes as `PerStep`. Training minimises `loss(logits, labels, weight=class_weights)` of
-    batches that have gone through `mix`, if there is one, which makes labels (N,) to shares (N, classes).
+    stepped after every batch comes as `PerStep`. Training minimises `loss(logits, labels)` of batches that have gone
+    through `mix`, if there is one, which makes labels (N,) to shares (N, classes). With `class_weights` the loss is
+    called with `weight=class_weights`.
     With `keep_statistics` batch-norms apply their stored statistics, also where their weights learn.
     `preprocessing` is kept in checkpoints beside the classes, for whoever uses the model. Where batches of a split are
     features instead of images, `entries` names the stage at which they enter the net. `solution` holds what a phase
@@ -103,10 +104,15 @@ class ImageClassifier(LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": ConstantLR(optimizer, factor=1)}
         scheduler = self.phase.scheduler or self.scheduler
         if not isinstance(scheduler, PerStep):
-            return {"optimizer": optimizer, "lr_scheduler": scheduler(optimizer)}
+            return {"optimizer": optimizer, "lr_scheduler": _by_epoch(scheduler(optimizer))}
         steps = self.trainer.estimated_stepping_batches * (self.phase.last - self.phase.first) // self.phase.last
         scheduled = {"scheduler": scheduler(optimizer, steps), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": scheduled}
+
+    def on_train_start(self) -> None:
+        if self.trainer.gradient_clip_val:  # else Lightning refuses to clip for fused optimizers, which unscale late
+            for optimizer in self.trainer.optimizers:
+                optimizer._step_supports_amp_scaling = False
 
     def forward(self, images: torch.Tensor, start: str | None = None) -> torch.Tensor:
         return self.net(images, start).float()  # losses and metrics are taken in float32 whatever the net computes in
@@ -132,7 +138,12 @@ class ImageClassifier(LightningModule):
         if self.mix and not (self.phase and self.phase.solver):
             images, labels = self.mix(images.float(), labels)
         logits = self(images, self.entries["train"])
-        return logits, self.loss(logits, labels, weight=self.class_weights)
+        return logits, self.loss_of(logits, labels)
+
+    def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """What training minimises; labels are those that `mix` gives, if there is one."""
+        weights = {} if self.class_weights is None else {"weight": self.class_weights}
+        return self.loss(logits, labels, **weights)
 
     def on_validation_epoch_start(self) -> None:
         if self.trainer.world_size > 1:  # all validate what is saved, the first one's batch-norm statistics included
@@ -173,6 +184,13 @@ class ImageClassifier(LightningModule):
             if "averaging_state" in checkpoint:  # averaged weights are handed on, and a new average begins
                 counts = {name: torch.zeros_like(count) for name, count in checkpoint["averaging_state"].items()}
                 checkpoint.update(current_model_state=checkpoint["state_dict"], averaging_state=counts)
+
+
+def _by_epoch(scheduler: LRScheduler) -> LRScheduler | dict:
+    """As Lightning takes it; one that waits for a metric to stop improving has to be told which."""
+    if not isinstance(scheduler, ReduceLROnPlateau):
+        return scheduler
+    return {"scheduler": scheduler, "monitor": "val/loss" if scheduler.mode == "min" else "val/acc"}
 
 
 class AtOptimum(Optimizer):

@@ -47,8 +47,9 @@ def confusion_matrix(evaluation: Evaluation) -> Figure:
     axes = figure.subplots()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     axes.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
-    axes.set_xticklabels(classes, rotation=45 if len(classes) > 3 else 0, ha="right" if len(classes) > 3 else "center")
-    axes.set_yticklabels(classes)
+    place = {"rotation": 45, "ha": "right"} if len(classes) > 3 else {}
+    axes.set_xticklabels(classes, parse_math=False, **place)  # $ is a letter in a name
+    axes.set_yticklabels(classes, parse_math=False)
     if len(classes) <= 30:
         for (row, column), count in np.ndenumerate(counts):
             colour = "white" if shares[row, column] > 0.5 else "black"
@@ -124,7 +125,8 @@ def _grid(images: Sequence[torch.Tensor], captions: Sequence[tuple[str, str]], t
     for number, (image, (text, colour)) in enumerate(zip(images, captions, strict=True)):
         top, left = number // columns * (size + above) + above, number % columns * (size + gap) + gap // 2
         picture[top : top + size, left : left + size] = _resized(image, size)
-        axes.text(left + size / 2, top - 0.04 * size, shown(text), color=colour, fontsize=9, ha="center", va="bottom")
+        style = {"fontsize": 9, "ha": "center", "va": "bottom", "parse_math": False}
+        axes.text(left + size / 2, top - 0.04 * size, shown(text), color=colour, **style)
     axes.imshow(picture)
     figure.suptitle(title, fontsize=11, y=1 - 0.06 / height)
     return figure

@@ -151,7 +151,7 @@ def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation
         },
         "seconds": {"training": table.training_seconds, "validation": table.validation_seconds},
         "train_images_per_second": len(table.rows) * len(data.train) / table.training_seconds,
-        "peak_memory_mb": _peak_memory_mb(),
+        "peak_memory_mb": _peak_memory_mb(trainer.strategy.root_device),
         "frozen_unchanged": True,  # else fit has failed the run
         "device": _device_name(trainer),
         "precision": str(trainer.precision),
@@ -189,9 +189,9 @@ def _device_name(trainer: Trainer) -> str:
     return torch.cuda.get_device_name(device) if device.type == "cuda" else f"{device.type} ({platform.machine()})"
 
 
-def _peak_memory_mb() -> float:
+def _peak_memory_mb(device: torch.device) -> float:
     """Of the process so far; on CUDA that of the tensors on the device."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 2**20
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from thaw.configuration import is_run, quoted, read_resolved, resolved_job
+from thaw.idle import refuse_idle_sweep
 from thaw.report.record import read_summary
 from thaw.run_folder import is_free
 
@@ -22,6 +23,7 @@ class Job:
     overrides: list[str]
     strategy: str
     epochs: int
+    configuration: DictConfig
 
     @property
     def finished(self) -> bool:
@@ -61,10 +63,27 @@ def plan(compose: Callable[[list[str]], DictConfig], batch: Sequence[Sequence[st
         place = next((path for values, path in kept if values == configuration), None)
         if place is None:
             place = _free(folder / _subfolder(cfg, len(jobs)), {job.folder for job in jobs})
-        strategy = cfg.hydra.runtime.choices.strategy
+        strategy, epochs = cfg.hydra.runtime.choices.strategy, OmegaConf.select(cfg, "trainer.max_epochs")
         name = _name(overrides, batch) or strategy
-        jobs.append(Job(len(jobs) + 1, name, place, list(overrides), strategy, cfg.trainer.max_epochs))
+        jobs.append(Job(len(jobs) + 1, name, place, list(overrides), strategy, epochs, cfg))
     return jobs
+
+
+def check_jobs(jobs: Sequence[Job]) -> None:
+    """Compare what is asked of every job with the code that it names, before the first one starts.
+
+    Raises:
+        UserError: for the first job that could not start.
+
+    """
+    from thaw.components import check_components  # it loads the code that a configuration names
+    from thaw.targets import refuse_foreign_targets
+
+    for job in jobs:
+        values = resolved_job(job.configuration)
+        refuse_foreign_targets(values)
+        check_components(job.configuration, values)
+    refuse_idle_sweep([(resolved_job(job.configuration), job.overrides) for job in jobs])
 
 
 def _name(overrides: Sequence[str], batch: Sequence[Sequence[str]]) -> str:

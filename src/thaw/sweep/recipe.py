@@ -17,7 +17,9 @@ _FLAGS = (
 
 def as_multirun(arguments: list[str]) -> list[str]:
     """`arguments` of the command line, with Hydra's flag for several runs where a sweep is to be run."""
-    asked = any(argument.startswith("sweep=") and argument not in ("sweep=", "sweep=null") for argument in arguments)
+    asked = any(
+        argument.startswith("sweep=") and argument not in ("sweep=", "sweep=null", "sweep=[]") for argument in arguments
+    )
     flagged = any(argument.split("=")[0] in _FLAGS for argument in arguments)
     return ["--multirun", *arguments] if asked and not flagged else arguments
 

@@ -3,6 +3,8 @@
 import torch
 from lightning.pytorch.callbacks import WeightAveraging
 
+from thaw.errors import UserError
+
 
 class ExponentialAverage(WeightAveraging):
     """Validates and keeps an average over about `1 / (1 - decay)` steps.
@@ -12,6 +14,9 @@ class ExponentialAverage(WeightAveraging):
     """
 
     def __init__(self, decay: float):
+        if not 0 <= decay <= 1:
+            raise UserError(f"callbacks.ema.decay={decay!r} must be a number from 0 to 1.")
+
         def average(old: torch.Tensor, new: torch.Tensor, count: torch.Tensor) -> torch.Tensor:
             return old + (1 - decay) * (new - old)
 

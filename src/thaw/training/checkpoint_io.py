@@ -11,7 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from thaw.checkpoints import read_checkpoint
-from thaw.errors import RunError
+from thaw.errors import RunError, UserError
 
 _OVERHEAD = 2**20  # bytes of a checkpoint that are no tensor's: names, counters, rows
 
@@ -105,6 +105,8 @@ class LastCheckpoint(MovableCheckpoint):
 
     def __init__(self, share: float, **options):
         super().__init__(**options)
+        if not share > 0:
+            raise UserError(f"callbacks.last.share={share!r} must be a number above 0.")
         self.share = share
         self._due = 0.0
 

@@ -47,11 +47,12 @@ class RunTimer(Timer):
     def __init__(self, duration: str | dict):
         try:
             super().__init__(duration)
-        except (ValueError, TypeError, MisconfigurationException) as error:
+            left = self.time_remaining()
+        except (ValueError, TypeError, AttributeError, MisconfigurationException) as error:
             raise UserError(
                 f"trainer.max_time={duration!r} must be days:hours:minutes:seconds as in 00:01:30:00."
             ) from error
-        if not self.time_remaining():
+        if not left:
             raise UserError(f"trainer.max_time={duration!r} leaves no time.")
 
     def on_fit_start(self, trainer, *rest) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from lightning import Callback, Trainer
 from tqdm import tqdm
 
+from thaw.data.options import whole
 from thaw.data.turning import finished
 from thaw.errors import UserError
 from thaw.models.classifier import ImageClassifier
@@ -36,7 +37,7 @@ class RateFinder(Callback):
 
     def __init__(self, folder: str, steps: int = 100):
         self.folder = Path(folder)
-        self.steps = steps
+        self.steps = whole("callbacks.find_lr.steps", steps)
 
     def on_train_start(self, trainer, classifier) -> None:
         if classifier.phase.solver:  # which has no rate

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
 
+from thaw.errors import UserError
+
 
 class PerStep(ABC):
     """Builds the scheduler of a phase that has `steps` optimizer steps."""
@@ -22,6 +24,10 @@ class WarmupCosine(PerStep):
     """
 
     warmup: float
+
+    def __post_init__(self):
+        if not 0 <= self.warmup < 1:
+            raise UserError(f"scheduler.warmup={self.warmup!r} must be a share of the steps, from 0 to below 1.")
 
     def __call__(self, optimizer: Optimizer, steps: int) -> LRScheduler:
         rising = min(round(self.warmup * steps), steps - 1)

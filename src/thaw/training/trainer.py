@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from lightning import Callback, LightningDataModule, Trainer
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
@@ -31,13 +32,14 @@ _EXPECTED_WARNINGS = (
     r".*Checkpoint directory .* exists and is not empty.*",  # from the second phase on it does
     r".*your dataloader is not resumable.*",  # its sampler is (thaw.training.interruption)
     r".*LeafSpec.*is deprecated.*",  # Lightning 2.6 asks newer PyTorch in an older way
+    r".*GPU available but not used.*",  # where trainer.accelerator says so
 )
 
 
 def build_trainer(
     accelerator: str = "auto",
-    precision: str = "auto",
-    callbacks: Sequence[Callback] = (),
+    precision: str | int = "auto",
+    callbacks: Sequence[Callback | None] = (),
     max_time: str | dict | None = None,
     bf16_suits: bool = True,
     **options,
@@ -56,10 +58,12 @@ def build_trainer(
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
+    if not options.get("logger"):
+        callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]  # it refuses to go without
     return Trainer(
         accelerator=accelerator,
         precision=best_precision(accelerator, bf16_suits) if precision == "auto" else precision,
-        callbacks=[*callbacks, *_own_callbacks(max_time)],
+        callbacks=[*filter(None, callbacks), *_own_callbacks(max_time)],
         enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
         enable_model_summary=False,  # the table of stages says more
         plugins=[AtomicCheckpointIO(), *_cluster()],
@@ -98,6 +102,7 @@ def fit(
         FrozenTensorError: if something frozen is not what it was before.
 
     """
+    data.trainer = trainer  # which Lightning sets later, and features are computed before
     done = begun = 0
     all_read = False
     if checkpoint:
