@@ -19,8 +19,9 @@ from PIL import Image
 
 from thaw.curation.audit import audit
 from thaw.curation.inspection import Inspection
+from thaw.curation.placement import place, places
 from thaw.curation.plan import plan
-from thaw.curation.prepare import Request, _place, _targets, prepare
+from thaw.curation.prepare import Request, prepare
 from thaw.curation.split import Group, Shares, assign
 from thaw.curation.tree import Tree, read_tree, scan
 from thaw.errors import UserError
@@ -269,19 +270,18 @@ def test_equal_names_in_several_folders_each_get_a_place(tmp_path, link):
     for path in paths:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(str(path))
-    request = Request(tmp_path / "heap", tmp_path / "data", Shares(), "{class}.*", link)
-    rows = [(path.relative_to(request.source), "cat", "train") for path in paths]
-    targets = _targets(rows, request)
-    _place(targets, request, request.dest)
+    heap, data = tmp_path / "heap", tmp_path / "data"
+    targets = places([(path.relative_to(heap), "cat", "train") for path in paths], in_class_folders=False)
+    place(targets, heap, data, link)
     assert [target.as_posix() for target in targets.values()] == [
         "train/cat/a/cat.1.jpg",
         "train/cat/b/cat.1.jpg",
         "train/cat/b/c/CAT.1.jpg",
         "train/cat/cat.2.jpg",
     ]
-    assert [(request.dest / target).read_text() for target in targets.values()] == [str(path) for path in paths]
+    assert [(data / target).read_text() for target in targets.values()] == [str(path) for path in paths]
     with pytest.raises(UserError, match=r"cat\.1\.jpg is there already: the file system of DEST takes two names"):
-        _place(targets, request, request.dest)
+        place(targets, heap, data, link)
 
 
 def test_a_class_in_a_name_that_would_be_hidden_or_lead_elsewhere_is_none(tmp_path):

@@ -1,15 +1,12 @@
 """A heap of photographs becomes `train/`, `val/` and, if asked for, `test/` with a folder per class in each."""
 
 import csv
-import errno
 import hashlib
 import json
 import os
 import shutil
-import unicodedata
-import uuid
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,6 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from thaw.curation.journal import inspected
+from thaw.curation.placement import place, places
 from thaw.curation.plan import QUARANTINE, UNUSED, Entry, plan
 from thaw.curation.split import Shares
 from thaw.curation.tree import SPLITS, Tree, read_tree
@@ -28,7 +26,6 @@ from thaw.writable import refuse_unwritable
 LINKS = ("hard", "symbolic", "copy")
 MANIFEST, QUARANTINED, RECORD = "manifest.csv", "quarantine.csv", "prepared.json"
 _LOCK = "lock"
-_NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
 _MANIFEST = ("path", "class", "split", "sha256", "size", "mode", "verdict", "width", "height", "format")
 
 
@@ -69,7 +66,8 @@ def prepare(request: Request) -> str:
         paths = [path for path, _ in tree.images]
         entries = plan(tree, inspected(request.source, paths, part / "inspections", "inspecting"), request.shares)
         shutil.rmtree(part / "data", ignore_errors=True)
-        _place(_targets([(entry.path, entry.label, entry.split) for entry in entries], request), request, part / "data")
+        targets = places([(entry.path, entry.label, entry.split) for entry in entries], not request.pattern)
+        place(targets, request.source, part / "data", request.link)
         _write_lists(part / "data", tree, entries)
         (part / "data" / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         os.replace(part / "data", request.dest)
@@ -129,11 +127,11 @@ def _complete(request: Request, record: dict) -> str:
         raise UserError(f"DEST={request.dest} {_difference(before, record)}; choose another DEST, or remove it first.")
     with (request.dest / MANIFEST).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = [(Path(row["path"]), row["class"], row["split"]) for row in csv.DictReader(file)]
-    targets = _targets(rows, request)
+    targets = places(rows, not request.pattern)
     missing = {path: target for path, target in targets.items() if not (request.dest / target).exists()}
     for target in missing.values():
         (request.dest / target).unlink(missing_ok=True)  # a link to what is gone
-    _place(missing, request, request.dest)
+    place(missing, request.source, request.dest, request.link)
     if _is_own(_part(request.dest)):
         shutil.rmtree(_part(request.dest), ignore_errors=True)
     done = f"{len(missing)} files were missing and are back" if missing else "there is nothing to do"
@@ -145,57 +143,6 @@ def _difference(before: dict | None, record: dict) -> str:
         return "exists and was not made by this command"
     changed = [f"{key}={before.get(key)}" for key in record if key != "files" and before.get(key) != record[key]]
     return f"was prepared with {', '.join(changed)}" if changed else "was prepared from other files in SOURCE"
-
-
-def _place(targets: Mapping[Path, Path], request: Request, root: Path) -> None:
-    root.mkdir(parents=True, exist_ok=True)
-    for path, target in targets.items():
-        (root / target).parent.mkdir(parents=True, exist_ok=True)
-        _link(request.source / path, root / target, request.link)
-
-
-def _targets(rows: Sequence[tuple[Path, str, str]], request: Request) -> dict[Path, Path]:
-    """Return where each image of (path, class, split) goes, relative to DEST; no two go to the same place.
-
-    With a pattern an image's folders are left out where its name alone will do.
-    """
-    used = [(path, Path(split, label)) for path, label, split in rows if split in SPLITS]
-    if not request.pattern:
-        return {path: place / path.relative_to(place.name) for path, place in used}
-    names = Counter(_key(place / path.name) for path, place in used)
-    return {path: place / (path.name if names[_key(place / path.name)] == 1 else path) for path, place in used}
-
-
-def _key(path: Path) -> str:
-    """Equal for paths that some file systems take for the same."""
-    return unicodedata.normalize("NFC", str(path)).casefold()
-
-
-def _link(source: Path, target: Path, how: str) -> None:
-    """Make `target`, which must not be there."""
-    try:
-        if how == "symbolic":
-            target.symlink_to(source.resolve())
-        elif how == "hard":
-            os.link(source.resolve(), target)
-        else:
-            _copy(source, target)
-    except FileExistsError as error:
-        raise UserError(
-            f"{target} is there already: the file system of DEST takes two names of images for the same."
-        ) from error
-    except OSError as error:  # another file system, or one without hard links
-        if how != "hard" or error.errno not in _NO_HARD_LINKS:
-            raise
-        _link(source, target, "copy")
-
-
-def _copy(source: Path, target: Path) -> None:
-    if os.path.lexists(target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    part = target.with_name(f"{uuid.uuid4().hex}.part")  # the name of the image may be as long as one can be
-    shutil.copy2(source, part)
-    os.replace(part, target)
 
 
 def _write_lists(root: Path, tree: Tree, entries: Sequence[Entry]) -> None:

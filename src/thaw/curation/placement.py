@@ -1,0 +1,72 @@
+"""How images get from a heap to their places in a data set, each to one of its own."""
+
+import errno
+import hashlib
+import os
+import shutil
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from thaw.curation.tree import SPLITS
+from thaw.errors import UserError
+
+_NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.ENOSYS)
+
+
+def places(rows: Sequence[tuple[Path, str, str]], in_class_folders: bool) -> dict[Path, Path]:
+    """Return where each image of (path, class, split) goes, relative to the data set; no two go to the same place.
+
+    Where classes are in the names of files, an image's folders are left out if its name alone will do.
+    """
+    used = [(path, Path(split, label)) for path, label, split in rows if split in SPLITS]
+    if in_class_folders:
+        return {path: folder / path.relative_to(folder.name) for path, folder in used}
+    names = Counter(_key(folder / path.name) for path, folder in used)
+    return {path: folder / (path.name if names[_key(folder / path.name)] == 1 else path) for path, folder in used}
+
+
+def place(targets: Mapping[Path, Path], source: Path, root: Path, how: str) -> None:
+    """Link or copy each file of `source` to its target in `root`.
+
+    Raises:
+        UserError: for a target that is there already.
+
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    for path, target in targets.items():
+        (root / target).parent.mkdir(parents=True, exist_ok=True)
+        _link(source / path, root / target, how)
+
+
+def _key(path: Path) -> str:
+    """Equal for paths that some file systems take for the same."""
+    return unicodedata.normalize("NFC", str(path)).casefold()
+
+
+def _link(source: Path, target: Path, how: str) -> None:
+    try:
+        if how == "symbolic":
+            target.symlink_to(source.resolve())
+        elif how == "hard":
+            os.link(source.resolve(), target)
+        else:
+            _copy(source, target)
+    except FileExistsError as error:
+        raise UserError(
+            f"{target} is there already: the file system of DEST takes two names of images for the same."
+        ) from error
+    except OSError as error:  # another file system, or one without hard links
+        if how != "hard" or error.errno not in _NO_HARD_LINKS:
+            raise
+        _link(source, target, "copy")
+
+
+def _copy(source: Path, target: Path) -> None:
+    if os.path.lexists(target):
+        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
+    # The name of an image may be as long as one can be.
+    part = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.part")
+    shutil.copy2(source, part)
+    os.replace(part, target)
