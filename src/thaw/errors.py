@@ -32,7 +32,7 @@ def told_error(error: BaseException | None) -> UserError | RunError | None:
             if missing := re.search(r"Missing mandatory value: ([\w.]+)", str(error.msg)):
                 return UserError(f"{missing[1]} is not set, and there is no default for it: add {missing[1]}=….")
             reason = str(error.msg).splitlines()[0].rstrip(".")
-            return UserError(rf"{error.full_key}: {reason}; ${{…}} refers to another value, and \${{ is a plain ${{.")
+            return UserError(f"{error.full_key}: {reason}; ${{…}} refers to another value of the configuration.")
         if isinstance(error, ConfigAttributeError):
             return UserError(f"{error.full_key} is missing from the configuration.")
         # Lightning's name for options that do not go together; and what an option needs may not be installed.
