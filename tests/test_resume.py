@@ -119,7 +119,7 @@ def test_a_run_that_has_finished_is_left_as_it_is(recorded, capsys):
     [
         ("{train: all}", "10", "the run has 10 epochs; name a whole number above that"),
         ("{train: all}", "1.5", "the run has 10 epochs; name a whole number above that"),
-        ("{train: [head], solver: {}}", "20", "the head of this run is solved, which is its optimum"),
+        ("{train: [head], solver: {penalty: 1}}", "20", "the head of this run is solved, which is its optimum"),
         ("{train: all, epochs: 3}", "20", "the last phase of its strategy names its number of epochs"),
     ],
 )
