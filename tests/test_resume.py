@@ -114,6 +114,48 @@ def test_a_run_that_has_finished_is_left_as_it_is(recorded, capsys):
     assert "strategy=gradual" in resumed([f"resume={recorded}"])
 
 
+@pytest.mark.parametrize(
+    ("phase", "epochs", "told"),
+    [
+        ("{train: all}", "10", "the run has 10 epochs; name a whole number above that"),
+        ("{train: all}", "1.5", "the run has 10 epochs; name a whole number above that"),
+        ("{train: [head], solver: {penalty: 1}}", "20", "the head of this run is solved, which is its optimum"),
+        ("{train: all, epochs: 3}", "20", "the last phase of its strategy names its number of epochs"),
+    ],
+)
+def test_a_finished_run_that_cannot_be_trained_longer_says_why(recorded, capsys, phase, epochs, told):
+    (recorded / "summary.json").write_text('{"status": "finished"}')
+    resolved = f"{{trainer: {{max_epochs: 10}}, strategy: {{phases: [{phase}]}}}}"
+    (recorded / ".hydra/resolved.yaml").write_text(resolved)
+    with pytest.raises(SystemExit) as raised:
+        resumed([f"resume={recorded}", f"trainer.max_epochs={epochs}"])
+    assert raised.value.code == 2
+    assert told in capsys.readouterr().err
+
+
+def test_a_finished_run_can_be_trained_longer(recorded):
+    (recorded / "summary.json").write_text('{"status": "finished"}')
+    (recorded / ".hydra/resolved.yaml").write_text("{trainer: {max_epochs: 10}, strategy: {phases: [{train: all}]}}")
+    arguments = resumed([f"resume={recorded}", "trainer.max_epochs=20"])
+    assert "trainer.max_epochs=20" in arguments and "strategy=gradual" in arguments
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("scheduler", "equal"), [("step_lr", True), ("cosine", False)])
+def test_a_run_that_is_trained_longer_goes_on_as_a_longer_one(tiny_run, tmp_path, without_pictures, scheduler, equal):
+    def run(epochs, folder, *more):
+        chosen = ["strategy=fine_tune", f"scheduler={scheduler}", f"trainer.max_epochs={epochs}", *more]
+        root = tmp_path / "photos"
+        main(tiny_run(*chosen, root=root if root.exists() else None, folder=folder))
+
+    run(2, "run")
+    run(4, "run", f"resume={tmp_path / 'run'}")
+    run(4, "whole")
+    part, whole = epochs(tmp_path / "run"), epochs(tmp_path / "whole")
+    assert [row["lr"] for row in part[2:]] == [row["lr"] for row in whole[2:]]
+    assert (part == whole) is equal
+
+
 @pytest.mark.slow
 def test_a_run_that_is_killed_again_and_again_goes_on_from_the_command_line(tmp_path, image_folder):
     def killed_after(rows, sent, *options):

@@ -81,7 +81,7 @@ def write_configuration(files: Mapping[str, str], folder: Path) -> None:
 def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
     """Compare the run in `folder`, if there is one, with what is asked for.
 
-    Its images may lie elsewhere now: whether they are the same, `thaw.data.fingerprint` says.
+    Its images may lie elsewhere now: whether they are the same, `thaw.data.fingerprint` says. It may be trained longer.
 
     Raises:
         UserError: naming the first value that differs.
@@ -89,7 +89,8 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
     """
     before, now = _flat(read_resolved(folder)) if is_run(folder) else {}, _flat(resolved(cfg))
     for key in sorted(before.keys() | now.keys()) if before else ():
-        if before.get(key) != now.get(key) and key != "data.root":
+        longer = key == "trainer.max_epochs" and now.get(key, 0) > before.get(key, 0)
+        if before.get(key) != now.get(key) and key != "data.root" and not longer:
             raise UserError(
                 f"resume={folder}: the run was started with {key}={before.get(key)!r}, and it is {now.get(key)!r} now; "
                 "continue it as it was, or start another."

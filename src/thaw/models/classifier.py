@@ -1,5 +1,6 @@
 """The LightningModule: a staged net of which one phase's parameters learn."""
 
+import logging
 from collections.abc import Callable, Sequence
 
 import torch
@@ -15,7 +16,9 @@ from thaw.models.freezing import let_learn, set_training_modes
 from thaw.models.head import fold_head, standardized_keys
 from thaw.models.staged import StagedNet
 from thaw.strategy import Phase
-from thaw.training.schedules import PerStep
+from thaw.training.schedules import PerStep, advance
+
+log = logging.getLogger(__name__)
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 
@@ -57,6 +60,7 @@ class ImageClassifier(LightningModule):
         self.description = {"model": net.config, "classes": list(classes), "preprocessing": preprocessing or {}}
         self.entries: dict[str, str | None] = {"train": None, "val": None}
         self.solution: dict | None = None
+        self._total_before: int | None = None  # epochs of a run that is trained longer
         count = len(classes)
         self.train_loss, self.val_loss = MeanLoss(), ImageLosses()
         self.train_acc = MulticlassAccuracy(count, average="micro")
@@ -105,14 +109,34 @@ class ImageClassifier(LightningModule):
         scheduler = self.phase.scheduler or self.scheduler
         if not isinstance(scheduler, PerStep):
             return {"optimizer": optimizer, "lr_scheduler": _by_epoch(scheduler(optimizer))}
-        steps = self.trainer.estimated_stepping_batches * (self.phase.last - self.phase.first) // self.phase.last
-        scheduled = {"scheduler": scheduler(optimizer, steps), "interval": "step"}
+        scheduled = {"scheduler": scheduler(optimizer, self._phase_steps()), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": scheduled}
+
+    def _phase_steps(self) -> int:
+        return self.trainer.estimated_stepping_batches * (self.phase.last - self.phase.first) // self.phase.last
 
     def on_train_start(self) -> None:
         if self.trainer.gradient_clip_val:  # else Lightning refuses to clip for fused optimizers, which unscale late
             for optimizer in self.trainer.optimizers:
                 optimizer._step_supports_amp_scaling = False
+        before, self._total_before = self._total_before, None
+        if before and before < self.phase.total:
+            self._lengthen_schedule(before)
+
+    def _lengthen_schedule(self, before: int) -> None:
+        """Put the rates where the longer schedule has them, and log what that changes."""
+        (optimizer,), (scheduled,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
+        rate, scheduler = optimizer.param_groups[-1]["lr"], self.phase.scheduler or self.scheduler
+        told = "as if the run had been that long from the start"
+        if isinstance(scheduler, PerStep):
+            advance(
+                scheduled.scheduler, optimizer, scheduler(fresh := self.phase_optimizer(), self._phase_steps()), fresh
+            )
+            told = f"at {optimizer.param_groups[-1]['lr']:.3g}, where the longer schedule has it"
+        log.info(
+            f"trained for {self.phase.total} epochs instead of {before}: the learning rate was {rate:.3g} at last, and "
+            f"goes on {told}"
+        )
 
     def forward(self, images: torch.Tensor, start: str | None = None) -> torch.Tensor:
         return self.net(images, start).float()  # losses and metrics are taken in float32 whatever the net computes in
@@ -164,7 +188,7 @@ class ImageClassifier(LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["thaw"] = {**self.description, "precision": str(self.trainer.precision)}
-        checkpoint["phase"] = self.phase.number
+        checkpoint["phase"], checkpoint["total"] = self.phase.number, self.phase.total
         checkpoint["solution"] = self.solution
         if "optimizer_states" in checkpoint:  # what a run is continued from has the head as it learns, too
             checkpoint["head"] = {key: checkpoint["state_dict"][key] for key in standardized_keys(self.state_dict())}
@@ -178,6 +202,7 @@ class ImageClassifier(LightningModule):
         return checkpoint["phase"]
 
     def on_load_checkpoint(self, checkpoint: dict) -> None:
+        self._total_before = checkpoint.get("total") if checkpoint["phase"] == self.phase.number else None
         checkpoint["state_dict"].update(checkpoint.get("head", {}))
         if checkpoint["phase"] != self.phase.number:  # of the one before, whose optimizer ends with it
             checkpoint.update(optimizer_states=[], lr_schedulers=[])

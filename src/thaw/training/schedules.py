@@ -16,6 +16,16 @@ class PerStep(ABC):
     def __call__(self, optimizer: Optimizer, steps: int) -> LRScheduler: ...
 
 
+def advance(scheduler: LRScheduler, optimizer: Optimizer, longer: LRScheduler, other: Optimizer) -> None:
+    """Put `scheduler` and its `optimizer` where `longer`, a new one of `other`, is after as many steps."""
+    for _ in range(scheduler.last_epoch):
+        other.step()  # which has no gradients
+        longer.step()
+    scheduler.load_state_dict(longer.state_dict())
+    for group, wanted in zip(optimizer.param_groups, other.param_groups, strict=True):
+        group.update({key: wanted[key] for key in ("lr", "initial_lr", "momentum", "betas") if key in wanted})
+
+
 @dataclass(frozen=True)
 class WarmupCosine(PerStep):
     """Rates rise in a line for the share `warmup` of the steps, then fall to 0 along half a cosine.
