@@ -55,7 +55,7 @@ def test_it_says_of_validation_images_what_the_run_said(trained, monkeypatch, ov
     found = list(predictions(model, paths, top=2))
     assert [one.top[0][0] for one in found] == [row["predicted"] for row in said]
     logits = model.logits(torch.stack([model.read(path) for path in paths]))
-    raw = [[float(row[name]) for name in model.classes] for row in said]
+    raw = [[float(row[f"p_{name}"]) for name in model.classes] for row in said]
     assert logits.softmax(1).numpy() == pytest.approx(np.array(raw), abs=1e-6)
     for one, probabilities in zip(found, (logits / model.temperature).softmax(1), strict=True):
         assert dict(one.top) == pytest.approx(dict(zip(model.classes, probabilities.tolist(), strict=True)))

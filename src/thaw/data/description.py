@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from thaw.data.folders import ClassFolders
+from thaw.report.text import shown
 
 _NAMED = 3
 
@@ -16,7 +17,7 @@ def described(
     `share` and `drawn` say which images are trained on and validated on, `skipped` which cannot be decoded.
     """
     classes = splits["train"].classes
-    names = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
+    names = ", ".join(map(shown, classes[:10])) + (", …" if len(classes) > 10 else "")
     text = f"{root}: {len(splits['train'])} training{share} and {len(splits['val'])} validation images "
     text += f"of {len(classes)} classes ({names})"
     text += f", validated on {drawn}" if drawn else ""

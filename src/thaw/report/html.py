@@ -5,10 +5,12 @@ import io
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from PIL import Image
 
 from thaw.data.images import load_rgb
 from thaw.errors import UnreadableImageError
+from thaw.report.text import WIDEST_NAME, counted, cut, width
 
 _SIDE = 320  # pixels of pictures
 
@@ -22,7 +24,15 @@ def render(package: str, template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    environment.filters.update(short=short, counted=counted)
     return environment.get_template(template).render(**values)
+
+
+def short(name: str, most: int = WIDEST_NAME) -> Markup:
+    """Return a name as it is; a long one with its middle cut out, and whole where a pointer rests on it."""
+    if width(name) <= most:
+        return escape(name)
+    return Markup('<span title="{}">{}</span>').format(name, cut(name, most))
 
 
 def picture(path: Path, side: int = _SIDE) -> str | None:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from thaw.report.extras import may_fail
 from thaw.report.record import make_room, write_summary
 from thaw.sweep.plan import Job
 from thaw.sweep.processes import Process, import_once
@@ -127,7 +128,9 @@ def conclude(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> None:
     """Compare what there is; exits with 1 if a job failed and with 128 + the signal if one stopped the sweep."""
     from thaw.comparison.page import table, write_comparison  # plots and templates, which planning need not load
 
-    compared = write_comparison(folder, [job.folder for job in jobs])
+    compared = None
+    with may_fail(f"the comparison in {folder}"):  # python scripts/compare.py makes it again
+        compared = write_comparison(folder, [job.folder for job in jobs])
     if compared:
         print(f"\n{table(compared)}\n\nreport   {folder / 'report.html'}\ncurves   tensorboard --logdir {folder}")
     failed = [job.name for job in jobs if job.summary.get("status") == "failed"]

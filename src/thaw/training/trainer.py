@@ -21,6 +21,7 @@ from thaw.training.faults import FiniteNumbers, OneFault
 from thaw.training.hardware import best_precision, check_accelerator, keep_freed_memory
 from thaw.training.interruption import Continuation, RunTimer, StepStop
 from thaw.training.invariants import FrozenProof, SeededSteps
+from thaw.training.loggers import shield
 
 log = logging.getLogger(__name__)
 
@@ -96,6 +97,7 @@ def fit(
         FrozenTensorError: if something frozen is not what it was before.
 
     """
+    shield(trainer)
     done = begun = 0
     if checkpoint:
         done, begun = epochs_done(checkpoint), classifier.restore(read_checkpoint(checkpoint))

@@ -1,6 +1,5 @@
 """A model as one function of pixels, with what a program that uses it has to know."""
 
-import csv
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from torch import nn
 from thaw.deploy.trained import TrainedModel, run_folder
 from thaw.errors import RunError, UnreadableImageError, UserError
 from thaw.models.staged import StagedNet
+from thaw.report.predictions import read_predictions
 from thaw.report.record import read_summary
 
 TOLERANCE = 1e-4  # in probability
@@ -101,11 +101,10 @@ def check(model: TrainedModel, paths: list[str]) -> Check:
 def _validation_paths(model: TrainedModel) -> list[str]:
     """Of all classes, if the run's records and its data are still there."""
     run = run_folder(model.source)
-    root, table = read_summary(run).get("data_root"), run / "predictions.csv"
-    if not root or not table.is_file():
+    root = read_summary(run).get("data_root")
+    if not root:
         return []
-    with table.open(newline="") as file:
-        paths = [str(Path(root) / row["path"]) for row in csv.DictReader(file)]
+    paths = [str(Path(root) / path) for path, *_ in read_predictions(run / "predictions.csv")]
     step = max(1, len(paths) // _CHECKED)
     return [path for path in dict.fromkeys((*paths[::step], *paths)) if Path(path).is_file()]
 
