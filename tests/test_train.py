@@ -77,7 +77,12 @@ def test_the_best_checkpoint_holds_plain_values_and_gives_the_predictions_again(
     checkpoint = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     assert checkpoint["thaw"]["model"] == {"name": "resnet34", "num_classes": 2}
     assert checkpoint["thaw"]["classes"] == ["ants", "bees"]
-    assert checkpoint["thaw"]["preprocessing"] == {"resize": 18, "crop": 16, "interpolation": "bilinear"}
+    assert checkpoint["thaw"]["preprocessing"] == {
+        "resize": 18,
+        "crop": 16,
+        "interpolation": "bilinear",
+        "grey_range": (0, 65535),
+    }
     net = tiny_net(2).eval()
     net.load_state_dict({key.removeprefix("net."): value for key, value in checkpoint["state_dict"].items()})
     from thaw.data.images import load_rgb

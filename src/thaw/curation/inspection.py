@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from thaw.curation.parallel import on_every_core
 from thaw.curation.similarity import marks_of
+from thaw.data.grey import OWN
 from thaw.data.images import to_rgb
 
 _SUFFIXES = {"JPEG": {".jpg", ".jpeg"}, "MPO": {".jpg", ".jpeg"}, "TIFF": {".tif", ".tiff"}, "PPM": {".ppm", ".pgm"}}
@@ -80,7 +81,7 @@ def _decoded(facts: dict) -> Inspection:
             return Inspection(**facts, **seen, kind="bomb", fault=_bomb())
         turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
         image.load()
-        rgb = to_rgb(ImageOps.exif_transpose(image))
+        rgb = to_rgb(ImageOps.exif_transpose(image), OWN)
     return Inspection(**facts, **seen, turned=turned, marks=marks_of(rgb))
 
 

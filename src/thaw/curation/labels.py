@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from thaw.curation.audit import Doubt, File
 from thaw.data.digests import code_version, digest_of
+from thaw.data.grey import OWN
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import eval_transform, read_size
@@ -118,7 +119,7 @@ class _Photographs(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self.transform(load_rgb(self.paths[index], self.short_side))
+        return self.transform(load_rgb(self.paths[index], self.short_side, grey_range=OWN))
 
 
 def _features(paths: Sequence[Path], digests: Sequence[str], model: str, weights: str) -> np.ndarray:

@@ -1,6 +1,8 @@
 """The LightningDataModule over image folders."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from thaw.data.description import described
 from thaw.data.folders import ClassFolders, SeededOrder
+from thaw.data.grey import chosen_range
 from thaw.data.images import load_rgb
 from thaw.data.options import number, one_of, whole
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
@@ -39,7 +42,8 @@ class ImageFolderDataModule(LightningDataModule):
     `balance` makes up for classes of unequal size, by `weights` in the loss or a `sampler` that draws each class as
     often. Decoded images are kept in the cache, if those of both splits fit into `pixels_gb`. With
     `on_bad_image="skip"` every image is decoded beforehand, and one that cannot be is replaced in training and left
-    out elsewhere. How images are divided, where folders do not say it, is told in `read_splits`.
+    out elsewhere. `thaw.data.grey.chosen_range` says what `grey_range` can be. How images are divided, where folders do
+    not say it, is told in `read_splits`.
 
     Raises:
         UserError: from the constructor, for folders that cannot be learned from.
@@ -66,6 +70,7 @@ class ImageFolderDataModule(LightningDataModule):
         folds: int | None = None,
         fold: int = 0,
         preprocessing: Preprocessing = TUTORIAL,
+        grey_range: str | Sequence[float] = "auto",
     ):
         super().__init__()
         self.root = Path(root).expanduser()
@@ -84,6 +89,8 @@ class ImageFolderDataModule(LightningDataModule):
         self.seed = whole("seed", seed, 0)
         splits = read_splits(self.root, val_fraction, folds, fold)
         self.classes, self.drawn = splits.classes, splits.drawn
+        grey, self._is_deep = chosen_range(grey_range, [path for path, _ in splits.train.samples])
+        self.preprocessing = replace(self.preprocessing, grey_range=grey)
         rotation = number("data.rotation", rotation)
         augmented = TrainTransform(self.train_size, tuple(crop_scale), rotation, self.preprocessing.interpolation)
         self.train = self._split(splits.train, self.train_size, augmented if augment else None)
@@ -98,7 +105,8 @@ class ImageFolderDataModule(LightningDataModule):
     def _split(self, split: Split, size: int, augmented: TrainTransform | None = None) -> ClassFolders:
         centred = self.preprocessing.scaled(size)
         short_side = read_size(size if augmented else centred.resize)
-        images = ClassFolders(split.folder, self.classes, augmented or eval_transform(centred), short_side)
+        grey = self.preprocessing.grey_range
+        images = ClassFolders(split.folder, self.classes, augmented or eval_transform(centred), short_side, grey)
         images.keep(split.samples)
         return images
 
@@ -144,7 +152,10 @@ class ImageFolderDataModule(LightningDataModule):
         return finished(batch)
 
     def describe(self) -> str:
-        return described(self.root, self.splits, self._share, self.drawn, self.skipped)
+        told = described(self.root, self.splits, self._share, self.drawn, self.skipped)
+        low, high = self.preprocessing.grey_range
+        deep = f"; of grey with more than 8 bits, {low:g} becomes black and {high:g} white (data.grey_range)"
+        return told + (deep if self._is_deep else "")
 
     @property
     def image_size(self) -> int:

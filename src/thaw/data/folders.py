@@ -13,6 +13,7 @@ from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
 from thaw.data.digests import code_version, contents_digest, digest_of
+from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb
 from thaw.data.pixels import StoredPixels, bytes_needed, stored_pixels
 from thaw.data.turning import Crop, finished
@@ -27,7 +28,7 @@ class ClassFolders(ImageFolder):
 
     An item, what `transform` gives and a label, is asked for by its index, or by (index, seed) where its random
     transforms are to depend on the seed alone: not on the worker that loads it, nor on what was loaded before. Images
-    are read with `short_side` as `thaw.data.images.load_rgb` does.
+    are read with `short_side` and `grey_range` as `thaw.data.images.load_rgb` does.
 
     Raises:
         UserError: from the constructor, if the folder is missing or a class is empty.
@@ -40,6 +41,7 @@ class ClassFolders(ImageFolder):
         classes: Sequence[str],
         transform: Callable[[Image.Image], torch.Tensor | Crop],
         short_side: int | None = None,
+        grey_range: GreyRange = None,
     ):
         self._expected = list(classes)
         empty = [name for name in classes if not any(_images(root / name))]
@@ -50,7 +52,7 @@ class ClassFolders(ImageFolder):
             )
         super().__init__(str(root), transform=transform)
         self.found = set(self.paths)  # whichever of them are kept
-        self.short_side = short_side
+        self.short_side, self.grey_range = short_side, grey_range
         self._stored: StoredPixels | None = None
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
@@ -70,7 +72,9 @@ class ClassFolders(ImageFolder):
         return image, int(label)
 
     def _read(self, index: int) -> Image.Image:
-        return load_rgb(self.samples[index][0], self.short_side) if self._stored is None else self._stored[index]
+        if self._stored is not None:
+            return self._stored[index]
+        return load_rgb(self.samples[index][0], self.short_side, grey_range=self.grey_range)
 
     @property
     def paths(self) -> list[str]:
@@ -84,8 +88,8 @@ class ClassFolders(ImageFolder):
     @cached_property
     def digest(self) -> str:
         """Of all that decides the items, but for their seeds and labels: equal in every process."""
-        code = code_version("images", "transforms", "turning", "folders")
-        return digest_of(self.contents, self.short_side, repr(self.transform), code)
+        code = code_version("images", "grey", "transforms", "turning", "folders")
+        return digest_of(self.contents, self.short_side, self.grey_range, repr(self.transform), code)
 
     def keep_share(self, share: float, seed: int) -> None:
         """Of each class that share of its images, at least one; what a smaller share keeps, a larger one keeps, too."""
@@ -125,7 +129,8 @@ class ClassFolders(ImageFolder):
 
     def keep_decoded(self, size: int, max_size: float) -> None:
         """Read images from the cache from now on, of whose `max_size` bytes they take `size`, if they can be there."""
-        self._stored = stored_pixels(self.paths, self.contents, self.short_side, size, max_size)
+        given = self.paths, self.contents, self.short_side, size, max_size, self.grey_range
+        self._stored = stored_pixels(*given)
 
     def ignored(self) -> list[Path]:
         """Visible files that are not read, for their ending or for lying outside of a class folder."""

@@ -9,6 +9,7 @@ from typing import BinaryIO
 
 from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
 
+from thaw.data.grey import GreyRange, eight_bits, is_deep
 from thaw.errors import UnreadableImageError
 
 # The endings that torchvision's ImageFolder reads, whose import takes seconds.
@@ -20,11 +21,15 @@ _FILTER = Image.Resampling.BILINEAR  # that of the transforms
 
 
 def load_rgb(
-    source: str | Path | BinaryIO, short_side: int | None = None, formats: Sequence[str] | None = None
+    source: str | Path | BinaryIO,
+    short_side: int | None = None,
+    formats: Sequence[str] | None = None,
+    grey_range: GreyRange = None,
 ) -> Image.Image:
     """The first frame as an upright 8-bit RGB image; transparency is laid over white.
 
     `source` is a path or an open file; `formats` are those of Pillow's that are tried, by their names, else all.
+    `grey_range` says what becomes black and white in grey of more than 8 bits (`thaw.data.grey`).
 
     An image whose short side has more than `short_side` pixels is reduced to that many; a JPEG of at least twice as
     many is decoded at a half, a quarter or an eighth of its size on the way, which is several times as quick.
@@ -42,7 +47,7 @@ def load_rgb(
         if drafted:
             _, box = drafted
             image = image.resize(size, _FILTER, box, _REDUCING_GAP)
-        rgb = to_rgb(ImageOps.exif_transpose(image))
+        rgb = to_rgb(ImageOps.exif_transpose(image), grey_range)
         size = reduced_size(rgb.size, short_side)
         return rgb if rgb.size == size else rgb.resize(size, _FILTER, reducing_gap=_REDUCING_GAP)
 
@@ -103,11 +108,11 @@ def _refuse_many_pixels(size: tuple[int, int], short_side: int | None) -> None:
         raise ValueError(f"{size[0]} x {size[1]} pixels are too long a strip to be resized")
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, grey_range: GreyRange = None) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith(("I", "F")):
-        return _eight_bits(image).convert("RGB")
+    if is_deep(image):
+        return eight_bits(image, grey_range).convert("RGB")
     if image.mode == "LAB":
         to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
         return ImageCms.applyTransform(image, to_srgb)
@@ -115,16 +120,3 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits or of floats; its full range is that of the type it was most likely written with."""
-    if image.mode.startswith("I;16"):
-        image = image.convert("I")
-        top = 65535
-    else:
-        _, highest = image.getextrema()
-        top = next((top for top in (1, 255, 65535) if highest <= top), highest)
-        if image.mode == "I" and top == 1:
-            top = 255
-    return image.convert("F").point(lambda value: value * (255 / top)).convert("L")

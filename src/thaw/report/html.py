@@ -8,6 +8,7 @@ from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
+from thaw.data.grey import OWN
 from thaw.data.images import load_rgb
 from thaw.errors import UnreadableImageError
 from thaw.report.text import WIDEST_NAME, counted, cut, width
@@ -38,7 +39,7 @@ def short(name: str, most: int = WIDEST_NAME) -> Markup:
 def picture(path: Path, side: int = _SIDE) -> str | None:
     """An image as a data URL; None if it cannot be read, or is no longer there."""
     try:
-        image = load_rgb(path, side)
+        image = load_rgb(path, side, grey_range=OWN)
     except UnreadableImageError:
         return None
     image.thumbnail((side, side), Image.Resampling.BICUBIC)
