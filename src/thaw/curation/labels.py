@@ -15,7 +15,7 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.curation.audit import Doubt, File
-from thaw.data.digests import code_version, digest_of
+from thaw.data.digests import READING, code_version, digest_of
 from thaw.data.grey import OWN
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
@@ -132,7 +132,7 @@ def _features(paths: Sequence[Path], digests: Sequence[str], model: str, weights
     if best_precision("cpu") == "bf16-mixed":
         context = functools.partial(torch.autocast, "cpu", torch.bfloat16)
     prefix = FrozenPrefix(net, net.head_name, torch.device("cpu"), context)
-    images = digest_of(*digests, repr(photographs.transform), code_version("images", "transforms"))
+    images = digest_of(*digests, repr(photographs.transform), code_version(*READING, "transforms"))
     key = feature_key(prefix.digest, images, "of all images")
     example, _ = prefix.probe(preprocessing.crop)
     stored = stored_features(key, example, len(paths), _MOST, lambda: map(prefix, DataLoader(photographs, _BATCH)))

@@ -12,7 +12,7 @@ from torch.utils.data import Sampler, default_collate
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import IMG_EXTENSIONS
 
-from thaw.data.digests import code_version, contents_digest, digest_of
+from thaw.data.digests import READING, code_version, contents_digest, digest_of
 from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb
 from thaw.data.pixels import StoredPixels, bytes_needed, stored_pixels
@@ -88,7 +88,7 @@ class ClassFolders(ImageFolder):
     @cached_property
     def digest(self) -> str:
         """Of all that decides the items, but for their seeds and labels: equal in every process."""
-        code = code_version("images", "grey", "transforms", "turning", "folders")
+        code = code_version(*READING, "transforms", "turning", "folders")
         return digest_of(self.contents, self.short_side, self.grey_range, repr(self.transform), code)
 
     def keep_share(self, share: float, seed: int) -> None:

@@ -2,18 +2,22 @@
 
 import os
 import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from thaw.data.grey import GreyRange, eight_bits, is_deep
+from thaw.data.metadata import lenient, orientation, upright
 from thaw.errors import UnreadableImageError
 
 # The endings that torchvision's ImageFolder reads, whose import takes seconds.
 EXTENSIONS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+
+warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; an image that cannot be used is told by name
 
 # Large reductions average whole blocks of pixels first; from 3 on that cannot be told from resizing at once (Pillow).
 _REDUCING_GAP = 3.0
@@ -39,17 +43,27 @@ def load_rgb(
             for more pixels than it takes for harmless, which the header alone decides.
 
     """
-    with _opened(source, short_side, formats) as image:
-        size = reduced_size(image.size, short_side)
-        # A JPEG alone heeds it; it is never decoded smaller than asked for, and then fills `box` of what is decoded.
-        drafted = image.draft(None, size) if size != image.size else None
-        image.load()
-        if drafted:
-            _, box = drafted
-            image = image.resize(size, _FILTER, box, _REDUCING_GAP)
-        rgb = to_rgb(ImageOps.exif_transpose(image), grey_range)
-        size = reduced_size(rgb.size, short_side)
-        return rgb if rgb.size == size else rgb.resize(size, _FILTER, reducing_gap=_REDUCING_GAP)
+
+    def read(source: str | Path | BinaryIO) -> Image.Image:
+        with _opened(source, short_side, formats) as image:
+            return _decoded(image, short_side, grey_range)
+
+    with named_fault(source):
+        return lenient(source, read)
+
+
+def _decoded(image: Image.Image, short_side: int | None, grey_range: GreyRange) -> Image.Image:
+    size = reduced_size(image.size, short_side)
+    # A JPEG alone heeds it; it is never decoded smaller than asked for, and then fills `box` of what is decoded.
+    drafted = image.draft(None, size) if size != image.size else None
+    image.load()
+    turn = orientation(image)
+    if drafted:
+        _, box = drafted
+        image = image.resize(size, _FILTER, box, _REDUCING_GAP)
+    rgb = to_rgb(upright(image, turn), grey_range)
+    size = reduced_size(rgb.size, short_side)
+    return rgb if rgb.size == size else rgb.resize(size, _FILTER, reducing_gap=_REDUCING_GAP)
 
 
 def pixel_count(path: str | Path, short_side: int | None = None) -> int:
@@ -59,9 +73,14 @@ def pixel_count(path: str | Path, short_side: int | None = None) -> int:
         UnreadableImageError: naming the path, if there is no such header, or one with too many pixels.
 
     """
-    with _opened(path, short_side) as image:
-        width, height = reduced_size(image.size, short_side)
-        return width * height
+
+    def read(path: str | Path | BinaryIO) -> int:
+        with _opened(path, short_side) as image:
+            width, height = reduced_size(image.size, short_side)
+            return width * height
+
+    with named_fault(path):
+        return lenient(path, read)
 
 
 def reduced_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
@@ -91,12 +110,11 @@ def named_fault(source: str | Path | BinaryIO) -> Iterator[None]:
 def _opened(
     source: str | Path | BinaryIO, short_side: int | None, formats: Sequence[str] | None = None
 ) -> Iterator[Image.Image]:
-    with named_fault(source):
-        if isinstance(source, str | Path) and stat.S_ISFIFO(os.stat(source).st_mode):
-            raise ValueError("it is a pipe, of which nobody knows whether it will ever end")
-        with Image.open(source, formats=formats) as image:
-            _refuse_many_pixels(image.size, short_side)
-            yield image
+    if isinstance(source, str | Path) and stat.S_ISFIFO(os.stat(source).st_mode):
+        raise ValueError("it is a pipe, of which nobody knows whether it will ever end")
+    with Image.open(source, formats=formats) as image:
+        _refuse_many_pixels(image.size, short_side)
+        yield image
 
 
 def _refuse_many_pixels(size: tuple[int, int], short_side: int | None) -> None:

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 from thaw.arrays import DamagedArrayError, read_array, write_array
 from thaw.cache import build_bounded
-from thaw.data.digests import code_version, digest_of
+from thaw.data.digests import READING, code_version, digest_of
 from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb, pixel_count
 from thaw.data.workers import usable_cores
@@ -61,7 +61,7 @@ def stored_pixels(
         UnreadableImageError: naming the path, for an image that cannot be decoded.
 
     """
-    key = digest_of(contents, short_side, grey_range, code_version("images", "grey", "pixels"))
+    key = digest_of(contents, short_side, grey_range, code_version(*READING, "pixels"))
     found = []
 
     def is_whole(folder: Path) -> bool:

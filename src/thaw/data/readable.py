@@ -9,7 +9,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from thaw.cache import build_once
-from thaw.data.digests import code_version, digest_of, file_digests
+from thaw.data.digests import READING, code_version, digest_of, file_digests
 from thaw.data.folders import ClassFolders, Sample, listed
 from thaw.data.images import load_rgb
 from thaw.data.workers import usable_cores
@@ -46,7 +46,7 @@ def unreadable(paths: Sequence[str], short_side: int | None) -> set[str]:
     """Those of `paths` that `load_rgb` cannot give; the cache remembers the contents that it could not."""
     by_digest = dict(zip(paths, (digest.hex() for digest in file_digests(paths)), strict=True))
     contents = {digest: path for path, digest in by_digest.items()}
-    key = digest_of(sorted(contents), short_side, code_version("images", "grey"))
+    key = digest_of(sorted(contents), short_side, code_version(*READING))
 
     def write(part: Path) -> None:
         part.write_text(json.dumps(_undecodable(contents, short_side)))
