@@ -14,7 +14,7 @@ from thaw.curation.parallel import on_every_core
 from thaw.curation.similarity import marks_of
 from thaw.data.grey import OWN
 from thaw.data.images import to_rgb
-from thaw.data.metadata import lenient, orientation, upright
+from thaw.data.metadata import is_turned_by_loading, lenient, orientation, upright
 
 _SUFFIXES = {"JPEG": {".jpg", ".jpeg"}, "MPO": {".jpg", ".jpeg"}, "TIFF": {".tif", ".tiff"}, "PPM": {".ppm", ".pgm"}}
 _CUT_OFF = ("truncated", "not enough image data", "premature end")
@@ -81,10 +81,11 @@ def _decoded(facts: dict) -> Inspection:
             seen = {"width": image.width, "height": image.height, "mode": image.mode, "format": image.format}
             if image.width * image.height > Image.MAX_IMAGE_PIXELS:
                 return Inspection(**facts, **seen, kind="bomb", fault=_bomb())
-            turned = orientation(image) != 1  # Pillow turns a TIFF as it loads it
+            turned = is_turned_by_loading(image)
             image.load()
-            rgb = to_rgb(upright(image, orientation(image)), OWN)
-        return Inspection(**facts, **seen, turned=turned, marks=marks_of(rgb))
+            turn = orientation(image)
+            rgb = to_rgb(upright(image, turn), OWN)
+        return Inspection(**facts, **seen, turned=turned or turn != 1, marks=marks_of(rgb))
 
     return lenient(facts["path"], read)
 

@@ -51,8 +51,13 @@ def lenient(source: str | Path | BinaryIO, read: Callable[[str | Path | BinaryIO
             raise error from None
 
 
+def is_turned_by_loading(image: Image.Image) -> bool:
+    """Whether Pillow turns an image upright as it decodes it, which it does with TIFF."""
+    return getattr(image, "tag_v2", {}).get(_ORIENTATION) in _TURNS
+
+
 def orientation(image: Image.Image) -> int:
-    """Return how a decoded image has to be turned, 1 to 8 as EXIF counts; 1 where that cannot be told."""
+    """Return how an image that is loaded has to be turned, 1 to 8 as EXIF counts; 1 where that cannot be told."""
     try:
         told = image.getexif().get(_ORIENTATION, 1)
         return int(told) if told in _TURNS else 1
