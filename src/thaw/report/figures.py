@@ -55,11 +55,13 @@ def _matrix(evaluation: Evaluation) -> Figure:
     classes = [drawable(name, _LONGEST_LABEL) for name in evaluation.classes]
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     size = max(3.6, 0.45 * len(classes) + 2)
-    figure = Figure((size + 0.8, size), layout="constrained")
+    longest = max(map(width, classes))
+    room = 0.09 * max(longest - _LONGEST_LEVEL, 0)  # inches that longer labels take
+    figure = Figure((size + 0.8 + room, size + 0.7 * room), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # else the outermost label touches the edge
     axes = figure.subplots()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    turned = len(classes) > 3 or max(map(width, classes)) > _LONGEST_LEVEL
+    turned = len(classes) > 3 or longest > _LONGEST_LEVEL
     axes.set(xlabel="predicted", ylabel="true")
     place = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if turned else {}
     axes.set_xticks(range(len(classes)), classes, fontfamily=fonts, **place)
