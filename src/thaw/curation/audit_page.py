@@ -11,7 +11,7 @@ from thaw.files import whole_file
 from thaw.report.extras import may_fail
 from thaw.report.html import picture, render
 from thaw.report.limits import ROWS
-from thaw.report.text import counted
+from thaw.report.text import counted, shown
 
 _SHOWN = 24  # groups of a finding that the page pictures
 _TOGETHER = 12  # images of a group that it pictures
@@ -59,9 +59,11 @@ def write_audit(folder: Path, told: dict) -> None:
 
 def _page(told: dict) -> str:
     root = Path(told["root"])
-    shown = {path for finding in told["findings"] for group in finding["paths"][:_SHOWN] for path in group[:_TOGETHER]}
-    shown |= {doubt["path"] for doubt in (told["doubted_labels"] or [])[:_SHOWN]}
-    pictures = {path: picture(root / path, _SIDE) if (root / path).is_file() else None for path in sorted(shown)}
+    pictured = {
+        path for finding in told["findings"] for group in finding["paths"][:_SHOWN] for path in group[:_TOGETHER]
+    }
+    pictured |= {doubt["path"] for doubt in (told["doubted_labels"] or [])[:_SHOWN]}
+    pictures = {path: picture(root / path, _SIDE) if (root / path).is_file() else None for path in sorted(pictured)}
     counts = [(split, label, n) for split, classes in told["classes"].items() for label, n in classes.items()]
     fewest = sorted(sorted(counts, key=lambda row: row[2])[:ROWS], key=counts.index)
     values = {**told, "counts": fewest, "all_counts": len(counts), "pictures": pictures}
@@ -82,7 +84,8 @@ def table(told: dict) -> str:
     if told["doubted_labels"] is not None:
         lines += ["", f"{len(told['doubted_labels'])} labels are doubtful, the first of them:"]
         for doubt in told["doubted_labels"][:10]:
-            chances = f"{doubt['probability']:.0%} {doubt['label']}, {doubt['other']:.0%} {doubt['suggested']}"
+            names = shown(doubt["label"]), shown(doubt["suggested"])
+            chances = f"{doubt['probability']:.0%} {names[0]}, {doubt['other']:.0%} {names[1]}"
             lines.append(f"  {doubt['path']}: {chances}")
     return "\n".join(lines)
 

@@ -19,6 +19,8 @@ from thaw.curation.plan import QUARANTINE, UNUSED, Entry, plan
 from thaw.curation.split import Shares
 from thaw.curation.tree import SPLITS, Tree, read_tree
 from thaw.errors import UserError
+from thaw.report.limits import LINES
+from thaw.report.text import aligned, shown
 
 LINKS = ("hard", "symbolic", "copy")
 MANIFEST, QUARANTINED, RECORD = "manifest.csv", "quarantine.csv", "prepared.json"
@@ -169,9 +171,10 @@ def _write_lists(root: Path, tree: Tree, entries: Sequence[Entry]) -> None:
 def _summary(entries: Sequence[Entry], tree: Tree, request: Request) -> str:
     counts = Counter((entry.label, entry.split) for entry in entries)
     columns = [name for name in (*SPLITS, UNUSED, QUARANTINE) if any(split == name for _, split in counts)]
-    rows = [["class", *columns], *([label, *(str(counts[label, name]) for name in columns)] for label in tree.classes)]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    shown_classes = [(shown(label), *(str(counts[label, name]) for name in columns)) for label in tree.classes[:LINES]]
+    table = aligned([("class", *columns), *shown_classes], numbers=True)
+    if len(tree.classes) > LINES:
+        table.append(f"and {len(tree.classes) - LINES} more classes, in {request.dest / MANIFEST}")
     kinds = Counter(entry.kind for entry in entries if entry.split == QUARANTINE)
     kinds |= Counter({"stray": len(tree.stray), "hidden": len(tree.hidden)})
     aside = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()) if count)

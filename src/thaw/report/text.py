@@ -38,15 +38,23 @@ def counted(names: Iterable[str], most: int = 12) -> str:
     return ", ".join(shown(name) for name in names[:most]) + more
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return a line per row of cells, each column as wide as its widest cell."""
+def aligned(rows: Sequence[Sequence[str]], numbers: bool = False) -> list[str]:
+    """Return a line per row of cells, each column as wide as its widest cell.
+
+    With `numbers`, cells behind the first stand to the right.
+    """
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(padded(*cell) for cell in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = []
+    for first, *others in rows:
+        cells = (padded(cell, columns, numbers) for cell, columns in zip(others, widths[1:], strict=True))
+        lines.append("  ".join([padded(first, widths[0]), *cells]).rstrip())
+    return lines
 
 
-def padded(text: str, columns: int) -> str:
-    """Return `text` with spaces behind it, so that it takes at least `columns` columns."""
-    return text + " " * (columns - width(text))
+def padded(text: str, columns: int, right: bool = False) -> str:
+    """Return `text` with spaces behind it (before it, if it is to stand to the `right`), at least `columns` wide."""
+    spaces = " " * (columns - width(text))
+    return spaces + text if right else text + spaces
 
 
 def _columns(character: str) -> int:
