@@ -18,6 +18,7 @@ from thaw.deploy.measures import Answered
 from thaw.deploy.robustness import Corruption
 from thaw.deploy.trained import TrainedModel
 from thaw.errors import UnreadableImageError, UserError
+from thaw.report.evaluation import joined
 
 
 @dataclass(frozen=True)
@@ -73,7 +74,7 @@ def answers(model: TrainedModel, samples: Sequence[Sample], corruptions: Sequenc
                 bar.update(len(images))
     if not kept:
         raise UserError(f"none of the {len(samples)} images can be read; the first: {faults[0]}")
-    return Answers(kept, torch.cat(found.clean), found.joined(), faults)
+    return Answers(kept, joined(found.clean), found.joined(), faults)
 
 
 class _Found:

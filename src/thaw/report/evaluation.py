@@ -110,6 +110,17 @@ class Evaluation:
         return error.item(), losses.mean().item()
 
 
+def joined(batches: list[torch.Tensor]) -> torch.Tensor:
+    """Return the rows of all batches on the CPU, and leave `batches` empty: there may be no room for them twice."""
+    rows = torch.empty(sum(map(len, batches)), batches[0].shape[1])
+    end = len(rows)
+    while batches:
+        batch = batches.pop()
+        rows[end - len(batch) : end] = batch
+        end -= len(batch)
+    return rows
+
+
 def wilson(right: int, n: int) -> list[float]:
     """The 95 % interval of a share (Wilson 1927)."""
     interval = binomtest(right, n).proportion_ci(0.95, method="wilson")

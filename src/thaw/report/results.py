@@ -21,7 +21,7 @@ from thaw.features.cache import FeatureCache
 from thaw.models.classifier import ImageClassifier
 from thaw.models.staged import StagedNet
 from thaw.report import board
-from thaw.report.evaluation import Evaluation
+from thaw.report.evaluation import Evaluation, joined
 from thaw.report.pictures import Seen, picture_samples
 from thaw.report.record import make_room
 from thaw.report.stages import stage_table
@@ -113,18 +113,7 @@ def evaluate_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFold
 
 
 def _evaluation(images: ClassFolders, logits: list[torch.Tensor], classes: list[str]) -> Evaluation:
-    return Evaluation(images.paths, torch.tensor(images.targets), _joined(logits), classes)
-
-
-def _joined(batches: list[torch.Tensor]) -> torch.Tensor:
-    """Return all rows in one tensor, and empty `batches`, which the Trainer keeps: there is no room for them twice."""
-    rows = torch.empty(sum(map(len, batches)), batches[0].shape[1])
-    end = len(rows)
-    while batches:
-        batch = batches.pop()
-        rows[end - len(batch) : end] = batch
-        end -= len(batch)
-    return rows
+    return Evaluation(images.paths, torch.tensor(images.targets), joined(logits), classes)
 
 
 def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation, data: ImageFolderDataModule) -> dict:
