@@ -11,7 +11,7 @@ from thaw.files import whole_file
 from thaw.report.extras import may_fail
 from thaw.report.html import picture, render
 from thaw.report.limits import ROWS
-from thaw.report.text import counted, shown
+from thaw.report.text import counted, printable, shown
 
 _SHOWN = 24  # groups of a finding that the page pictures
 _TOGETHER = 12  # images of a group that it pictures
@@ -78,7 +78,7 @@ def table(told: dict) -> str:
         lines.append(f"{split or 'all'}: {sum(classes.values())} images ({names})")
     lines += [""] if told["findings"] else ["", "nothing is wrong with them"]
     for finding in told["findings"]:
-        first = "; ".join(" = ".join(group[:_TOGETHER]) for group in finding["paths"][:2])
+        first = "; ".join(" = ".join(map(printable, group[:_TOGETHER])) for group in finding["paths"][:2])
         more = f" and {finding['count'] - 2} more" if finding["count"] > 2 else ""
         lines.append(f"{finding['severity']:7}  {finding['count']:5} {finding['text']}: {first}{more}")
     if told["doubted_labels"] is not None:
