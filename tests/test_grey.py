@@ -140,6 +140,7 @@ def test_predict_evaluate_export_and_serve_see_what_training_saw(kelvin, tiny_ru
     main(tiny_run("strategy=from_scratch", "data.grey_range=[265,320]", root=kelvin))
     model, said = load_model(tmp_path / "run"), rows(tmp_path / "run/predictions.csv")
     assert model.preprocessing.grey_range == (265, 320)
+    assert json.loads((tmp_path / "run/summary.json").read_text())["grey_range"] == [265, 320]
     paths = [str(kelvin / row["path"]) for row in said]
     seen = torch.stack([model.read(path) for path in paths])
     data = ImageFolderDataModule(kelvin, 16, preprocessing=Preprocessing(18, 16), grey_range=[265, 320])

@@ -124,6 +124,7 @@ def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation
         "data_root": str(data.root.resolve()),
         "split": data.drawn or "folders",
         "skipped": {name: len(paths) for name, paths in data.skipped.items()},
+        "grey_range": data.preprocessing.grey_range,
         "fingerprint": {name: images.contents for name, images in data.splits.items()},
         "epochs": len(table.rows),
         "best_epoch": table.best_row["epoch"],
