@@ -29,6 +29,7 @@ def main(cfg: DictConfig) -> float | None:
         from thaw.models.classifier import ImageClassifier
         from thaw.models.weights import load_weights
         from thaw.report.board import record_values
+        from thaw.report.pictures import picture_results
         from thaw.report.results import begin, conclude, introduce
         from thaw.training.hardware import memory_format
         from thaw.training.precision import bf16_suits
@@ -71,7 +72,10 @@ def main(cfg: DictConfig) -> float | None:
         if cfg.compile:
             net.compile()
         fit(trainer, classifier, phases, data, checkpoint, features, partial(begin, folder, trainer, data, checkpoint))
-        summary.update(conclude(cfg.output_dir, trainer, classifier, data, features))
+        facts, seen = conclude(cfg.output_dir, trainer, classifier, data, features)
+        summary.update(facts)
+    # The results are written: what follows only shows them.
+    picture_results(cfg.output_dir, trainer, data, seen)
     record_values(trainer, chosen_values(cfg, summary["weights"], data.image_size), summary)
     return summary["val"]["acc"] if trainer.is_global_zero else None
 

@@ -73,7 +73,7 @@ def _predict(chosen: argparse.Namespace) -> list[str]:
     """Writes what is asked for; gives back a sentence for each name and file that could not be read."""
     from tqdm import tqdm  # these take seconds, which --help need not wait for
 
-    from thaw.deploy.gallery import write_gallery
+    from thaw.deploy.gallery import on_a_card, write_gallery
     from thaw.deploy.inputs import image_paths
     from thaw.deploy.predict import predictions
     from thaw.deploy.tables import FORMATS
@@ -100,7 +100,7 @@ def _predict(chosen: argparse.Namespace) -> list[str]:
             else:
                 write(prediction)
             if chosen.gallery:
-                shown.append(prediction)
+                shown.append(on_a_card(prediction))
     if chosen.gallery:
         write_gallery(chosen.gallery, str(chosen.run), shown, chosen.threshold)
     return faults

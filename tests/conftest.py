@@ -114,9 +114,9 @@ def script(monkeypatch, capsys):
 @pytest.fixture
 def without_pictures(monkeypatch):
     """Runs that draw nothing take half the time."""
-    for name in ("samples", "predictions", "confusion_matrix"):
+    for name in ("first_samples", "samples", "predictions", "confusion_matrix"):
         monkeypatch.setattr(f"thaw.report.figures.{name}", lambda *given: None)
-    monkeypatch.setattr("thaw.report.results._show", lambda *given: None)
+    monkeypatch.setattr("thaw.report.pictures._show", lambda *given: None)
 
 
 @pytest.fixture(scope="session")

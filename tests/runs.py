@@ -12,15 +12,15 @@ CLASSES = ["ant", "bee"]
 
 def write_run(
     folder: Path, right, strategy="bias", seed=0, overrides=None, labels=None, seconds=10.0, root="", fold=None,
-    numbers=None, **changes,
+    numbers=None, classes=CLASSES, column="p_{}", **changes,
 ):  # fmt: skip
     """A finished run that has the images for which `right` holds right, two epochs long; `changes` of its summary.
 
-    `numbers` are those of its images, where it is a fold.
+    `numbers` are those of its images, where it is a fold; `column` is what a class's column is called.
     """
     right = np.asarray(right, bool)
     numbers = np.arange(len(right)) if numbers is None else numbers
-    labels = numbers % 2 if labels is None else labels
+    labels = numbers % len(classes) if labels is None else labels
     overrides = [f"strategy={strategy}", f"seed={seed}"] if overrides is None else overrides
     overrides += [] if fold is None else [f"data.fold={fold}"]
     (folder / ".hydra").mkdir(parents=True)
@@ -33,17 +33,17 @@ def write_run(
     (folder / ".hydra" / "resolved.yaml").write_text(OmegaConf.to_yaml(values))
     with (folder / "predictions.csv").open("w", newline="") as file:
         rows = csv.writer(file)
-        rows.writerow(["path", "label", "predicted", "confidence", *CLASSES])
+        rows.writerow(["path", "label", "predicted", "confidence", *map(column.format, classes)])
         for number, label, ok in zip(numbers, labels, right, strict=True):
-            told = label if ok else 1 - label
-            rows.writerow([f"val/{CLASSES[label]}/{number}.png", CLASSES[label], CLASSES[told], 0.9, 0.9, 0.1])
+            names = classes[label], classes[label if ok else (label + 1) % len(classes)]
+            rows.writerow([f"val/{names[0]}/{number}.png", *names, 0.9, *[1 / len(classes)] * len(classes)])
     acc = float(right.mean())
     table = "epoch,phase,lr,train/loss,train/acc,val/loss,val/acc,val/macro_acc,seconds\n1,1,0.1,1,0.5,1,0.5,0.5,1\n"
     (folder / "metrics.csv").write_text(f"{table}2,1,0.1,0.5,0.9,0.6,{acc},{acc},1\n")
     summary = {
         "status": "finished", "strategy": strategy, "seed": seed,
         "data": "image_folder", "model": "tiny", "weights": "none",
-        "classes": CLASSES, "data_root": str(root), "fingerprint": {"train": "a" * 64, "val": "b" * 64},
+        "classes": list(classes), "data_root": str(root), "fingerprint": {"train": "a" * 64, "val": "b" * 64},
         "epochs": 2, "best_epoch": 2,
         "val": {"acc": acc, "acc_ci95": [0, 1], "macro_acc": acc, "macro_f1": acc, "loss": 0.6, "ece": 0.05, "n": 3},
         "parameters": {"total": 1000, "trainable": 100},

@@ -3,7 +3,7 @@ import csv
 import pytest
 import torch
 
-from thaw.report.evaluation import Evaluation, wilson
+from thaw.report.evaluation import Evaluation, joined, wilson
 
 
 @pytest.fixture
@@ -33,13 +33,18 @@ def test_the_interval_is_wilsons():
 
 
 def test_confusion_counts_true_against_predicted(evaluation):
-    assert evaluation.confusion.tolist() == [[2, 1, 0], [0, 1, 0], [0, 0, 1]]
+    assert evaluation.confusion.toarray().tolist() == [[2, 1, 0], [0, 1, 0], [0, 0, 1]]
 
 
 def test_predictions_are_written_with_names_and_probabilities(evaluation, tmp_path):
     evaluation.write_csv(tmp_path / "predictions.csv", "/photos")
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == ["path", "label", "predicted", "confidence", "ant", "bee", "cow"]
+    assert list(rows[0]) == ["path", "label", "predicted", "confidence", "p_ant", "p_bee", "p_cow"]
     assert rows[1] == {"path": "val/1.jpg", "label": "ant", "predicted": "bee", "confidence": "0.600000",
-                       "ant": "0.300000", "bee": "0.600000", "cow": "0.100000"}  # fmt: skip
+                       "p_ant": "0.300000", "p_bee": "0.600000", "p_cow": "0.100000"}  # fmt: skip
+
+
+def test_batches_are_joined_in_order_and_let_go():
+    batches = list(torch.arange(14.0).reshape(7, 2).split(3))
+    assert joined(batches).equal(torch.arange(14.0).reshape(7, 2)) and not batches

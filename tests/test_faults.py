@@ -112,10 +112,10 @@ def test_a_second_loader_process_that_dies_does_not_disturb_what_is_told_of_the_
 def test_a_stuck_loader_process_is_told_with_the_cure(failed, image_folder, tmp_path, monkeypatch):
     root, read = image_folder(), []
 
-    def stuck_in_the_second_epoch(path, short_side):
+    def stuck_in_the_second_epoch(path, short_side, grey_range):
         read.append(path)  # once before the first epoch, to bring the head's features to scale
         time.sleep(1000 if path.endswith("bees/3.png") and read.count(path) == 3 else 0)
-        return load_rgb(path, short_side)
+        return load_rgb(path, short_side, grey_range=grey_range)
 
     monkeypatch.setattr("thaw.data.folders.load_rgb", stuck_in_the_second_epoch)
     monkeypatch.setattr("thaw.data.datamodule._PATIENCE", 2)

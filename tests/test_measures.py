@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from evaluated import by_hand
 
-from thaw.deploy.measures import RESAMPLES, Answered, bootstrap, confused_pairs, overall, per_class, reliability
+from thaw.deploy.measures import RESAMPLES, Answered, bootstrap, overall, per_class, reliability
+from thaw.report.confusion import confused_pairs
 from thaw.report.evaluation import wilson
 
 

@@ -17,11 +17,12 @@ from thaw.deploy.predict import Prediction
 from thaw.deploy.tables import FORMATS
 from thaw.errors import UserError
 from thaw.files import as_json, read_rows, whole_file
-from thaw.names import look_alikes, shown
+from thaw.names import look_alikes
 from thaw.report import board, figures
 from thaw.report.evaluation import Evaluation
 from thaw.report.html import render
 from thaw.report.record import read_summary, write_summary
+from thaw.text import decoded
 from train import main
 
 LATIN = os.fsdecode(b"caf\xe9")
@@ -29,7 +30,7 @@ SEEN = "caf\N{REPLACEMENT CHARACTER}"
 
 
 def test_a_name_is_shown_with_a_replacement_for_what_is_no_character():
-    assert [*map(shown, (LATIN, "猫", "plain", "\ud800x"))] == [SEEN, "猫", "plain", "?x"]
+    assert [*map(decoded, (LATIN, "猫", "plain", "\ud800x"))] == [SEEN, "猫", "plain", "?x"]
 
 
 def test_bytes_go_into_tables_and_come_out_as_they_were(tmp_path):

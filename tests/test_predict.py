@@ -16,6 +16,7 @@ from PIL import Image
 from test_command_line import with_nets
 from torchvision.transforms import v2
 
+from thaw.data.grey import FULL
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
 from thaw.deploy.gallery import write_gallery
@@ -55,7 +56,7 @@ def test_it_says_of_validation_images_what_the_run_said(trained, monkeypatch, ov
     found = list(predictions(model, paths, top=2))
     assert [one.top[0][0] for one in found] == [row["predicted"] for row in said]
     logits = model.logits(torch.stack([model.read(path) for path in paths]))
-    raw = [[float(row[name]) for name in model.classes] for row in said]
+    raw = [[float(row[f"p_{name}"]) for name in model.classes] for row in said]
     assert logits.softmax(1).numpy() == pytest.approx(np.array(raw), abs=1e-6)
     for one, probabilities in zip(found, (logits / model.temperature).softmax(1), strict=True):
         assert dict(one.top) == pytest.approx(dict(zip(model.classes, probabilities.tolist(), strict=True)))
@@ -66,7 +67,7 @@ def test_images_are_prepared_as_the_checkpoint_says(trained, tmp_path):
     photo = tmp_path / "photo.png"
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 120, 3), dtype=np.uint8)).save(photo)
     path = run / "checkpoints" / "best.ckpt"
-    assert load_model(run).preprocessing == Preprocessing(resize=17, crop=16, interpolation="bicubic")
+    assert load_model(run).preprocessing == Preprocessing(17, 16, "bicubic", FULL)
     said = {row["path"]: row for row in rows(run / "predictions.csv")}
     for found in predictions(load_model(run), [str(photos / name) for name in said]):
         assert found.top[0][0] == said[Path(found.path).relative_to(photos).as_posix()]["predicted"]

@@ -9,6 +9,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.grey import FULL
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
 from thaw.data.transforms import TrainTransform, eval_transform
 from thaw.models.backbones import build_net
@@ -85,7 +86,7 @@ def test_a_net_of_ones_own_gets_the_tutorials(configure):
 def test_training_and_validation_see_images_through_the_same_interpolation(image_folder):
     root = image_folder(size=90)
     data = ImageFolderDataModule(root, 24, train_size=32, preprocessing=Preprocessing(232, 224, "bicubic"))
-    assert data.preprocessing == Preprocessing(25, 24, "bicubic")
+    assert data.preprocessing == Preprocessing(25, 24, "bicubic", FULL)
     assert data.train.transform == TrainTransform(32, (0.08, 1.0), 15, "bicubic")
     with Image.open(data.val.paths[0]) as photograph:
         large = data.preprocessing.resize * 2, round(99 / 90 * data.preprocessing.resize * 2)

@@ -172,7 +172,7 @@ def test_a_run_that_skips_ends_the_same_way_on_every_path_and_counts(
         predictions = rows(tmp_path / str(number) / "predictions.csv")
         assert len(predictions) == summary["val"]["n"] == 9
         assert "val/ants/2.jpg" not in {row["path"] for row in predictions}
-        found[number] = summary["fingerprint"], [float(row["ants"]) for row in predictions]
+        found[number] = summary["fingerprint"], [float(row["p_ants"]) for row in predictions]
     for fingerprint, probabilities in found.values():
         assert fingerprint == found[0][0]
         assert probabilities == pytest.approx(found[0][1], abs=1e-4)

@@ -103,7 +103,7 @@ def test_classes_with_odd_names_leave_nothing_outside_of_the_runs_folder(tiny_ru
     main(tiny_run(root=root))
     new = {path.relative_to(tmp_path).parts[0] for path in set(tmp_path.rglob("*")) - before}
     assert new <= {"run", "thaw-cache"}
-    assert set(classes) <= set(rows(tmp_path / "run/predictions.csv")[0])
+    assert {f"p_{name}" for name in classes} <= set(rows(tmp_path / "run/predictions.csv")[0])
 
 
 def test_nothing_of_thaws_own_code_is_made_of_text():

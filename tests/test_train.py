@@ -55,7 +55,7 @@ def test_a_run_leaves_what_the_contract_says(tiny_run, tmp_path):
     assert [(row["epoch"], row["phase"]) for row in metrics] == [("1", "1"), ("2", "1")]
 
     predictions = rows(run / "predictions.csv")
-    assert list(predictions[0]) == ["path", "label", "predicted", "confidence", "ants", "bees"]
+    assert list(predictions[0]) == ["path", "label", "predicted", "confidence", "p_ants", "p_bees"]
     assert len(predictions) == summary["val"]["n"] == 10
     assert sum(row["label"] == row["predicted"] for row in predictions) / 10 == accuracy
 
@@ -81,7 +81,12 @@ def test_the_best_checkpoint_holds_plain_values_and_gives_the_predictions_again(
     checkpoint = torch.load(tmp_path / "run/checkpoints/best.ckpt", weights_only=True)
     assert checkpoint["thaw"]["model"] == {"name": "resnet34", "num_classes": 2}
     assert checkpoint["thaw"]["classes"] == ["ants", "bees"]
-    assert checkpoint["thaw"]["preprocessing"] == {"resize": 18, "crop": 16, "interpolation": "bilinear"}
+    assert checkpoint["thaw"]["preprocessing"] == {
+        "resize": 18,
+        "crop": 16,
+        "interpolation": "bilinear",
+        "grey_range": (0, 65535),
+    }
     net = tiny_net(2).eval()
     net.load_state_dict({key.removeprefix("net."): value for key, value in checkpoint["state_dict"].items()})
     from thaw.data.images import load_rgb
@@ -92,7 +97,7 @@ def test_the_best_checkpoint_holds_plain_values_and_gives_the_predictions_again(
         image = eval_transform(TUTORIAL.scaled(16))(load_rgb(tmp_path / "photos" / row["path"], 2 * 18))
         with torch.inference_mode():
             probabilities = net(image[None]).softmax(1)[0]
-        assert [float(row["ants"]), float(row["bees"])] == pytest.approx(probabilities.tolist(), abs=1e-5)
+        assert [float(row["p_ants"]), float(row["p_bees"])] == pytest.approx(probabilities.tolist(), abs=1e-5)
 
 
 def test_test_images_are_looked_at_once_with_the_best_weights_and_change_nothing(
@@ -118,7 +123,7 @@ def test_test_images_are_looked_at_once_with_the_best_weights_and_change_nothing
     for row in tested:  # copies of validation images, of which the best weights must say the same
         twin = answers[row["path"].replace("test/", "val/")]
         assert row["label"] == twin["label"]
-        assert float(row["ants"]) == pytest.approx(float(twin["ants"]), abs=1e-4)
+        assert float(row["p_ants"]) == pytest.approx(float(twin["p_ants"]), abs=1e-4)
     shutil.rmtree(root / "test")
     main(tiny_run(*chosen, root=root))
     assert not (tmp_path / "run/test_predictions.csv").exists(), "it is that of another run"

@@ -1,16 +1,8 @@
-"""Names of files and classes: as text that can be shown, listed, and told apart where they look the same."""
+"""Names of files and classes, listed, and told apart where they look the same."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
 from itertools import combinations
-
-
-def shown(name: str) -> str:
-    """Return `name` as text of characters: bytes that are not UTF-8 become a replacement character each."""
-    try:
-        return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    except UnicodeEncodeError:  # half a character, which no file system gives
-        return name.encode("utf-8", "replace").decode()
 
 
 def look_alikes(names: Iterable[str]) -> Iterator[str]:

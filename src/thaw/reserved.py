@@ -84,7 +84,7 @@ _BEST = {
     "every_n_train_steps": (None, "the best of all epochs is kept"),
     "save_on_train_epoch_end": (None, "it saves when an epoch is over"),
 }
-_IDLE_IN_DEMO = {"val_fraction": 0.2, "on_bad_image": "error"}
+_IDLE_IN_DEMO = {"val_fraction": 0.2, "on_bad_image": "error", "grey_range": "auto"}
 
 
 _OTHERS = {

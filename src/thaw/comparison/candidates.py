@@ -7,9 +7,11 @@ from functools import cached_property
 from statistics import mean, median
 
 import numpy as np
+from scipy.sparse import csr_array
 
 from thaw.comparison.runs import Run, Trial
 from thaw.comparison.statistics import Answers
+from thaw.report.confusion import confusion_counts
 
 _NAMELESS = (
     "strategy=",
@@ -47,10 +49,11 @@ class Candidate:
     def median(self, *keys: str) -> float:
         return median(_entry(run, keys) for run in self.runs)
 
-    def confusion(self, classes: Sequence[str]) -> list[list[int]]:
-        """Counts [true class][predicted class] of all runs together."""
-        counts = Counter((label, told) for run in self.runs for _, label, told, _ in run.predictions)
-        return [[counts[label, told] for told in classes] for label in classes]
+    def confusion(self, classes: Sequence[str]) -> csr_array:
+        """Counts (true class, predicted class) of all runs together."""
+        place = {name: index for index, name in enumerate(classes)}
+        pairs = [(place[label], place[told]) for run in self.runs for _, label, told, _ in run.predictions]
+        return confusion_counts(*np.array(pairs).T, len(classes))
 
 
 def candidates(trials: Sequence[Trial]) -> list[Candidate]:

@@ -11,6 +11,8 @@ from thaw.comparison.advice import advice, cautions
 from thaw.comparison.candidates import Candidate, candidates
 from thaw.comparison.runs import Run, Trial, newest, trials
 from thaw.comparison.statistics import LEVEL, Sweep, Test
+from thaw.report.confusion import confused_pairs
+from thaw.report.limits import CONFUSIONS, KEPT_MATRIX
 from thaw.report.record import TRACEBACK
 
 SHOWN = 12  # images on which candidates disagree
@@ -37,6 +39,7 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
         "level": LEVEL,
         "classes": classes,
         "images": found[0].answers.images if found else 0,
+        "images_by_class": _images_by_class(found[0], classes) if found else {},
         "disagreements": _disagreements(found, [entry["verdict"] != "worse" for entry in entries]),
         "failures": [_failure(run, folder) for run in runs if run.summary.get("status") == "failed"],
         "unfinished": [_name(run, folder) for run in runs if run.summary.get("status") not in ("finished", "failed")],
@@ -45,6 +48,11 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
         "machine": _several(compared, "device", "precision", "versions"),
     }
     return {"advice": advice(facts), "cautions": cautions(facts), **facts}
+
+
+def _images_by_class(one: Candidate, classes: Sequence[str]) -> dict[str, int]:
+    counts = Counter(label for _, label, _, _ in one.trials[0].predictions)
+    return {name: counts[name] for name in classes}
 
 
 def _on_the_same_images(tried: Sequence[Trial]) -> list[Trial]:
@@ -58,6 +66,7 @@ def _entry(
     one: Candidate, sweep: Sweep, tests: Sequence[Test], best: Candidate, classes: Sequence[str], folder: Path
 ) -> dict:
     confusion = one.confusion(classes)
+    images = confusion.sum(1)
     return {
         "name": one.name,
         "strategy": one.runs[0].summary["strategy"],
@@ -71,11 +80,9 @@ def _entry(
         "seconds": one.median("seconds", "total"),
         "train_images_per_second": one.median("train_images_per_second"),
         "peak_memory_mb": max(run.summary["peak_memory_mb"] for run in one.runs),
-        "acc_by_class": {
-            name: row[place] / max(sum(row), 1)
-            for place, (name, row) in enumerate(zip(classes, confusion, strict=True))
-        },
-        "confusion": confusion,
+        "acc_by_class": dict(zip(classes, (confusion.diagonal() / images.clip(1)).tolist(), strict=True)),
+        "confusion": confusion.toarray().tolist() if len(classes) <= KEPT_MATRIX else None,
+        "confused": confused_pairs(confusion, classes, CONFUSIONS),
         "curves": {key: _curve(one.runs, key) for key in ("train/loss", "train/acc", "val/loss", "val/acc")},
         "runs": [_run(run, folder) for run in one.runs],
     }

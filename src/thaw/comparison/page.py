@@ -13,7 +13,10 @@ from thaw.comparison import plots
 from thaw.comparison.compare import compare
 from thaw.comparison.runs import Run
 from thaw.files import whole_file
+from thaw.report.extras import may_fail
 from thaw.report.html import picture, render
+from thaw.report.limits import CANDIDATES, LINES, MATRIX, ROWS
+from thaw.text import aligned, shown
 
 _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "difference", "macro_acc", "macro_f1", "ece",
             "loss", "trainable", "total", "seconds", "train_images_per_second", "peak_memory_mb", "pareto")  # fmt: skip
@@ -24,7 +27,8 @@ def write_comparison(folder: Path, runs: Sequence[Path]) -> dict:
     facts = {"command": _command(folder), **compare([Run(Path(run)) for run in runs], folder)}
     _replace(folder / "comparison.json", json.dumps(facts, indent=1) + "\n")
     _replace(folder / "comparison.csv", _csv(facts["candidates"]))
-    _replace(folder / "report.html", _page(facts))
+    with may_fail(f"the page {folder / 'report.html'}"):
+        _replace(folder / "report.html", _page(facts))
     return facts
 
 
@@ -37,8 +41,8 @@ def table(facts: dict) -> str:
         rows.append(
             (entry["name"], f"{entry['acc']:.4f}", f"{low:.4f} to {high:.4f}", f"{entry['seconds']:.1f}", verdict)
         )
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    lines = ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = aligned([(shown(name, 80), *rest) for name, *rest in rows[: LINES + 1]])
+    lines += [f"and {len(rows) - LINES - 1} more, in comparison.csv"] if len(rows) > LINES + 1 else []
     return "\n".join([*(lines if facts["candidates"] else []), "", *facts["advice"]])
 
 
@@ -54,7 +58,7 @@ def _csv(entries: Sequence[dict]) -> str:
 
 
 def _page(facts: dict) -> str:
-    entries = facts["candidates"]
+    entries = facts["candidates"][:CANDIDATES]
     drawn = (
         {
             "intervals": plots.intervals(entries),
@@ -64,8 +68,19 @@ def _page(facts: dict) -> str:
         if entries
         else {}
     )
+    hardest = sorted(facts["classes"], key=lambda name: entries[0]["acc_by_class"][name])
     pictures = {row["path"]: picture(Path(facts["data"]["data_root"]) / row["path"]) for row in facts["disagreements"]}
-    values = {**facts, "plots": drawn, "pictures": pictures, "colours": plots.COLOURS}
+    listed = set(hardest[:ROWS])
+    values = {
+        **facts,
+        "plots": drawn,
+        "pictures": pictures,
+        "colours": plots.COLOURS,
+        "listed": [name for name in facts["classes"] if name in listed],
+        "matrix": MATRIX,
+        "drawn": CANDIDATES,
+        "most_tests": ROWS,
+    }
     return render("thaw.comparison", "report.html.jinja", **values)
 
 

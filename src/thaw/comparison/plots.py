@@ -1,6 +1,7 @@
 """A comparison's plots, as SVG that takes its ink from the page it stands on."""
 
 import io
+import warnings
 from collections.abc import Callable, Sequence
 from itertools import cycle
 
@@ -11,6 +12,8 @@ from matplotlib.axis import Axis
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter
 from scipy.special import expit, logit
+
+from thaw.text import cut, printable
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999999")  # Okabe and Ito
 INK = "#010203"  # which nothing else is drawn in: the page's own
@@ -23,6 +26,7 @@ _STYLE = {
     "axes.facecolor": "none",
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
+_WIDEST = 48  # columns of a candidate's name
 _LABELLED = 12  # candidates that may have their names in a plot
 _ENDS = 1e-3, 1 - 1e-3  # log-odds have none
 _ROUND = (0.01, 0.02, 0.05, 0.95, 0.98, 0.99, 0.995)
@@ -36,7 +40,7 @@ def intervals(entries: Sequence[dict]) -> str:
             axes.plot(_odds(entry["acc_ci95"]), [place, place], color=colour, linewidth=3, solid_capstyle="round")
             axes.plot(_odds([entry["acc"]]), place, "o", color=colour, markersize=9)
             axes.plot(_odds(entry["acc_by_seed"]), [place + 0.28] * len(entry["seeds"]), "|", color=INK, markersize=6)
-        axes.set_yticks(range(len(entries)), [entry["name"] for entry in entries])
+        axes.set_yticks(range(len(entries)), [_named(entry) for entry in entries])
         axes.set_ylim(len(entries) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
         axes.set_xlabel("validation accuracy (in log-odds): mean, 95 % interval, and a stroke for each seed")
@@ -58,7 +62,7 @@ def accuracy_and_time(entries: Sequence[dict]) -> str:
             (place,) = _odds([entry["acc"]])
             axes.plot(entry["seconds"], place, "o", color=colour, markerfacecolor=filled, markersize=8)
             if len(entries) <= _LABELLED:
-                axes.annotate(entry["name"], (entry["seconds"], place), (6, 6), textcoords="offset points")
+                axes.annotate(_named(entry), (entry["seconds"], place), (6, 6), textcoords="offset points")
         axes.set(xscale="log", xlabel="seconds a run takes (median)", ylabel="validation accuracy (in log-odds)")
         _in_log_odds(axes.yaxis)
         axes.xaxis.set_major_formatter(_plain())
@@ -76,7 +80,7 @@ def curves(entries: Sequence[dict]) -> str:
 
     def draw(accuracy: Axes, loss: Axes) -> None:
         for entry, colour in zip(entries, cycle(COLOURS)):
-            _band(accuracy, entry["curves"]["val/acc"], colour, label=entry["name"])
+            _band(accuracy, entry["curves"]["val/acc"], colour, label=_named(entry))
             _band(loss, entry["curves"]["val/loss"], colour)
             _band(loss, entry["curves"]["train/loss"], colour, linestyle=":")
         accuracy.set(xlabel="epoch", title="validation accuracy")
@@ -95,6 +99,11 @@ def _band(axes: Axes, curve: dict, colour: str, **options) -> None:
     marker = "o" if len(curve["mean"]) == 1 else None
     axes.plot(epochs, curve["mean"], color=colour, marker=marker, **options)
     axes.fill_between(epochs, curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
+
+
+def _named(entry: dict) -> str:
+    """A candidate's name, which is neither a formula nor wider than a plot."""
+    return cut(printable(entry["name"]), _WIDEST).replace("$", r"\$")
 
 
 def _odds(shares: Sequence[float]) -> np.ndarray:
@@ -131,7 +140,8 @@ def _plain(only: Sequence[int] | None = None) -> FuncFormatter:
 
 def svg(size: tuple[float, float], draw: Callable, columns: int = 1) -> str:
     """What `draw` does to `columns` axes side by side, `size` in inches; `INK` becomes that of the page."""
-    with rc_context(_STYLE):
+    with rc_context(_STYLE), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the page's own font draws the text
         figure = Figure(size, layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
         draw(*axes)

@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from thaw.configuration import is_run, read_resolved
 from thaw.files import read_rows
+from thaw.report.predictions import Row, read_predictions
 from thaw.report.record import FILE, read_summary
 
 
@@ -67,13 +68,14 @@ class Run:
     @cached_property
     def epochs(self) -> list[dict]:
         """The rows of metrics.csv, as numbers."""
-        return [{key: float(value) for key, value in row.items()} for row in _rows(self.folder / "metrics.csv")]
+        path = self.folder / "metrics.csv"
+        rows = read_rows(path) if path.is_file() else []
+        return [{key: float(value) for key, value in row.items()} for row in rows]
 
     @cached_property
-    def predictions(self) -> list[tuple[str, str, str, float]]:
+    def predictions(self) -> list[Row]:
         """(path, label, predicted, confidence) of every validation image, in the order of the paths."""
-        rows = _rows(self.folder / "predictions.csv")
-        return sorted((row["path"], row["label"], row["predicted"], float(row["confidence"])) for row in rows)
+        return sorted(read_predictions(self.folder / "predictions.csv"))
 
 
 @dataclass(frozen=True)
@@ -91,7 +93,7 @@ class Trial:
         return self.runs[0].configuration
 
     @cached_property
-    def predictions(self) -> list[tuple[str, str, str, float]]:
+    def predictions(self) -> list[Row]:
         """As those of a run, of the validation images of all folds."""
         return sorted(row for run in self.runs for row in run.predictions)
 
@@ -132,7 +134,3 @@ def trials(runs: Sequence[Run]) -> list[Trial]:
 def _same(run: Run, other: Run) -> bool:
     """Whether they are of one trial."""
     return run.seed == other.seed and run.configuration == other.configuration
-
-
-def _rows(path: Path) -> list[dict]:
-    return read_rows(path) if path.is_file() else []

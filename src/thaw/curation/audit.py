@@ -16,6 +16,7 @@ from thaw.data.layout import has_test_beside_classes, is_divided
 from thaw.data.walk import is_hidden
 from thaw.errors import UserError
 from thaw.names import look_alikes
+from thaw.text import shown
 
 ERROR, WARNING, NOTE = "error", "warning", "note"  # distorts a result; may do so; is dealt with
 _FEW, _IMBALANCE = 10, 3  # training images of a class; times as many in the largest class as in the smallest
@@ -150,7 +151,8 @@ def _of_classes(trees: dict[str, Tree]) -> Iterator[Finding]:
         yield from _finding("tiny class", WARNING, f"classes have fewer than {_FEW} images to learn from", few)
         if counts and max(counts.values()) > _IMBALANCE * min(counts.values()):
             least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-            text = f"classes are unequal: {counts[most]} images of {most}, {counts[least]} of {least}; see data.balance"
+            told = " and ".join(f"{counts[name]} images of {shown(name)}" for name in (most, least))
+            text = f"classes are unequal: {told}; see data.balance"
             yield Finding("imbalance", WARNING, text, [[Path(split) / least, Path(split) / most]])
 
 

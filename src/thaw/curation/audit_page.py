@@ -8,10 +8,13 @@ from pathlib import Path
 from thaw.curation.audit import Audit, Doubt, Finding
 from thaw.curation.inspection import Inspection
 from thaw.files import whole_file
-from thaw.names import shown
+from thaw.report.extras import may_fail
 from thaw.report.html import picture, render
+from thaw.report.limits import ROWS
+from thaw.text import counted, printable, shown
 
 _SHOWN = 24  # groups of a finding that the page pictures
+_TOGETHER = 12  # images of a group that it pictures
 _SIDE = 200
 
 
@@ -48,32 +51,43 @@ def write_audit(folder: Path, told: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "audit.json") as file:
         file.write(json.dumps(told, indent=1) + "\n")
+    with may_fail(f"the page {folder / 'audit.html'}"):
+        page = _page(told)
+        with whole_file(folder / "audit.html") as file:
+            file.write(page)
+
+
+def _page(told: dict) -> str:
     root = Path(told["root"])
-    shown = {path for finding in told["findings"] for group in finding["paths"][:_SHOWN] for path in group}
-    shown |= {doubt["path"] for doubt in (told["doubted_labels"] or [])[:_SHOWN]}
-    pictures = {path: picture(root / path, _SIDE) if (root / path).is_file() else None for path in sorted(shown)}
-    page = render("thaw.curation", "audit.html.jinja", **told, pictures=pictures, shown=_SHOWN)
-    with whole_file(folder / "audit.html") as file:
-        file.write(page)
+    pictured = {
+        path for finding in told["findings"] for group in finding["paths"][:_SHOWN] for path in group[:_TOGETHER]
+    }
+    pictured |= {doubt["path"] for doubt in (told["doubted_labels"] or [])[:_SHOWN]}
+    pictures = {path: picture(root / path, _SIDE) if (root / path).is_file() else None for path in sorted(pictured)}
+    counts = [(split, label, n) for split, classes in told["classes"].items() for label, n in classes.items()]
+    fewest = sorted(sorted(counts, key=lambda row: row[2])[:ROWS], key=counts.index)
+    values = {**told, "counts": fewest, "all_counts": len(counts), "pictures": pictures}
+    return render("thaw.curation", "audit.html.jinja", **values, shown=_SHOWN, together=_TOGETHER)
 
 
 def table(told: dict) -> str:
     """For a terminal: how many images, and a line for each finding with its first paths."""
     lines = []
     for split, classes in told["classes"].items():
-        counted = ", ".join(f"{count} {label}" for label, count in classes.items())
-        lines.append(f"{split or 'all'}: {sum(classes.values())} images ({counted})")
+        names = counted(f"{count} {label}" for label, count in classes.items())
+        lines.append(f"{split or 'all'}: {sum(classes.values())} images ({names})")
     lines += [""] if told["findings"] else ["", "nothing is wrong with them"]
     for finding in told["findings"]:
-        first = "; ".join(" = ".join(group) for group in finding["paths"][:2])
+        first = "; ".join(" = ".join(map(printable, group[:_TOGETHER])) for group in finding["paths"][:2])
         more = f" and {finding['count'] - 2} more" if finding["count"] > 2 else ""
         lines.append(f"{finding['severity']:7}  {finding['count']:5} {finding['text']}: {first}{more}")
     if told["doubted_labels"] is not None:
         lines += ["", f"{len(told['doubted_labels'])} labels are doubtful, the first of them:"]
         for doubt in told["doubted_labels"][:10]:
-            chances = f"{doubt['probability']:.0%} {doubt['label']}, {doubt['other']:.0%} {doubt['suggested']}"
+            names = shown(doubt["label"]), shown(doubt["suggested"])
+            chances = f"{doubt['probability']:.0%} {names[0]}, {doubt['other']:.0%} {names[1]}"
             lines.append(f"  {doubt['path']}: {chances}")
-    return shown("\n".join(lines))
+    return "\n".join(map(printable, lines))
 
 
 def _details(files: Mapping[Path, Inspection], finding: Finding) -> dict[str, str]:

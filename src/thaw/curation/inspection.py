@@ -5,13 +5,16 @@ import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import Image
 
 from thaw.curation.parallel import on_every_core
 from thaw.curation.similarity import marks_of
+from thaw.data.grey import OWN
 from thaw.data.images import to_rgb
+from thaw.data.metadata import is_turned_by_loading, lenient, orientation, upright
 
 _JPEG = (".jpg", ".jpeg", ".jfif", ".jpe")
 _SUFFIXES = {
@@ -21,7 +24,6 @@ _SUFFIXES = {
     "PPM": (".ppm", ".pgm"),
     "HEIF": (".heic", ".heif"),
 }
-_ORIENTATION = 0x0112  # in EXIF; 1 is upright
 _CUT_OFF = ("truncated", "not enough image data", "premature end")
 
 
@@ -81,14 +83,18 @@ def inspect_all(paths: Sequence[Path], title: str) -> Iterator[Inspection]:
 
 
 def _decoded(facts: dict) -> Inspection:
-    with Image.open(facts["path"]) as image:
-        seen = {"width": image.width, "height": image.height, "mode": image.mode, "format": image.format}
-        if image.width * image.height > Image.MAX_IMAGE_PIXELS:
-            return Inspection(**facts, **seen, kind="bomb", fault=_bomb())
-        turned = image.getexif().get(_ORIENTATION, 1) not in (0, 1)
-        image.load()
-        rgb = to_rgb(ImageOps.exif_transpose(image))
-    return Inspection(**facts, **seen, turned=turned, marks=marks_of(rgb))
+    def read(source: Path | BinaryIO) -> Inspection:
+        with Image.open(source) as image:
+            seen = {"width": image.width, "height": image.height, "mode": image.mode, "format": image.format}
+            if image.width * image.height > Image.MAX_IMAGE_PIXELS:
+                return Inspection(**facts, **seen, kind="bomb", fault=_bomb())
+            turned = is_turned_by_loading(image)
+            image.load()
+            turn = orientation(image)
+            rgb = to_rgb(upright(image, turn), OWN)
+        return Inspection(**facts, **seen, turned=turned or turn != 1, marks=marks_of(rgb))
+
+    return lenient(facts["path"], read)
 
 
 def _bomb() -> str:

@@ -15,7 +15,8 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.curation.audit import Doubt, File
-from thaw.data.digests import code_version, digest_of
+from thaw.data.digests import READING, code_version, digest_of
+from thaw.data.grey import OWN
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import eval_transform, read_size
@@ -118,7 +119,7 @@ class _Photographs(Dataset):
         return len(self.paths)
 
     def __getitem__(self, index: int) -> torch.Tensor:
-        return self.transform(load_rgb(self.paths[index], self.short_side))
+        return self.transform(load_rgb(self.paths[index], self.short_side, grey_range=OWN))
 
 
 def _features(paths: Sequence[Path], digests: Sequence[str], model: str, weights: str) -> np.ndarray:
@@ -131,7 +132,7 @@ def _features(paths: Sequence[Path], digests: Sequence[str], model: str, weights
     if best_precision("cpu") == "bf16-mixed":
         context = functools.partial(torch.autocast, "cpu", torch.bfloat16)
     prefix = FrozenPrefix(net, net.head_name, torch.device("cpu"), context)
-    images = digest_of(*digests, repr(photographs.transform), code_version("images", "transforms"))
+    images = digest_of(*digests, repr(photographs.transform), code_version(*READING, "transforms"))
     key = feature_key(prefix.digest, images, "of all images")
     example, _ = prefix.probe(preprocessing.crop)
     stored = stored_features(key, example, len(paths), _MOST, lambda: map(prefix, DataLoader(photographs, _BATCH)))

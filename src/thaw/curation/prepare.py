@@ -20,7 +20,8 @@ from thaw.curation.split import Shares
 from thaw.curation.tree import SPLITS, Tree, read_tree
 from thaw.errors import UserError
 from thaw.files import whole_file
-from thaw.names import shown
+from thaw.report.limits import LINES
+from thaw.text import aligned, shown
 from thaw.writable import refuse_unwritable
 
 LINKS = ("hard", "symbolic", "copy")
@@ -169,12 +170,10 @@ def _write_lists(root: Path, tree: Tree, entries: Sequence[Entry]) -> None:
 def _summary(entries: Sequence[Entry], tree: Tree, request: Request) -> str:
     counts = Counter((entry.label, entry.split) for entry in entries)
     columns = [name for name in (*SPLITS, UNUSED, QUARANTINE) if any(split == name for _, split in counts)]
-    rows = [
-        ["class", *columns],
-        *([shown(label), *(str(counts[label, name]) for name in columns)] for label in tree.classes),
-    ]
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    table = ["  ".join([row[0].ljust(widths[0]), *map(str.rjust, row[1:], widths[1:])]) for row in rows]
+    shown_classes = [(shown(label), *(str(counts[label, name]) for name in columns)) for label in tree.classes[:LINES]]
+    table = aligned([("class", *columns), *shown_classes], numbers=True)
+    if len(tree.classes) > LINES:
+        table.append(f"and {len(tree.classes) - LINES} more classes, in {request.dest / MANIFEST}")
     kinds = Counter(entry.kind for entry in entries if entry.split == QUARANTINE)
     kinds |= Counter({name: len(getattr(tree, name)) for name in ("stray", "hidden", "repeated")})
     aside = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()) if count)

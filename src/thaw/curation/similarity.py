@@ -18,6 +18,7 @@ from scipy.sparse.csgraph import connected_components
 from scipy.spatial import cKDTree
 
 from thaw.curation.parallel import on_every_core
+from thaw.data.grey import OWN
 from thaw.data.images import load_rgb
 from thaw.errors import UnreadableImageError
 
@@ -93,7 +94,7 @@ def _candidates(marks: np.ndarray) -> list[tuple[int, int]]:
 @lru_cache(1024)
 def _thumbnail(path: Path) -> Image.Image | None:
     try:
-        image = load_rgb(path, _KEPT)
+        image = load_rgb(path, _KEPT, grey_range=OWN)
     except UnreadableImageError:  # it has been deleted since
         return None
     return image.resize((_KEPT, _KEPT), Image.Resampling.BILINEAR, reducing_gap=3.0)

@@ -1,6 +1,8 @@
 """The LightningDataModule over image folders."""
 
 import logging
+from collections.abc import Sequence
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from torch.utils.data import DataLoader
 from thaw.data.description import described
 from thaw.data.fingerprint import fingerprint
 from thaw.data.folders import ClassFolders, SeededOrder
+from thaw.data.grey import chosen_range
 from thaw.data.images import load_rgb
 from thaw.data.options import number, one_of, shares, whole
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
@@ -41,7 +44,8 @@ class ImageFolderDataModule(LightningDataModule):
     `balance` makes up for classes of unequal size, by `weights` in the loss or a `sampler` that draws each class as
     often. Decoded images are kept in the cache, if those of both splits fit into `pixels_gb`. With
     `on_bad_image="skip"` every image is decoded beforehand, and one that cannot be is replaced in training and left
-    out elsewhere. How images are divided, where folders do not say it, is told in `read_splits`.
+    out elsewhere. `thaw.data.grey.chosen_range` says what `grey_range` can be. How images are divided, where folders do
+    not say it, is told in `read_splits`.
 
     Raises:
         UserError: from the constructor, for folders that cannot be learned from.
@@ -68,6 +72,7 @@ class ImageFolderDataModule(LightningDataModule):
         folds: int | None = None,
         fold: int = 0,
         preprocessing: Preprocessing = TUTORIAL,
+        grey_range: str | Sequence[float] = "auto",
     ):
         super().__init__()
         self.root = Path(str(root)).expanduser()  # one called 2024 is a number to YAML
@@ -86,6 +91,8 @@ class ImageFolderDataModule(LightningDataModule):
         self.seed = whole("seed", seed, 0)
         splits = read_splits(self.root, val_fraction, folds, fold)
         self.classes, self.drawn = splits.classes, splits.drawn
+        grey, self._is_deep = chosen_range(grey_range, [path for path, _ in splits.train.samples])
+        self.preprocessing = replace(self.preprocessing, grey_range=grey)
         rotation = number("data.rotation", rotation)
         scale = shares("data.crop_scale", crop_scale)
         augmented = TrainTransform(self.train_size, scale, rotation, self.preprocessing.interpolation)
@@ -102,7 +109,8 @@ class ImageFolderDataModule(LightningDataModule):
     def _split(self, split: Split, size: int, augmented: TrainTransform | None = None) -> ClassFolders:
         centred = self.preprocessing.scaled(size)
         short_side = read_size(size if augmented else centred.resize)
-        images = split.whole.prepared(augmented or eval_transform(centred), short_side)
+        grey = self.preprocessing.grey_range
+        images = split.whole.prepared(augmented or eval_transform(centred), short_side, grey)
         images.keep(split.samples)
         return images
 
@@ -153,7 +161,10 @@ class ImageFolderDataModule(LightningDataModule):
         return finished(batch)
 
     def describe(self) -> str:
-        return described(self.root, self.splits, self._share, self.drawn, self.skipped)
+        told = described(self.root, self.splits, self._share, self.drawn, self.skipped)
+        low, high = self.preprocessing.grey_range
+        deep = f"; of grey with more than 8 bits, {low:g} becomes black and {high:g} white (data.grey_range)"
+        return told + (deep if self._is_deep else "")
 
     @property
     def feeds_gpu(self) -> bool:

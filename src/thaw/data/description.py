@@ -6,7 +6,7 @@ from pathlib import Path
 
 from thaw.data.endings import what_to_install
 from thaw.data.folders import ClassFolders
-from thaw.names import shown
+from thaw.text import printable, shown
 
 _NAMED = 3
 _NAMES = {"val": "validation", "test": "test"}
@@ -19,8 +19,8 @@ def described(
 
     `share` and `drawn` say which images are trained on and validated on, `skipped` which cannot be decoded.
     """
-    classes = [shown(name) for name in splits["train"].classes]
-    names = ", ".join(classes[:10]) + (", …" if len(classes) > 10 else "")
+    classes = splits["train"].classes
+    names = ", ".join(map(shown, classes[:10])) + (", …" if len(classes) > 10 else "")
     text = f"{root}: {len(splits['train'])} training{share} and {len(splits['val'])} validation images "
     text += f"of {len(classes)} classes ({names})"
     text += f", validated on {drawn}" if drawn else ""
@@ -56,5 +56,5 @@ def _ignored(splits: Sequence[ClassFolders]) -> list[str]:
 def _told(what: str, paths: Sequence[str], root: Path) -> str:
     if not paths:
         return ""
-    named = ", ".join(shown(os.path.relpath(path, root)) for path in paths[:_NAMED])
+    named = ", ".join(printable(os.path.relpath(path, root)) for path in paths[:_NAMED])
     return f"; {what}: {named}" + (f", … ({len(paths)} in all)" if len(paths) > _NAMED else "")

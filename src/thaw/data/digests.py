@@ -63,6 +63,9 @@ def digest_of(*facts: object) -> str:
     return hashlib.sha256("\n".join(map(repr, facts)).encode()).hexdigest()
 
 
+READING = ("images", "grey", "metadata")  # modules that decide what is read of a file
+
+
 @cache
 def code_version(*names: str) -> str:
     """Changes with the source of the modules `names` of this folder, and with the libraries that they use."""

@@ -9,10 +9,12 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, Sampler, default_collate
+from torch.utils.data import Sampler, default_collate
+from torchvision.datasets import ImageFolder
 
-from thaw.data.digests import code_version, digest_of, file_digests, joint_digest
+from thaw.data.digests import READING, code_version, digest_of, file_digests, joint_digest
 from thaw.data.endings import EXTENSIONS, is_image, what_to_install
+from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb
 from thaw.data.pixels import StoredPixels, bytes_needed, stored_pixels
 from thaw.data.turning import Crop, finished
@@ -24,13 +26,13 @@ Key = int | tuple[int, int]
 Sample = tuple[str, int]  # a path and the index of its class
 
 
-class ClassFolders(Dataset):
+class ClassFolders(ImageFolder):
     """The images of `root` whose classes are `classes` in that order, whatever the order of the folders.
 
     An item, what `transform` gives and a label, is asked for by its index, or by (index, seed) where its random
     transforms are to depend on the seed alone: not on the worker that loads it, nor on what was loaded before. Images
-    are read with `short_side` as `thaw.data.images.load_rgb` does. `files` is what was found in `root`, if that is
-    known.
+    are read with `short_side` and `grey_range` as `thaw.data.images.load_rgb` does. `files` is what was found in
+    `root`, if that is known.
 
     Raises:
         UserError: from the constructor, if the folder is missing or a class is empty.
@@ -43,19 +45,25 @@ class ClassFolders(Dataset):
         classes: Sequence[str],
         transform: Callable[[Image.Image], torch.Tensor | Crop],
         short_side: int | None = None,
+        grey_range: GreyRange = None,
         files: Walk | None = None,
     ):
-        self.root, self.classes, self.transform, self.short_side = str(root), list(classes), transform, short_side
         files = files or walk(root)
-        self.keep(class_samples(files, classes))
-        _refuse_empty_classes(files, classes, set(self.targets))
+        self._expected, self._every_sample = list(classes), class_samples(files, classes)
+        _refuse_empty_classes(files, classes, {label for _, label in self._every_sample})
+        super().__init__(str(root), transform=transform)
+        self.short_side, self.grey_range = short_side, grey_range
         self.found = set(self.paths)  # whichever of them are kept
         self.repeated = [os.path.join(root, link) for link in files.repeated]
         self._ignored = sorted(set(files.paths()) - self.found)
         self._stored: StoredPixels | None = None
 
-    def __len__(self) -> int:
-        return len(self.samples)
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        return self._expected, {name: label for label, name in enumerate(self._expected)}
+
+    def make_dataset(self, *given, **rest) -> list[Sample]:
+        """The samples of Thaw's own walk: torchvision's reads hidden files, and linked folders as often as they are."""
+        return self._every_sample
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor | Crop, int]:
         if isinstance(key, int):
@@ -71,7 +79,9 @@ class ClassFolders(Dataset):
         return image, int(label)
 
     def _read(self, index: int) -> Image.Image:
-        return load_rgb(self.samples[index][0], self.short_side) if self._stored is None else self._stored[index]
+        if self._stored is not None:
+            return self._stored[index]
+        return load_rgb(self.samples[index][0], self.short_side, grey_range=self.grey_range)
 
     @property
     def paths(self) -> list[str]:
@@ -90,8 +100,8 @@ class ClassFolders(Dataset):
     @cached_property
     def digest(self) -> str:
         """Of all that decides the items, but for their seeds and labels: equal in every process."""
-        code = code_version("images", "transforms", "turning", "folders")
-        return digest_of(self.contents, self.short_side, repr(self.transform), code)
+        code = code_version(*READING, "transforms", "turning", "folders")
+        return digest_of(self.contents, self.short_side, self.grey_range, repr(self.transform), code)
 
     def keep_share(self, share: float, seed: int) -> None:
         """Of each class that share of its images, at least one; what a smaller share keeps, a larger one keeps, too."""
@@ -104,7 +114,7 @@ class ClassFolders(Dataset):
     def keep(self, samples: Sequence[Sample]) -> None:
         """Have these images, in this order, instead of all that the folder holds."""
         known = dict(zip(self.paths, self.digests, strict=True)) if "digests" in self.__dict__ else {}
-        self.samples = list(samples)
+        self.samples = self.imgs = list(samples)
         self.targets = [label for _, label in self.samples]
         for name in ("digests", "contents", "digest"):
             self.__dict__.pop(name, None)
@@ -134,16 +144,19 @@ class ClassFolders(Dataset):
 
     def keep_decoded(self, size: int, max_size: float) -> None:
         """Read images from the cache from now on, of whose `max_size` bytes they take `size`, if they can be there."""
-        self._stored = stored_pixels(self.paths, self.contents, self.short_side, size, max_size)
+        given = self.paths, self.contents, self.short_side, size, max_size, self.grey_range
+        self._stored = stored_pixels(*given)
 
     def ignored(self) -> list[str]:
         """Visible files that are not read, for their ending or for lying outside of a class folder."""
         return self._ignored
 
-    def prepared(self, transform: Callable[[Image.Image], torch.Tensor | Crop], short_side: int) -> "ClassFolders":
-        """The same images with another transform."""
+    def prepared(
+        self, transform: Callable[[Image.Image], torch.Tensor | Crop], short_side: int, grey_range: GreyRange
+    ) -> "ClassFolders":
+        """The same images with another transform, read in another way."""
         same = copy.copy(self)
-        same.transform, same.short_side = transform, short_side
+        same.transform, same.short_side, same.grey_range = transform, short_side, grey_range
         return same
 
 

@@ -2,17 +2,22 @@
 
 import os
 import stat
+import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 from thaw.data.endings import register_plugins, what_to_install
+from thaw.data.grey import GreyRange, eight_bits, is_deep
+from thaw.data.metadata import lenient, orientation, upright
 from thaw.errors import UnreadableImageError
 
 register_plugins()
+
+warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; an image that cannot be used is told by name
 
 # Large reductions average whole blocks of pixels first; from 3 on that cannot be told from resizing at once (Pillow).
 _REDUCING_GAP = 3.0
@@ -20,11 +25,15 @@ _FILTER = Image.Resampling.BILINEAR  # that of the transforms
 
 
 def load_rgb(
-    source: str | Path | BinaryIO, short_side: int | None = None, formats: Sequence[str] | None = None
+    source: str | Path | BinaryIO,
+    short_side: int | None = None,
+    formats: Sequence[str] | None = None,
+    grey_range: GreyRange = None,
 ) -> Image.Image:
     """The first frame as an upright 8-bit RGB image; transparency is laid over white.
 
     `source` is a path or an open file; `formats` are those of Pillow's that are tried, by their names, else all.
+    `grey_range` says what becomes black and white in grey of more than 8 bits (`thaw.data.grey`).
 
     An image whose short side has more than `short_side` pixels is reduced to that many; a JPEG of at least twice as
     many is decoded at a half, a quarter or an eighth of its size on the way, which is several times as quick.
@@ -34,17 +43,27 @@ def load_rgb(
             for more pixels than it takes for harmless, which the header alone decides.
 
     """
-    with _opened(source, short_side, formats) as image:
-        size = reduced_size(image.size, short_side)
-        # A JPEG alone heeds it; it is never decoded smaller than asked for, and then fills `box` of what is decoded.
-        drafted = image.draft(None, size) if size != image.size else None
-        image.load()
-        if drafted:
-            _, box = drafted
-            image = image.resize(size, _FILTER, box, _REDUCING_GAP)
-        rgb = to_rgb(ImageOps.exif_transpose(image))
-        size = reduced_size(rgb.size, short_side)
-        return rgb if rgb.size == size else rgb.resize(size, _FILTER, reducing_gap=_REDUCING_GAP)
+
+    def read(source: str | Path | BinaryIO) -> Image.Image:
+        with _opened(source, short_side, formats) as image:
+            return _decoded(image, short_side, grey_range)
+
+    with named_fault(source):
+        return lenient(source, read)
+
+
+def _decoded(image: Image.Image, short_side: int | None, grey_range: GreyRange) -> Image.Image:
+    size = reduced_size(image.size, short_side)
+    # A JPEG alone heeds it; it is never decoded smaller than asked for, and then fills `box` of what is decoded.
+    drafted = image.draft(None, size) if size != image.size else None
+    image.load()
+    turn = orientation(image)
+    if drafted:
+        _, box = drafted
+        image = image.resize(size, _FILTER, box, _REDUCING_GAP)
+    rgb = to_rgb(upright(image, turn), grey_range)
+    size = reduced_size(rgb.size, short_side)
+    return rgb if rgb.size == size else rgb.resize(size, _FILTER, reducing_gap=_REDUCING_GAP)
 
 
 def pixel_count(path: str | Path, short_side: int | None = None) -> int:
@@ -54,9 +73,14 @@ def pixel_count(path: str | Path, short_side: int | None = None) -> int:
         UnreadableImageError: naming the path, if there is no such header, or one with too many pixels.
 
     """
-    with _opened(path, short_side) as image:
-        width, height = reduced_size(image.size, short_side)
-        return width * height
+
+    def read(path: str | Path | BinaryIO) -> int:
+        with _opened(path, short_side) as image:
+            width, height = reduced_size(image.size, short_side)
+            return width * height
+
+    with named_fault(path):
+        return lenient(path, read)
 
 
 def reduced_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
@@ -89,12 +113,11 @@ def named_fault(source: str | Path | BinaryIO) -> Iterator[None]:
 def _opened(
     source: str | Path | BinaryIO, short_side: int | None, formats: Sequence[str] | None = None
 ) -> Iterator[Image.Image]:
-    with named_fault(source):
-        if isinstance(source, str | Path) and stat.S_ISFIFO(os.stat(source).st_mode):
-            raise ValueError("it is a pipe, of which nobody knows whether it will ever end")
-        with Image.open(source, formats=formats) as image:
-            _refuse_many_pixels(image.size, short_side)
-            yield image
+    if isinstance(source, str | Path) and stat.S_ISFIFO(os.stat(source).st_mode):
+        raise ValueError("it is a pipe, of which nobody knows whether it will ever end")
+    with Image.open(source, formats=formats) as image:
+        _refuse_many_pixels(image.size, short_side)
+        yield image
 
 
 def _refuse_many_pixels(size: tuple[int, int], short_side: int | None) -> None:
@@ -106,11 +129,11 @@ def _refuse_many_pixels(size: tuple[int, int], short_side: int | None) -> None:
         raise ValueError(f"{size[0]} x {size[1]} pixels are too long a strip to be resized")
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
+def to_rgb(image: Image.Image, grey_range: GreyRange = None) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
-    if image.mode.startswith(("I", "F")):
-        return _eight_bits(image).convert("RGB")
+    if is_deep(image):
+        return eight_bits(image, grey_range).convert("RGB")
     if image.mode == "LAB":
         to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
         return ImageCms.applyTransform(image, to_srgb)
@@ -118,16 +141,3 @@ def to_rgb(image: Image.Image) -> Image.Image:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
     return image.convert("RGB")
-
-
-def _eight_bits(image: Image.Image) -> Image.Image:
-    """Grey of 16 or 32 bits or of floats; its full range is that of the type it was most likely written with."""
-    if image.mode.startswith("I;16"):
-        image = image.convert("I")
-        top = 65535
-    else:
-        _, highest = image.getextrema()
-        top = next((top for top in (1, 255, 65535) if highest <= top), highest)
-        if image.mode == "I" and top == 1:
-            top = 255
-    return image.convert("F").point(lambda value: value * (255 / top)).convert("L")

@@ -14,7 +14,8 @@ from tqdm import tqdm
 
 from thaw.arrays import DamagedArrayError, read_array, write_array
 from thaw.cache import build_bounded, build_once
-from thaw.data.digests import code_version, digest_of
+from thaw.data.digests import READING, code_version, digest_of
+from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb, pixel_count
 from thaw.data.workers import usable_cores
 from thaw.errors import UserError
@@ -46,9 +47,14 @@ class StoredPixels:
 
 
 def stored_pixels(
-    paths: Sequence[str], contents: str, short_side: int | None, size: int, max_size: float
+    paths: Sequence[str],
+    contents: str,
+    short_side: int | None,
+    size: int,
+    max_size: float,
+    grey_range: GreyRange = None,
 ) -> StoredPixels | None:
-    """What `load_rgb(path, short_side)` gives of each path, from the cache or put into it now.
+    """What `load_rgb` gives of each path with `short_side` and `grey_range`, from the cache or put into it now.
 
     `contents` is the digest of the files. The images take `size` bytes of the `max_size` that all such entries of the
     cache may have. None if they cannot be kept, which is logged.
@@ -57,7 +63,7 @@ def stored_pixels(
         UnreadableImageError: naming the path, for an image that cannot be decoded.
 
     """
-    key = digest_of(contents, short_side, code_version("images", "pixels"))
+    key = digest_of(contents, short_side, grey_range, code_version(*READING, "pixels"))
     found = []
 
     def is_whole(folder: Path) -> bool:
@@ -69,7 +75,7 @@ def stored_pixels(
 
     try:
         folder = build_bounded(
-            f"pixels/{key}", lambda folder: _write(folder, paths, short_side), is_whole, size, max_size
+            f"pixels/{key}", lambda folder: _write(folder, paths, short_side, grey_range), is_whole, size, max_size
         )
         return found[0] if found else _read(folder)
     except (OSError, DamagedArrayError) as error:
@@ -84,7 +90,7 @@ def bytes_needed(paths: Sequence[str], contents: str, short_side: int | None) ->
         UnreadableImageError: naming the path, for a file that does not begin like an image.
 
     """
-    key = digest_of(contents, short_side, Image.MAX_IMAGE_PIXELS, code_version("images", "pixels"))
+    key = digest_of(contents, short_side, Image.MAX_IMAGE_PIXELS, code_version(*READING, "pixels"))
 
     def write(part: Path) -> None:
         part.write_text(str(_counted(paths, short_side)))
@@ -104,12 +110,12 @@ def _counted(paths: Sequence[str], short_side: int | None) -> int:
         return sum(3 * count + _BYTES_BESIDE for count in counts)
 
 
-def _write(folder: Path, paths: Sequence[str], short_side: int | None) -> None:
+def _write(folder: Path, paths: Sequence[str], short_side: int | None, grey_range: GreyRange) -> None:
     sizes = []
 
     def pieces() -> Iterator[np.ndarray]:
         shown = tqdm(paths, "decoding images, once", leave=False, disable=not sys.stderr.isatty())
-        for image in _decoded(shown, short_side):
+        for image in _decoded(shown, short_side, grey_range):
             sizes.append(image.shape[:2])
             yield image.reshape(-1)
 
@@ -117,11 +123,13 @@ def _write(folder: Path, paths: Sequence[str], short_side: int | None) -> None:
     write_array(folder, "sizes", [np.array(sizes)])
 
 
-def _decoded(paths: Sequence[str], short_side: int | None) -> Iterator[np.ndarray]:
+def _decoded(paths: Sequence[str], short_side: int | None, grey_range: GreyRange) -> Iterator[np.ndarray]:
     """uint8 (H, W, 3) of each path in order, a few ahead of what is taken; Pillow lets threads decode at once."""
     cores = usable_cores()
     with ThreadPoolExecutor(cores) as pool:
-        rest = (pool.submit(lambda path: np.asarray(load_rgb(path, short_side)), path) for path in paths)
+        rest = (
+            pool.submit(lambda path: np.asarray(load_rgb(path, short_side, None, grey_range)), path) for path in paths
+        )
         ahead = deque(islice(rest, 4 * cores))
         try:
             while ahead:

@@ -7,26 +7,30 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import islice
 
+import numpy as np
 import torch
 from tqdm import tqdm
 
 from thaw.data.folders import Sample
 from thaw.data.workers import roomy_batch_size, usable_cores
+from thaw.deploy.measures import Answered
 from thaw.deploy.robustness import Corruption
 from thaw.deploy.trained import TrainedModel
 from thaw.errors import UnreadableImageError, UserError
+from thaw.report.evaluation import joined
 
 
 @dataclass(frozen=True)
 class Answers:
     """`logits` are float32 (N, classes) of the images that could be read, `samples`, undivided by the temperature.
 
-    `corrupted` are the same of each corruption. `faults` has a sentence for each image that could not be read.
+    `corrupted` has, of each corruption, whether each image is then right, bool (N,), and the calibrated confidence,
+    float (N,). `faults` has a sentence for each image that could not be read.
     """
 
     samples: Sequence[Sample]
     logits: torch.Tensor
-    corrupted: Sequence[torch.Tensor]
+    corrupted: Sequence[tuple[np.ndarray, np.ndarray]]
     faults: Sequence[str]
 
     @property
@@ -44,8 +48,8 @@ def answers(model: TrainedModel, samples: Sequence[Sample], corruptions: Sequenc
     kept: list[Sample] = []
     faults: list[str] = []
     size = roomy_batch_size(model.preprocessing.crop)
-    logits: list[list[torch.Tensor]] = [[] for _ in (None, *corruptions)]
-    total = len(samples) * len(logits)
+    found, views_each = _Found(model.temperature, len(corruptions)), 1 + len(corruptions)
+    total = len(samples) * views_each
     with tqdm(desc="evaluating", total=total, unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
 
         def views(place: int) -> list[torch.Tensor]:
@@ -53,23 +57,42 @@ def answers(model: TrainedModel, samples: Sequence[Sample], corruptions: Sequenc
             return [crop, *(corruption(crop, place) for corruption in corruptions)]
 
         def readable() -> Iterator[list[torch.Tensor]]:
-            for sample, (found, fault) in zip(samples, _in_order(views, range(len(samples)), size), strict=True):
+            for sample, (seen, fault) in zip(samples, _in_order(views, range(len(samples)), size), strict=True):
                 if fault is None:
                     kept.append(sample)
-                    yield found
+                    yield seen
                 else:
                     faults.append(str(fault))
-                    bar.update(len(logits))
+                    bar.update(views_each)
 
         crops = readable()
         while batch := list(islice(crops, size)):
+            labels = np.array([label for _, label in kept[-len(batch) :]])
             for place, images in enumerate(zip(*batch, strict=True)):
-                logits[place].append(model.logits(torch.stack(images)))
+                found.add(place, model.logits(torch.stack(images)), labels)
                 bar.update(len(images))
     if not kept:
         raise UserError(f"none of the {len(samples)} images can be read; the first: {faults[0]}")
-    clean, *corrupted = map(torch.cat, logits)
-    return Answers(kept, clean, corrupted, faults)
+    return Answers(kept, joined(found.clean), found.joined(), faults)
+
+
+class _Found:
+    """Logits of whole images alone: those of all corruptions would need as many times the memory."""
+
+    def __init__(self, temperature: float, corruptions: int):
+        self.clean: list[torch.Tensor] = []
+        self._temperature = temperature
+        self._corrupted: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(corruptions)]
+
+    def add(self, place: int, logits: torch.Tensor, labels: np.ndarray) -> None:
+        if not place:
+            self.clean.append(logits)
+            return
+        judged = Answered(labels, logits.numpy(), self._temperature)
+        self._corrupted[place - 1].append((judged.right, judged.confidence))
+
+    def joined(self) -> list[tuple[np.ndarray, np.ndarray]]:
+        return [tuple(np.concatenate(column) for column in zip(*batches, strict=True)) for batches in self._corrupted]
 
 
 def _in_order(

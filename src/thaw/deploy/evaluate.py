@@ -5,7 +5,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from thaw.comparison.statistics import holm, mcnemar
 from thaw.deploy.answers import Answers, answers
@@ -13,7 +12,7 @@ from thaw.deploy.labelled import LabelledFolder
 from thaw.deploy.measures import (
     Answered,
     bootstrap,
-    confused_pairs,
+    calibration_error,
     overall,
     per_class,
     reliability,
@@ -21,7 +20,9 @@ from thaw.deploy.measures import (
 )
 from thaw.deploy.robustness import CORRUPTIONS, Corruption
 from thaw.deploy.trained import TrainedModel
+from thaw.report.confusion import confused_pairs
 from thaw.report.evaluation import Evaluation
+from thaw.report.limits import CONFUSIONS, KEPT_MATRIX
 
 
 @dataclass(frozen=True)
@@ -48,9 +49,10 @@ def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = Tru
     corruptions = CORRUPTIONS if robustness else ()
     given = answers(model, folder.samples, corruptions)
     evaluation = Evaluation([path for path, _ in given.samples], given.labels, given.logits, model.classes)
-    clean = _answered(given, given.logits, model)
+    clean = Answered(given.labels.numpy(), given.logits.numpy(), model.temperature)
     worst = np.argsort(-clean.losses, kind="stable")[:top].tolist()
-    confusion = evaluation.confusion.numpy()
+    confusion = evaluation.confusion
+    few = len(model.classes) <= KEPT_MATRIX
     facts = {
         "checkpoint": str(model.source),
         "root": str(folder.root.resolve()),
@@ -64,17 +66,13 @@ def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = Tru
         "acc": share(int(clean.right.sum()), len(clean.labels)),
         **overall(clean),
         "per_class": per_class(confusion, model.classes),
-        "confusion": confusion.tolist(),
-        "confused": confused_pairs(confusion, model.classes),
+        "confusion": confusion.toarray().tolist() if few else None,
+        "confused": confused_pairs(confusion, model.classes, CONFUSIONS),
         "reliability": {"uncalibrated": reliability(clean.divided_by(1.0)), "calibrated": reliability(clean)},
         "top_losses": [_one(evaluation, clean, folder.root, index) for index in worst],
-        "robustness": _robustness(given, corruptions, clean, model) if robustness else None,
+        "robustness": _robustness(given, corruptions, clean) if robustness else None,
     }
     return Evaluated(model, folder, evaluation, worst, facts)
-
-
-def _answered(given: Answers, logits: torch.Tensor, model: TrainedModel) -> Answered:
-    return Answered(given.labels.numpy(), logits.numpy(), model.temperature)
 
 
 def _one(evaluation: Evaluation, clean: Answered, root: Path, index: int) -> dict:
@@ -88,23 +86,24 @@ def _one(evaluation: Evaluation, clean: Answered, root: Path, index: int) -> dic
     }
 
 
-def _robustness(given: Answers, corruptions: Sequence[Corruption], clean: Answered, model: TrainedModel) -> list[dict]:
+def _robustness(given: Answers, corruptions: Sequence[Corruption], clean: Answered) -> list[dict]:
     """A row per corruption, each image with it held against the same image without."""
-    worse = [_answered(given, logits, model) for logits in given.corrupted]
-    changes = np.stack([one.right.astype(float) - clean.right for one in worse], 1)
+    changes = np.stack([right.astype(float) - clean.right for right, _ in given.corrupted], 1)
     n = len(clean.labels)
     drops, intervals = bootstrap(lambda weights: weights @ changes / n, n)
-    ps = holm([mcnemar(one.right, clean.right) for one in worse])
+    ps = holm([mcnemar(right, clean.right) for right, _ in given.corrupted])
     return [
         {
             "corruption": corruption.kind,
             "severity": corruption.severity,
             "strength": corruption.strength,
             "told": corruption.told,
-            "acc": share(int(one.right.sum()), n),
-            "ece": one.ece,
+            "acc": share(int(right.sum()), n),
+            "ece": calibration_error(confidence, right),
             "change": {"value": float(drop), "ci95": interval.tolist()},
             "p": p,
         }
-        for corruption, one, drop, interval, p in zip(corruptions, worse, drops, intervals, ps, strict=True)
+        for corruption, (right, confidence), drop, interval, p in zip(
+            corruptions, given.corrupted, drops, intervals, ps, strict=True
+        )
     ]

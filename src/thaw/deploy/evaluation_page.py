@@ -13,10 +13,11 @@ from thaw.data.workers import roomy_batch_size
 from thaw.deploy.evaluate import Evaluated
 from thaw.deploy.gradcam import gradcam, overlaid
 from thaw.files import whole_file
-from thaw.names import shown
+from thaw.report.extras import may_fail
 from thaw.report.html import data_url, render
+from thaw.report.limits import LINES, MATRIX, ROWS
+from thaw.text import aligned, counted, shown
 
-MOST_IN_MATRIX = 30  # classes that the confusion matrix is shown for
 _NAMES = {
     "acc": "accuracy",
     "macro_acc": "macro accuracy",
@@ -25,7 +26,7 @@ _NAMES = {
     "ece": "ECE",
     "ece_uncalibrated": "ECE, uncalibrated",
 }
-_MOST_IN_TABLE = 40  # classes that a terminal shows
+_PAIRS = 10  # of classes that are confused, in a terminal
 _BOTH = COLOURS[1::-1]  # uncalibrated, calibrated
 _COUNT = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 
@@ -35,29 +36,36 @@ def write_evaluation(folder: Path, done: Evaluated) -> None:
     done.evaluation.write_csv(folder / "predictions.csv", done.folder.root)
     with whole_file(folder / "evaluation.json") as file:
         file.write(json.dumps(done.facts, indent=1) + "\n")
-    with whole_file(folder / "evaluation.html") as file:
-        file.write(_page(done))
+    with may_fail(f"the page {folder / 'evaluation.html'}"):
+        page = _page(done)
+        with whole_file(folder / "evaluation.html") as file:
+            file.write(page)
 
 
 def table(facts: dict) -> str:
     """For a terminal: the numbers with their intervals, each class, the most frequent mistakes, and robustness."""
     lines = [f"{facts['images']} images of {len(facts['classes']) - len(facts['missing'])} classes in {facts['root']}"]
     if facts["missing"]:
-        lines.append(f"not there: {', '.join(facts['missing'])}; macro averages are over the other classes")
+        lines.append(f"not there: {counted(facts['missing'])}; macro averages are over the other classes")
     if facts["ignored"]:
         lines.append(f"files that are not read, for their ending or their place: {facts['ignored']}")
     numbers = [("", "value", "95 % interval")]
     numbers += [(name, f"{facts[key]['value']:.4f}", _interval(facts[key])) for key, name in _NAMES.items()]
     classes = [("class", "images", "recall", "95 % interval", "precision", "95 % interval", "F1")]
-    for row in facts["per_class"][:_MOST_IN_TABLE]:
+    for row in hardest(facts["per_class"], LINES):
         scores = (row["recall"], row["precision"])
         told = [cell for score in scores for cell in (_value(score), _interval(score))]
-        classes.append((row["class"], str(row["n"]), *told, "" if row["f1"] is None else f"{row['f1']:.4f}"))
-    blocks = [lines, _aligned(numbers), _aligned(classes)]
+        classes.append((shown(row["class"]), str(row["n"]), *told, "" if row["f1"] is None else f"{row['f1']:.4f}"))
+    blocks = [lines, aligned(numbers), aligned(classes)]
+    if len(facts["per_class"]) > LINES:
+        blocks.append([f"those are the {LINES} classes with the lowest F1; evaluation.json has all"])
     if facts["confused"]:
         pairs = [("true", "predicted", "images", "of the class")]
-        pairs += [(p["label"], p["predicted"], str(p["count"]), f"{p['share']:.1%}") for p in facts["confused"]]
-        blocks.append(_aligned(pairs))
+        pairs += [
+            (shown(p["label"]), shown(p["predicted"]), str(p["count"]), f"{p['share']:.1%}")
+            for p in facts["confused"][:_PAIRS]
+        ]
+        blocks.append(aligned(pairs))
     if facts["robustness"]:
         rows = [("corruption", "strength", "accuracy", "change", "95 % interval", "p", "ECE")]
         rows.append(("none", "", _value(facts["acc"]), "", "", "", f"{facts['ece']['value']:.4f}"))
@@ -65,7 +73,7 @@ def table(facts: dict) -> str:
             low, high = row["change"]["ci95"]
             change = f"{row['change']['value']:+.4f}", f"{low:+.4f} to {high:+.4f}", f"{row['p']:.3g}"
             rows.append((row["corruption"], row["told"], _value(row["acc"]), *change, f"{row['ece']:.4f}"))
-        blocks.append(_aligned(rows))
+        blocks.append(aligned(rows))
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -77,10 +85,10 @@ def _interval(score: dict | None) -> str:
     return "" if score is None else "{:.4f} to {:.4f}".format(*score["ci95"])
 
 
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    rows = [[shown(cell) for cell in row] for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    return ["  ".join(f"{cell:<{width}}" for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+def hardest(rows: Sequence[dict], most: int) -> list[dict]:
+    """Return the rows of the `most` classes with the lowest F1, in the order of `rows`; those without images last."""
+    order = sorted(range(len(rows)), key=lambda place: 2.0 if rows[place]["f1"] is None else rows[place]["f1"])
+    return [rows[place] for place in sorted(order[:most])]
 
 
 def _page(done: Evaluated) -> str:
@@ -95,7 +103,8 @@ def _page(done: Evaluated) -> str:
             _reliability_plot(*named, colour) for named, colour in zip(facts["reliability"].items(), _BOTH, strict=True)
         ],
         losses=list(zip(facts["top_losses"], pictures, strict=True)),
-        most_in_matrix=MOST_IN_MATRIX,
+        matrix=MATRIX,
+        listed=hardest(facts["per_class"], ROWS),
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.special import log_softmax
 
+from thaw.report.calibration import parts
 from thaw.report.evaluation import wilson
 
 BINS = 15  # of confidences, equally wide
@@ -25,10 +26,6 @@ class Answered:
     temperature: float
 
     @cached_property
-    def _log(self) -> np.ndarray:
-        return log_softmax(self.logits.astype(float) / self.temperature, axis=1)
-
-    @cached_property
     def predicted(self) -> np.ndarray:
         return self.logits.argmax(1)
 
@@ -40,26 +37,42 @@ class Answered:
     @property
     def confidence(self) -> np.ndarray:
         """Float (n,) within 0..1: the probability of the predicted class."""
-        return np.exp(self._log.max(1))
+        return self._judged[0]
 
     @property
     def losses(self) -> np.ndarray:
         """Float (n,): the cross-entropy of each image, in nats."""
-        return -self._log[np.arange(len(self.labels)), self.labels]
+        return self._judged[1]
+
+    @cached_property
+    def _judged(self) -> tuple[np.ndarray, np.ndarray]:
+        found = []
+        for part in parts(*self.logits.shape):
+            log = log_softmax(self.logits[part].astype(float) / self.temperature, axis=1)
+            found.append((np.exp(log.max(1)), -log[np.arange(len(log)), self.labels[part]]))
+        confidences, losses = zip(*found, strict=True)
+        return np.concatenate(confidences), np.concatenate(losses)
 
     @property
     def bins(self) -> np.ndarray:
         """Int (n,): each confidence's bin, the lower edge being part of it."""
-        edges = np.linspace(0, 1, BINS + 1)
-        return np.clip(np.searchsorted(edges, self.confidence, side="right") - 1, 0, BINS - 1)
+        return _bins(self.confidence)
 
     @property
     def ece(self) -> float:
-        """How far confidence is from the share of right answers, in the mean over images (Naeini et al. 2015)."""
-        return float(np.abs(np.bincount(self.bins, self.confidence - self.right, BINS)).sum() / len(self.labels))
+        return calibration_error(self.confidence, self.right)
 
     def divided_by(self, temperature: float) -> "Answered":
         return Answered(self.labels, self.logits, temperature)
+
+
+def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
+    """How far confidence is from the share of right answers, in the mean over images (Naeini et al. 2015)."""
+    return float(np.abs(np.bincount(_bins(confidence), confidence - right, BINS)).sum() / len(right))
+
+
+def _bins(confidence: np.ndarray) -> np.ndarray:
+    return np.clip(np.searchsorted(np.linspace(0, 1, BINS + 1), confidence, side="right") - 1, 0, BINS - 1)
 
 
 def overall(answered: Answered) -> dict[str, dict]:
@@ -115,35 +128,16 @@ def share(right: int, n: int) -> dict | None:
     return {"value": right / n, "ci95": wilson(right, n)} if n else None
 
 
-def per_class(confusion: np.ndarray, classes: Sequence[str]) -> list[dict]:
+def per_class(confusion: np.ndarray | csr_array, classes: Sequence[str]) -> list[dict]:
     """Of counts (true class, predicted class): a row per class, its scores None where it has no image."""
     rows = []
-    for index, name in enumerate(classes):
-        hits, n, predicted = (
-            int(c) for c in (confusion[index, index], confusion[index].sum(), confusion[:, index].sum())
-        )
+    for name, *counts in zip(classes, confusion.diagonal(), confusion.sum(1), confusion.sum(0), strict=True):
+        hits, n, predicted = map(int, counts)
         scores = dict.fromkeys(("recall", "precision", "f1"))
         if n:
             scores = {"recall": share(hits, n), "precision": share(hits, predicted), "f1": 2 * hits / (n + predicted)}
         rows.append({"class": name, "n": n, "predicted": predicted, **scores})
     return rows
-
-
-def confused_pairs(confusion: np.ndarray, classes: Sequence[str], most: int = 10) -> list[dict]:
-    """The most frequent mistakes, with the share of the true class that they are."""
-    counts, totals = confusion.copy(), confusion.sum(1)
-    np.fill_diagonal(counts, 0)
-    pairs = [(int(true), int(predicted)) for true, predicted in np.argwhere(counts)]
-    pairs.sort(key=lambda pair: (-counts[pair], -counts[pair] / totals[pair[0]]))
-    return [
-        {
-            "label": classes[true],
-            "predicted": classes[predicted],
-            "count": int(counts[true, predicted]),
-            "share": float(counts[true, predicted] / totals[true]),
-        }
-        for true, predicted in pairs[:most]
-    ]
 
 
 def reliability(answered: Answered) -> list[dict]:

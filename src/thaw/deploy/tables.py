@@ -6,20 +6,21 @@ from typing import TextIO
 
 from thaw.deploy.predict import UNSURE, Prediction
 from thaw.files import as_json as json_text
-from thaw.names import shown
+from thaw.text import WIDEST_NAME, padded, printable, shown, width
 
 _WIDEST = 60  # characters of a path in a table, whose columns then are no longer in line
 
 
 def table(file: TextIO, paths: Sequence[str], classes: Sequence[str], top: int, threshold: float) -> "Write":
-    width = min(_WIDEST, max(map(len, paths), default=0))
-    name_width = max(map(len, (*classes, UNSURE)))
+    path_width = min(_WIDEST, max(map(width, paths), default=0))
+    name_width = min(WIDEST_NAME, max(map(width, (*classes, UNSURE))))
 
     def write(prediction: Prediction) -> None:
         _, confidence = prediction.top[0]
-        others = [f"{name} {probability:.4f}" for name, probability in prediction.top[1:]]
-        columns = [f"{prediction.path:{width}}", f"{prediction.named(threshold):{name_width}}", f"{confidence:.4f}"]
-        print(shown("  ".join([*columns, ", ".join(others)]).rstrip()), file=file)
+        others = [f"{shown(name)} {probability:.4f}" for name, probability in prediction.top[1:]]
+        named = padded(shown(prediction.named(threshold)), name_width)
+        columns = [padded(printable(prediction.path), path_width), named, f"{confidence:.4f}"]
+        print("  ".join([*columns, ", ".join(others)]).rstrip(), file=file)
 
     return write
 

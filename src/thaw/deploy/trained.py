@@ -6,6 +6,7 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 from hydra.utils import get_object
@@ -43,14 +44,17 @@ class TrainedModel:
     context: Callable[[], AbstractContextManager] = nullcontext
     prefix: FrozenPrefix | None = None
 
-    def read(self, path: str | Path) -> torch.Tensor:
+    def read(self, source: str | Path | BinaryIO, formats: Sequence[str] | None = None) -> torch.Tensor:
         """uint8 (3, crop, crop) of an image file, as validation reads it.
+
+        `source` and `formats` are those of `load_rgb`.
 
         Raises:
             UnreadableImageError: naming the path.
 
         """
-        return self.transform(load_rgb(path, read_size(self.preprocessing.resize)))
+        seen = self.preprocessing
+        return self.transform(load_rgb(source, read_size(seen.resize), formats, seen.grey_range))
 
     @cached_property
     def transform(self) -> Callable[[Image.Image], torch.Tensor]:

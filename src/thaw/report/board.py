@@ -1,7 +1,7 @@
 """What TensorBoard shows beside the curves: pictures, values of the runs side by side, and how the net sees images."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -13,8 +13,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
 from thaw.models.staged import StagedNet
-from thaw.names import shown
 from thaw.report.evaluation import Evaluation
+from thaw.text import printable
+from thaw.training.loggers import attempt
 
 _LAYOUT = {
     "training against validation": {
@@ -27,15 +28,17 @@ _PROJECTED_IMAGES, _PROJECTED_NUMBERS = 1000, 1_000_000  # the projector reads t
 
 def lay_out(trainer: Trainer) -> None:
     """Training and validation in one chart each, under Custom Scalars."""
-    for board in _boards(trainer):
-        board.experiment.add_custom_scalars(_LAYOUT)
+    _on_each(trainer, lambda board: board.experiment.add_custom_scalars(_LAYOUT))
 
 
 def show(trainer: Trainer, name: str, pixels: np.ndarray) -> None:
     """A picture, uint8 (height, width, 3)."""
-    for board in _boards(trainer):
+
+    def add(board: TensorBoardLogger) -> None:
         board.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")
         board.experiment.flush()
+
+    _on_each(trainer, add)
 
 
 @rank_zero_only
@@ -45,13 +48,16 @@ def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict)
     Which values differ between runs, and come first, TensorBoard finds out by itself unless a run describes them all.
     """
     reached = {"best/val/acc": summary["val"]["acc"], "cost/seconds": summary["seconds"]["total"]}
-    told = {name: shown(value) if isinstance(value, str) else value for name, value in values.items()}
-    _description, start, end = hparams(told, reached)
-    for board in _boards(trainer):
+    told = {name: printable(value) if isinstance(value, str) else value for name, value in values.items()}
+
+    def add(board: TensorBoardLogger) -> None:
+        _description, start, end = hparams(told, reached)
         board.log_metrics(reached, trainer.global_step)
         board.experiment.file_writer.add_summary(start)
         board.experiment.file_writer.add_summary(end)
         board.finalize("success")
+
+    _on_each(trainer, add)
 
 
 class HeadInputs:
@@ -94,27 +100,30 @@ def head_inputs(net: StagedNet, images: int) -> Iterator[HeadInputs]:
 
 def project(trainer: Trainer, inputs: HeadInputs, evaluation: Evaluation, root: Path) -> None:
     """Images as points, near each other where the net's head can hardly tell them apart, for the tab Projector."""
+    _on_each(trainer, lambda board: _project(board, trainer.global_step, inputs, evaluation, root))
+
+
+def _project(board: TensorBoardLogger, step: int, inputs: HeadInputs, evaluation: Evaluation, root: Path) -> None:
     points = inputs.vectors
     if points is None or not points.isfinite().all():  # a net that has diverged has no places for them
         return
-    names = [*map(shown, evaluation.classes)]
+    names = [*map(printable, evaluation.classes)]
     rows = [
         [
             names[evaluation.labels[i]],
             names[evaluation.predicted[i]],
-            shown(Path(evaluation.paths[i]).relative_to(root).as_posix()),
+            printable(Path(evaluation.paths[i]).relative_to(root).as_posix()),
         ]
         for i in inputs.shown.tolist()
     ]
-    for board in _boards(trainer):
-        board.experiment.add_embedding(
-            _short(points),
-            metadata=rows,
-            metadata_header=["class", "predicted", "path"],
-            tag="validation_images",
-            global_step=trainer.global_step,
-        )
-        board.experiment.flush()
+    board.experiment.add_embedding(
+        _short(points),
+        metadata=rows,
+        metadata_header=["class", "predicted", "path"],
+        tag="validation_images",
+        global_step=step,
+    )
+    board.experiment.flush()
 
 
 def _short(numbers: torch.Tensor) -> torch.Tensor:
@@ -123,5 +132,8 @@ def _short(numbers: torch.Tensor) -> torch.Tensor:
     return numbers.double().round(decimals=4 - math.floor(math.log10(largest)))
 
 
-def _boards(trainer: Trainer) -> list[TensorBoardLogger]:
-    return [logger for logger in trainer.loggers if isinstance(logger, TensorBoardLogger)]
+def _on_each(trainer: Trainer, act: Callable[[TensorBoardLogger], None]) -> None:
+    """What TensorBoard shows beside the curves fails no run, as they do not."""
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            attempt(logger, lambda board=logger: act(board))

@@ -11,20 +11,27 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from thaw.data.folders import ClassFolders, SeededOrder
-from thaw.names import shown
+from thaw.report.confusion import confused_pairs
 from thaw.report.evaluation import Evaluation
+from thaw.report.fonts import drawable, families
+from thaw.report.limits import CONFUSIONS, MATRIX
+from thaw.text import width
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 SHOWN = 24
 _DPI = 100
+_LONGEST_CAPTION, _LONGEST_LABEL, _LONGEST_LEVEL = 18, 28, 9  # columns of a class's name: above a picture, at a matrix
 
 
-def samples(images: ClassFolders, classes: Sequence[str], seed: int) -> Figure:
-    """Training images as the net sees them in its first epoch, augmentation included."""
-    order = [key for key, _ in zip(SeededOrder(len(images), seed), range(SHOWN), strict=False)]
-    items = [images.picture(key) for key in order]
-    titles = [(classes[label], "black") for _, label in items]
-    return _grid([image for image, _ in items], titles, "Training images as the net sees them")
+def first_samples(images: ClassFolders, seed: int) -> list[tuple[torch.Tensor, int]]:
+    """Training images with their labels as the net sees them in its first epoch, augmentation included."""
+    return [images.picture(key) for key, _ in zip(SeededOrder(len(images), seed), range(SHOWN), strict=False)]
+
+
+def samples(shown: Sequence[tuple[torch.Tensor, int]], classes: Sequence[str]) -> Figure:
+    """What `first_samples` gives."""
+    titles = [(drawable(classes[label], _LONGEST_CAPTION), "black") for _, label in shown]
+    return _grid([image for image, _ in shown], titles, "Training images as the net sees them")
 
 
 def predictions(images: Dataset, evaluation: Evaluation) -> Figure:
@@ -39,24 +46,56 @@ def predictions(images: Dataset, evaluation: Evaluation) -> Figure:
 
 
 def confusion_matrix(evaluation: Evaluation) -> Figure:
-    counts, classes = evaluation.confusion.numpy(), [*map(shown, evaluation.classes)]
+    """The confusion matrix; of many classes, whose matrix nobody could read, the pairs that are confused most."""
+    return _matrix(evaluation) if len(evaluation.classes) <= MATRIX else _most_confused(evaluation)
+
+
+def _matrix(evaluation: Evaluation) -> Figure:
+    counts, fonts = evaluation.confusion.toarray(), families(evaluation.classes)
+    classes = [drawable(name, _LONGEST_LABEL) for name in evaluation.classes]
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     size = max(3.6, 0.45 * len(classes) + 2)
-    figure = Figure((size + 0.8, size), layout="constrained")
+    longest = max(map(width, classes))
+    room = 0.09 * max(longest - _LONGEST_LEVEL, 0)  # inches that longer labels take
+    figure = Figure((size + 0.8 + room, size + 0.7 * room), layout="constrained")
     figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # else the outermost label touches the edge
     axes = figure.subplots()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
-    axes.set(xlabel="predicted", ylabel="true", xticks=range(len(classes)), yticks=range(len(classes)))
-    place = {"rotation": 45, "ha": "right"} if len(classes) > 3 else {}
-    axes.set_xticklabels(classes, parse_math=False, **place)  # $ is a letter in a name
-    axes.set_yticklabels(classes, parse_math=False)
-    if len(classes) <= 30:
-        for (row, column), count in np.ndenumerate(counts):
-            colour = "white" if shares[row, column] > 0.5 else "black"
-            axes.text(column, row, count, ha="center", va="center", color=colour)
+    turned = len(classes) > 3 or longest > _LONGEST_LEVEL
+    axes.set(xlabel="predicted", ylabel="true")
+    place = {"rotation": 45, "ha": "right", "rotation_mode": "anchor"} if turned else {}
+    axes.set_xticks(range(len(classes)), classes, fontfamily=fonts, **place)
+    axes.set_yticks(range(len(classes)), classes, fontfamily=fonts)
+    for (row, column), count in np.ndenumerate(counts):
+        colour = "white" if shares[row, column] > 0.5 else "black"
+        axes.text(column, row, count, ha="center", va="center", color=colour)
     figure.colorbar(picture, label="share of the true class", fraction=0.046)
-    figure.suptitle(f"{(~evaluation.mistakes).sum()} of {len(evaluation.labels)} right", fontsize=11)
+    figure.suptitle(_told(evaluation), fontsize=11)
     return figure
+
+
+def _most_confused(evaluation: Evaluation) -> Figure:
+    pairs = confused_pairs(evaluation.confusion, evaluation.classes, CONFUSIONS)
+    names = [f"{drawable(pair['label'], 30)} → {drawable(pair['predicted'], 30)}" for pair in pairs]
+    fonts = families(name for pair in pairs for name in (pair["label"], pair["predicted"]))
+    figure = Figure((8.6, 1.6 + 0.27 * max(len(pairs), 1)), layout="constrained")
+    axes = figure.subplots()
+    places = range(len(pairs))
+    axes.barh(places, [pair["count"] for pair in pairs], color="#6baed6")
+    for place, pair in zip(places, pairs, strict=True):
+        axes.annotate(f"{pair['share']:.0%}", (pair["count"], place), (3, 0), textcoords="offset points", va="center")
+    axes.set_yticks(places, names, fontfamily=fonts)
+    axes.set(ylim=(len(pairs) - 0.4, -0.6), xlabel="images, and their share of the true class")
+    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.margins(x=0.1)
+    title = f"The {len(pairs)} most frequent confusions of" if pairs else "No mistakes among"
+    axes.set_visible(bool(pairs))
+    figure.suptitle(f"{_told(evaluation)}\n{title} {len(evaluation.classes):,} classes (true → predicted)", fontsize=11)
+    return figure
+
+
+def _told(evaluation: Evaluation) -> str:
+    return f"{(~evaluation.mistakes).sum():,} of {len(evaluation.labels):,} right"
 
 
 def rate_curve(rates: Sequence[float], losses: Sequence[float], proposed: float | None, own: float) -> Figure:
@@ -103,9 +142,11 @@ def save(figure: Figure, path: Path) -> np.ndarray:
 
 
 def _caption(evaluation: Evaluation, index: int) -> tuple[str, str]:
-    predicted, label = evaluation.classes[evaluation.predicted[index]], evaluation.classes[evaluation.labels[index]]
+    names = (evaluation.classes[place[index]] for place in (evaluation.predicted, evaluation.labels))
+    predicted, label = (drawable(name, _LONGEST_CAPTION - len(" 100%")) for name in names)
     confidence = f"{predicted} {evaluation.confidence[index]:.0%}"
-    return (confidence, RIGHT) if predicted == label else (f"{confidence}\n(is {label})", WRONG)
+    right = not evaluation.mistakes[index]
+    return (confidence, RIGHT) if right else (f"{confidence}\n(is {label})", WRONG)
 
 
 def _resized(image: torch.Tensor, size: int) -> np.ndarray:
@@ -122,11 +163,11 @@ def _grid(images: Sequence[torch.Tensor], captions: Sequence[tuple[str, str]], t
     figure = Figure((1.45 * columns, height + 0.4), dpi=_DPI)
     axes = figure.add_axes((0.004, 0.05 / (height + 0.4), 0.992, height / (height + 0.4)))
     axes.set_axis_off()
+    style = {"fontsize": 9, "va": "bottom", "fontfamily": families(text for text, _ in captions)}
     for number, (image, (text, colour)) in enumerate(zip(images, captions, strict=True)):
         top, left = number // columns * (size + above) + above, number % columns * (size + gap) + gap // 2
         picture[top : top + size, left : left + size] = _resized(image, size)
-        style = {"fontsize": 9, "ha": "center", "va": "bottom", "parse_math": False}
-        axes.text(left + size / 2, top - 0.04 * size, shown(text), color=colour, **style)
+        axes.text(left + size / 2, top - 0.04 * size, text, color=colour, ha="center", **style)
     axes.imshow(picture)
     figure.suptitle(title, fontsize=11, y=1 - 0.06 / height)
     return figure

@@ -5,11 +5,13 @@ import io
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup, escape
 from PIL import Image
 
+from thaw.data.grey import OWN
 from thaw.data.images import load_rgb
 from thaw.errors import UnreadableImageError
-from thaw.names import shown
+from thaw.text import WIDEST_NAME, counted, cut, decoded, width
 
 _SIDE = 320  # pixels of pictures
 
@@ -23,13 +25,21 @@ def render(package: str, template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return shown(environment.get_template(template).render(**values))
+    environment.filters.update(short=short, counted=counted)
+    return decoded(environment.get_template(template).render(**values))
+
+
+def short(name: str, most: int = WIDEST_NAME) -> Markup:
+    """Return a name as it is; a long one with its middle cut out, and whole where a pointer rests on it."""
+    if width(name) <= most:
+        return escape(name)
+    return Markup('<span title="{}">{}</span>').format(name, cut(name, most))
 
 
 def picture(path: Path, side: int = _SIDE) -> str | None:
     """An image as a data URL; None if it cannot be read, or is no longer there."""
     try:
-        image = load_rgb(path, side)
+        image = load_rgb(path, side, grey_range=OWN)
     except UnreadableImageError:
         return None
     image.thumbnail((side, side), Image.Resampling.BICUBIC)

@@ -20,8 +20,9 @@ from thaw.errors import RunError
 from thaw.features.cache import FeatureCache
 from thaw.models.classifier import ImageClassifier
 from thaw.models.staged import StagedNet
-from thaw.report import board, figures
-from thaw.report.evaluation import Evaluation
+from thaw.report import board
+from thaw.report.evaluation import Evaluation, joined
+from thaw.report.pictures import Seen, picture_samples
 from thaw.report.stages import stage_table
 from thaw.run_folder import RunFolder
 from thaw.strategy import Phase
@@ -56,37 +57,32 @@ def begin(folder: RunFolder, trainer: Trainer, data: ImageFolderDataModule, chec
     if folder.take(goes_on=checkpoint is not None):
         log.info(f"{folder.path} held an earlier run, which this one replaces")
     if not checkpoint:
-        board.lay_out(trainer)
-        _show(folder.path, trainer, "samples", figures.samples(data.train, data.classes, data.seed))
+        picture_samples(folder.path, trainer, data)
 
 
-@partial(rank_zero_only, default={})
+@partial(rank_zero_only, default=({}, None))
 def conclude(
     folder: str, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule, features: FeatureCache
-) -> dict:
-    """Evaluate the best weights; write predictions and pictures; give back the facts for the summary.
+) -> tuple[dict, Seen | None]:
+    """Evaluate the best weights and write their predictions; return the facts for the summary, and what to picture.
 
     Test images are looked at last, when there is nothing left that they could decide.
     """
     with board.head_inputs(classifier.net, len(data.val)) as inputs:
         evaluation = evaluate_best(trainer, classifier, data, features)
-    board.project(trainer, inputs, evaluation, data.root)
     evaluation.write_csv(Path(folder) / "predictions.csv", data.root)
-    _show(Path(folder), trainer, "predictions", figures.predictions(data.val, evaluation))
-    _show(Path(folder), trainer, "confusion_matrix", figures.confusion_matrix(evaluation))
     _describe(best_checkpoint(trainer), temperature=evaluation.temperature, cut=classifier.entries["val"])
     facts = _facts(trainer, classifier, evaluation, data)
     facts |= _best(Path(folder), best_checkpoint(trainer))
     facts["seconds"]["features"] = features.seconds
     if classifier.solution:
         facts["probe"] = classifier.solution
-        _show(Path(folder), trainer, "probe", figures.penalty_path(classifier.solution))
     if data.test:
         tested = evaluate_test(trainer, classifier, data)
         tested.write_csv(Path(folder) / "test_predictions.csv", data.root)
         facts["test"] = tested.metrics()
     _tell(Path(folder), facts)
-    return facts
+    return facts, Seen(evaluation, inputs, classifier.solution)
 
 
 def evaluate_best(
@@ -125,12 +121,7 @@ def evaluate_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFold
 
 
 def _evaluation(images: ClassFolders, logits: list[torch.Tensor], classes: list[str]) -> Evaluation:
-    return Evaluation(images.paths, torch.tensor(images.targets), torch.cat(logits).cpu(), classes)
-
-
-def _show(folder: Path, trainer: Trainer, name: str, figure) -> None:
-    """Keep a figure as `figures/<name>.png` and in TensorBoard."""
-    board.show(trainer, name, figures.save(figure, folder / "figures" / f"{name}.png"))
+    return Evaluation(images.paths, torch.tensor(images.targets), joined(logits), classes)
 
 
 def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation, data: ImageFolderDataModule) -> dict:
@@ -141,6 +132,7 @@ def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation
         "data_root": str(data.root.resolve()),
         "split": data.drawn or "folders",
         "skipped": {name: len(paths) for name, paths in data.skipped.items()},
+        "grey_range": data.preprocessing.grey_range,
         "fingerprint": {name: images.contents for name, images in data.splits.items()},
         "epochs": len(table.rows),
         "val": evaluation.metrics(),

@@ -18,13 +18,13 @@ from starlette.routing import Route
 from thaw.deploy.gradcam import overlaid
 from thaw.deploy.trained import TrainedModel
 from thaw.errors import UnreadableImageError
-from thaw.names import shown
 from thaw.report.html import data_url
 from thaw.serve import requests
 from thaw.serve.batching import Batcher, BusyError
 from thaw.serve.decoding import NotAnImageError, decode
 from thaw.serve.forms import image_in
 from thaw.serve.page import page_response
+from thaw.text import decoded
 
 _THREADS = min(4, os.cpu_count() or 1)  # each decodes an image of up to some hundred MB
 _RETRY = {"Retry-After": "1"}
@@ -45,7 +45,7 @@ class Endpoints:
 
     def __init__(self, model: TrainedModel, limits: Limits, batcher: Batcher):
         self.model, self.limits, self.batcher = model, limits, batcher
-        self._classes = [*map(shown, model.classes)]
+        self._classes = [*map(decoded, model.classes)]
         self._page = page_response(model, limits.body)
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="decoding")
         self._under_way = 0

@@ -5,8 +5,6 @@ import io
 import torch
 from PIL import UnidentifiedImageError
 
-from thaw.data.images import load_rgb
-from thaw.data.transforms import read_size
 from thaw.deploy.trained import TrainedModel
 from thaw.errors import UnreadableImageError
 
@@ -27,9 +25,8 @@ def decode(model: TrainedModel, body: bytes) -> torch.Tensor:
 
     """
     try:
-        image = load_rgb(io.BytesIO(body), read_size(model.preprocessing.resize), FORMATS)
+        return model.read(io.BytesIO(body), FORMATS)
     except UnreadableImageError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
             raise NotAnImageError(f"this is no image of a known format ({', '.join(FORMATS)}).") from error
         raise
-    return model.transform(image)

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from thaw.errors import UserError
 from thaw.ownership import hold, let_go, refuse_foreign
+from thaw.report.extras import may_fail
 from thaw.report.record import make_room, write_summary
 from thaw.run_folder import run_folder_held
 from thaw.stopping import STOPS, Stopped, heard
@@ -156,7 +157,9 @@ def conclude(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> None:
     """Compare what there is; exits with 1 if a job failed and with 128 + the signal if one stopped the sweep."""
     from thaw.comparison.page import table, write_comparison  # plots and templates, which planning need not load
 
-    compared = write_comparison(folder, [job.folder for job in jobs])
+    compared = None
+    with may_fail(f"the comparison in {folder}"):  # python scripts/compare.py makes it again
+        compared = write_comparison(folder, [job.folder for job in jobs])
     if compared:
         print(f"\n{table(compared)}\n\nreport   {folder / 'report.html'}\ncurves   tensorboard --logdir {folder}")
     failed = [job.name for job in jobs if job.summary.get("status") == "failed" or not (job.finished or stopped_by)]

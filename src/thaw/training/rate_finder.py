@@ -16,6 +16,7 @@ from thaw.data.turning import finished
 from thaw.errors import UserError
 from thaw.models.classifier import ImageClassifier
 from thaw.report import figures
+from thaw.report.extras import may_fail
 
 log = logging.getLogger(__name__)
 
@@ -46,7 +47,9 @@ class RateFinder(Callback):
             raise UserError("callbacks=find_lr needs trainer.devices=1.")
         rates, losses = self._search(trainer, copy.deepcopy(classifier))
         best, number, own = steepest(rates, losses), classifier.phase.number, classifier.phase.groups[-1].lr
-        figures.save(figures.rate_curve(rates, losses, best, own), self.folder / f"learning_rate_{number}.png")
+        path = self.folder / f"learning_rate_{number}.png"
+        with may_fail(f"the figure {path}"):
+            figures.save(figures.rate_curve(rates, losses, best, own), path)
         found = f"falls most steeply at {best:.2g}" if best else "never falls"
         log.info(f"learning rate of phase {number}: the loss {found}; the run's is {own:.2g}")
 

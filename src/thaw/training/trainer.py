@@ -22,6 +22,7 @@ from thaw.training.faults import FiniteNumbers, OneFault
 from thaw.training.hardware import best_precision, check_accelerator, keep_freed_memory
 from thaw.training.interruption import Continuation, RunTimer, StepStop
 from thaw.training.invariants import FrozenProof, SeededSteps
+from thaw.training.loggers import shield
 
 log = logging.getLogger(__name__)
 
@@ -103,6 +104,7 @@ def fit(
 
     """
     data.trainer = trainer  # which Lightning sets later, and features are computed before
+    shield(trainer)
     done = begun = 0
     all_read = False
     if checkpoint:

@@ -8,8 +8,8 @@ from torch import nn
 
 from thaw.deploy.trained import TrainedModel, run_folder
 from thaw.errors import RunError, UnreadableImageError, UserError
-from thaw.files import read_rows
 from thaw.models.staged import StagedNet
+from thaw.report.predictions import read_predictions
 from thaw.report.record import read_summary
 
 TOLERANCE = 1e-4  # in probability
@@ -100,9 +100,9 @@ def check(model: TrainedModel, paths: list[str]) -> Check:
 def _validation_paths(model: TrainedModel) -> list[str]:
     """Of all classes, if the run's records and its data are still there."""
     run = run_folder(model.source)
-    root, table = read_summary(run).get("data_root"), run / "predictions.csv"
-    if not root or not table.is_file():
+    root = read_summary(run).get("data_root")
+    if not root:
         return []
-    paths = [str(Path(root) / row["path"]) for row in read_rows(table)]
+    paths = [str(Path(root) / path) for path, *_ in read_predictions(run / "predictions.csv")]
     step = max(1, len(paths) // _CHECKED)
     return [path for path in dict.fromkeys((*paths[::step], *paths)) if Path(path).is_file()]

@@ -1,0 +1,29 @@
+"""Which classes are taken for which: counts, of which most are 0 where classes are many."""
+
+from collections.abc import Sequence
+
+import numpy as np
+from scipy.sparse import coo_array, csr_array
+
+
+def confusion_counts(labels: np.ndarray, predicted: np.ndarray, classes: int) -> csr_array:
+    """Return the counts (true class, predicted class) of int64 (n,) each."""
+    pairs, counts = np.unique(labels * classes + predicted, return_counts=True)
+    return csr_array((counts, (pairs // classes, pairs % classes)), (classes, classes))
+
+
+def confused_pairs(confusion: np.ndarray | csr_array, classes: Sequence[str], most: int = 10) -> list[dict]:
+    """The most frequent mistakes, with the share of the true class that they are."""
+    counts, totals = coo_array(confusion), confusion.sum(1)
+    found = zip(*(values.tolist() for values in (counts.row, counts.col, counts.data)), strict=True)
+    pairs = [(true, predicted, count) for true, predicted, count in found if true != predicted and count]
+    pairs.sort(key=lambda pair: (-pair[2], -pair[2] / totals[pair[0]], pair))
+    return [
+        {
+            "label": classes[true],
+            "predicted": classes[predicted],
+            "count": count,
+            "share": float(count / totals[true]),
+        }
+        for true, predicted, count in pairs[:most]
+    ]

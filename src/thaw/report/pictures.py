@@ -1,0 +1,60 @@
+"""A run's figures, in its folder and in TensorBoard: none of them can fail it."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from matplotlib.figure import Figure
+
+from thaw.data.datamodule import ImageFolderDataModule
+from thaw.report import board, figures
+from thaw.report.evaluation import Evaluation
+from thaw.report.extras import may_fail
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What a finished run has to show: its validation images as its head sees them, its answers, and the solver's."""
+
+    evaluation: Evaluation
+    head_inputs: board.HeadInputs
+    solution: dict | None
+
+
+@rank_zero_only
+def picture_samples(folder: str, trainer: Trainer, data: ImageFolderDataModule) -> None:
+    """Picture some training images before the run starts."""
+    board.lay_out(trainer)
+    shown = figures.first_samples(data.train, data.seed)  # an image that cannot be read is told now
+    _show(Path(folder), trainer, "samples", lambda: figures.samples(shown, data.classes))
+
+
+@rank_zero_only
+def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, seen: Seen) -> None:
+    """Picture what came of a run whose results are written."""
+    try:
+        _picture(Path(folder), trainer, data, seen)
+    except KeyboardInterrupt:
+        log.warning("warning: stopped while figures were drawn; the results are complete")
+        raise SystemExit(130) from None
+
+
+def _picture(folder: Path, trainer: Trainer, data: ImageFolderDataModule, seen: Seen) -> None:
+    evaluation = seen.evaluation
+    _show(folder, trainer, "predictions", lambda: figures.predictions(data.val, evaluation))
+    _show(folder, trainer, "confusion_matrix", lambda: figures.confusion_matrix(evaluation))
+    if seen.solution:
+        _show(folder, trainer, "probe", lambda: figures.penalty_path(seen.solution))
+    board.project(trainer, seen.head_inputs, evaluation, data.root)
+
+
+def _show(folder: Path, trainer: Trainer, name: str, draw: Callable[[], Figure]) -> None:
+    """Keep a figure as `figures/<name>.png` and in TensorBoard."""
+    path = folder / "figures" / f"{name}.png"
+    with may_fail(f"the figure {path}"):
+        board.show(trainer, name, figures.save(draw(), path))

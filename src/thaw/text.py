@@ -1,0 +1,79 @@
+"""Names as they are shown to people: on one line, no wider than there is room for."""
+
+import unicodedata
+from collections.abc import Iterable, Sequence
+
+_WIDE = ("W", "F")  # characters that take two columns of a terminal
+WIDEST_NAME = 40  # columns of a class's name in a table
+
+
+def shown(name: str, most: int = WIDEST_NAME) -> str:
+    """Return `name` as one line of at most `most` columns."""
+    return cut(printable(name), most)
+
+
+def printable(name: str) -> str:
+    """Return `name` as one line: what a terminal would obey is escaped, and bytes that are no UTF-8 are replaced."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded(name))
+
+
+def decoded(text: str) -> str:
+    """Return `text` with a replacement character for each byte that is not UTF-8."""
+    try:
+        return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    except UnicodeEncodeError:  # half a character, which no file system gives
+        return text.encode("utf-8", "replace").decode()
+
+
+def cut(text: str, most: int) -> str:
+    """Return `text` in at most `most` columns: the middle of a longer one becomes an ellipsis."""
+    if width(text) <= most:
+        return text
+    tail = (most - 1) // 2
+    return f"{_first(text, most - 1 - tail)}…{_first(text[::-1], tail)[::-1]}"
+
+
+def width(text: str) -> int:
+    """Return how many columns of a terminal `text` takes."""
+    return sum(_columns(character) for character in text)
+
+
+def counted(names: Iterable[str], most: int = 12) -> str:
+    """Return the first `most` names in one line, and how many more there are."""
+    names = list(names)
+    more = f" and {len(names) - most:,} more" if len(names) > most else ""
+    return ", ".join(shown(name) for name in names[:most]) + more
+
+
+def aligned(rows: Sequence[Sequence[str]], numbers: bool = False) -> list[str]:
+    """Return a line per row of cells, each column as wide as its widest cell.
+
+    With `numbers`, cells behind the first stand to the right.
+    """
+    widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
+    lines = []
+    for first, *others in rows:
+        cells = (padded(cell, columns, numbers) for cell, columns in zip(others, widths[1:], strict=True))
+        lines.append("  ".join([padded(first, widths[0]), *cells]).rstrip())
+    return lines
+
+
+def padded(text: str, columns: int, right: bool = False) -> str:
+    """Return `text` with spaces behind it (before it, if it is to stand to the `right`), at least `columns` wide."""
+    spaces = " " * (columns - width(text))
+    return spaces + text if right else text + spaces
+
+
+def _columns(character: str) -> int:
+    if unicodedata.combining(character):
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in _WIDE else 1
+
+
+def _first(text: str, most: int) -> str:
+    taken = 0
+    for place, character in enumerate(text):
+        taken += _columns(character)
+        if taken > most:
+            return text[:place]
+    return text
