@@ -88,17 +88,18 @@ def test_what_would_keep_the_worst_epoch_or_none_is_refused(tmp_path, options, t
 
 
 def test_a_run_is_used_by_the_weights_that_its_summary_names(tmp_path):
+    run = tmp_path / "runs" / "one"
+    (run / "checkpoints").mkdir(parents=True)
     for name in ("best.ckpt", "best-v2.ckpt"):
-        (tmp_path / "checkpoints").mkdir(exist_ok=True)
-        (tmp_path / "checkpoints" / name).touch()
-    assert checkpoint_path(tmp_path) == tmp_path / "checkpoints" / "best.ckpt", "of a run that does not say it"
-    write_summary(tmp_path, {"status": "finished", "checkpoint": "checkpoints/best-v2.ckpt"})
-    assert checkpoint_path(tmp_path) == tmp_path / "checkpoints" / "best-v2.ckpt"
+        (run / "checkpoints" / name).touch()
+    assert checkpoint_path(run) == run / "checkpoints" / "best.ckpt", "of a run that does not say it"
+    write_summary(run, {"status": "finished", "checkpoint": "checkpoints/best-v2.ckpt"})
+    assert checkpoint_path(run) == run / "checkpoints" / "best-v2.ckpt"
     with pytest.raises(UserError, match=r"holds 1 runs; choose one of"):
-        checkpoint_path(tmp_path.parent)
-    (tmp_path / "checkpoints" / "best-v2.ckpt").unlink()
+        checkpoint_path(run.parent)
+    (run / "checkpoints" / "best-v2.ckpt").unlink()
     with pytest.raises(UserError, match=r"the best weights of .* are checkpoints/best-v2\.ckpt, .* no such file"):
-        checkpoint_path(tmp_path)
+        checkpoint_path(run)
 
 
 def test_a_run_that_was_killed_says_by_its_last_checkpoint_which_is_the_best(tmp_path):
