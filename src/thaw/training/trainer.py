@@ -104,7 +104,6 @@ def fit(
 
     """
     data.trainer = trainer  # which Lightning sets later, and features are computed before
-    shield(trainer)
     done = begun = 0
     all_read = False
     if checkpoint:
@@ -120,6 +119,7 @@ def fit(
                 data.prepare_pixels()
             _ = data.fingerprint  # which reads every file that has not been read yet
             begin()
+            shield(trainer)
             all_read = True
         if not begun:
             scale_head(trainer, classifier, source, data)
