@@ -70,15 +70,17 @@ def _same_part(first: Image.Image, second: Image.Image, box: np.ndarray) -> tupl
     starts, ends = box[0::2], box[1::2]
     low, high = starts.clip(0), ends.clip(max=1)
     parts = [((low - starts) / (ends - starts), (high - starts) / (ends - starts)), (low, high)]
-    sizes = [np.array(image.size[::-1]) * (end - start) for image, (start, end) in zip((first, second), parts)]
+    sizes = [
+        np.array(image.size[::-1]) * (end - start) for image, (start, end) in zip((first, second), parts, strict=True)
+    ]
     height, width = np.minimum(*sizes).round().astype(int).clip(8)
     corners = [
         (start[1] * image.width, start[0] * image.height, end[1] * image.width, end[0] * image.height)
-        for image, (start, end) in zip((first, second), parts)
+        for image, (start, end) in zip((first, second), parts, strict=True)
     ]
     return tuple(
         image.resize((width, height), Image.Resampling.BICUBIC, tuple(map(float, box)))
-        for image, box in zip((first, second), corners)
+        for image, box in zip((first, second), corners, strict=True)
     )
 
 

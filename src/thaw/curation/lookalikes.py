@@ -1,7 +1,7 @@
 """A few images that each image might be a copy of, and where in them it may lie.
 
-Three searches nominate, since each finds copies that the others miss: one for whole images, one for crops on a grid, and
-one that first fits every image to what the set has in common, which tells for a homogeneous set where a crop lies.
+Three searches nominate, since each finds copies that the others miss: one for whole images, one for crops on a grid,
+and one that first fits every image to what the set has in common, which tells for a homogeneous set where a crop lies.
 """
 
 from collections.abc import Iterator, Sequence

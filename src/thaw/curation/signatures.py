@@ -1,4 +1,4 @@
-"""Short vectors for pictures and crops of them, whose products say how alike they are beyond what the set has in common.
+"""Short vectors for pictures and their crops, whose products say how alike they are beyond what a set has in common.
 
 They are low frequencies of the cosine transform. The directions in which a set varies most (its frame, its brightness)
 are damped, since two images that are alike in those are only of the same kind.

@@ -22,6 +22,7 @@ SIDE = 48  # pixels of a mark
 _FLAT = 2.0  # standard deviation, of 255, below which an image shows nothing that could be compared
 _FINE = 5  # look-alikes of an image that are compared at the full side of marks
 _BATCH = 64  # comparisons at once
+_EXPLAINED = 0.2  # share of an image that a copy leaves unexplained at most
 _CLEARLY = 0.7  # a copy differs by less than this times what other look-alikes differ by
 _DOUBTFUL, _NO_MORE = (
     1.0,
@@ -192,7 +193,7 @@ def _chosen(
     clear = (left <= _CLEARLY * left[middle]) | (middle == np.arange(len(left)))
     homogeneous = np.median(far) < _HOMOGENEOUS
     controls = np.flatnonzero(~clear & homogeneous)
-    suspects = np.flatnonzero((left <= _CLEARLY * usual) & (clear | ~homogeneous))
+    suspects = np.flatnonzero((left <= np.minimum(_CLEARLY * usual, _EXPLAINED)) & (clear | ~homogeneous))
     suspects = suspects[np.argsort(left[suspects] / (usual[suspects] + 1e-9))]
     pairs = np.sort(np.stack([compared.first[suspects], compared.second[suspects]]), axis=0)
     _, once = np.unique(pairs, axis=1, return_index=True)
@@ -201,7 +202,7 @@ def _chosen(
 
 
 def _others(compared: Nominations, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each pair the nearest and the middle other pair of the same first image; itself where there is none."""
+    """Return for each pair the nearest and the middle other pair of its first image; itself where there is none."""
     nearest, middle = np.arange(len(left)), np.arange(len(left))
     starts = np.searchsorted(compared.first, np.unique(compared.first))
     for start, end in zip(starts, [*starts[1:], len(left)], strict=True):
