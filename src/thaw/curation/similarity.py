@@ -26,7 +26,7 @@ _EXPLAINED = 0.2  # share of an image that a copy leaves unexplained at most
 _CLEARLY = 0.7  # a copy differs by less than this times what other look-alikes differ by
 _DOUBTFUL, _NO_MORE = (
     1.0,
-    2.5,
+    1.5,
 )  # times the difference that re-encoding makes: in a set of images that are alike, and else
 _HOMOGENEOUS = 0.15  # share of an image that a far look-alike leaves unexplained, where images are alike by design
 _CONTROLS, _ENOUGH = 100, 20  # pairs of look-alikes
