@@ -67,7 +67,8 @@ def test_figures_and_pages_show_bytes_as_replacements(tmp_path):
     for figure in (figures.confusion_matrix(evaluation), figures.predictions(images, evaluation)):
         texts = [text.get_text() for axes in figure.axes for text in (*axes.texts, *axes.get_xticklabels())]
         assert any(SEEN in text for text in texts)
-    page = render("thaw.deploy", "gallery.html.jinja", model=LATIN, count=0, counts=[], faults=[LATIN], more=0, shown=[])
+    values = {"model": LATIN, "count": 0, "counts": [], "faults": [LATIN], "more": 0, "shown": []}
+    page = render("thaw.deploy", "gallery.html.jinja", **values)
     assert SEEN in page and page.encode()
 
 

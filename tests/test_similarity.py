@@ -5,10 +5,14 @@ from itertools import combinations
 import numpy as np
 import pytest
 from heap import ALTERATIONS, Heap
-from PIL import Image, ImageOps
+from homogeneous import COPIES, KINDS, copy_of, write_set
+from PIL import Image
 
-from thaw.curation.inspection import inspect
-from thaw.curation.similarity import _ODD, groups, marks_of, similar_pairs
+from thaw.curation.alignment import WHOLE, cut, fit, residue
+from thaw.curation.difference import Pair, excess
+from thaw.curation.inspection import inspect, inspect_all
+from thaw.curation.signatures import Signatures
+from thaw.curation.similarity import alike_by_design, groups, marks_of, similar_pairs
 
 
 def pairs_of(paths):
@@ -54,21 +58,28 @@ def test_photographs_have_no_copies_but_their_own(photographs, tmp_path):
 
 
 def test_a_mirror_turns_round_the_odd_waves():
-    image = Image.effect_noise((96, 96), 80).convert("RGB").resize((300, 200))
-    assert marks_of(ImageOps.mirror(image))[0] == pytest.approx(marks_of(image)[0] * _ODD, abs=2e-2)
+    pictures = np.random.default_rng(0).normal(size=(2, 48, 48)).astype(np.float32)
+    waves = Signatures(9)
+    mirrored = waves.of(np.ascontiguousarray(pictures[:, :, ::-1]), WHOLE)
+    assert mirrored == pytest.approx(waves.of(pictures, WHOLE) * waves.mirror, abs=1e-4)
 
 
-def test_marks_are_no_farther_apart_than_the_pixels():
-    """Which is why a tree of marks misses nothing that is near."""
-    rng = np.random.default_rng(0)
-    for _ in range(20):
-        a, b = (Image.fromarray(rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)) for _ in range(2))
-        pixels = []
-        for image in (a, b):
-            grey = np.asarray(image.convert("L").resize((96, 96), 2).resize((16, 16), 2), float)
-            pixels.append((grey - grey.mean()) / np.linalg.norm(grey - grey.mean()))
-        apart = np.linalg.norm(marks_of(a)[0].astype(float) - marks_of(b)[0])
-        assert apart <= np.linalg.norm(pixels[0] - pixels[1]) + 1e-2
+def test_the_box_of_a_crop_is_found():
+    noise = Image.effect_noise((12, 12), 90).resize((480, 480), Image.Resampling.BICUBIC)
+    parts = [noise, noise.crop((48, 24, 456, 432))]
+    whole, part = (marks_of(image.convert("RGB")).astype(np.float32)[None] / 50 for image in parts)
+    boxes = fit(part, whole, np.array([WHOLE]))
+    assert boxes[0] == pytest.approx([0.05, 0.9, 0.1, 0.95], abs=0.005)
+    assert residue(part, whole, boxes) < 0.01 < residue(part, whole, np.array([WHOLE], np.float32))
+    assert cut(whole, np.array([WHOLE], np.float32))[0] == pytest.approx(whole, abs=1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_copy_differs_no_more_than_re_encoding_and_another_image_of_its_kind_does(kind, tmp_path):
+    first, *others = write_set(tmp_path, kind, 3)
+    copy = copy_of(first, "all", tmp_path / "copy.jpg")
+    assert excess(Pair(copy, first, True, (0.0, 0.9, 0.05, 0.94))) < 1
+    assert all(excess(Pair(first, other, False, WHOLE)) > 3 for other in others)
 
 
 def test_blank_images_are_not_copies_of_each_other(tmp_path):
@@ -100,3 +111,34 @@ def test_groups_are_what_pairs_connect():
         joined = next(group for group in expected if a in group) | next(group for group in expected if b in group)
         expected = [group for group in expected if not group & joined] + [joined]
     assert groups(30, pairs) == sorted(sorted(group) for group in expected)
+
+
+def _with_copies(root, kind, count, copied):
+    paths = write_set(root, kind, count)
+    names = list(COPIES)
+    step = count // copied
+    copies = [
+        copy_of(path, names[number % len(names)], path.with_name(f"{path.stem}-copy.png"))
+        for number, path in enumerate(paths[: copied * step : step])
+    ]
+    return [*paths, *copies], {(number * step, count + number) for number in range(copied)}
+
+
+def test_copies_are_told_from_images_that_are_alike_by_design(tmp_path):
+    paths, expected = _with_copies(tmp_path, "cells", 40, 6)
+    found = [inspect(path) for path in paths]
+    assert set(similar_pairs(paths, [each.marks for each in found])) == expected
+    assert "likeness alone does not count" in alike_by_design([each.marks for each in found])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_homogeneous_set_has_no_copies_but_its_own(kind, tmp_path):
+    paths, expected = _with_copies(tmp_path, kind, 260, 26)
+    found = set(similar_pairs(paths, [each.marks for each in inspect_all(paths, "")]))
+    assert len(found & expected) >= 0.95 * len(expected)
+    assert found <= expected
+
+
+def test_different_pictures_are_not_alike_by_design(heap):
+    assert alike_by_design([inspect(path).marks for path in heap.good]) is None

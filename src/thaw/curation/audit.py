@@ -9,7 +9,7 @@ from PIL import Image
 
 from thaw.curation.inspection import Inspection, inspect_all
 from thaw.curation.prepare import MANIFEST, QUARANTINED, RECORD
-from thaw.curation.similarity import groups, similar_pairs
+from thaw.curation.similarity import alike_by_design, groups, similar_pairs
 from thaw.curation.tree import SPLITS, Tree, scan
 from thaw.data.endings import what_to_install
 from thaw.data.layout import has_test_beside_classes, is_divided
@@ -206,6 +206,8 @@ def _of_copies(files: Sequence[File]) -> Iterator[Finding]:
     for kind, (severity, text) in texts.items():
         if found[kind]:
             yield Finding(kind, severity, text, found[kind])
+    if alike := alike_by_design([file.found.marks for file in good]):
+        yield Finding("alike by design", NOTE, alike, [])
 
 
 def _spoils(files: Sequence[File]) -> str:

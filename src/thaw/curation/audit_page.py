@@ -80,7 +80,8 @@ def table(told: dict) -> str:
     for finding in told["findings"]:
         first = "; ".join(" = ".join(map(printable, group[:_TOGETHER])) for group in finding["paths"][:2])
         more = f" and {finding['count'] - 2} more" if finding["count"] > 2 else ""
-        lines.append(f"{finding['severity']:7}  {finding['count']:5} {finding['text']}: {first}{more}")
+        paths = f": {first}{more}" if first else ""
+        lines.append(f"{finding['severity']:7}  {finding['count'] or '':5} {finding['text']}{paths}")
     if told["doubted_labels"] is not None:
         lines += ["", f"{len(told['doubted_labels'])} labels are doubtful, the first of them:"]
         for doubt in told["doubted_labels"][:10]:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from thaw.curation.inspection import Inspection, inspect_all
+from thaw.curation.similarity import SIDE
 
 
 def inspected(root: Path, paths: Sequence[Path], journal: Path, title: str) -> list[Inspection]:
@@ -50,5 +51,7 @@ def _read(journal: Path, root: Path) -> Iterator[tuple[Path, list[int], Inspecti
             path, stamp, marks = Path(values["path"]), values.pop("stamp"), values["marks"]
             if marks:
                 shape, content = marks
+                if tuple(shape) != (SIDE, SIDE):  # of an older version
+                    continue
                 values["marks"] = np.frombuffer(base64.b64decode(content), np.float16).reshape(shape)
             yield path, stamp, Inspection(**values | {"path": root / path})

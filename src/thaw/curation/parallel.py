@@ -3,7 +3,7 @@
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -18,11 +18,12 @@ _FEW = 64  # that are done sooner than processes are started
 
 def on_every_core(task: Callable[[Given], Found], given: Sequence[Given], title: str, unit: str) -> Iterator[Found]:
     """What `task` makes of each of `given`, in their order, with a progress bar where a terminal shows it."""
-    bar = tqdm(desc=title, total=len(given), unit=unit, disable=not sys.stderr.isatty(), leave=False)
-    with bar:
-        for found in _results(task, given):
-            bar.update()
-            yield found
+    yield from progress(_results(task, given), title, unit, len(given))
+
+
+def progress(given: Iterable[Given], title: str, unit: str, total: int | None = None) -> Iterator[Given]:
+    """Yield each of `given`, with a progress bar where a terminal shows it."""
+    yield from tqdm(given, title, total, unit=unit, disable=not sys.stderr.isatty(), leave=False)
 
 
 def _results(task: Callable[[Given], Found], given: Sequence[Given]) -> Iterator[Found]:

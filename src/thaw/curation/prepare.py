@@ -16,6 +16,7 @@ from filelock import FileLock, Timeout
 from thaw.curation.journal import inspected
 from thaw.curation.placement import place, places
 from thaw.curation.plan import QUARANTINE, UNUSED, Entry, plan
+from thaw.curation.similarity import alike_by_design
 from thaw.curation.split import Shares
 from thaw.curation.tree import SPLITS, Tree, read_tree
 from thaw.errors import UserError
@@ -178,4 +179,6 @@ def _summary(entries: Sequence[Entry], tree: Tree, request: Request) -> str:
     kinds |= Counter({name: len(getattr(tree, name)) for name in ("stray", "hidden", "repeated")})
     aside = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()) if count)
     told = f"\nset aside, with reasons in {request.dest / QUARANTINED}: {aside}" if aside else ""
+    alike = alike_by_design([entry.found.marks for entry in entries if entry.found.marks is not None])
+    told += f"\nnote     {alike}" if alike else ""
     return "\n".join(table) + told + f"\ndata     {request.dest}"

@@ -1,0 +1,64 @@
+"""Short vectors for pictures and their crops, whose products say how alike they are beyond what a set has in common.
+
+They are low frequencies of the cosine transform. The directions in which a set varies most (its frame, its brightness)
+are damped, since two images that are alike in those are only of the same kind.
+"""
+
+from collections.abc import Iterator
+from itertools import product
+
+import numpy as np
+
+Box = tuple[float, float, float, float]  # top, bottom, left, right, in parts of the side
+
+
+class Signatures:
+    """Cosine waves with fewer than `waves` half periods along either axis."""
+
+    def __init__(self, waves: int):
+        self.waves = waves
+        down, across = np.mgrid[:waves, :waves]
+        frequency = np.hypot(down, across).ravel()
+        self._used = np.flatnonzero((frequency >= 1) & (frequency < waves))
+        self._weights = frequency[self._used].astype(np.float32)  # pictures have less of what is finer
+        self.mirror = np.where(across.ravel()[self._used] % 2, -1, 1).astype(np.float32)
+
+    def of(self, pictures: np.ndarray, box: Box) -> np.ndarray:
+        """Return (n, D) of that box of each picture (n, side, side)."""
+        top, bottom, left, right = box
+        rows, columns = self._transform(pictures.shape[1], top, bottom), self._transform(pictures.shape[2], left, right)
+        return (rows @ pictures @ columns.T).reshape(len(pictures), -1)[:, self._used] * self._weights
+
+    def _transform(self, side: int, start: float, end: float) -> np.ndarray:
+        samples = 2 * self.waves
+        middle = (np.arange(samples) + 0.5) / samples
+        places = ((start + middle * (end - start)) * side - 0.5).clip(0, side - 1)
+        sampling = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(side)))
+        waves = np.cos(np.pi * np.arange(self.waves)[:, None] * middle) / samples
+        return (waves @ sampling).astype(np.float32)
+
+
+def damping(signatures: np.ndarray, directions: int) -> np.ndarray:
+    """Return the matrix (D, D) that damps the `directions` of greatest variance to the level of the next one."""
+    apart = signatures - signatures.mean(0)
+    variances, axes = np.linalg.eigh((apart.T @ apart / len(apart)).astype(np.float64))
+    level = variances[max(0, len(variances) - 1 - directions)]
+    return (axes * np.sqrt(np.minimum(1, level / np.maximum(variances, 1e-12)))).astype(np.float32)
+
+
+def unit(vectors: np.ndarray) -> np.ndarray:
+    return vectors / np.maximum(np.linalg.norm(vectors, axis=1, keepdims=True), 1e-9)
+
+
+def crops(step: float, most: int) -> list[Box]:
+    """Return boxes that lack up to `most` times `step` of each side, at all places; both sides lack about as much."""
+    ends = [(lack, at * step, 1 - (lack - at) * step) for lack in range(most + 1) for at in range(lack + 1)]
+    if most:
+        ends.append((1, step / 2, 1 - step / 2))
+    return [(*rows, *columns) for (a, *rows), (b, *columns) in product(ends, ends) if abs(a - b) <= 1]
+
+
+def blocks(count: int, memory: float = 1.6e7) -> Iterator[slice]:
+    """Yield slices of rows of a matrix (count, count), each with about `memory` numbers."""
+    rows = max(1, int(memory / max(count, 1)))
+    return (slice(start, min(start + rows, count)) for start in range(0, count, rows))
