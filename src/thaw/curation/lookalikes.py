@@ -15,7 +15,8 @@ from thaw.curation.signatures import Box, Signatures, blocks, crops, damping, un
 
 _COARSE, _MIDDLE, _FINE = Signatures(9), Signatures(16), Signatures(28)
 _DAMPED = 48  # directions, if there are ten times as many images
-_WHOLES, _MIRRORED, _CROPS, _FITTED = 3, 2, 6, 2  # nominations of an image by each search
+_WHOLES = [0, 1, 2, 5, 12, 25]  # ranks; the far ones hold large groups of copies together
+_MIRRORED, _CROPS, _FITTED = 2, 6, 2  # nominations of an image by each other search
 _SAMPLED = 500  # images that show what a set has in common
 _COMMON = 0.8  # share of the variance that this may leave unexplained
 _FAR = 32  # the look-alike of this rank is no copy, unless there are that many copies of one image
@@ -63,7 +64,8 @@ def _whole_images(pictures: np.ndarray) -> tuple[list[Found], np.ndarray]:
     whole = unit((signatures - mean) @ damp)
     mirrored = unit((signatures * _FINE.mirror - mean) @ damp)
     nearest = _nearest(whole, whole, _FAR)
-    found = [_nominations(nearest[:, :_WHOLES], False, WHOLE)]
+    ranks = [rank for rank in _WHOLES if rank < nearest.shape[1]]
+    found = [_nominations(nearest[:, ranks], False, WHOLE)]
     found.append(_nominations(_nearest(mirrored, whole, _MIRRORED), True, WHOLE))
     return found, nearest[:, -1]
 

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TypeVar
 
+from threadpoolctl import threadpool_limits
 from tqdm import tqdm
 
 from thaw.data.workers import usable_cores
@@ -31,9 +32,11 @@ def _results(task: Callable[[Given], Found], given: Sequence[Given]) -> Iterator
         yield from map(task, given)
         return
     context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
-    with context.Pool(usable_cores(), _leave_ctrl_c_to_the_parent) as pool:
+    with context.Pool(usable_cores(), _start_process) as pool:
         yield from pool.imap(task, given, _CHUNK)
 
 
-def _leave_ctrl_c_to_the_parent() -> None:
+def _start_process() -> None:
+    """Leave Ctrl-C to the parent, and the other cores to the other processes: NumPy would use them all in each."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threadpool_limits(1)

@@ -28,7 +28,8 @@ _CLEARLY = 0.7  # a copy differs by less than this times what other look-alikes 
 _DOUBTFUL, _NO_MORE = 1.0, 1.5
 _HOMOGENEOUS = 0.15  # share of an image that a far look-alike leaves unexplained, where images are alike by design
 _CONTROLS, _ENOUGH = 100, 20  # pairs of look-alikes
-_BELOW = 0.5  # times what these differ by at least, a copy may differ by
+_STRAY = 0.05  # share of them that may be copies after all
+_BELOW = 0.5  # times what the others differ by at least, a copy may differ by
 _CERTAIN = 0.2  # times what re-encoding changes
 _UNSURE, _UNLIKE = 0.75, 0.05  # times what re-encoding changes, and what another look-alike of the image differs by
 _ALIKE = 0.85  # correlation of most images with another, from which on a set is homogeneous
@@ -64,7 +65,9 @@ def similar_pairs(paths: Sequence[Path], marks: Sequence[np.ndarray]) -> list[tu
     copies = np.where(doubtful, differences <= _DOUBTFUL, likely & (differences <= certain))
     unsure = np.flatnonzero(~copies & ~doubtful & (differences <= max(limit, _UNSURE)))
     others = np.where(likely[unsure], middle[suspects[unsure]], nearest[suspects[unsure]])
-    copies[unsure] = differences[unsure] <= np.where(likely[unsure], _BELOW, _UNLIKE) * _differences(pairs, others)
+    of_others = _differences(pairs, others)
+    of_others[likely[unsure] & (others == suspects[unsure])] = np.inf  # nothing else comes near
+    copies[unsure] = differences[unsure] <= np.where(likely[unsure], _BELOW, _UNLIKE) * of_others
     found = suspects[copies]
     return sorted({tuple(sorted(shown[[compared.first[n], compared.second[n]]].tolist())) for n in found})
 
@@ -85,7 +88,7 @@ def _limit(of_controls: np.ndarray) -> float:
     """Return how much copies may differ: less than look-alikes of the set do."""
     if len(of_controls) < _ENOUGH:
         return _NO_MORE
-    return min(_DOUBTFUL, _BELOW * float(of_controls.min()))
+    return min(_DOUBTFUL, _BELOW * float(np.quantile(of_controls, _STRAY)))
 
 
 def usual_likeness(marks: Sequence[np.ndarray]) -> float:
@@ -190,11 +193,11 @@ def _chosen(
     usual = far[compared.first]
     clear = (left <= _CLEARLY * left[middle]) | (middle == np.arange(len(left)))
     homogeneous = np.median(far) < _HOMOGENEOUS
-    controls = np.flatnonzero(~clear & homogeneous)
+    pair = np.sort(np.stack([compared.first, compared.second]), axis=0).T @ (len(far), 1)
+    controls = np.flatnonzero(~np.isin(pair, pair[clear]) & homogeneous)
     suspects = np.flatnonzero((left <= np.minimum(_CLEARLY * usual, _EXPLAINED)) & (clear | ~homogeneous))
     suspects = suspects[np.argsort(left[suspects] / (usual[suspects] + 1e-9))]
-    pairs = np.sort(np.stack([compared.first[suspects], compared.second[suspects]]), axis=0)
-    _, once = np.unique(pairs, axis=1, return_index=True)
+    _, once = np.unique(pair[suspects], return_index=True)
     suspects = suspects[np.sort(once)][: max(200, len(far) // 4)]
     return suspects, controls[:: max(1, len(controls) // _CONTROLS)][:_CONTROLS], ~clear[suspects]
 
