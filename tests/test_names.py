@@ -74,7 +74,7 @@ def test_figures_and_pages_show_bytes_as_replacements(tmp_path):
 
 def test_the_projector_gets_bytes_as_replacements(tmp_path, monkeypatch):
     kept = SimpleNamespace(add_embedding=lambda points, metadata, **rest: found.extend(metadata), flush=lambda: None)
-    monkeypatch.setattr(board, "_boards", lambda trainer: [SimpleNamespace(experiment=kept)])
+    monkeypatch.setattr(board, "_on_each", lambda trainer, act: act(SimpleNamespace(experiment=kept)))
     evaluation = Evaluation([str(tmp_path / LATIN)], torch.tensor([0]), torch.eye(2)[:1], [LATIN, "dog"])
     inputs, found = SimpleNamespace(vectors=torch.ones(1, 2), shown=torch.tensor([0])), []
     board.project(SimpleNamespace(global_step=0), inputs, evaluation, tmp_path)

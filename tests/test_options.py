@@ -8,8 +8,6 @@ from conftest import rows
 
 from thaw.errors import UserError
 from thaw.models.classifier import _by_epoch
-from thaw.report import figures
-from thaw.report.evaluation import Evaluation
 from thaw.training.trainer import build_trainer
 from train import main
 
@@ -20,15 +18,6 @@ def test_a_scheduler_that_waits_for_a_metric_is_given_the_one_that_its_mode_mean
         return _by_epoch(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode))["monitor"]
 
     assert (monitor("min"), monitor("max")) == ("val/loss", "val/acc")
-
-
-def test_a_dollar_in_the_name_of_a_class_is_a_letter(tmp_path):
-    names = ["$x^{$", "${b}", "$\\frac{$"]
-    logits = torch.eye(3)
-    evaluation = Evaluation(["1", "2", "3"], torch.arange(3), logits, names)
-    figures.save(figures.confusion_matrix(evaluation), tmp_path / "matrix.png")
-    grid = figures._grid([torch.zeros(3, 8, 8, dtype=torch.uint8)] * 3, [(name, "black") for name in names], "title")
-    figures.save(grid, tmp_path / "grid.png")
 
 
 def test_a_machine_with_a_gpu_is_no_reason_to_warn_of_a_run_on_its_cpu(monkeypatch):
