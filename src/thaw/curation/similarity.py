@@ -193,7 +193,8 @@ def _chosen(
     usual = far[compared.first]
     clear = (left <= _CLEARLY * left[middle]) | (middle == np.arange(len(left)))
     homogeneous = np.median(far) < _HOMOGENEOUS
-    pair = np.sort(np.stack([compared.first, compared.second]), axis=0).T @ (len(far), 1)
+    low, high = np.minimum(compared.first, compared.second), np.maximum(compared.first, compared.second)
+    pair = low * len(far) + high  # a number for both orders and all boxes of two images
     controls = np.flatnonzero(~np.isin(pair, pair[clear]) & homogeneous)
     suspects = np.flatnonzero((left <= np.minimum(_CLEARLY * usual, _EXPLAINED)) & (clear | ~homogeneous))
     suspects = suspects[np.argsort(left[suspects] / (usual[suspects] + 1e-9))]
