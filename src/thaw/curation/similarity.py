@@ -109,8 +109,8 @@ def alike_by_design(marks: Sequence[np.ndarray]) -> str | None:
     if likeness < _ALIKE:
         return None
     return (
-        f"most images look like another one of the set (correlation {likeness:.2f}), so likeness alone does not count: "
-        "copies are images whose difference is no larger than re-encoding makes it"
+        f"nearly all images look alike (correlation {likeness:.2f}), so likeness alone does not count: "
+        "a copy differs no more than re-encoding makes it"
     )
 
 
