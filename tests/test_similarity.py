@@ -133,7 +133,7 @@ def test_copies_are_told_from_images_that_are_alike_by_design(tmp_path):
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_homogeneous_set_has_no_copies_but_its_own(kind, tmp_path):
-    paths, expected = _with_copies(tmp_path, kind, 260, 26)
+    paths, expected = _with_copies(tmp_path, kind, 260, 60)
     found = set(similar_pairs(paths, [each.marks for each in inspect_all(paths, "")]))
     assert len(found & expected) >= 0.95 * len(expected)
     assert found <= expected

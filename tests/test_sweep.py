@@ -256,7 +256,8 @@ def test_a_folder_belongs_to_one_sweep_at_a_time(tmp_path, image_folder):
     with FileLock(tmp_path / "sweep" / ".lock"):
         done = train("-m", *SWEEP, f"data.root={image_folder()}", cwd=tmp_path)
     assert done.returncode == 2
-    assert done.stderr == "error: sweep is in use by another sweep; choose another hydra.sweep.dir.\n"
+    assert done.stderr.startswith("error: sweep is in use by another process, which trains there: ")
+    assert "hydra.sweep.dir" in done.stderr and done.stderr.count("\n") == 1
 
 
 def comparison_without_times(sweep):
