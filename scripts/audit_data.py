@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
+from thaw.ownership import refuse_inside, refuse_other_results
 from thaw.streams import outlived
 from thaw.writable import refuse_unwritable
 
@@ -43,6 +44,8 @@ def main() -> int:
 
     out = chosen.out or Path("outputs/audit") / chosen.root.resolve().name
     try:
+        refuse_inside(out, chosen.root, "--out")
+        refuse_other_results(out, ("audit.json",), "an audit")
         refuse_unwritable(out, "--out")
         found = audit(chosen.root)
         doubts = _doubts(found, chosen) if chosen.labels else None

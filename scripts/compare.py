@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 from thaw.errors import UserError
+from thaw.ownership import refuse_other_results
 from thaw.streams import outlived
 from thaw.writable import refuse_unwritable
 
@@ -28,6 +29,8 @@ def main() -> int:
         return 2
     out = chosen.out or (chosen.folders[0] if len(chosen.folders) == 1 else Path("outputs"))
     try:
+        if chosen.out:
+            refuse_other_results(out, ("comparison.json", "multirun.yaml"), "a comparison")
         refuse_unwritable(out, "--out")
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

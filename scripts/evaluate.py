@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
+from thaw.ownership import refuse_other_results
 from thaw.streams import outlived
 
 
@@ -61,6 +62,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     model = load_model(chosen.run)
     folder = read_labelled(chosen.root.expanduser(), model.classes)
     out = chosen.out or run_folder(model.source) / "evaluation" / (folder.root.resolve().name or "root")
+    refuse_other_results(out, ("evaluation.json",), "an evaluation")
     with _writing_to(out):  # lest an hour be spent on what cannot be kept
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out) as trial:

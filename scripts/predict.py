@@ -52,7 +52,7 @@ def main() -> int:
     sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; an image that cannot be used is told below
     try:
-        faults = _predict(chosen)
+        faults, done = _predict(chosen)
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -66,11 +66,11 @@ def main() -> int:
         return 130
     for fault in faults:
         print(f"error: {fault}", file=sys.stderr)
-    return 1 if faults else 0
+    return 0 if not faults else 1 if done else 2
 
 
-def _predict(chosen: argparse.Namespace) -> list[str]:
-    """Writes what is asked for; gives back a sentence for each name and file that could not be read."""
+def _predict(chosen: argparse.Namespace) -> tuple[list[str], int]:
+    """Write what is asked for; return a sentence for each file that could not be read, and how many could be."""
     from tqdm import tqdm  # these take seconds, which --help need not wait for
 
     from thaw.deploy.gallery import on_a_card, write_gallery
@@ -90,7 +90,7 @@ def _predict(chosen: argparse.Namespace) -> list[str]:
     paths, faults = image_paths(chosen.paths, sys.stdin)
     model = load_model(chosen.run)
     top = min(chosen.top, len(model.classes))
-    shown = []
+    shown, done = [], 0
     with whole_file(chosen.out) if chosen.out else contextlib.nullcontext(sys.stdout) as file:
         write = FORMATS[chosen.format](file, paths, model.classes, top, chosen.threshold)
         hidden = not sys.stderr.isatty() or (not chosen.out and sys.stdout.isatty())
@@ -99,11 +99,12 @@ def _predict(chosen: argparse.Namespace) -> list[str]:
                 faults.append(prediction.fault)
             else:
                 write(prediction)
+                done += 1
             if chosen.gallery:
                 shown.append(on_a_card(prediction))
     if chosen.gallery:
         write_gallery(chosen.gallery, str(chosen.run), shown, chosen.threshold)
-    return faults
+    return faults, done
 
 
 if __name__ == "__main__":

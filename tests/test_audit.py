@@ -110,6 +110,7 @@ def test_a_root_without_classes_is_refused(tmp_path):
         audit(tmp_path / "empty")
 
 
+@pytest.mark.slow
 def test_the_page_shows_what_was_found(heap, tmp_path, browser):
     heap.plant_all()
     heap.plant_copies(8)
@@ -128,6 +129,7 @@ def test_the_page_shows_what_was_found(heap, tmp_path, browser):
     assert faults == []
 
 
+@pytest.mark.slow
 def test_the_gif_among_the_ants_is_odd(photographs):
     told = table(facts(audit(photographs), None))
     assert "train/ants/imageNotFound.gif" in told

@@ -8,16 +8,17 @@ import time
 import pytest
 from conftest import rows
 from filelock import FileLock
+from PIL import Image
 from test_command_line import TINY, TRAIN, train, with_nets
 
 from thaw import ownership
 from thaw.cache import build_once, cache_dir
 from thaw.errors import RunError, UserError
 from thaw.files import whole_file
-from thaw.ownership import new_folder
+from thaw.ownership import new_folder, refuse_inside, refuse_other_results
 from thaw.report.record import make_room, write_summary
 from thaw.run import recorded_run
-from thaw.run_folder import hold_run_folder, is_free, run_folder_held
+from thaw.run_folder import hold_run_folder, is_free, refuse_interrupted, run_folder_held
 from thaw.sweep.run import refuse_other_folder
 from thaw.writable import refuse_unwritable, refuse_unwritable_file
 
@@ -160,3 +161,40 @@ def test_runs_that_start_together_or_in_the_folder_of_one_at_work_do_not_mix(tmp
     assert (tmp_path / "run/checkpoints/last.ckpt").is_file()
     folders = list((tmp_path / "outputs" / "feature_extractor").iterdir())
     assert [len(rows(folder / "metrics.csv")) for folder in folders] == [1, 1]
+
+
+def test_what_would_be_replaced_is_looked_at_before_the_work(tmp_path):
+    photograph, table = tmp_path / "0.png", tmp_path / "p.csv"
+    Image.new("RGB", (4, 4)).save(photograph)
+    table.write_text("path,label\n")
+    refuse_unwritable_file(table, "--out")
+    with pytest.raises(UserError, match=r"--gallery=.*0\.png would replace a file that is no text"):
+        refuse_unwritable_file(photograph, "--gallery")
+    (tmp_path / "run" / ".hydra").mkdir(parents=True)
+    for name in (".hydra/resolved.yaml", "summary.json"):
+        (tmp_path / "run" / name).write_text("{}")
+    with pytest.raises(UserError, match="belongs to a run"):
+        refuse_unwritable_file(tmp_path / "run" / "summary.json", "--out")
+
+
+def test_results_go_neither_among_images_nor_beside_what_is_somebody_elses(tmp_path):
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(UserError, match="would be taken for a class"):
+        refuse_inside(tmp_path / "photos" / "outputs", tmp_path / "photos", "hydra.run.dir")
+    refuse_inside(tmp_path / "photos-2", tmp_path / "photos", "hydra.run.dir")
+    (tmp_path / "report.html").write_text("mine")
+    with pytest.raises(UserError, match="is no folder of a comparison"):
+        refuse_other_results(tmp_path, ("comparison.json",), "a comparison")
+    (tmp_path / "comparison.json").touch()
+    refuse_other_results(tmp_path, ("comparison.json",), "a comparison")
+
+
+def test_a_run_that_can_go_on_is_not_replaced(tmp_path):
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / "checkpoints").mkdir()
+    for name in (".hydra/resolved.yaml", "checkpoints/last.ckpt"):
+        (tmp_path / name).touch()
+    with pytest.raises(UserError, match=f"resume={tmp_path} goes on with it"):
+        refuse_interrupted(tmp_path)
+    (tmp_path / "summary.json").write_text('{"status": "failed"}')
+    refuse_interrupted(tmp_path)

@@ -123,6 +123,7 @@ def _with_copies(root, kind, count, copied):
     return [*paths, *copies], {(number * step, count + number) for number in range(copied)}
 
 
+@pytest.mark.slow
 def test_copies_are_told_from_images_that_are_alike_by_design(tmp_path):
     paths, expected = _with_copies(tmp_path, "cells", 40, 6)
     found = [inspect(path) for path in paths]

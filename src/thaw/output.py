@@ -9,10 +9,10 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, read_write
+from omegaconf import DictConfig, OmegaConf, read_write
 
 from thaw.errors import UserError
-from thaw.ownership import new_folder
+from thaw.ownership import new_folder, refuse_inside
 from thaw.ranks import is_first_process
 from thaw.run_folder import hold_run_folder
 from thaw.sweep.run import refuse_other_folder
@@ -64,6 +64,12 @@ def _place(config: DictConfig, kind: str) -> Path:
         folder = Path(config.hydra[kind].dir)
     finally:
         HydraConfig.instance().cfg = before
+    root = OmegaConf.select(config, "data.root")
+    if isinstance(root, str) and not config.get("resume"):
+        try:
+            refuse_inside(folder, Path(root).expanduser(), f"hydra.{kind}.dir")
+        except UserError as error:
+            _refuse(f"{error}")
     if any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra):
         return folder
     with _told_unwritable(folder, kind):

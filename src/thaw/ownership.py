@@ -76,6 +76,30 @@ def foreign(folder: Path, leftovers: frozenset[str]) -> list[str]:
     return sorted(path.name for path in folder.iterdir() if path.name not in leftovers) if folder.is_dir() else []
 
 
+def refuse_other_results(folder: Path, names: tuple[str, ...], what: str) -> None:
+    """Allow a folder that is new or empty, or that has one of the files `names` of such results in it.
+
+    Raises:
+        UserError: as `refuse_foreign` does.
+
+    """
+    refuse_foreign(folder, lambda folder: any((folder / name).is_file() for name in names), frozenset(), what)
+
+
+def refuse_inside(folder: Path, root: Path, option: str) -> None:
+    """Allow a folder for results that is not among the images.
+
+    Raises:
+        UserError: naming `option`, by which another folder is chosen.
+
+    """
+    if folder.absolute().resolve().is_relative_to(root.absolute().resolve()):
+        raise UserError(
+            f"{folder} lies in {root}, where results would be taken for a class and its images: choose another folder "
+            f"with {option}=…."
+        )
+
+
 def refuse_foreign(folder: Path, is_ours: Callable[[Path], bool], leftovers: frozenset[str], what: str) -> None:
     """Allow a folder that is new, that `is_ours`, or that holds nothing but `leftovers`.
 

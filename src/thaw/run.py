@@ -19,7 +19,7 @@ from thaw.errors import FrozenTensorError, RunError, UserError, told_error
 from thaw.faults import machine_fault
 from thaw.ranks import is_first_process
 from thaw.report.record import TRACEBACK, write_summary
-from thaw.run_folder import RunFolder, run_folder_held
+from thaw.run_folder import RunFolder, refuse_interrupted, run_folder_held
 from thaw.stopping import stop_signals, worker_deaths
 
 # Where these two go is said in conf/train.yaml: standard error and the log file; the log file alone.
@@ -46,6 +46,8 @@ def _enter(cfg: DictConfig, held: ExitStack) -> None:
         held.enter_context(run_folder_held(Path(cfg.output_dir)))
         if cfg.resume:
             refuse_other_configuration(cfg, Path(cfg.output_dir))
+        elif HydraConfig.get().mode != RunMode.MULTIRUN:  # a sweep goes on by itself
+            refuse_interrupted(Path(cfg.output_dir))
     except UserError as error:
         _fail(error, error)
 

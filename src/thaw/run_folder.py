@@ -9,10 +9,11 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from thaw.configuration import configuration_files, is_run, write_configuration
+from thaw.errors import UserError
 from thaw.ownership import foreign, hold, holding, refuse_foreign
 from thaw.ranks import is_first_process
 from thaw.report.record import FILE as SUMMARY
-from thaw.report.record import TRACEBACK, make_room
+from thaw.report.record import TRACEBACK, make_room, read_summary
 
 _LOCK, _OPTION = ".hydra/lock", "hydra.run.dir"
 _LEFTOVERS = frozenset((".hydra", "train.log", "console.log", SUMMARY, TRACEBACK))
@@ -70,6 +71,21 @@ def hold_run_folder(folder: Path) -> None:
     """
     refuse_foreign(folder, is_run, _LEFTOVERS, "a run")
     hold(folder, _LOCK, _OPTION)
+
+
+def refuse_interrupted(folder: Path) -> None:
+    """Keep a new run from replacing one that can go on.
+
+    Raises:
+        UserError: if a run in `folder` has been interrupted after it had saved something.
+
+    """
+    ended = read_summary(folder).get("status") in ("finished", "failed")
+    if is_run(folder) and not ended and (folder / "checkpoints" / "last.ckpt").is_file():
+        raise UserError(
+            f"{folder} holds a run that was interrupted: resume={folder} goes on with it; else choose another "
+            f"{_OPTION}, or delete the folder."
+        )
 
 
 @contextmanager

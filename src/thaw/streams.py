@@ -47,6 +47,9 @@ def outlived(ends: bool = False) -> Iterator[None]:
 
     The command goes on, for its results are in files; with `ends` it exits with 0, for the output was all it is for.
     """
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:  # it was closed before the program began
+            setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     before = sys.stdout, sys.stderr
     streams = [_Outliving(stream, ends) for stream in before]
     sys.stdout, sys.stderr = streams

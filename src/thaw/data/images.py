@@ -105,7 +105,8 @@ def named_fault(source: str | Path | BinaryIO) -> Iterator[None]:
             f"cannot read {name}: it is none that Pillow knows{needed and f' ({needed})'}."
         ) from error
     except Exception as error:  # each of Pillow's decoders fails in its own ways
-        reason = (str(error) or type(error).__name__).replace(repr(path or source), "it").rstrip(".")
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        reason = reason.replace(repr(path or source), "it").rstrip(".")
         raise UnreadableImageError(f"cannot read {name}: {reason}.") from error
 
 

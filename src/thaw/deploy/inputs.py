@@ -41,6 +41,8 @@ def _lines(listed: TextIO) -> list[str]:
     content = listed.buffer.read() if hasattr(listed, "buffer") else listed.read().encode(errors="surrogateescape")
     if content.startswith(_UTF16):
         text = content.decode("utf-16", "replace")
+    elif 2 * content.count(0) > 0.8 * len(content):  # without a mark of its byte order: every second byte is zero
+        text = content.decode("utf-16-le" if content[1::2].count(0) > content[::2].count(0) else "utf-16-be", "replace")
     else:
         text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     return text.split("\0") if "\0" in text else re.split(r"\r?\n", text)
