@@ -88,6 +88,7 @@ def test_what_lies_beside_the_splits_is_stray_but_for_our_own_lists(heap, tmp_pa
     assert found(root) == {"stray": [("notes.txt",)], "hidden": [(".git",)]}
 
 
+@pytest.mark.slow
 def test_the_exit_status_says_whether_a_result_would_be_distorted(heap, tmp_path, script, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = partial(script, "audit_data")
@@ -136,6 +137,7 @@ def test_the_gif_among_the_ants_is_odd(photographs):
     assert "error" not in told
 
 
+@pytest.mark.slow
 def test_names_with_odd_characters_are_told_as_they_are(heap, tmp_path):
     name = "Käse & <b>1.jpg"
     shutil.copy(heap.good[0], heap.root / "Cat" / name)

@@ -89,6 +89,7 @@ def test_error_before_and_after_are_of_the_same_images():
     assert told["ece"][1] < told["ece"][0]
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_for_it_costs_the_temperature_alone(tiny_run, tmp_path, monkeypatch, caplog):
     def full(*given, **options):
         raise OSError(28, "No space left on device")

@@ -30,6 +30,7 @@ def test_another_process_draws_the_same():
     assert drawn == {f"{zlib.crc32(draw_animal('owl', 3).tobytes())}\n".encode()}
 
 
+@pytest.mark.slow
 def test_colour_alone_tells_nothing():
     """A linear rule on mean and spread of the colours, fitted on 400 cats and dogs, guesses at 200 others."""
 

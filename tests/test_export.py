@@ -130,6 +130,7 @@ def test_a_program_without_pytorch_reproduces_names_and_probabilities(trained, e
         assert by_name == pytest.approx(dict(expected.top), abs=1e-4)
 
 
+@pytest.mark.slow
 def test_pytorchs_own_export_says_the_same(trained, export, tmp_path):
     assert export(trained, tmp_path / "model.pt2", "--format", "torch")[0] == 0
     files = {"thaw.json": ""}

@@ -57,6 +57,7 @@ def seeing():
     return model_of(net, SIZE)
 
 
+@pytest.mark.slow
 def test_of_drawings_that_differ_in_one_region_the_maps_mass_falls_inside_it(seeing):
     held_out = [drawn(1000 + number, marked=True) for number in range(40)]
     images = torch.stack([image for image, _ in held_out])

@@ -47,6 +47,7 @@ def prepared(heap, dest, *, link="hard", pattern=None, **shares):
     return prepare(Request(heap.root, dest, Shares(**shares), pattern, link))
 
 
+@pytest.mark.slow
 def test_every_class_gives_the_number_that_is_asked_for(heap, tmp_path):
     told = prepared(heap, tmp_path / "data", val=5, test=3, limit=20)
     counts = Counter((path.parent.parent.name, path.parent.name) for path in (tmp_path / "data").rglob("*.jpg"))
@@ -56,6 +57,7 @@ def test_every_class_gives_the_number_that_is_asked_for(heap, tmp_path):
     assert read_tree(tmp_path / "data" / "train").classes == list(CLASSES)
 
 
+@pytest.mark.slow
 def test_a_split_depends_on_contents_and_seed_and_not_on_names_or_order(heap, tmp_path):
     prepared(heap, tmp_path / "one", val=5)
     names = list(range(100, 130))
@@ -74,6 +76,7 @@ def test_a_split_depends_on_contents_and_seed_and_not_on_names_or_order(heap, tm
     assert split_of(tmp_path / "one") != split_of(tmp_path / "three")
 
 
+@pytest.mark.slow
 def test_copies_of_an_image_are_in_one_split(heap, tmp_path):
     pairs = heap.plant_copies(16)
     prepared(heap, tmp_path / "data", val=12, test=6)

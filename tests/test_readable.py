@@ -156,6 +156,7 @@ PATHS = {
 }
 
 
+@pytest.mark.slow
 def test_a_run_that_skips_ends_the_same_way_on_every_path_and_counts(
     tiny_run, photos, tmp_path, caplog, without_pictures
 ):

@@ -96,6 +96,7 @@ def test_a_path_is_no_name_of_an_option(tmp_path, multirun):
     assert not list(tmp_path.rglob("summary.json"))
 
 
+@pytest.mark.slow
 def test_classes_with_odd_names_leave_nothing_outside_of_the_runs_folder(tiny_run, image_folder, tmp_path):
     classes = ["x..", "a'b\"c,d", "%2e%2e", "=1+1", "<b>", "ümlaut"]
     root = image_folder(tuple(classes))

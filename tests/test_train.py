@@ -139,6 +139,7 @@ def test_class_folders_alone_are_enough_for_a_run(tiny_run, image_folder, tmp_pa
     assert summary["val"]["n"] == 4
 
 
+@pytest.mark.slow
 def test_folds_of_a_run_validate_every_image_once(tiny_run, image_folder, tmp_path, without_pictures):
     root = image_folder(train=4, val=3)
     for fold in range(3):
