@@ -168,3 +168,10 @@ def test_a_run_on_names_in_other_bytes_is_predicted_evaluated_and_shown(tiny_run
     assert script("evaluate", run, root / "val", "--no-robustness", "--out", tmp_path / "e")[0] == 0
     assert len(read_rows(tmp_path / "e" / "predictions.csv")) == len(told)
     assert SEEN in (tmp_path / "e" / "evaluation.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be"])
+def test_a_list_in_utf_16_needs_no_mark_of_its_byte_order(tmp_path, monkeypatch, encoding):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "1.jpg").touch()
+    assert image_paths(["-"], io.TextIOWrapper(io.BytesIO("1.jpg\n".encode(encoding)))) == (["1.jpg"], [])

@@ -68,3 +68,11 @@ def test_every_command_ends_quietly_when_its_output_is_not_read(tmp_path, comman
 def test_every_command_outlives_its_reader(name):
     text = (ROOT / "scripts" / name).read_text()
     assert "with outlived(" in text or name == "baselines.py", "which needs nothing of Thaw"
+
+
+def test_a_program_whose_output_was_closed_before_it_began_works(monkeypatch):
+    monkeypatch.setattr("sys.stdout", None)
+    with outlived():
+        sys.stdout.reconfigure(errors="backslashreplace")
+        print("nobody reads this")
+    sys.stdout.close()
