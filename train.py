@@ -82,6 +82,5 @@ def main(cfg: DictConfig) -> float | None:
 
 if __name__ == "__main__":
     with outlived():
-        sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
         sys.argv[1:] = beside_first(as_multirun(written_out(resumed(sys.argv[1:]))))
         main()

@@ -38,7 +38,6 @@ def _doubts(found, chosen: argparse.Namespace) -> list:
 
 def main() -> int:
     chosen = options()
-    sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
     from thaw.curation.audit import audit
     from thaw.curation.audit_page import facts, table, write_audit
 

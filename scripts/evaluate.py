@@ -7,7 +7,6 @@ out, and 2 if nothing could be evaluated.
 
 import argparse
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from pathlib import Path
 from thaw.errors import RunError, UserError
 from thaw.ownership import refuse_other_results
 from thaw.streams import outlived
+from thaw.writable import try_to_write
 
 
 def options() -> argparse.Namespace:
@@ -42,7 +42,6 @@ def _count(told: str) -> int:
 
 def main() -> int:
     chosen = options()
-    sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; an image that cannot be used is told below
     try:
         return _evaluate(chosen)
@@ -64,9 +63,7 @@ def _evaluate(chosen: argparse.Namespace) -> int:
     out = chosen.out or run_folder(model.source) / "evaluation" / (folder.root.resolve().name or "root")
     refuse_other_results(out, ("evaluation.json",), "an evaluation")
     with _writing_to(out):  # lest an hour be spent on what cannot be kept
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out) as trial:
-            trial.write(bytes(4096))
+        try_to_write(out)
     done = evaluate(model, folder, chosen.robustness, chosen.top)
     with _writing_to(out):
         write_evaluation(out, done)

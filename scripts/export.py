@@ -25,7 +25,6 @@ def options() -> argparse.Namespace:
 
 def main() -> int:
     chosen = options()
-    sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
     try:
         from thaw.deploy.export.run import export  # PyTorch, which --help need not wait for
         from thaw.deploy.inputs import image_paths

@@ -49,7 +49,6 @@ def _share(text: str) -> float:
 
 def main() -> int:
     chosen = options()
-    sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
     warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; an image that cannot be used is told below
     try:
         faults, done = _predict(chosen)

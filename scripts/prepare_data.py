@@ -51,7 +51,6 @@ def _share(text: str) -> float:
 
 def main() -> int:
     chosen = options()
-    sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
     from thaw.curation.download import Archive, fetch
     from thaw.curation.prepare import Request, prepare
     from thaw.curation.split import Shares

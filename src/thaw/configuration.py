@@ -1,7 +1,8 @@
 """What a run was asked for, in plain values: two runs with equal ones do the same."""
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -51,11 +52,18 @@ def chosen_values(cfg: DictConfig, weights: str, image_size: int) -> dict[str, o
 
 
 def resolved_job(cfg: DictConfig) -> dict:
-    """As `resolved`, for a configuration that holds Hydra's own values and is not being run."""
+    """Return what `resolved` does for a configuration that holds Hydra's own values and is not being run."""
+    with as_hydra_config(cfg):
+        return resolved(cfg)
+
+
+@contextmanager
+def as_hydra_config(cfg: DictConfig) -> Iterator[None]:
+    """Have `${hydra:…}` refer to the values of `cfg`, which is not being run."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(cfg)
     try:
-        return resolved(cfg)
+        yield
     finally:
         HydraConfig.instance().cfg = before
 
@@ -114,5 +122,5 @@ def read_resolved(folder: Path) -> dict:
 
 
 def quoted(path: Path | str) -> str:
-    """As a value of Hydra's overrides."""
+    """Return `path` quoted as a value of Hydra's overrides."""
     return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

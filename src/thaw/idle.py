@@ -42,9 +42,13 @@ def refuse_idle(values: Mapping, overrides: Iterable[str]) -> None:
 
 
 def refuse_idle_sweep(jobs: Sequence[tuple[Mapping, Sequence[str]]]) -> None:
-    """As `refuse_idle`, for what sets the jobs of a sweep apart, values and overrides each.
+    """Compare what sets the jobs of a sweep apart, given as values and overrides of each, with what has a part in them.
 
-    What is the same for all of them may concern only some.
+    An override that all jobs share may concern only some of them.
+
+    Raises:
+        UserError: for the first other override that changes nothing in any job.
+
     """
     if len(jobs) < 2:
         return

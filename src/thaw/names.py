@@ -1,4 +1,4 @@
-"""Names of files and classes, listed, and told apart where they look the same."""
+"""Names of files and classes, told apart where they look the same."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -26,8 +26,3 @@ def _difference(one: str, other: str) -> str:
     if " ".join(one.split()) == " ".join(other.split()):
         return "spaces"
     return "characters that look alike or cannot be seen"
-
-
-def listed(names: Iterable[object], most: int = 12) -> str:
-    names = [str(name) for name in names]
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")

@@ -2,20 +2,20 @@
 
 import os
 import sys
-import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 
+from thaw.configuration import as_hydra_config
 from thaw.errors import UserError
 from thaw.ownership import new_folder, refuse_inside
 from thaw.ranks import is_first_process
 from thaw.run_folder import hold_run_folder
 from thaw.sweep.run import refuse_other_folder
+from thaw.writable import try_to_write
 
 
 class OwnFolder(Callback):
@@ -41,9 +41,7 @@ def _prepare(config: DictConfig, kind: str, check: Callable[[Path], None]) -> No
             check(folder)
         except UserError as error:
             _refuse(f"{error}")
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as trial:
-            trial.write(bytes(4096))
+        try_to_write(folder)
 
 
 def refuse_paths(config: DictConfig) -> None:
@@ -58,12 +56,8 @@ def refuse_paths(config: DictConfig) -> None:
 
 def _place(config: DictConfig, kind: str) -> Path:
     """Where the run or sweep is to be: a new folder, unless the command line names one."""
-    before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(config)  # which the folder's name refers to
-    try:
+    with as_hydra_config(config):  # which the folder's name refers to
         folder = Path(config.hydra[kind].dir)
-    finally:
-        HydraConfig.instance().cfg = before
     root = OmegaConf.select(config, "data.root")
     if isinstance(root, str) and not config.get("resume"):
         try:

@@ -90,7 +90,7 @@ def refuse_interrupted(folder: Path) -> None:
 
 @contextmanager
 def run_folder_held(folder: Path) -> Iterator[None]:
-    """As `hold_run_folder`, while the run works; of several processes that train together the first one does it."""
+    """Hold the folder while the run works; of several processes that train together only the first one does."""
     if not is_first_process():
         yield
         return

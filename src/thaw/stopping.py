@@ -104,7 +104,7 @@ class WorkerDeaths:
 
 
 def leave_stopping_to_main(worker: int) -> None:
-    """In a loader's worker: what reaches all processes of a run is for the first, which still needs its batch.
+    """Let a loader's worker ignore signals that reach all processes of a run: the first still needs its batch.
 
     PyTorch ends workers by SIGTERM, too, and more than once; all but the first are obeyed.
     """

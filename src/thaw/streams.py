@@ -1,6 +1,7 @@
 """Standard output and error that may go away: a reader like `head` that has enough, a terminal that is closed."""
 
 import errno
+import io
 import os
 import sys
 from collections.abc import Iterator
@@ -50,6 +51,8 @@ def outlived(ends: bool = False) -> Iterator[None]:
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:  # it was closed before the program began
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
     before = sys.stdout, sys.stderr
     streams = [_Outliving(stream, ends) for stream in before]
     sys.stdout, sys.stderr = streams

@@ -38,11 +38,15 @@ def width(text: str) -> int:
     return sum(_columns(character) for character in text)
 
 
-def counted(names: Iterable[str], most: int = 12) -> str:
+def listed(names: Iterable[object], most: int = 12) -> str:
     """Return the first `most` names in one line, and how many more there are."""
-    names = list(names)
-    more = f" and {len(names) - most:,} more" if len(names) > most else ""
-    return ", ".join(shown(name) for name in names[:most]) + more
+    names = [str(name) for name in names]
+    return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
+
+
+def counted(names: Iterable[str], most: int = 12) -> str:
+    """Return what `listed` does, with each name as `shown` in short."""
+    return listed(map(shown, names), most)
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers: bool = False) -> list[str]:

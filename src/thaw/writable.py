@@ -18,18 +18,33 @@ def refuse_unwritable(folder: Path, option: str) -> None:
 
     """
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder) as trial:
-            trial.write(bytes(4096))
+        try_to_write(folder)
     except OSError as error:
         raise UserError(_told(folder, error, option)) from error
 
 
-def refuse_unwritable_file(path: Path, option: str) -> None:
-    """As `refuse_unwritable`, for a file to be written into a folder that exists.
+def try_to_write(folder: Path) -> None:
+    """Make `folder` if it is not there, and write a little into it, of which nothing stays.
 
     Raises:
-        UserError: also if a file would be replaced that is no text, such as a photograph, or that belongs to a run.
+        OSError: if that fails.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_a_little(folder)
+
+
+def _write_a_little(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as trial:
+        trial.write(bytes(4096))
+
+
+def refuse_unwritable_file(path: Path, option: str) -> None:
+    """Refuse a file that cannot be written into its folder, which has to exist.
+
+    Raises:
+        UserError: naming `option`; also if the file that would be replaced is no text, such as a photograph, or
+            belongs to a run.
 
     """
     try:
@@ -39,8 +54,7 @@ def refuse_unwritable_file(path: Path, option: str) -> None:
             return
         if path.is_file():
             _refuse_precious(path, option)
-        with tempfile.TemporaryFile(dir=path.parent) as trial:
-            trial.write(bytes(4096))
+        _write_a_little(path.parent)
     except OSError as error:
         raise UserError(_told(path, error, option)) from error
 

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from thaw.checkpoints import read_checkpoint
 from thaw.configuration import is_run, read_resolved
-from thaw.data.folders import ClassFolders, listed
+from thaw.data.folders import ClassFolders
 from thaw.errors import UserError
+from thaw.text import listed
 
 
 def fingerprint(classes: Sequence[str], splits: Mapping[str, ClassFolders]) -> dict:

@@ -20,7 +20,7 @@ from thaw.data.pixels import StoredPixels, bytes_needed, stored_pixels
 from thaw.data.turning import Crop, finished
 from thaw.data.walk import Walk, walk
 from thaw.errors import UserError
-from thaw.names import listed
+from thaw.text import listed
 
 Key = int | tuple[int, int]
 Sample = tuple[str, int]  # a path and the index of its class

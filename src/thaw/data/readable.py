@@ -14,7 +14,7 @@ from thaw.data.folders import ClassFolders, Sample
 from thaw.data.images import load_rgb
 from thaw.data.workers import usable_cores
 from thaw.errors import RunError, UnreadableImageError
-from thaw.names import listed
+from thaw.text import listed
 
 _SHARE = 0.01  # of a split's images that may be skipped
 _KEPT = 100  # verdicts in the cache, a few bytes each

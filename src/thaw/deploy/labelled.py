@@ -8,7 +8,8 @@ from thaw.data.endings import EXTENSIONS, what_to_install
 from thaw.data.folders import Sample, class_samples
 from thaw.data.walk import visible_folders, walk
 from thaw.errors import UserError
-from thaw.names import listed, look_alikes
+from thaw.names import look_alikes
+from thaw.text import listed
 
 _SPLITS = ("train", "val", "test")
 

@@ -5,8 +5,8 @@ from lightning import Callback, Trainer
 
 from thaw.errors import RunError
 from thaw.models.classifier import ImageClassifier
-from thaw.names import listed
 from thaw.stopping import worker_deaths
+from thaw.text import listed
 
 _EVERY = 50  # steps; to ask a GPU or other processes at each of them would have all wait
 _NEVER = 2**62
