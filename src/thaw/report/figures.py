@@ -127,7 +127,7 @@ def penalty_path(solution: dict) -> Figure:
     chosen = axes.axvline(solution["penalty"], color=RIGHT, linestyle=":", label=f"chosen: {solution['penalty']:.2g}")
     axes.set(xscale="log", xlabel="L2 penalty", ylabel="loss of held-out training images")
     right.set_ylabel("their accuracy", color="#0969da")
-    axes.legend(handles=[*axes.lines[:1], *right.lines, chosen], loc="best")
+    figure.legend(handles=[*axes.lines[:1], *right.lines, chosen], loc="outside upper center", ncols=3)
     return figure
 
 
