@@ -1,4 +1,6 @@
+import copy
 import csv
+import gc
 import io
 import multiprocessing
 import os
@@ -14,6 +16,7 @@ os.environ["THAW_TARGETS"] = ",".join(path.stem for path in Path(__file__).paren
 import numpy as np
 import pytest
 from hydra import compose, initialize_config_dir
+from hydra._internal.config_repository import ConfigRepository
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 from PIL import Image
@@ -25,6 +28,27 @@ PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "ants_bees"
 def pytest_collection_modifyitems(items):
     """Tests with a time limit of their own are the longest: they start first, beside all others."""
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
+
+
+def pytest_collection_finish():
+    """Every full collection of garbage would visit the modules of torch and Lightning again: a tenth of the time."""
+    gc.freeze()
+
+
+def _read_once(load):
+    """Hundreds of tests compose a configuration: its files are parsed once for all of them."""
+    known = {}
+
+    def load_config(self, config_path):
+        place = config_path, *(source.path for source in self.get_sources())
+        if place not in known:
+            known[place] = load(self, config_path)
+        return copy.deepcopy(known[place])
+
+    return load_config
+
+
+ConfigRepository.load_config = _read_once(ConfigRepository.load_config)
 
 
 @pytest.fixture(autouse=True)

@@ -5,6 +5,7 @@ longer than the arithmetic. A box is (top, bottom, left, right) in parts of the 
 """
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import numpy as np
 
@@ -101,6 +102,7 @@ def _samples(side: int, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarra
     return (weights / weights.sum(2, keepdims=True)).astype(np.float32), inside.astype(np.float32)
 
 
+@lru_cache
 def _blur(side: int, sigma: float) -> np.ndarray:
     """Return the matrix (side, side) that blurs by a Gaussian and mirrors what lies beyond the ends."""
     apart = np.arange(-round(4 * sigma), round(4 * sigma) + 1)  # beyond are denormal numbers, which are slow

@@ -5,6 +5,7 @@ are damped, since two images that are alike in those are only of the same kind.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from itertools import product
 
 import numpy as np
@@ -26,16 +27,20 @@ class Signatures:
     def of(self, pictures: np.ndarray, box: Box) -> np.ndarray:
         """Return (n, D) of that box of each picture (n, side, side)."""
         top, bottom, left, right = box
-        rows, columns = self._transform(pictures.shape[1], top, bottom), self._transform(pictures.shape[2], left, right)
+        rows = _transform(self.waves, pictures.shape[1], top, bottom)
+        columns = _transform(self.waves, pictures.shape[2], left, right)
         return (rows @ pictures @ columns.T).reshape(len(pictures), -1)[:, self._used] * self._weights
 
-    def _transform(self, side: int, start: float, end: float) -> np.ndarray:
-        samples = 2 * self.waves
-        middle = (np.arange(samples) + 0.5) / samples
-        places = ((start + middle * (end - start)) * side - 0.5).clip(0, side - 1)
-        sampling = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(side)))
-        waves = np.cos(np.pi * np.arange(self.waves)[:, None] * middle) / samples
-        return (waves @ sampling).astype(np.float32)
+
+@lru_cache(maxsize=1024)  # every search cuts the same boxes
+def _transform(waves: int, side: int, start: float, end: float) -> np.ndarray:
+    """Return the matrix (waves, side) of the cosine transform of what lies between two ends, in parts of the side."""
+    samples = 2 * waves
+    middle = (np.arange(samples) + 0.5) / samples
+    places = ((start + middle * (end - start)) * side - 0.5).clip(0, side - 1)
+    sampling = np.maximum(0, 1 - np.abs(places[:, None] - np.arange(side)))
+    cosines = np.cos(np.pi * np.arange(waves)[:, None] * middle) / samples
+    return (cosines @ sampling).astype(np.float32)
 
 
 def damping(signatures: np.ndarray, directions: int) -> np.ndarray:
