@@ -9,18 +9,24 @@ from thaw.deploy.evaluation_page import write_evaluation
 from thaw.deploy.labelled import read_labelled
 
 
-@pytest.fixture
-def page(browser, tmp_path):
-    """Opened offline; what it logs as an error, or asks the network for, fails the test."""
-    photos, model = fill(tmp_path / "photos", [CLASSES[0], CLASSES[2]]), untrained(tmp_path)
+@pytest.fixture(scope="module")
+def written(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("evaluated")
+    photos, model = fill(folder / "photos", [CLASSES[0], CLASSES[2]]), untrained(folder)
     (photos / "ü猫" / "<i>bad.jpg").write_bytes(b"")
-    write_evaluation(tmp_path, evaluate(model, read_labelled(photos, CLASSES), top=3))
+    write_evaluation(folder, evaluate(model, read_labelled(photos, CLASSES), top=3))
+    return folder
+
+
+@pytest.fixture
+def page(browser, written):
+    """Opened offline; what it logs as an error, or asks the network for, fails the test."""
     context = browser.new_context(offline=True, viewport={"width": 1100, "height": 900})
     page, faults = context.new_page(), []
     page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: faults.append(str(error)))
     page.on("request", lambda asked: None if asked.url.startswith(("file:", "data:")) else faults.append(asked.url))
-    page.goto((tmp_path / "evaluation.html").as_uri())
+    page.goto((written / "evaluation.html").as_uri())
     yield page
     context.close()
     assert faults == []
