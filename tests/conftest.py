@@ -35,6 +35,10 @@ def pytest_collection_finish():
     gc.freeze()
 
 
+def pytest_unconfigure():
+    gc.unfreeze()
+
+
 def _read_once(load):
     """Hundreds of tests compose a configuration: its files are parsed once for all of them."""
     known = {}
