@@ -34,7 +34,7 @@ def main(cfg: DictConfig) -> float | None:
         from thaw.training.hardware import memory_format
         from thaw.training.precision import bf16_suits
         from thaw.training.rehearsal import check_net, rehearse
-        from thaw.training.trainer import fit, last_checkpoint
+        from thaw.training.trainer import fit, last_checkpoint, refuse_fewer_epochs
 
         check_configuration(cfg)
         data = instantiate(cfg.data)
@@ -42,6 +42,7 @@ def main(cfg: DictConfig) -> float | None:
         checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
         if checkpoint:
             refuse_other_data(folder.path, checkpoint, data.fingerprint, data.root)
+            refuse_fewer_epochs(folder.path, checkpoint, cfg.trainer.max_epochs)
         seed_everything(cfg.seed, workers=True, verbose=False)
         net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
         check_net(net, data)

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 from collections import OrderedDict
 
@@ -165,6 +166,23 @@ def test_another_configuration_is_named_and_leaves_the_run_as_it_is(run, tmp_pat
     assert "the run was started with optimizer.momentum=0.9, and it is 0.5 now" in caplog.text
     assert status(tmp_path / "part") == "interrupted"
     assert run(None, folder="part", resume=True) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scheduler", ["step_lr", "cosine"])
+def test_an_interrupted_run_can_end_with_another_number_of_epochs_and_another_limit_of_time(
+    run, tmp_path, caplog, scheduler
+):
+    phase = ["strategy.phases=[{train: all}]", f"scheduler={scheduler}"]
+    assert run(("train", 2, 1), *phase, folder="part") == 143
+    shutil.copytree(tmp_path / "part", tmp_path / "now")
+    assert run(None, *phase, "trainer.max_epochs=1", folder="part", resume=True) == 2
+    assert "trainer.max_epochs=1: 2 epochs are done, which cannot be undone; name at least 2" in caplog.text
+    limit = "trainer.max_time=00:01:00:00"
+    assert run(None, *phase, "trainer.max_epochs=3", limit, folder="part", resume=True) == 0
+    assert run(None, *phase, "trainer.max_epochs=2", folder="now", resume=True) == 0
+    assert [len(epochs(tmp_path / name)) for name in ("part", "now")] == [3, 2]
+    assert status(tmp_path / "now") == "finished"
 
 
 @pytest.mark.slow

@@ -18,7 +18,7 @@ from thaw.files import whole_file
 from thaw.ownership import new_folder, refuse_inside, refuse_other_results
 from thaw.report.record import make_room, write_summary
 from thaw.run import recorded_run
-from thaw.run_folder import hold_run_folder, is_free, refuse_interrupted, run_folder_held
+from thaw.run_folder import LEFTOVERS, hold_run_folder, is_free, refuse_interrupted, run_folder_held
 from thaw.sweep.run import refuse_other_folder
 from thaw.writable import refuse_unwritable, refuse_unwritable_file
 
@@ -110,6 +110,36 @@ def _acquired(lock):
     except TimeoutError:
         return False
     return True
+
+
+def test_who_resumes_a_run_at_work_is_not_asked_to_choose_another_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr(ownership, "_PATIENCE", 0)
+    (tmp_path / ".hydra").mkdir()
+    with FileLock(tmp_path / ".hydra" / "lock"), pytest.raises(UserError, match="wait for it, or stop it first"):
+        hold_run_folder(tmp_path, resumed=True)
+
+
+def test_what_systems_leave_in_a_folder_is_nobodys(tmp_path):
+    fill(tmp_path, [".DS_Store", "Thumbs.db", "desktop.ini"])
+    assert is_free(tmp_path)
+    refuse_other_results(tmp_path, ("comparison.json",), "a comparison")
+    hold_run_folder(tmp_path)
+    ownership.let_go(tmp_path, ".hydra/lock")
+    assert held_by(tmp_path) >= {".DS_Store", "Thumbs.db", "desktop.ini"}
+
+
+def test_a_folder_in_which_nothing_began_is_removed(tmp_path):
+    (tmp_path / "there").mkdir()
+    folders = [tmp_path / name for name in ("there", "outputs/new/run", "outputs/begun", "outputs/filled")]
+    for folder in folders:
+        hold_run_folder(folder)
+        ownership.let_go(folder, ".hydra/lock")
+    ownership.begin_in(folders[2])
+    fill(folders[3], ["mine"])
+    ownership.remove_new(LEFTOVERS)
+    assert [folder.exists() for folder in folders] == [True, False, True, True]
+    assert not (tmp_path / "outputs/new").exists()
+    assert ownership.new_folder(folders[1]) == folders[1]
 
 
 def test_a_file_is_replaced_by_way_of_a_name_that_nobody_has(tmp_path):

@@ -1,6 +1,8 @@
 """A run that was stopped after any epoch goes on as if it had not been."""
 
 import json
+import re
+import shlex
 import signal
 import subprocess
 import time
@@ -11,6 +13,7 @@ from conftest import rows
 from test_command_line import TINY, TRAIN, train, with_nets
 
 from thaw.resume import resumed
+from thaw.run import recorded_run
 from train import main
 
 EPOCHS = 6
@@ -139,6 +142,40 @@ def test_a_finished_run_can_be_trained_longer(recorded):
     (recorded / ".hydra/resolved.yaml").write_text("{trainer: {max_epochs: 10}, strategy: {phases: [{train: all}]}}")
     arguments = resumed([f"resume={recorded}", "trainer.max_epochs=20"])
     assert "trainer.max_epochs=20" in arguments and "strategy=gradual" in arguments
+
+
+def test_an_interrupted_run_may_end_earlier_or_later_and_have_another_limit_of_time(recorded, capsys):
+    (recorded / ".hydra/resolved.yaml").write_text("{trainer: {max_epochs: 10}, strategy: {phases: [{train: all}]}}")
+    arguments = resumed([f"resume={recorded}", "trainer.max_epochs=5", "trainer.max_time=00:01:00:00"])
+    assert arguments[2:4] == ["trainer.max_epochs=5", "trainer.max_time=00:01:00:00"]
+    with pytest.raises(SystemExit) as raised:
+        resumed([f"resume={recorded}", "trainer.max_epochs=few"])
+    assert raised.value.code == 2
+    assert "trainer.max_epochs=few: the run has 10 epochs; name a whole number." in capsys.readouterr().err
+
+
+@pytest.fixture
+def lengthened(tiny_run, tmp_path):
+    """The configuration of a finished run of two epochs that is to be trained for four, and its folder."""
+    run = tmp_path / "run"
+    with recorded_run(tiny_run(root=tmp_path)):
+        pass
+    return tiny_run("trainer.max_epochs=4", f"resume={run}", root=tmp_path), run
+
+
+@pytest.mark.parametrize("begun", [False, True])
+def test_the_cure_of_a_lengthened_run_that_is_stopped_is_a_command_that_goes_on(lengthened, caplog, begun):
+    cfg, run = lengthened
+    with pytest.raises(SystemExit), recorded_run(cfg) as (place, _):
+        if begun:
+            place.take(goes_on=True)
+            assert not (run / "summary.json").exists(), "were it killed now, it would not have finished"
+        raise KeyboardInterrupt
+    (cure,) = re.findall("; (.*) goes on where it was last saved", caplog.text)
+    words = shlex.split(cure)
+    assert words[:2] == ["python", "train.py"]
+    assert ("trainer.max_epochs=4" in words) is not begun
+    assert "trainer.max_epochs=4" in resumed(words[2:])
 
 
 @pytest.mark.slow

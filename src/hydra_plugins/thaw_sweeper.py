@@ -9,7 +9,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus, run_job, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from thaw.configuration import quoted
+from thaw.commands import quoted
 from thaw.data.workers import usable_cores
 from thaw.errors import UserError
 from thaw.output import refuse_paths

@@ -13,6 +13,7 @@ from thaw.errors import UserError, told_error
 from thaw.files import whole_file
 
 FILE = Path(".hydra") / "resolved.yaml"
+CHANGEABLE = ("data.root", "trainer.max_epochs", "trainer.max_time")  # when a run goes on
 
 
 def resolved(cfg: DictConfig) -> dict:
@@ -89,7 +90,8 @@ def write_configuration(files: Mapping[str, str], folder: Path) -> None:
 def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
     """Compare the run in `folder`, if there is one, with what is asked for.
 
-    Its images may lie elsewhere now: whether they are the same, `thaw.data.fingerprint` says. It may be trained longer.
+    Its images may lie elsewhere now: whether they are the same, `thaw.data.fingerprint` says. How long it is trained
+    may change: `thaw.resume` says whether it can.
 
     Raises:
         UserError: naming the first value that differs.
@@ -97,8 +99,7 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
     """
     before, now = _flat(read_resolved(folder)) if is_run(folder) else {}, _flat(resolved(cfg))
     for key in sorted(before.keys() | now.keys()) if before else ():
-        longer = key == "trainer.max_epochs" and now.get(key, 0) > before.get(key, 0)
-        if before.get(key) != now.get(key) and key != "data.root" and not longer:
+        if before.get(key) != now.get(key) and key not in CHANGEABLE:
             raise UserError(
                 f"resume={folder}: the run was started with {key}={before.get(key)!r}, and it is {now.get(key)!r} now; "
                 "continue it as it was, or start another."
@@ -119,8 +120,3 @@ def is_run(folder: Path) -> bool:
 
 def read_resolved(folder: Path) -> dict:
     return OmegaConf.to_container(OmegaConf.load(folder / FILE), resolve=False)
-
-
-def quoted(path: Path | str) -> str:
-    """Return `path` quoted as a value of Hydra's overrides."""
-    return "'" + str(path).replace("\\", "\\\\").replace("'", "\\'") + "'"

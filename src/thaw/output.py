@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from hydra.experimental.callback import Callback
@@ -15,6 +16,7 @@ from thaw.ownership import new_folder, refuse_inside
 from thaw.ranks import is_first_process
 from thaw.run_folder import hold_run_folder
 from thaw.sweep.run import refuse_other_folder
+from thaw.text import printable
 from thaw.writable import try_to_write
 
 
@@ -24,7 +26,7 @@ class OwnFolder(Callback):
     def on_run_start(self, config: DictConfig, **rest) -> None:
         refuse_paths(config)
         if is_first_process():
-            _prepare(config, "run", hold_run_folder)
+            _prepare(config, "run", partial(hold_run_folder, resumed=bool(config.get("resume"))))
 
     def on_multirun_start(self, config: DictConfig, **rest) -> None:
         if "TORCHELASTIC_RUN_ID" in os.environ or not is_first_process():
@@ -83,5 +85,5 @@ def _told_unwritable(folder: Path, kind: str) -> Iterator[None]:
 
 
 def _refuse(sentence: str) -> None:
-    print(f"error: {sentence}", file=sys.stderr)
+    print(f"error: {printable(sentence)}", file=sys.stderr)
     raise SystemExit(2)

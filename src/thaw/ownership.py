@@ -1,7 +1,8 @@
 """Whose a folder is: one run at a time works in it, and nothing that Thaw did not write is touched."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+import shutil
+from collections.abc import Callable, Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -9,7 +10,11 @@ from filelock import FileLock, Timeout
 from thaw.errors import UserError
 
 _PATIENCE = 2  # seconds; a job whose sweep was killed takes a moment to end, and so does a killed run's loader
+# What systems leave in any folder that they show: nobody's files, which stay where they are.
+_OF_SYSTEMS = frozenset((".ds_store", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"))
+_RACES = 10
 _held: dict[Path, FileLock] = {}
+_new: dict[Path, list[Path]] = {}  # folders that this process has made and not worked in, with those made around them
 
 
 def new_folder(wanted: Path) -> Path:
@@ -17,37 +22,71 @@ def new_folder(wanted: Path) -> Path:
 
     Two processes never get the same folder.
     """
-    candidate, count = wanted, 1
-    wanted.parent.mkdir(parents=True, exist_ok=True)
+    candidate, count, races = wanted, 1, 0
     while True:
+        note_new(candidate)
         try:
+            wanted.parent.mkdir(parents=True, exist_ok=True)
             candidate.mkdir()
             return candidate
         except FileExistsError:
+            if not wanted.parent.is_dir():
+                raise
             count += 1
             candidate = wanted.with_name(f"{wanted.name}-{count}")
+        except FileNotFoundError:  # another process has just removed the folder around it, which was new and empty
+            races += 1
+            if races > _RACES:
+                raise
 
 
-def hold(folder: Path, lock: str, option: str) -> None:
+def note_new(folder: Path) -> None:
+    """Remember that `folder`, which is about to be made, was not there before."""
+    place = folder.absolute()
+    missing = [path for path in (place, *place.parents) if not path.exists()]
+    if missing:
+        _new[place] = missing
+
+
+def begin_in(folder: Path) -> None:
+    """Keep `folder`, whatever becomes of the work in it."""
+    _new.pop(folder.absolute(), None)
+
+
+def remove_new(leftovers: Collection[str]) -> None:
+    """Remove the folders that this process has made and has not begun to work in, if they hold `leftovers` alone."""
+    for folder, made in list(_new.items()):
+        _new.pop(folder)
+        if not folder.is_dir() or foreign(folder, frozenset(leftovers)):
+            continue
+        for path in folder.iterdir():
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+        with suppress(OSError):  # others may have begun to use one of them
+            for path in made:
+                path.rmdir()
+
+
+def hold(folder: Path, lock: str, option: str | None) -> None:
     """Keep other processes out of `folder` until `let_go`, by the file `lock` in it.
 
     The kernel releases the lock when this process ends, however it ends.
 
     Raises:
-        UserError: naming `option`, by which another folder is chosen, if another process holds `folder`.
+        UserError: if another process holds `folder`; it names `option`, by which another folder is chosen, if one can
+            be chosen.
 
     """
     path = folder.absolute() / lock
     if path in _held:
         return
+    note_new(folder)
     path.parent.mkdir(parents=True, exist_ok=True)
     held = FileLock(path)
     try:
         held.acquire(timeout=_PATIENCE)
     except Timeout as error:
-        raise UserError(
-            f"{folder} is in use by another process, which trains there: wait for it, or choose another {option}."
-        ) from error
+        cure = f"wait for it, or choose another {option}" if option else "wait for it, or stop it first"
+        raise UserError(f"{folder} is in use by another process, which trains there: {cure}.") from error
     except NotImplementedError:  # a file system without locks
         return
     _held[path] = held
@@ -60,7 +99,7 @@ def let_go(folder: Path, lock: str) -> None:
 
 
 @contextmanager
-def holding(folder: Path, lock: str, option: str) -> Iterator[None]:
+def holding(folder: Path, lock: str, option: str | None) -> Iterator[None]:
     """`hold` and `let_go`; a folder that this process holds already stays held."""
     before = folder.absolute() / lock in _held
     hold(folder, lock, option)
@@ -72,8 +111,9 @@ def holding(folder: Path, lock: str, option: str) -> Iterator[None]:
 
 
 def foreign(folder: Path, leftovers: frozenset[str]) -> list[str]:
-    """Return the names of what `folder` holds beside `leftovers` of a start that failed."""
-    return sorted(path.name for path in folder.iterdir() if path.name not in leftovers) if folder.is_dir() else []
+    """Return the names of what `folder` holds beside `leftovers` of a start that failed, and beside systems' files."""
+    names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
+    return sorted(name for name in names if name not in leftovers and name.casefold() not in _OF_SYSTEMS)
 
 
 def refuse_other_results(folder: Path, names: tuple[str, ...], what: str) -> None:

@@ -43,7 +43,7 @@ def recorded_run(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
 
 def _enter(cfg: DictConfig, held: ExitStack) -> None:
     try:
-        held.enter_context(run_folder_held(Path(cfg.output_dir)))
+        held.enter_context(run_folder_held(Path(cfg.output_dir), bool(cfg.resume)))
         if cfg.resume:
             refuse_other_configuration(cfg, Path(cfg.output_dir))
         elif HydraConfig.get().mode != RunMode.MULTIRUN:  # a sweep goes on by itself
@@ -73,7 +73,7 @@ def _recorded(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
         end()
     except Exception as error:
         worker_deaths.hush()
-        told = told_error(error) or machine_fault(error, folder)
+        told = told_error(error) or machine_fault(error, folder, place.command)
         if told is None and stop_signals.received:  # as when a loader's worker was told to end, too
             _end_as_stopped(end, stop_signals.received, place, error)
         sentence = str(told) if told else f"{type(error).__name__}: {error}"
@@ -94,7 +94,7 @@ def _end_as_stopped(end: Callable[..., None], received: int, place: RunFolder, c
     name = signal.Signals(received).name
     end(status="interrupted", error=f"stopped by {name}")
     if is_first_process():
-        goes_on = f"python train.py resume={place.path} goes on where it was last saved"
+        goes_on = f"{place.command} goes on where it was last saved"
         errors_log.error(f"stopped by {name}; {f'{place.path} is as it was' if place.replaces else goes_on}")
     raise SystemExit(128 + received) from cause
 

@@ -7,20 +7,26 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from thaw.text import decoded
+
 _GONE = (errno.EPIPE, errno.EIO)  # a pipe that nobody reads, a terminal that was closed
 
 
 class _Outliving:
-    """A stream whose output goes nowhere once its reader is gone; with `ends` the command then ends quietly."""
+    """A stream whose output goes nowhere once its reader is gone; with `ends` the command then ends quietly.
 
-    def __init__(self, stream, ends: bool):
-        self._stream, self._ends = stream, ends
+    What is only `shown` to people has a replacement character for each byte that is no text.
+    """
+
+    def __init__(self, stream, ends: bool, shown: bool):
+        self._stream, self._ends, self._shown = stream, ends, shown
 
     def __getattr__(self, name: str):
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        return self._try(lambda: self._stream.write(text)) or len(text)
+        told = decoded(text) if self._shown else text
+        return self._try(lambda: self._stream.write(told)) or len(text)
 
     def flush(self) -> None:
         self._try(self._stream.flush)
@@ -54,7 +60,7 @@ def outlived(ends: bool = False) -> Iterator[None]:
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
     before = sys.stdout, sys.stderr
-    streams = [_Outliving(stream, ends) for stream in before]
+    streams = [_Outliving(stream, ends, shown) for stream, shown in zip(before, (False, True), strict=True)]
     sys.stdout, sys.stderr = streams
     try:
         yield

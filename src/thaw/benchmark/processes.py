@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import re
 import shutil
 import statistics
 import subprocess
@@ -15,6 +14,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from thaw.benchmark.cases import SWEPT_RATES, SWEPT_SEEDS, Task
+from thaw.commands import quoted
 from thaw.errors import RunError
 
 _LAST_WORDS = 500  # characters of a failed process's log
@@ -189,6 +189,5 @@ def _steady_rate(epochs: list[float], summary: dict) -> float:
 
 
 def override(key: str, value: object) -> str:
-    """`key=value` for Hydra, whatever characters a path has; only before a quote is a backslash special."""
-    escaped = re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), str(value))
-    return f"{key}='{escaped}'"
+    """Return `key=value` for Hydra, whatever characters a path has."""
+    return f"{key}={quoted(value)}"

@@ -60,7 +60,7 @@ class ImageClassifier(LightningModule):
         self.description = {"model": net.config, "classes": list(classes), "preprocessing": preprocessing or {}}
         self.entries: dict[str, str | None] = {"train": None, "val": None}
         self.solution: dict | None = None
-        self._total_before: int | None = None  # epochs of a run that is trained longer
+        self._total_before: int | None = None  # epochs of a run whose number of them has changed
         count = len(classes)
         self.train_loss, self.val_loss = MeanLoss(), ImageLosses()
         self.train_acc = MulticlassAccuracy(count, average="micro")
@@ -120,19 +120,21 @@ class ImageClassifier(LightningModule):
             for optimizer in self.trainer.optimizers:
                 optimizer._step_supports_amp_scaling = False
         before, self._total_before = self._total_before, None
-        if before and before < self.phase.total:
-            self._lengthen_schedule(before)
+        if before and before != self.phase.total:
+            self._change_schedule(before)
 
-    def _lengthen_schedule(self, before: int) -> None:
-        """Put the rates where the longer schedule has them, and log what that changes."""
+    def _change_schedule(self, before: int) -> None:
+        """Put the rates where the longer or shorter schedule has them, and log what that changes."""
         (optimizer,), (scheduled,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
         rate, scheduler = optimizer.param_groups[-1]["lr"], self.phase.scheduler or self.scheduler
-        told = "as if the run had been that long from the start"
+        told, length = "as if the run had been that long from the start", "longer"
+        if before > self.phase.total:
+            length = "shorter"
         if isinstance(scheduler, PerStep):
             advance(
                 scheduled.scheduler, optimizer, scheduler(fresh := self.phase_optimizer(), self._phase_steps()), fresh
             )
-            told = f"at {optimizer.param_groups[-1]['lr']:.3g}, where the longer schedule has it"
+            told = f"at {optimizer.param_groups[-1]['lr']:.3g}, where the {length} schedule has it"
         log.info(
             f"trained for {self.phase.total} epochs instead of {before}: the learning rate was {rate:.3g} at last, and "
             f"goes on {told}"

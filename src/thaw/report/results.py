@@ -14,6 +14,7 @@ from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from thaw.checkpoints import read_checkpoint
+from thaw.commands import tensorboard_command
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.folders import ClassFolders
 from thaw.errors import RunError
@@ -163,7 +164,7 @@ def _tell(folder: Path, facts: dict) -> None:
         f"{seconds['training']:.1f} s training ({facts['train_images_per_second']:.0f} images/s), "
         f"{seconds['validation']:.1f} s validation\n"
         f"results  {folder}\n"
-        f"curves   tensorboard --logdir {folder}"
+        f"curves   {tensorboard_command(folder)}"
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from thaw.configuration import is_run, quoted, read_resolved, resolved_job
+from thaw.commands import quoted
+from thaw.configuration import is_run, read_resolved, resolved_job
 from thaw.idle import refuse_idle_sweep
 from thaw.report.record import read_summary
 from thaw.run_folder import is_free

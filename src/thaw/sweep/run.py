@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
+from thaw.commands import option, tensorboard_command
 from thaw.errors import UserError
 from thaw.ownership import hold, let_go, refuse_foreign
 from thaw.report.extras import may_fail
@@ -16,6 +17,7 @@ from thaw.stopping import STOPS, Stopped, heard
 from thaw.sweep.plan import Job
 from thaw.sweep.processes import Process, import_once
 from thaw.sweep.progress import Progress
+from thaw.text import printable
 
 RECORD = "multirun.yaml"
 
@@ -161,14 +163,14 @@ def conclude(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> None:
     with may_fail(f"the comparison in {folder}"):  # python scripts/compare.py makes it again
         compared = write_comparison(folder, [job.folder for job in jobs])
     if compared:
-        print(f"\n{table(compared)}\n\nreport   {folder / 'report.html'}\ncurves   tensorboard --logdir {folder}")
+        print(f"\n{table(compared)}\n\nreport   {folder / 'report.html'}\ncurves   {tensorboard_command(folder)}")
     failed = [job.name for job in jobs if job.summary.get("status") == "failed" or not (job.finished or stopped_by)]
     if failed:
         _tell(f"{len(failed)} of {len(jobs)} jobs failed, which the same command tries again: {', '.join(failed)}.")
     if stopped_by:
         done = f"{sum(job.finished for job in jobs)} of {len(jobs)} jobs done"
         name = signal.Signals(stopped_by).name
-        _tell(f"stopped by {name}, {done}; the same command with hydra.sweep.dir={folder} goes on.")
+        _tell(f"stopped by {name}, {done}; the same command with {option('hydra.sweep.dir', folder)} goes on.")
         raise SystemExit(128 + stopped_by)
     if failed:
         raise SystemExit(1)
@@ -185,4 +187,4 @@ def _tell_failure(job: Job) -> None:
 
 
 def _tell(sentence: str) -> None:
-    print(f"error: {sentence}", file=sys.stderr)
+    print(f"error: {printable(sentence)}", file=sys.stderr)

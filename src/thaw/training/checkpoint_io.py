@@ -11,6 +11,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from thaw.checkpoints import read_checkpoint
+from thaw.commands import resume_command
 from thaw.errors import RunError, UserError
 
 _OVERHEAD = 2**20  # bytes of a checkpoint that are no tensor's: names, counters, rows
@@ -58,7 +59,7 @@ def _check_room(checkpoint: dict, path: Path) -> None:
         kept = "; what was saved there before is kept" if path.exists() else ""
         raise RunError(
             f"{path} needs {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free{kept}: make room there, and "
-            f"python train.py resume={path.parent.parent} goes on."
+            f"{resume_command(path.parent.parent)} goes on."
         )
 
 

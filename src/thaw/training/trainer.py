@@ -12,6 +12,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from thaw.checkpoints import read_checkpoint
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.errors import UserError
 from thaw.features.cache import FeatureCache
 from thaw.features.head import scale_head, solve_head
 from thaw.models.classifier import ImageClassifier
@@ -34,6 +35,7 @@ _EXPECTED_WARNINGS = (
     r".*your dataloader is not resumable.*",  # its sampler is (thaw.training.interruption)
     r".*LeafSpec.*is deprecated.*",  # Lightning 2.6 asks newer PyTorch in an older way
     r".*GPU available but not used.*",  # where trainer.accelerator says so
+    r".*callbacks used to create the checkpoint need to be provided.*",  # a limit of time may be lifted
 )
 
 
@@ -169,6 +171,16 @@ def last_checkpoint(folder: str) -> Path | None:
 def epochs_done(checkpoint: Path) -> int:
     """How many epochs were trained when `checkpoint` was saved."""
     return _progress(checkpoint)["epoch_progress"]["current"]["processed"]
+
+
+def refuse_fewer_epochs(run: Path, checkpoint: Path, max_epochs: int) -> None:
+    """Raises: UserError: if the run in `run` has trained for more epochs than it is to have in all."""
+    done = epochs_done(checkpoint)
+    if max_epochs < done:
+        raise UserError(
+            f"resume={run} trainer.max_epochs={max_epochs}: {done} epochs are done, which cannot be undone; name at "
+            f"least {done}, which ends the run with what it has."
+        )
 
 
 def told_progress(checkpoint: Path) -> str:
