@@ -1,12 +1,20 @@
 """Train a pretrained net on your images: python train.py strategy=feature_extractor."""
 
 import sys
+
+if __name__ == "__main__":
+    from thaw.stopping import end_on_interrupt
+
+    end_on_interrupt()  # first of all: what is imported below takes a moment
+
 from dataclasses import asdict
 from functools import partial
+from pathlib import Path
 
 import hydra
 from omegaconf import DictConfig
 
+from thaw.launch import launch
 from thaw.ranks import beside_first
 from thaw.resume import resumed
 from thaw.run import recorded_run
@@ -84,4 +92,4 @@ def main(cfg: DictConfig) -> float | None:
 if __name__ == "__main__":
     with outlived():
         sys.argv[1:] = beside_first(as_multirun(written_out(resumed(sys.argv[1:]))))
-        main()
+        launch(main, Path(__file__).with_name("conf") / "train.yaml")

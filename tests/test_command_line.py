@@ -53,14 +53,27 @@ def test_a_mistake_is_told_in_one_sentence_with_status_2(tmp_path):
     assert done.returncode == 2
     assert done.stderr.startswith("error: there is no folder nowhere/train: ")
     assert done.stderr.count("\n") == 1
-    (summary,) = tmp_path.glob("outputs/feature_extractor/*/summary.json")
-    assert json.loads(summary.read_text())["status"] == "failed"
+    assert not (tmp_path / "outputs").exists()
 
 
-def test_an_unknown_strategy_keeps_hydras_message_and_status(tmp_path):
+@pytest.mark.slow
+@pytest.mark.parametrize("seconds", [0.1, 0.2, 0.4, 0.8])
+def test_ctrl_c_at_the_start_ends_without_a_traceback(tmp_path, seconds):
+    with subprocess.Popen([*TRAIN, "-m", "seed=1,2"], cwd=tmp_path, env=with_nets(), stderr=-1, text=True) as process:
+        time.sleep(seconds)
+        process.send_signal(signal.SIGINT)
+        told = process.communicate(timeout=60)[1]
+    assert (process.returncode, told) == (130, "")
+
+
+def test_an_unknown_strategy_is_told_in_one_sentence_with_status_2_and_leaves_nothing(tmp_path):
     done = train("strategy=unfreeze_some", cwd=tmp_path)
-    assert done.returncode == 1
-    assert "feature_extractor" in done.stderr
+    assert done.returncode == 2
+    assert done.stderr.startswith(
+        "error: strategy=unfreeze_some is no option of strategy; the choices are batch_norm, "
+    )
+    assert done.stderr.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.slow

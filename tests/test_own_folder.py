@@ -4,10 +4,12 @@ import json
 import signal
 import subprocess
 import time
+from contextlib import nullcontext
 
 import pytest
-from conftest import rows
+from conftest import ROOT, rows
 from filelock import FileLock
+from hydra import compose, initialize_config_dir
 from PIL import Image
 from test_command_line import TINY, TRAIN, train, with_nets
 
@@ -15,6 +17,7 @@ from thaw import ownership
 from thaw.cache import build_once, cache_dir
 from thaw.errors import RunError, UserError
 from thaw.files import whole_file
+from thaw.output import refuse_paths
 from thaw.ownership import new_folder, refuse_inside, refuse_other_results
 from thaw.report.record import make_room, write_summary
 from thaw.run import recorded_run
@@ -86,6 +89,18 @@ def test_what_a_run_replaces_is_there_until_everything_has_loaded(finished, faul
         assert not (folder / "checkpoints").exists()
         raise fault
     assert json.loads((folder / "summary.json").read_text())["status"] in ("failed", "interrupted")
+
+
+def test_relative_paths_are_refused_where_they_would_be_looked_for_in_the_runs_folder(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "photos").mkdir()
+    for root, status in (("photos", 2), (tmp_path / "photos", None)):
+        with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+            options = ["data=image_folder", f"data.root={root}", "hydra.job.chdir=true"]
+            cfg = compose("train", options, return_hydra_config=True)
+        with pytest.raises(SystemExit) if status else nullcontext():
+            refuse_paths(cfg)
+    assert f"give the whole path, data.root={tmp_path}/photos, or" in capsys.readouterr().err
 
 
 def test_a_name_that_is_taken_gets_a_number(tmp_path):

@@ -49,6 +49,12 @@ def test_a_traceback_is_shown_where_it_is_asked_for(run, monkeypatch):
     assert "Traceback" in run(raiser(UserError("the reason.")))[2][0]
 
 
+def test_an_error_is_told_where_hydra_logs_nothing(run, monkeypatch, capsys):
+    monkeypatch.setattr(logging.getLogger("thaw.errors"), "disabled", True)
+    run(raiser(UserError("a\udce9=1 is odd.")))
+    assert capsys.readouterr().err == "error: a\ufffd=1 is odd.\n"
+
+
 def test_an_unforeseen_error_is_recorded_and_goes_on(run):
     raised, summary, _ = run(raiser(KeyError("surprise")))
     assert isinstance(raised, KeyError)

@@ -37,6 +37,12 @@ def test_work_goes_on_when_nobody_reads_what_it_says(monkeypatch):
     assert done == ["work"]
 
 
+def test_errors_show_bytes_that_are_no_text_as_replaced(capsys):
+    with outlived():
+        print("error: a\udce9", file=sys.stderr)
+    assert capsys.readouterr().err == "error: a\ufffd\n"
+
+
 def test_a_command_that_is_all_output_ends_with_its_reader(monkeypatch):
     with unread(monkeypatch), pytest.raises(SystemExit) as ended, outlived(ends=True):
         print("to nobody")

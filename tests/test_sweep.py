@@ -118,6 +118,7 @@ def test_a_recipe_needs_no_flag():
     assert as_multirun(["sweep=seeds", "seed=1"]) == ["--multirun", "sweep=seeds", "seed=1"]
     for arguments in (["-m", "sweep=seeds"], ["sweep=seeds", "--cfg", "job"], ["seed=1"], ["sweep=null"]):
         assert as_multirun(arguments) == arguments
+    assert as_multirun(["seed=1,2", "-m", "strategy=bias"]) == ["-m", "seed=1,2", "strategy=bias"]
 
 
 @pytest.fixture

@@ -37,7 +37,9 @@ def unquoted(value: str) -> str:
 def option(key: str, value: Path | str) -> str:
     """Return the override `key=value`, quoted for Hydra and for a shell where it needs to be."""
     told = str(value)
-    return shlex.quote(f"{key}={told if is_plain(told) else quoted(told)}")
+    if not is_plain(told):
+        told = quoted(told) if set(told) & set('"\\$') else f'"{told}"'  # which a shell's quotes leave as it is
+    return shlex.quote(f"{key}={told}")
 
 
 def resume_command(run: Path | str, *more: str) -> str:

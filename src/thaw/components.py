@@ -61,12 +61,26 @@ def instantiate(part: Any, **given: object) -> Any:
 
     """
     try:
-        return built_by_hydra(part, **given)
+        return built_by_hydra(_literal(part), **given)
     except InstantiationException as error:
         cause = error.__cause__
         if told_error(error) or not _is_refusal(cause):
             raise
         raise UserError(f"{part._get_full_key(None)}: {first_line(cause)}.") from error
+
+
+def _literal(part: Any) -> Any:
+    """`part` with each `${` in a resolved value, such as a path, as text, which Hydra would resolve once more."""
+    values = OmegaConf.to_container(part, resolve=True) if isinstance(part, DictConfig) else part
+    return _escaped(values) if "${" in str(values) else part
+
+
+def _escaped(value: Any) -> Any:
+    if isinstance(value, Mapping):
+        return {key: _escaped(inner) for key, inner in value.items()}
+    if isinstance(value, list):
+        return [_escaped(inner) for inner in value]
+    return value.replace("${", r"\\\${") if isinstance(value, str) else value
 
 
 def first_line(error: BaseException) -> str:

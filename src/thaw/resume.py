@@ -38,7 +38,8 @@ def resumed(arguments: list[str]) -> list[str]:
     if has_finished(folder) and epochs is None:
         print(f"{folder} has finished: there is nothing to go on with; trainer.max_epochs=N trains it longer")
         raise SystemExit(0)
-    recorded = [str(override) for override in OmegaConf.load(record) if not override.startswith("resume=")]
+    recorded = OmegaConf.to_container(OmegaConf.load(record), resolve=False)
+    recorded = [override for override in recorded if not override.startswith("resume=")]
     if epochs is not None:
         _check_epochs(folder, epochs)
     overrides = _merged(folder, recorded, ours)

@@ -3,6 +3,7 @@
 import logging
 import os
 import signal
+import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -21,6 +22,7 @@ from thaw.ranks import is_first_process
 from thaw.report.record import TRACEBACK, write_summary
 from thaw.run_folder import RunFolder, refuse_interrupted, run_folder_held
 from thaw.stopping import stop_signals, worker_deaths
+from thaw.text import printable
 
 # Where these two go is said in conf/train.yaml: standard error and the log file; the log file alone.
 errors_log = logging.getLogger("thaw.errors")
@@ -95,7 +97,7 @@ def _end_as_stopped(end: Callable[..., None], received: int, place: RunFolder, c
     end(status="interrupted", error=f"stopped by {name}")
     if is_first_process():
         goes_on = f"{place.command} goes on where it was last saved"
-        errors_log.error(f"stopped by {name}; {f'{place.path} is as it was' if place.replaces else goes_on}")
+        _say(f"stopped by {name}; {f'{place.path} is as it was' if place.replaces else goes_on}")
     raise SystemExit(128 + received) from cause
 
 
@@ -107,7 +109,8 @@ def _fail(told: UserError | RunError | None, error: Exception) -> NoReturn:
 
 
 def _keep_traceback(place: RunFolder) -> None:
-    traceback_log.error(traceback.format_exc())
+    if traceback_log.handlers:  # not where Hydra logs in another way, which would show it
+        traceback_log.error(traceback.format_exc())
     if is_first_process() and place.may_be_written:
         with suppress(OSError):
             (place.path / TRACEBACK).write_text(traceback.format_exc(), "utf-8", "backslashreplace")
@@ -126,4 +129,12 @@ def _refuse_missing(cfg: DictConfig) -> None:
 def _tell(told: UserError | RunError) -> None:
     if os.environ.get("THAW_DEBUG", "0") not in ("", "0"):
         errors_log.error(traceback.format_exc())
-    errors_log.error(f"error: {told}")
+    _say(f"error: {told}")
+
+
+def _say(sentence: str) -> None:
+    """On standard error, also where Hydra has been told to log nothing."""
+    if errors_log.disabled or not errors_log.hasHandlers():
+        print(printable(sentence), file=sys.stderr)
+    else:
+        errors_log.error(printable(sentence))

@@ -2,14 +2,29 @@
 
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 HANGUP = getattr(signal, "SIGHUP", None)  # the terminal was closed, or the connection to it was lost
 STOPS = tuple(filter(None, (signal.SIGTERM, signal.SIGINT, HANGUP)))
-_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler)
 PREEMPTED = signal.SIGUSR2 if os.name != "nt" else None  # by which submitit tells a job that it is to run again later
+
+
+def _end(number: int, frame) -> None:
+    with suppress(Exception):
+        sys.stdout.flush()
+    os._exit(128 + number)
+
+
+_DEFAULTS = (signal.SIG_DFL, signal.default_int_handler, _end)
+
+
+def end_on_interrupt() -> None:
+    """Have Ctrl-C end the program at once and without a traceback, until something begins that has to be ended well."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
 
 
 class Stopped(SystemExit):
@@ -37,7 +52,7 @@ class StopSignals:
 
     def __exit__(self, *exception) -> None:
         for number, handler in self._before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.default_int_handler if handler is _end else handler)
         self.received, self._before = None, {}
 
     def renew(self) -> None:

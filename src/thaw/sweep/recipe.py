@@ -1,8 +1,8 @@
 """`sweep=NAME`: what conf/sweep/NAME.yaml says to run, as Hydra's multirun."""
 
+_MULTIRUN = frozenset(("-m", "--multirun"))
 _FLAGS = (
-    "-m",
-    "--multirun",
+    *_MULTIRUN,
     "-c",
     "--cfg",
     "-i",
@@ -16,12 +16,18 @@ _FLAGS = (
 
 
 def as_multirun(arguments: list[str]) -> list[str]:
-    """`arguments` of the command line, with Hydra's flag for several runs where a sweep is to be run."""
+    """`arguments` of the command line, with Hydra's flag for several runs first where a sweep is to be run.
+
+    Hydra takes no flag between two overrides.
+    """
     asked = any(
         argument.startswith("sweep=") and argument not in ("sweep=", "sweep=null", "sweep=[]") for argument in arguments
     )
     flagged = any(argument.split("=")[0] in _FLAGS for argument in arguments)
-    return ["--multirun", *arguments] if asked and not flagged else arguments
+    if asked and not flagged:
+        return ["--multirun", *arguments]
+    flags = [argument for argument in arguments if argument in _MULTIRUN]
+    return [*flags, *(argument for argument in arguments if argument not in _MULTIRUN)]
 
 
 def without_recipe(overrides: list[str]) -> list[str]:

@@ -105,7 +105,9 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
             _clear(job)
         except UserError as error:
             refuse(f"{job.name}: {error}".removesuffix("."))
-    before = {number: signal.signal(number, _end) for number in STOPS if number != signal.SIGINT and heard(number)}
+    before = {number: signal.signal(number, _end) for number in STOPS if heard(number)}
+    if signal.SIGINT in before:  # which launchers expect as Python has it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if left:
             launch()

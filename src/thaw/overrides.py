@@ -1,0 +1,144 @@
+"""What Hydra refuses in a command line: taken as it was meant where that is clear, else told in a sentence."""
+
+import difflib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.commands import option
+from thaw.errors import UserError
+from thaw.targets import refuse_foreign_targets
+
+_MISSING = re.compile(r"Could not override '(.+?)'")
+_THERE = re.compile(r"(?:An item is already at '(.+?)'|Multiple values for (\S+?)\. )")
+_SEVERAL = re.compile(r"Ambiguous value for argument '(.+)'")
+_PLACES = re.compile(r"\s*(Config search path|Search path|See https://hydra\.cc).*", re.DOTALL)
+
+
+def with_additions(error: HydraException, arguments: list[str], conf: Path) -> list[str] | None:
+    """Return `arguments` with a `+` before each key that the configuration lacks and the code behind it takes.
+
+    None if that does not mend `error`: a mistyped key stays one.
+    """
+    if not _MISSING.match(str(error)):
+        return None
+    cfg, unknown = _composed(arguments, conf)
+    if cfg is None or not all(_key(override) in _further_keys(cfg, _key(override)) for override in unknown):
+        return None
+    return [f"+{argument}" if argument in unknown else argument for argument in arguments]
+
+
+def sentence(error: HydraException, arguments: Sequence[str], conf: Path) -> str:
+    """Return in one sentence what is wrong with `arguments`, to which Hydra has raised `error`."""
+    told = str(error)
+    if isinstance(error, OverrideParseException):
+        return _unreadable(error.override)
+    if isinstance(error, MissingConfigException) and error.options:
+        return _no_option(error)
+    if missing := _MISSING.match(told):
+        return _no_key(missing[1], arguments, conf)
+    if there := _THERE.search(told):
+        key = there[1] or there[2]
+        given = [argument for argument in arguments if _key(argument) == key and argument.startswith("+")]
+        return f"{key} is there already: write {' '.join(given).removeprefix('+') or f'{key}=…'}, without +."
+    if several := _SEVERAL.match(told):
+        return f"{several[1]} has several values: add -m for a run with each, or {_in_quotes(several[1])} for one."
+    return f"{' '.join(_PLACES.sub('', told).split()).rstrip('.')}."
+
+
+def _unreadable(override: str) -> str:
+    if "=" not in override:
+        return f"{override} is no option: options are key=value; python train.py --help lists them."
+    return f"{override} cannot be read: put its value in quotes, {_in_quotes(override)}."
+
+
+def _in_quotes(override: str) -> str:
+    key, _, value = override.partition("=")
+    return option(key, value)
+
+
+def _no_option(error: MissingConfigException) -> str:
+    group, _, name = str(error.missing_cfg_file).rpartition("/")
+    near = difflib.get_close_matches(name, error.options, n=1)
+    meant = f"did you mean {near[0]}? The" if near else "the"
+    return f"{group}={name} is no option of {group}; {meant} choices are {', '.join(error.options)}."
+
+
+def _no_key(key: str, arguments: Sequence[str], conf: Path) -> str:
+    cfg, _ = _composed(arguments, conf)
+    keys = [*_keys(cfg), *_further_keys(cfg, key)] if cfg is not None else []
+    near = _nearest(key, keys)
+    hint = f"did you mean {near}?" if near else f"python train.py --help lists them, and +{key}=… adds one."
+    return f"{key} is no key of the configuration; {hint}"
+
+
+def _composed(arguments: Sequence[str], conf: Path) -> tuple[DictConfig | None, list[str]]:
+    """Return the configuration without the overrides of keys that it lacks, and those overrides.
+
+    That of a sweep is its first job's.
+    """
+    given = [one for one in arguments if not one.startswith("-") and ("=" in one or one.startswith("~"))]
+    unknown: list[str] = []
+    while True:
+        try:
+            with initialize_config_dir(str(conf.parent.absolute()), version_base="1.3"):
+                return compose(conf.stem, [_first(one) for one in given if one not in unknown]), unknown
+        except HydraException as error:
+            missing = _MISSING.match(str(error))
+            found = [one for one in given if missing and _key(one) == missing[1] and one not in unknown]
+            if not found:
+                return None, unknown
+            unknown += found
+
+
+def _first(argument: str) -> str:
+    """Return an override, or the first of those that a sweep makes of it."""
+    override = OverridesParser.create().parse_override(argument)
+    if not override.is_sweep_override():
+        return argument
+    return f"{override.get_key_element()}={next(override.sweep_string_iterator())}"
+
+
+def _further_keys(cfg: DictConfig, key: str) -> list[str]:
+    """Return the keys beside `key` that the code of its component takes and the configuration need not have."""
+    from thaw.signatures import parameters
+
+    parent = key.rpartition(".")[0]
+    component = OmegaConf.select(cfg, parent) if parent else None
+    target = component.get("_target_") if isinstance(component, DictConfig) else None
+    if not isinstance(target, str):
+        return []
+    try:
+        refuse_foreign_targets({"_target_": target})
+        return [f"{parent}.{name}" for name in parameters(get_object(target)) or ()]
+    except (UserError, HydraException, ImportError):
+        return []
+
+
+def _keys(values: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield the paths of all values, those of parts included."""
+    for name in values:
+        yield f"{prefix}{name}"
+        inner = values._get_node(name)
+        if isinstance(inner, DictConfig) and not inner._is_none() and not inner._is_interpolation():
+            yield from _keys(inner, f"{prefix}{name}.")
+
+
+def _nearest(key: str, keys: Sequence[str]) -> str | None:
+    """Return the key with the same own name, else the one that is written most alike."""
+    name = key.rpartition(".")[2]
+    same = [other for other in keys if other.rpartition(".")[2] == name]
+    own = {other.rpartition(".")[2]: other for other in reversed(keys)}
+    like = difflib.get_close_matches(key, keys, n=1, cutoff=0.8)
+    alike = [own[other] for other in difflib.get_close_matches(name, own, n=1, cutoff=0.7)]
+    return next(iter([*same, *like, *alike]), None)
+
+
+def _key(override: str) -> str:
+    return override.partition("=")[0].lstrip("+~")
