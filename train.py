@@ -42,6 +42,7 @@ def main(cfg: DictConfig) -> float | None:
         from thaw.training.hardware import memory_format
         from thaw.training.precision import bf16_suits
         from thaw.training.rehearsal import check_net, rehearse
+        from thaw.training.remarks import remark
         from thaw.training.trainer import fit, last_checkpoint, refuse_fewer_epochs
 
         check_configuration(cfg)
@@ -72,6 +73,7 @@ def main(cfg: DictConfig) -> float | None:
         features, head = instantiate(cfg.features), instantiate(cfg.head)
         rehearse(trainer, classifier, phases, data)
         introduce(trainer, net, phases, data, checkpoint)
+        remark(cfg, trainer, classifier, phases)
 
         if not checkpoint:
             load_weights(net, summary["weights"])

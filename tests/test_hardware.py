@@ -37,6 +37,8 @@ def test_a_gpu_that_is_not_there_is_refused_with_the_choices(monkeypatch):
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
     with pytest.raises(UserError, match="sees no GPU here; the choices are trainer=default"):
         check_accelerator("gpu")
+    with pytest.raises(UserError, match="accelerator=tpu is not supported; the choices are auto, cpu, gpu, cuda, mps"):
+        check_accelerator("tpu")
     check_accelerator("auto")
 
 

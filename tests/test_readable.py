@@ -60,6 +60,22 @@ def test_another_of_its_class_stands_in_for_a_bad_training_image_and_validation_
     assert "skipped, for they cannot be decoded, 1 of train and 1 of val: train/bees/4.jpg, val/ants/2.jpg" in told
 
 
+def test_what_cannot_even_be_opened_is_skipped_as_well(image_folder):
+    root = image_folder()
+    for path in (root / "train/bees/4.png", root / "val/ants/2.png"):
+        path.unlink()
+        path.symlink_to("nowhere")
+    data = ImageFolderDataModule(root, 16, on_bad_image="skip")
+    assert {name: relative(paths, root) for name, paths in data.skipped.items()} == {
+        "train": ["train/bees/4.png"],
+        "val": ["val/ants/2.png"],
+    }
+    assert len(data.train) == 12 and len(data.val) == 9
+    assert len(batches(data)) > 0
+    with pytest.raises(UnreadableImageError, match=r"bees/4\.png: No such file"):
+        _ = ImageFolderDataModule(root, 16).fingerprint
+
+
 def test_the_next_of_the_class_stands_in_and_after_the_last_the_first():
     samples = [("a0", 0), ("b0", 1), ("a1", 0), ("a2", 0), ("b1", 1), ("b2", 1)]
     repaired = with_stand_ins(samples, {"a1", "a2", "b2"})

@@ -1,6 +1,8 @@
 """Images that cannot be decoded, found before training, and what takes their place."""
 
 import json
+import os
+import stat
 import sys
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -21,7 +23,7 @@ _KEPT = 100  # verdicts in the cache, a few bytes each
 
 
 def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
-    """The paths in each split that cannot be decoded, which it has no more.
+    """The paths in each split that cannot be opened or decoded, which it has no more.
 
     In training the next image of the same class stands in for each. Elsewhere one that counted twice would make results
     look surer than they are, so that the image is left out.
@@ -30,18 +32,39 @@ def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
         RunError: for too many of them, or a class with nothing else.
 
     """
-    bad = unreadable(
+    before = {name: images.samples for name, images in splits.items()}
+    bad = unopened([path for images in splits.values() for path in images.paths])
+    for images in splits.values() if bad else ():
+        images.keep([sample for sample in images.samples if sample[0] not in bad])
+    bad |= unreadable(
         [path for images in splits.values() for path in images.paths],
         [digest for images in splits.values() for digest in images.digests],
         max(images.short_side for images in splits.values()),
     )
-    skipped = {name: [path for path in images.paths if path in bad] for name, images in splits.items()}
+    skipped = {name: [path for path, _ in samples if path in bad] for name, samples in before.items()}
     for name, images in splits.items():
-        _refuse_many(name, skipped[name], len(images))
-        kept = [sample for sample in images.samples if sample[0] not in bad]
-        _refuse_lost_classes(name, images, kept)
-        images.keep(with_stand_ins(images.samples, bad) if name == "train" else kept)
+        _refuse_many(name, skipped[name], len(before[name]))
+        kept = [sample for sample in before[name] if sample[0] not in bad]
+        _refuse_lost_classes(name, images.classes, before[name], kept)
+        images.keep(with_stand_ins(before[name], bad) if name == "train" else kept)
     return skipped
+
+
+def unopened(paths: Sequence[str]) -> set[str]:
+    """Those of `paths` that are no files that can be read: links to nothing, files of others."""
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        return {path for path, good in zip(paths, pool.map(_can_be_opened, paths), strict=True) if not good}
+
+
+def _can_be_opened(path: str) -> bool:
+    try:
+        if not stat.S_ISREG(os.stat(path).st_mode):
+            return False
+        with open(path, "rb") as file:
+            file.read(1)
+    except OSError:
+        return False
+    return True
 
 
 def unreadable(paths: Sequence[str], digests: Sequence[bytes], short_side: int | None) -> set[str]:
@@ -98,8 +121,8 @@ def _refuse_many(name: str, bad: Sequence[str], count: int) -> None:
         )
 
 
-def _refuse_lost_classes(name: str, images: ClassFolders, kept: Sequence[Sample]) -> None:
-    lost = set(images.targets) - {label for _, label in kept}
+def _refuse_lost_classes(name: str, classes: Sequence[str], before: Sequence[Sample], kept: Sequence[Sample]) -> None:
+    lost = {label for _, label in before} - {label for _, label in kept}
     if lost:
-        classes = listed(repr(images.classes[label]) for label in sorted(lost))
-        raise RunError(f"no {name} image of the class {classes} can be decoded, so that none can be skipped.")
+        told = listed(repr(classes[label]) for label in sorted(lost))
+        raise RunError(f"no {name} image of the class {told} can be decoded, so that none can be skipped.")

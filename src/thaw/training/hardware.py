@@ -12,14 +12,17 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
 
 
 def check_accelerator(accelerator: str) -> None:
-    """Refuse a GPU that PyTorch cannot see.
+    """Refuse what no run has been made for, and a GPU that PyTorch cannot see.
 
     Raises:
-        UserError: if `accelerator` names one.
+        UserError: if `accelerator` names one of these.
 
     """
-    seen = {"gpu": torch.cuda.is_available() or torch.backends.mps.is_available(), "cuda": torch.cuda.is_available()}
-    if not seen.get(accelerator, True):
+    cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
+    seen = {"auto": True, "cpu": True, "gpu": cuda or mps, "cuda": cuda, "mps": mps}
+    if accelerator not in seen:
+        raise UserError(f"trainer.accelerator={accelerator} is not supported; the choices are {', '.join(seen)}.")
+    if not seen[accelerator]:
         raise UserError(
             f"trainer.accelerator={accelerator}: PyTorch {torch.__version__} sees no GPU here; "
             "the choices are trainer=default or trainer.accelerator=auto, which fall back to the CPU."

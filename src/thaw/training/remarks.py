@@ -1,0 +1,89 @@
+"""What of a run comes out otherwise than its configuration says: a line for each such thing, before training."""
+
+import logging
+import math
+import warnings
+from collections.abc import Collection, Iterator, Sequence
+
+import torch
+from lightning import Trainer
+from lightning.pytorch.utilities import rank_zero_only
+from omegaconf import DictConfig
+from torch import nn
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from thaw.models.classifier import ImageClassifier
+from thaw.strategy import Phase
+from thaw.training.schedules import PerStep
+
+log = logging.getLogger(__name__)
+
+_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}  # of precisions, in short
+_MOST_EPOCHS = 10_000  # that a scheduler is stepped through
+_STEPS = 1000  # in place of a phase's, for schedulers that are stepped after each batch
+_NOTHING = 1e-3  # of the highest rate: from here on next to nothing is learned
+
+
+@rank_zero_only
+def remark(cfg: DictConfig, trainer: Trainer, classifier: ImageClassifier, phases: Sequence[Phase]) -> None:
+    """Log what of `cfg.trainer`, and of the rates of `phases`, is not as it is written."""
+    from hydra.core.hydra_config import HydraConfig
+
+    found = [precision_remark(cfg.trainer.precision, trainer.precision)]
+    found += [epochs_remark(cfg.trainer.max_epochs, phases, HydraConfig.get().overrides.task)]
+    found += rate_remarks(classifier, phases)
+    for sentence in filter(None, dict.fromkeys(found)):
+        log.warning(f"note: {sentence}")
+
+
+def precision_remark(asked: str | int, used: str) -> str | None:
+    asked = str(asked)
+    if asked == "auto" or _NAMES.get(asked, asked) == used:
+        return None
+    return f"trainer.precision={asked} does not exist on this device; the run computes in {used}"
+
+
+def epochs_remark(asked: int, phases: Sequence[Phase], overrides: Collection[str]) -> str | None:
+    """Of a strategy that is solved, on a command line that says how many epochs there are to be."""
+    total = phases[-1].last
+    told = any(override.lstrip("+").startswith("trainer.max_epochs=") for override in overrides)
+    if not told or asked == total or not all(phase.solver for phase in phases):
+        return None
+    epochs = "one epoch, which measures it" if total == 1 else f"{total} epochs, which measure it"
+    return f"trainer.max_epochs={asked} has no effect: the head is solved instead of trained, and takes {epochs}"
+
+
+def rate_remarks(classifier: ImageClassifier, phases: Sequence[Phase]) -> Iterator[str]:
+    """Yield a sentence for each phase whose schedule has rates of its own, or leaves most epochs next to none."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of schedulers that are stepped without their optimizers
+        for phase in phases:
+            if not phase.solver:
+                yield from _rate_remarks(classifier, phase)
+
+
+def _rate_remarks(classifier: ImageClassifier, phase: Phase) -> Iterator[str]:
+    groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": group.lr} for group in phase.groups]
+    optimizer = (phase.optimizer or classifier.optimizer)(groups)
+    head, wanted = optimizer.param_groups[-1], phase.groups[-1].lr
+    build = phase.scheduler or classifier.scheduler
+    scheduler = build(optimizer, _STEPS) if isinstance(build, PerStep) else build(optimizer)
+    own = head.get("max_lr", head.get("initial_lr", wanted))
+    if not math.isclose(own, wanted):
+        yield (
+            f"{type(scheduler).__name__} has rates of its own: that of the head is {own:.3g}, where the strategy says "
+            f"{wanted:.3g} (strategy.lr); scheduler=cosine follows the strategy's rates"
+        )
+    if isinstance(build, PerStep) or isinstance(scheduler, ReduceLROnPlateau):
+        return
+    rates, epochs = [], phase.last - phase.first
+    for _ in range(min(epochs, _MOST_EPOCHS)):
+        rates.append(head["lr"])
+        scheduler.step()
+    low = sum(rate < _NOTHING * max(rates) for rate in rates)
+    if low > len(rates) / 2:
+        slower = f"scheduler.step_size={math.ceil(epochs / 3)} or " if hasattr(scheduler, "step_size") else ""
+        yield (
+            f"{low} of {epochs} epochs have a learning rate below a thousandth of the first, and learn next to "
+            f"nothing: {slower}scheduler=cosine spreads it over all of them"
+        )
