@@ -53,10 +53,10 @@ def test_a_new_run_removes_what_runs_write_and_nothing_else(tmp_path):
         "metrics.csv",
         "checkpoints/best.ckpt",
         "checkpoints/top-3.ckpt",
-        "checkpoints/top-3-v1.ckpt",
     ]
     own += ["figures/samples.png", "tensorboard/events.out.tfevents.1", "evaluation/photos/evaluation.html"]
     others = {"notes.txt", "train.log", "figures/mine.png", "checkpoints/best-of-all.ckpt", "evaluation/photos/mine"}
+    others |= {"checkpoints/best-v1.ckpt"}
     fill(tmp_path, [*own, *others])
     kept = 'callbacks: {best: {dirpath: ./checkpoints, filename: "top-{epoch}"}}'
     (tmp_path / ".hydra").mkdir()
@@ -65,6 +65,14 @@ def test_a_new_run_removes_what_runs_write_and_nothing_else(tmp_path):
     assert held_by(tmp_path) == {*others, ".hydra/resolved.yaml"}
     assert not (tmp_path / "tensorboard").exists()
     assert not make_room(tmp_path)
+
+
+def test_a_copy_beside_the_runs_checkpoints_is_its_users(tmp_path):
+    names = [f"checkpoints/{name}.ckpt" for name in ("best-v1", "last", "best", "best-v2")]
+    fill(tmp_path, names)
+    (tmp_path / "summary.json").write_text(json.dumps({"status": "finished", "checkpoints": names[:2]}))
+    assert make_room(tmp_path)
+    assert held_by(tmp_path) == set(names[2:])
 
 
 @pytest.fixture

@@ -19,6 +19,7 @@ from test_command_line import TINY, TRAIN, train, with_nets
 
 from hydra_plugins.thaw_sweeper import ThawSweeper
 from thaw.configuration import resolved_job
+from thaw.errors import UserError
 from thaw.report.record import write_summary
 from thaw.sweep.plan import plan
 from thaw.sweep.progress import Progress
@@ -74,6 +75,17 @@ def test_a_finished_job_is_recognised_by_its_resolved_configuration(compose, kep
         ("3-bias", False),
     ]
     assert not any(job.finished for job in plan(compose, [["trainer.max_epochs=11", *o] for o in BATCH], tmp_path))
+
+
+def test_a_sweep_whose_images_were_moved_is_not_trained_anew_by_mistake(compose, kept, tmp_path):
+    def job(root):
+        return ["data=image_folder", f"data.root={root}"]
+
+    kept("0", job(tmp_path / "old"), "finished")
+    with pytest.raises(UserError, match=r"data\.root=.*/old, which is gone, .* make .*/old a link to the images"):
+        plan(compose, [job(tmp_path / "new")], tmp_path)
+    (tmp_path / "old").mkdir()
+    assert not plan(compose, [job(tmp_path / "new")], tmp_path)[0].finished, "two sets of images may be compared"
 
 
 def test_a_folder_with_another_run_is_left_alone(compose, kept, tmp_path):

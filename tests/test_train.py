@@ -45,6 +45,7 @@ def test_a_run_leaves_what_the_contract_says(tiny_run, tmp_path):
     assert summary["parameters"] == {"total": 648, "trainable": 648}
     assert summary["seconds"].keys() == {"total", "features", "training", "validation"}
     assert summary["frozen_unchanged"] is True
+    assert summary["checkpoints"] == ["checkpoints/best.ckpt", "checkpoints/last.ckpt"]
     assert summary["train_images_per_second"] > 0 < summary["peak_memory_mb"]
     assert summary["versions"]["torch"] == torch.__version__.partition("+")[0]
     assert {"device", "precision", "strategy", "data", "model", "seed"} <= summary.keys()

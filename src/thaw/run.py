@@ -64,6 +64,8 @@ def _recorded(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
     def end(**entries) -> None:
         summary.update(entries)
         summary.setdefault("seconds", {})["total"] = time.perf_counter() - start
+        if place.checkpoints:
+            summary["checkpoints"] = place.checkpoints()
         if is_first_process() and place.may_be_written:
             write_summary(folder, {**summary, **({} if place.taken else {"begun": False})})
 

@@ -1,6 +1,6 @@
 """The folder of a run: its own while it works, and what was there before is kept until all has loaded."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -28,6 +28,7 @@ class RunFolder:
         self.taken = not is_run(self.path)
         self._goes_on = bool(cfg.resume)
         self._configuration: dict[str, str] = {}
+        self.checkpoints: Callable[[], list[str]] | None = None  # that the run has written, once it has begun
         self._changes = _changed_options(self.path) if self._goes_on else []
 
     @property

@@ -19,7 +19,7 @@ _OWN = (
     *(f"tensorboard/{name}" for name in ("events.out.tfevents.*", "hparams.yaml", "projector_config.pbtxt")),
     "tensorboard/[0-9]*/validation_images/*",
     *(f"evaluation/*/{name}" for name in ("evaluation.html", "evaluation.json", "predictions.csv")),
-    *(f"checkpoints/{name}.ckpt{part}" for name in ("best", "last") for part in ("", ".part")),
+    *(f"checkpoints/{name}.ckpt.part" for name in ("best", "last")),
 )
 
 
@@ -46,7 +46,7 @@ def make_room(folder: Path) -> bool:
 
     Returns whether there was anything. Files that no run writes stay.
     """
-    patterns = (*_OWN, *checkpoint_patterns(folder))
+    patterns = (*_OWN, *own_checkpoints(folder))
     left = {path for pattern in patterns for path in folder.glob(pattern) if not path.is_dir()}
     for path in left:
         path.unlink()
@@ -65,11 +65,28 @@ def _remove_empty(folder: Path) -> bool:
     return True
 
 
-def checkpoint_patterns(folder: Path) -> Iterator[str]:
-    """Yield the names, as patterns, under which the run in `folder` was configured to save checkpoints there."""
+def own_checkpoints(folder: Path) -> Iterator[str]:
+    """Yield patterns of the checkpoints that the run in `folder` has written there: a copy beside them is its user's.
+
+    Its summary names them; where there is none, as of a run that was killed, they have the names that the run was
+    configured with.
+    """
+    try:
+        summary = read_summary(folder)
+    except ValueError:
+        summary = {}
+    if "checkpoints" in summary:
+        yield from map(glob.escape, summary["checkpoints"])
+        return
+    yield from ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
+    yield from map(glob.escape, [summary["checkpoint"]] if _lies_inside(summary.get("checkpoint", "/")) else [])
     callbacks = (read_resolved(folder).get("callbacks") or {}) if is_run(folder) else {}
     for callback in callbacks.values():
-        place = Path(callback.get("dirpath") or "/") if isinstance(callback, dict) else Path("/")
-        if not place.is_absolute() and ".." not in place.parts:
+        place = (callback.get("dirpath") or "/") if isinstance(callback, dict) else "/"
+        if _lies_inside(place):
             name = re.sub(r"\{[^}]*\}", "*", glob.escape(callback.get("filename") or "{epoch}-{step}"))
-            yield from (f"{place}/{name}{version}.ckpt" for version in ("", "-v[0-9]*"))
+            yield f"{place}/{name}.ckpt"
+
+
+def _lies_inside(path: str) -> bool:
+    return not Path(path).is_absolute() and ".." not in Path(path).parts

@@ -29,7 +29,7 @@ from thaw.run_folder import RunFolder
 from thaw.strategy import Phase
 from thaw.training.best import monitored
 from thaw.training.callbacks import EpochTable
-from thaw.training.checkpoint_io import describe_checkpoint
+from thaw.training.checkpoint_io import describe_checkpoint, written_checkpoints
 from thaw.training.trainer import one_device, told_progress
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ def introduce(
 @rank_zero_only
 def begin(folder: RunFolder, trainer: Trainer, data: ImageFolderDataModule, checkpoint: Path | None) -> None:
     """Take the folder, now that all has loaded, and picture some training images, unless the run only goes on."""
+    folder.checkpoints = partial(written_checkpoints, trainer, folder.path)
     if folder.take(goes_on=checkpoint is not None):
         log.info(f"{folder.path} held an earlier run, which this one replaces")
     if not checkpoint:

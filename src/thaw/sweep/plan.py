@@ -9,6 +9,7 @@ from omegaconf import DictConfig, OmegaConf, read_write
 
 from thaw.commands import quoted
 from thaw.configuration import is_run, read_resolved, resolved_job
+from thaw.errors import UserError
 from thaw.idle import refuse_idle_sweep
 from thaw.report.record import read_summary
 from thaw.run_folder import is_free
@@ -67,7 +68,23 @@ def plan(compose: Callable[[list[str]], DictConfig], batch: Sequence[Sequence[st
         strategy, epochs = cfg.hydra.runtime.choices.strategy, OmegaConf.select(cfg, "trainer.max_epochs")
         name = _name(overrides, batch) or strategy
         jobs.append(Job(len(jobs) + 1, name, place, list(overrides), strategy, epochs, cfg))
+    _refuse_moved_images([values for values, _ in kept if values not in seen], seen)
     return jobs
+
+
+def _refuse_moved_images(left: Sequence[dict], planned: Sequence[dict]) -> None:
+    """Refuse to do anew what is done, where `left` runs differ from those `planned` only in where their images were."""
+    for values in left:
+        before = values.get("data", {}).get("root")
+        if not isinstance(before, str) or Path(before).expanduser().exists():
+            continue
+        for other in planned:
+            now = other["data"]["root"]
+            if {**values, "data": {**values["data"], "root": now}} == other:
+                raise UserError(
+                    f"this sweep's runs have data.root={before}, which is gone, and with data.root={now} all of them "
+                    f"would be trained anew: make {before} a link to the images, or choose another hydra.sweep.dir."
+                )
 
 
 def check_jobs(jobs: Sequence[Job]) -> None:

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 import torch
+from lightning import Trainer
 from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
@@ -41,6 +42,18 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
     def load_checkpoint(self, path: str | Path, map_location=None, weights_only: bool | None = None) -> dict:
         return read_checkpoint(path)
+
+
+def written_checkpoints(trainer: Trainer, folder: Path) -> list[str]:
+    """Return the checkpoints in `folder`, relative to it, that the callbacks of `trainer` have written and kept."""
+    paths = set()
+    for callback in trainer.checkpoint_callbacks:
+        if isinstance(callback, ModelCheckpoint):
+            paths |= {*callback.best_k_models, callback.best_model_path, callback.last_model_path}
+        if isinstance(callback, LastCheckpoint):
+            paths.add(callback.path)
+    places = {Path(os.path.relpath(path, folder)) for path in paths if path and os.path.isfile(path)}
+    return sorted(place.as_posix() for place in places if ".." not in place.parts)
 
 
 def describe_checkpoint(path: str | Path, **entries: object) -> None:
@@ -111,6 +124,10 @@ class LastCheckpoint(MovableCheckpoint):
         self.share = share
         self._due = 0.0
 
+    @property
+    def path(self) -> Path:
+        return Path(self.dirpath) / f"{self.filename}{self.FILE_EXTENSION}"
+
     def on_train_epoch_end(self, trainer, classifier) -> None:
         start = time.perf_counter()
         if start < self._due and trainer.current_epoch + 1 < classifier.phase.last and not trainer.should_stop:
@@ -121,4 +138,4 @@ class LastCheckpoint(MovableCheckpoint):
 
     def on_exception(self, trainer, classifier, exception: BaseException) -> None:
         if isinstance(exception, SIGTERMException):
-            trainer.save_checkpoint(Path(self.dirpath) / f"{self.filename}{self.FILE_EXTENSION}")
+            trainer.save_checkpoint(self.path)
