@@ -30,24 +30,23 @@ def options() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def _doubts(found, chosen: argparse.Namespace) -> list:
-    from thaw.curation.labels import doubted_labels  # PyTorch, which the rest need not wait for
-
-    return doubted_labels(found.files, chosen.model, chosen.weights)
-
-
 def main() -> int:
     chosen = options()
-    from thaw.curation.audit import audit
+    from thaw.curation.audit import audit, class_trees
     from thaw.curation.audit_page import facts, table, write_audit
+
+    if chosen.labels:
+        from thaw.curation.labels import doubted_labels, load_backbone  # PyTorch, which the rest need not wait for
 
     out = chosen.out or Path("outputs/audit") / chosen.root.resolve().name
     try:
         refuse_inside(out, chosen.root, "--out")
         refuse_other_results(out, ("audit.json",), "an audit")
         refuse_unwritable(out, "--out")
-        found = audit(chosen.root)
-        doubts = _doubts(found, chosen) if chosen.labels else None
+        trees = class_trees(chosen.root)
+        backbone = load_backbone(chosen.model, chosen.weights) if chosen.labels else None  # before minutes of decoding
+        found = audit(chosen.root, trees)
+        doubts = doubted_labels(found.files, backbone) if backbone else None
     except (UserError, RunError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2

@@ -3,12 +3,13 @@
 import json
 import shutil
 from functools import partial
+from pathlib import Path
 
 import pytest
 from heap import Heap
 from PIL import Image
 
-from thaw.curation.audit import _trees, audit
+from thaw.curation.audit import Audit, Doubt, _trees, audit
 from thaw.curation.audit_page import facts, table, write_audit
 from thaw.errors import UserError
 
@@ -20,9 +21,13 @@ def heap(tmp_path):
 
 def found(root):
     """Paths by the kind of finding, those together that have to do with each other."""
+    return paths_by_kind(audit(root))
+
+
+def paths_by_kind(done):
     return {
         finding.kind: sorted(tuple(path.as_posix() for path in group) for group in finding.groups)
-        for finding in audit(root).findings
+        for finding in done.findings
     }
 
 
@@ -73,12 +78,36 @@ def test_classes_that_are_empty_tiny_missing_or_unequal_are_told(heap, tmp_path)
     (root / "train" / "Ant").mkdir()
     for number in range(3):
         heap.picture(f"ant{number}").save(root / "train" / "Ant" / f"{number}.jpg")
-    assert found(root) == {
+    done = audit(root)
+    assert paths_by_kind(done) == {
         "empty class": [("train/Cow",), ("val/Cow",)],
         "classes differ": [("val/Ant",)],
         "tiny class": [("train/Ant",)],
-        "imbalance": [("train/Ant", "train/Cat")],
+        "imbalance": [],
     }
+    told = table(facts(done, None))
+    assert "        1 class is missing from a split: val/Ant\n" in told
+    assert "        2 classes have no images: train/Cow; val/Cow\n" in told
+    assert "warning        classes are unequal: 12 images of Cat and 3 images of Ant; see data.balance" in told
+
+
+def test_classes_that_look_alike_are_told_without_a_path(tmp_path):
+    empty_files(tmp_path, "Käse/1.jpg", "Ka\u0308se/1.jpg", "dog/1.jpg")
+    (told,) = [line for line in table(facts(audit(tmp_path), None)).splitlines() if "told apart" in line]
+    assert told.startswith("error          names of classes cannot be told apart: ") and not told.endswith(".")
+
+
+@pytest.mark.parametrize("count", [0, 1, 2, 11])
+def test_doubtful_labels_are_counted_in_words(count):
+    doubt = Doubt(Path("a/1.jpg"), "a", "b", 0.25, 0.75)
+    lines = table(facts(Audit(Path("photos"), {}, [], []), [doubt] * count)).splitlines()
+    heading = {
+        0: "no label is doubtful",
+        1: "1 label is doubtful:",
+        2: "2 labels are doubtful:",
+        11: "11 labels are doubtful, the first 10 of them:",
+    }[count]
+    assert lines[lines.index(heading) + 1 :] == ["  a/1.jpg: 25% a, 75% b"] * min(count, 10)
 
 
 def test_what_lies_beside_the_splits_is_stray_but_for_our_own_lists(heap, tmp_path):
@@ -99,7 +128,7 @@ def test_the_exit_status_says_whether_a_result_would_be_distorted(heap, tmp_path
     heap.plant("empty", "Dog/empty.jpg", b"")
     status, told, _ = run("heap")
     assert status == 1
-    assert "error        1 files have no bytes: Dog/empty.jpg" in told
+    assert "error        1 file has no bytes: Dog/empty.jpg" in told
     told = json.loads((tmp_path / "outputs/audit/heap/audit.json").read_text())
     assert told["distorted"] is True
     assert run("nowhere") == (2, "", "error: there is no folder nowhere.\n")

@@ -164,7 +164,7 @@ def test_where_no_image_can_be_read_a_sentence_says_so(run_script, tmp_path):
     (tmp_path / "photos" / "a" / "1.jpg").write_bytes(b"")
     status, out, err = run_script(tmp_path / "photos", "--out", tmp_path / "out")
     assert (status, out, err.count("\n")) == (2, "", 1)
-    assert "none of the 1 images can be read" in err and "1.jpg" in err
+    assert "none of the" not in err and "cannot read" in err and "1.jpg" in err
 
 
 def test_a_class_without_images_is_told_and_left_out_of_averages(run_script, tmp_path):

@@ -13,7 +13,8 @@ from conftest import ROOT
 from heap import Heap
 
 from thaw.curation.audit import audit
-from thaw.curation.labels import _folds, out_of_fold, ranked
+from thaw.curation.labels import _folds, doubted_labels, load_backbone, out_of_fold, ranked
+from thaw.errors import UserError
 
 
 def blobs(count=120, wrong=8, seed=0):
@@ -92,9 +93,15 @@ def test_the_audit_shows_swapped_pictures_first(tmp_path):
 
 
 def test_files_that_cannot_be_read_have_no_doubtful_label(tmp_path):
-    from thaw.curation.labels import doubted_labels
-
     heap = Heap(tmp_path / "heap", 6)
     heap.plant("empty", "Cat/empty.jpg", b"")
-    doubts = doubted_labels(audit(heap.root).files, "squeezenet1_1", "none")
+    doubts = doubted_labels(audit(heap.root).files, load_backbone("squeezenet1_1", "none"))
     assert all(doubt.path.name != "empty.jpg" for doubt in doubts)
+
+
+def test_a_net_that_cannot_be_had_is_told_in_the_words_of_the_audit():
+    told = r"^--weights imagenet: .* --model efficientnet_lite0 .*--weights demo, --weights none or --weights PATH\.$"
+    with pytest.raises(UserError, match=told):
+        load_backbone("squeezenet1_1", "imagenet")
+    with pytest.raises(UserError, match=r"^--model 'resnet35' "):
+        load_backbone("resnet35", "none")

@@ -20,10 +20,18 @@ from thaw.deploy.tables import table
 from thaw.report import figures, fonts
 from thaw.report.evaluation import Evaluation
 from thaw.report.html import short
-from thaw.text import aligned, counted, cut, shown, width
+from thaw.text import agreeing, aligned, amount, counted, cut, shown, width
 
 LONG = "x" * 100 + "y" * 100
 ODD = ["$a_b^c$", "\N{CAT}", "猫", LONG, "_u", "$5", "a\tb\n\x1b[31mc", "bad\udcff", r"\frac{1}"]
+
+
+def test_nouns_and_verbs_agree_with_their_number():
+    assert [amount(count, "image") for count in (0, 1, 2, 1200)] == ["0 images", "1 image", "2 images", "1,200 images"]
+    assert [amount(count, "class") for count in (1, 3)] == ["1 class", "3 classes"]
+    text = "image[s] [have] no bytes, [are] grey, and [become] RGB"
+    assert agreeing(text, 1) == "image has no bytes, is grey, and becomes RGB"
+    assert agreeing(text, 2) == "images have no bytes, are grey, and become RGB"
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,12 @@
-"""Names as they are shown to people: on one line, no wider than there is room for."""
+"""Names and numbers as they are shown to people: on one line, no wider than there is room for."""
 
+import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
 _WIDE = ("W", "F")  # characters that take two columns of a terminal
 WIDEST_NAME = 40  # columns of a class's name in a table
+_SINGULAR = {"are": "is", "were": "was", "have": "has", "do": "does"}
 
 
 def shown(name: str, most: int = WIDEST_NAME) -> str:
@@ -47,6 +49,26 @@ def listed(names: Iterable[object], most: int = 12) -> str:
 def counted(names: Iterable[str], most: int = 12) -> str:
     """Return what `listed` does, with each name as `shown` in short."""
     return listed(map(shown, names), most)
+
+
+def amount(count: int, thing: str) -> str:
+    """Return `count` with `thing` in the singular or the plural: 1 image, 2 images."""
+    return f"{count:,} " + agreeing(f"{thing}[{'es' if thing.endswith('s') else 's'}]", count)
+
+
+def agreeing(text: str, count: int) -> str:
+    """Return `text` for so many things; its endings of the plural and its plural verbs stand in brackets.
+
+    "image[s] [are] cut off" is "image is cut off" for 1, else "images are cut off".
+    """
+
+    def form(match: re.Match) -> str:
+        word = match[1]
+        if count != 1:
+            return word
+        return "" if word in ("s", "es") else _SINGULAR.get(word, f"{word}s")
+
+    return re.sub(r"\[(\w+)\]", form, text)
 
 
 def aligned(rows: Sequence[Sequence[str]], numbers: bool = False) -> list[str]:

@@ -16,17 +16,17 @@ from thaw.data.layout import has_test_beside_classes, is_divided
 from thaw.data.walk import is_hidden
 from thaw.errors import UserError
 from thaw.names import look_alikes
-from thaw.text import shown
+from thaw.text import agreeing, amount, shown
 
 ERROR, WARNING, NOTE = "error", "warning", "note"  # distorts a result; may do so; is dealt with
 _FEW, _IMBALANCE = 10, 3  # training images of a class; times as many in the largest class as in the smallest
 _SMALL, _LARGE, _LONG = 32, 50e6, 5  # pixels of the short side; pixels in all; times as long as wide
 _FAULTS = {
-    "empty": "files have no bytes",
-    "truncated": "images are cut off",
-    "unreadable": "images cannot be decoded",
-    "no image": "files are no images, whatever their names say",
-    "bomb": f"images have more than {Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels and are refused",
+    "empty": "file[s] [have] no bytes",
+    "truncated": "image[s] [are] cut off",
+    "unreadable": "image[s] cannot be decoded",
+    "no image": "file[s] [are] named like an image and [are] none",
+    "bomb": f"image[s] [have] more than {Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels and [are] refused",
 }
 _MODES = {
     "grey": ("L", "LA", "1"), "16 bits": ("I;16", "I;16B", "I;16L", "I", "F"), "CMYK": ("CMYK",),
@@ -36,7 +36,10 @@ _MODES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """`groups` are paths relative to the root, those together that have to do with each other."""
+    """`groups` are paths relative to the root, those together that have to do with each other.
+
+    `text` follows their number; without groups it is a sentence about the whole set.
+    """
 
     kind: str
     severity: str
@@ -81,8 +84,8 @@ class Audit:
         return any(finding.severity == ERROR for finding in self.findings)
 
 
-def audit(root: Path) -> Audit:
-    """Decodes every image of a root with train/, val/ and test/, or with class folders only.
+def class_trees(root: Path) -> dict[str, Tree]:
+    """Return what a root has in train/, val/ and test/, or in class folders only, by split; nothing is decoded.
 
     Raises:
         UserError: if there are no classes in it.
@@ -93,6 +96,17 @@ def audit(root: Path) -> Audit:
     trees = _trees(root)
     if not any(tree.classes for tree in trees.values()):
         raise UserError(f"{root} holds no classes: a folder for each, in train/ and val/ or in it, with images.")
+    return trees
+
+
+def audit(root: Path, trees: dict[str, Tree] | None = None) -> Audit:
+    """Decode every image of a root, whose `class_trees` may be given.
+
+    Raises:
+        UserError: if there are no classes in it.
+
+    """
+    trees = trees or class_trees(root)
     listed = [(split, path, label) for split, tree in trees.items() for path, label in tree.images]
     inspections = inspect_all([root / split / path for split, path, _ in listed], "inspecting")
     files = [
@@ -114,7 +128,7 @@ def _trees(root: Path) -> dict[str, Tree]:
 
 def _finding(kind: str, severity: str, text: str, paths: Sequence[Path]) -> Iterator[Finding]:
     if paths:
-        yield Finding(kind, severity, text, [[path] for path in paths])
+        yield Finding(kind, severity, agreeing(text, len(paths)), [[path] for path in paths])
 
 
 def _of_folders(root: Path, trees: dict[str, Tree]) -> Iterator[Finding]:
@@ -126,34 +140,34 @@ def _of_folders(root: Path, trees: dict[str, Tree]) -> Iterator[Finding]:
         stray += [Path(name) for name in beside if not is_hidden(name)]
         hidden += [Path(name) for name in beside if is_hidden(name)]
     needed = what_to_install(path.name for path in stray)
-    told = f"files or folders are not read: they end or lie unlike images of a class{needed and f' ({needed})'}"
+    told = f"file[s] or folder[s] [are] not read, for the ending or the place{needed and f' ({needed})'}"
     yield from _finding("stray", WARNING, told, stray)
-    yield from _finding("hidden", NOTE, "files or folders are hidden, and not read", hidden)
+    yield from _finding("hidden", NOTE, "file[s] or folder[s] [are] hidden, and not read", hidden)
     repeated = [Path(split) / path for split, tree in trees.items() for path in tree.repeated]
     yield from _finding(
-        "repeated", NOTE, "links are not followed: the folder holds them, or is read in another place", repeated
+        "repeated", NOTE, "link[s] [are] not followed: the folder holds the link, or is read in another place", repeated
     )
 
 
 def _of_classes(trees: dict[str, Tree]) -> Iterator[Finding]:
     empty = [Path(split) / name for split, tree in trees.items() for name in tree.empty]
-    yield from _finding("empty class", ERROR, "classes have no images", empty)
+    yield from _finding("empty class", ERROR, "class[es] [have] no images", empty)
     everywhere = set().union(*(tree.classes for tree in trees.values()))
     missing = [Path(split) / name for split, tree in trees.items() for name in sorted(everywhere - set(tree.classes))]
-    yield from _finding("classes differ", ERROR, "classes are missing from a split", missing)
+    yield from _finding("classes differ", ERROR, "class[es] [are] missing from a split", missing)
     for alike in look_alikes(everywhere):
-        yield Finding("names alike", ERROR, f"names of classes cannot be told apart: {alike}", [[Path(".")]])
+        yield Finding("names alike", ERROR, f"names of classes cannot be told apart: {alike}", [])
     for split, tree in list(trees.items())[:1]:  # that is trained on
         counts: dict[str, int] = defaultdict(int)
         for _, label in tree.images:
             counts[label] += 1
         few = [Path(split) / name for name, count in sorted(counts.items()) if count < _FEW]
-        yield from _finding("tiny class", WARNING, f"classes have fewer than {_FEW} images to learn from", few)
+        yield from _finding("tiny class", WARNING, f"class[es] [have] fewer than {_FEW} images to learn from", few)
         if counts and max(counts.values()) > _IMBALANCE * min(counts.values()):
             least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
-            told = " and ".join(f"{counts[name]} images of {shown(name)}" for name in (most, least))
+            told = " and ".join(f"{amount(counts[name], 'image')} of {shown(name)}" for name in (most, least))
             text = f"classes are unequal: {told}; see data.balance"
-            yield Finding("imbalance", WARNING, text, [[Path(split) / least, Path(split) / most]])
+            yield Finding("imbalance", WARNING, text, [])
 
 
 def _of_files(files: Sequence[File]) -> Iterator[Finding]:
@@ -163,26 +177,26 @@ def _of_files(files: Sequence[File]) -> Iterator[Finding]:
     for kind, text in _FAULTS.items():
         yield from _finding(kind, ERROR, text, those(lambda found, kind=kind: found.kind == kind))
     files = [file for file in files if not file.found.fault]
-    told = "images are of another format than their names say, and are read all the same"
+    told = "image[s] [are] of another format than the name says, and [are] read all the same"
     yield from _finding("misnamed", WARNING, told, those(lambda found: found.misnamed))
     small = those(lambda found: min(found.width, found.height) < _SMALL)
-    yield from _finding("small", WARNING, f"images have fewer than {_SMALL} pixels on a side", small)
+    yield from _finding("small", WARNING, f"image[s] [have] fewer than {_SMALL} pixels on a side", small)
     large = those(lambda found: found.width * found.height > _LARGE)
-    yield from _finding("large", WARNING, f"images have more than {_LARGE / 1e6:.0f} million pixels", large)
+    yield from _finding("large", WARNING, f"image[s] [have] more than {_LARGE / 1e6:.0f} million pixels", large)
     long = those(lambda found: max(found.width, found.height) > _LONG * min(found.width, found.height))
-    yield from _finding("long", WARNING, f"images are more than {_LONG} times as long as wide", long)
+    yield from _finding("long", WARNING, f"image[s] [are] more than {_LONG} times as long as wide", long)
     yield from _finding(
         "blank",
         WARNING,
-        "images show next to nothing, for they have hardly any contrast",
+        "image[s] [have] hardly any contrast and [show] next to nothing",
         those(lambda found: not found.marks.any()),
     )
     for name, modes in _MODES.items():
-        text = f"images are stored with {name}" if name in ("16 bits", "alpha") else f"images are stored as {name}"
+        stored = "with" if name in ("16 bits", "alpha") else "as"
         chosen = those(lambda found, modes=modes: found.mode in modes)
-        yield from _finding(name, NOTE, f"{text}, and become RGB", chosen)
+        yield from _finding(name, NOTE, f"image[s] [are] stored {stored} {name}, and [become] RGB", chosen)
     yield from _finding(
-        "turned", NOTE, "images are turned upright, as their EXIF says", those(lambda found: found.turned)
+        "turned", NOTE, "image[s] [are] turned upright, as the EXIF says", those(lambda found: found.turned)
     )
 
 
@@ -198,14 +212,14 @@ def _of_copies(files: Sequence[File]) -> Iterator[Finding]:
         mine = [good[index] for index in members]
         found[_spoils(mine)].append([file.path for file in mine])
     texts = {
-        "conflict": (ERROR, "images are in several classes"),
-        "leak": (ERROR, "images are in several splits, so that answers have been seen in training"),
-        "copy": (WARNING, "images are there several times, as equal files"),
-        "near copy": (WARNING, "images are there several times: re-encoded, resized, mirrored or cropped"),
+        "conflict": (ERROR, "image[s] [are] in several classes"),
+        "leak": (ERROR, "image[s] [are] in several splits, so that answers have been seen in training"),
+        "copy": (WARNING, "image[s] [are] there several times, as equal files"),
+        "near copy": (WARNING, "image[s] [are] there several times: re-encoded, resized, mirrored or cropped"),
     }
     for kind, (severity, text) in texts.items():
         if found[kind]:
-            yield Finding(kind, severity, text, found[kind])
+            yield Finding(kind, severity, agreeing(text, len(found[kind])), found[kind])
     if alike := alike_by_design([file.found.marks for file in good]):
         yield Finding("alike by design", NOTE, alike, [])
 

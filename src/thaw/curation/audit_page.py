@@ -11,11 +11,12 @@ from thaw.files import whole_file
 from thaw.report.extras import may_fail
 from thaw.report.html import picture, render
 from thaw.report.limits import ROWS
-from thaw.text import counted, printable, shown
+from thaw.text import agreeing, amount, counted, printable, shown
 
 _SHOWN = 24  # groups of a finding that the page pictures
 _TOGETHER = 12  # images of a group that it pictures
 _SIDE = 200
+_DOUBTS = 10  # doubtful labels in a terminal
 
 
 def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:
@@ -75,7 +76,7 @@ def table(told: dict) -> str:
     lines = []
     for split, classes in told["classes"].items():
         names = counted(f"{count} {label}" for label, count in classes.items())
-        lines.append(f"{split or 'all'}: {sum(classes.values())} images ({names})")
+        lines.append(f"{split or 'all'}: {amount(sum(classes.values()), 'image')} ({names})")
     lines += [""] if told["findings"] else ["", "nothing is wrong with them"]
     for finding in told["findings"]:
         first = "; ".join(" = ".join(map(printable, group[:_TOGETHER])) for group in finding["paths"][:2])
@@ -83,12 +84,19 @@ def table(told: dict) -> str:
         paths = f": {first}{more}" if first else ""
         lines.append(f"{finding['severity']:7}  {finding['count'] or '':5} {finding['text']}{paths}")
     if told["doubted_labels"] is not None:
-        lines += ["", f"{len(told['doubted_labels'])} labels are doubtful, the first of them:"]
-        for doubt in told["doubted_labels"][:10]:
-            names = shown(doubt["label"]), shown(doubt["suggested"])
-            chances = f"{doubt['probability']:.0%} {names[0]}, {doubt['other']:.0%} {names[1]}"
-            lines.append(f"  {doubt['path']}: {chances}")
+        lines += ["", *_doubtful(told["doubted_labels"])]
     return "\n".join(map(printable, lines))
+
+
+def _doubtful(doubts: Sequence[dict]) -> list[str]:
+    if not doubts:
+        return ["no label is doubtful"]
+    first = f", the first {_DOUBTS} of them" if len(doubts) > _DOUBTS else ""
+    lines = [f"{amount(len(doubts), 'label')} {agreeing('[are]', len(doubts))} doubtful{first}:"]
+    for doubt in doubts[:_DOUBTS]:
+        names = shown(doubt["label"]), shown(doubt["suggested"])
+        lines.append(f"  {doubt['path']}: {doubt['probability']:.0%} {names[0]}, {doubt['other']:.0%} {names[1]}")
+    return lines
 
 
 def _details(files: Mapping[Path, Inspection], finding: Finding) -> dict[str, str]:

@@ -6,7 +6,9 @@ for images that bear that class's label.
 
 import contextlib
 import functools
+import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,12 @@ from thaw.data.grey import OWN
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import eval_transform, read_size
+from thaw.errors import UserError
 from thaw.features.prefix import FrozenPrefix
 from thaw.features.store import feature_key, stored_features
 from thaw.models.backbones import build_net
 from thaw.models.sizes import published_preprocessing
+from thaw.models.staged import StagedNet
 from thaw.models.weights import load_weights
 from thaw.training.hardware import best_precision
 
@@ -34,18 +38,37 @@ _BATCH = 64
 _MOST = 2e9  # bytes of features in the cache
 
 
-def doubted_labels(files: Sequence[File], model: str, weights: str) -> list[Doubt]:
-    """Of the images among `files` that can be read, the most doubtful first.
+@dataclass(frozen=True)
+class Backbone:
+    """A pretrained net, and the preprocessing of its images."""
+
+    net: StagedNet
+    preprocessing: Preprocessing
+
+
+def load_backbone(model: str, weights: str) -> Backbone:
+    """Load the net that the audit's `--model` and `--weights` name.
 
     Raises:
-        UserError: for a model or weights that cannot be had.
+        UserError: for a model or weights that cannot be had, in the words of the audit's command line.
 
     """
+    try:
+        preprocessing = published_preprocessing(model)
+        net = build_net(model, 2, preprocessing.crop).eval().requires_grad_(False)
+        load_weights(net, weights)
+    except UserError as error:
+        raise UserError(re.sub(r"\b(model|weights)(\.name)?=", r"--\1 ", str(error))) from error
+    return Backbone(net, preprocessing)
+
+
+def doubted_labels(files: Sequence[File], backbone: Backbone) -> list[Doubt]:
+    """Return the doubtful labels of the images among `files` that can be read, the most doubtful first."""
     good = [file for file in files if not file.found.fault]
     classes = sorted({file.label for file in good})
     labels = np.array([classes.index(file.label) for file in good])
     digests = [file.found.sha256 for file in good]
-    features = _features([file.found.path for file in good], digests, model, weights)
+    features = _features([file.found.path for file in good], digests, backbone)
     probabilities = out_of_fold(features, labels, _folds(digests, labels))
     return [
         Doubt(
@@ -122,11 +145,9 @@ class _Photographs(Dataset):
         return self.transform(load_rgb(self.paths[index], self.short_side, grey_range=OWN))
 
 
-def _features(paths: Sequence[Path], digests: Sequence[str], model: str, weights: str) -> np.ndarray:
-    """What goes into the net's head, kept in the cache."""
-    preprocessing = published_preprocessing(model)
-    net = build_net(model, 2, preprocessing.crop).eval().requires_grad_(False)
-    load_weights(net, weights)
+def _features(paths: Sequence[Path], digests: Sequence[str], backbone: Backbone) -> np.ndarray:
+    """Return what goes into the net's head, and keep it in the cache."""
+    net, preprocessing = backbone.net, backbone.preprocessing
     photographs = _Photographs(paths, preprocessing)
     context = contextlib.nullcontext
     if best_precision("cpu") == "bf16-mixed":

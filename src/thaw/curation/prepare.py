@@ -22,7 +22,7 @@ from thaw.curation.tree import SPLITS, Tree, read_tree
 from thaw.errors import UserError
 from thaw.files import whole_file
 from thaw.report.limits import LINES
-from thaw.text import aligned, shown
+from thaw.text import agreeing, aligned, amount, shown
 from thaw.writable import refuse_unwritable
 
 LINKS = ("hard", "symbolic", "copy")
@@ -136,7 +136,8 @@ def _complete(request: Request, record: dict) -> str:
     place(missing, request.source, request.dest, request.link)
     if _is_own(_part(request.dest)):
         shutil.rmtree(_part(request.dest), ignore_errors=True)
-    done = f"{len(missing)} files were missing and are back" if missing else "there is nothing to do"
+    were = agreeing("file[s] [were] missing and [are] back", len(missing))
+    done = f"{len(missing):,} {were}" if missing else "there is nothing to do"
     return f"{request.dest} has been prepared before: {done}."
 
 
@@ -174,7 +175,7 @@ def _summary(entries: Sequence[Entry], tree: Tree, request: Request) -> str:
     shown_classes = [(shown(label), *(str(counts[label, name]) for name in columns)) for label in tree.classes[:LINES]]
     table = aligned([("class", *columns), *shown_classes], numbers=True)
     if len(tree.classes) > LINES:
-        table.append(f"and {len(tree.classes) - LINES} more classes, in {request.dest / MANIFEST}")
+        table.append(f"and {amount(len(tree.classes) - LINES, 'more class')}, in {request.dest / MANIFEST}")
     kinds = Counter(entry.kind for entry in entries if entry.split == QUARANTINE)
     kinds |= Counter({name: len(getattr(tree, name)) for name in ("stray", "hidden", "repeated")})
     aside = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()) if count)

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thaw.errors import UserError
+from thaw.text import agreeing, amount
 
 
 @dataclass(frozen=True)
@@ -39,8 +40,9 @@ def assign(groups: Sequence[Group], label: str, shares: Shares) -> dict[int, str
     held_out = sum(wanted.values())
     if used <= held_out:
         raise UserError(
-            f"class {label} has {there} images that can be used{_of_limit(shares, there)}, and {held_out} of them are "
-            "to be held out, so that none is left to train on; ask for fewer with --val or --test."
+            f"class {label} has {amount(there, 'image')} that can be used{_of_limit(shares, there)}, and {held_out} "
+            f"{agreeing('[are]', held_out)} to be held out, so that none is left to train on; ask for fewer with --val "
+            "or --test."
         )
     splits: dict[int, str] = {}
     for name, count in (*wanted.items(), ("train", used - held_out)):
@@ -50,8 +52,8 @@ def assign(groups: Sequence[Group], label: str, shares: Shares) -> dict[int, str
                 count -= len(group.members)
         if count and name != "train":
             raise UserError(
-                f"class {label} cannot give exactly {wanted[name]} images to {name}: copies of an image stay together, "
-                "and they do not add up; ask for another number."
+                f"class {label} cannot give exactly {amount(wanted[name], 'image')} to {name}: copies of an image stay "
+                "together, and they do not add up; ask for another number."
             )
     return {index: splits.get(index, "unused") for group in groups for index in group.members}
 

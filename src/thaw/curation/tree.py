@@ -10,6 +10,7 @@ from thaw.data.endings import is_image
 from thaw.data.layout import refuse_look_alikes
 from thaw.data.walk import is_hidden, visible_folders, walk
 from thaw.errors import UserError
+from thaw.text import amount
 
 SPLITS = ("train", "val", "test")
 
@@ -45,7 +46,7 @@ def read_tree(root: Path, pattern: str | None = None) -> Tree:
         _refuse_divided(root)
     if len({label for _, label in tree.images}) < 2:
         how = f"names like {pattern}" if pattern else "folders with images in them"
-        raise UserError(f"{root} has {len(tree.classes)} classes ({how}), and at least two are needed.")
+        raise UserError(f"{root} has {amount(len(tree.classes), 'class')} ({how}), and at least two are needed.")
     refuse_look_alikes(root, tree.classes)
     return tree
 

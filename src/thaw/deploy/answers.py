@@ -72,7 +72,8 @@ def answers(model: TrainedModel, samples: Sequence[Sample], corruptions: Sequenc
                 found.add(place, model.logits(torch.stack(images)), labels)
                 bar.update(len(images))
     if not kept:
-        raise UserError(f"none of the {len(samples)} images can be read; the first: {faults[0]}")
+        none = f"none of the {len(samples)} images can be read; the first: " if len(samples) > 1 else ""
+        raise UserError(f"{none}{faults[0]}")
     return Answers(kept, joined(found.clean), found.joined(), faults)
 
 

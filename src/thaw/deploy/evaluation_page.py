@@ -16,7 +16,7 @@ from thaw.files import whole_file
 from thaw.report.extras import may_fail
 from thaw.report.html import data_url, render
 from thaw.report.limits import LINES, MATRIX, ROWS
-from thaw.text import aligned, counted, shown
+from thaw.text import aligned, amount, counted, shown
 
 _NAMES = {
     "acc": "accuracy",
@@ -44,7 +44,8 @@ def write_evaluation(folder: Path, done: Evaluated) -> None:
 
 def table(facts: dict) -> str:
     """For a terminal: the numbers with their intervals, each class, the most frequent mistakes, and robustness."""
-    lines = [f"{facts['images']} images of {len(facts['classes']) - len(facts['missing'])} classes in {facts['root']}"]
+    classes = amount(len(facts["classes"]) - len(facts["missing"]), "class")
+    lines = [f"{amount(facts['images'], 'image')} of {classes} in {facts['root']}"]
     if facts["missing"]:
         lines.append(f"not there: {counted(facts['missing'])}; macro averages are over the other classes")
     if facts["ignored"]:

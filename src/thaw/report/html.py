@@ -11,7 +11,7 @@ from PIL import Image
 from thaw.data.grey import OWN
 from thaw.data.images import load_rgb
 from thaw.errors import UnreadableImageError
-from thaw.text import WIDEST_NAME, counted, cut, decoded, width
+from thaw.text import WIDEST_NAME, agreeing, amount, counted, cut, decoded, width
 
 _SIDE = 320  # pixels of pictures
 
@@ -25,7 +25,7 @@ def render(package: str, template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(short=short, counted=counted)
+    environment.filters.update(short=short, counted=counted, amount=amount, agreeing=agreeing)
     return decoded(environment.get_template(template).render(**values))
 
 
