@@ -1,7 +1,9 @@
 """What runs say together, from their folders alone."""
 
 import json
+import re
 import subprocess
+from itertools import combinations
 
 import numpy as np
 import pytest
@@ -10,6 +12,7 @@ from PIL import Image
 from runs import simulated, write_run
 
 from thaw.comparison.page import table, write_comparison
+from thaw.comparison.plots import accuracy_and_time
 from thaw.comparison.runs import Run, find_runs
 from thaw.report.record import write_summary
 
@@ -231,3 +234,45 @@ def test_compare_makes_the_page_of_any_runs(tmp_path, script, monkeypatch):
     status, _, errors = script("compare", "empty", "--out", "page")
     assert status == 2
     assert errors.startswith("error: there is no run in empty")
+
+
+def test_counts_and_ties_are_told_as_they_are(compared, tmp_path):
+    (right,) = some()
+    page = tmp_path / "sweep" / "report.html"
+    compared(alone=right)
+    assert "1 candidate compared on 300 validation images" in page.read_text()
+    assert "corrected for all" not in page.read_text()
+    compared(twin=right)
+    assert "2 candidates compared" in page.read_text() and "corrected for all" not in page.read_text()
+    assert ">0 points, p = 1<" in page.read_text()
+    nearly = right.copy()
+    nearly[0, right[0].argmax()] = False
+    compared(nearly=nearly)
+    assert "corrected for all 3 pairs (Holm 1979)" in page.read_text()
+    assert ">−0.1 points, p = 1<" in page.read_text()
+
+
+@pytest.mark.parametrize("times", [[10.0], [4.1, 4.3, 4.2], [1.0, 900.0], [31.0, 32.0] * 4])
+@pytest.mark.parametrize("accuracies", [(0.97, 0.97), (0.99991, 0.99992), (0.5, 1.0)])
+def test_accuracy_and_time_has_numbers_at_both_axes(times, accuracies):
+    entries = [
+        {"name": f"candidate {place}", "seconds": seconds, "acc": accuracies[place % 2], "pareto": place == 0}
+        for place, seconds in enumerate(times)
+    ]
+    drawn = re.findall(r"<text[^>]*>([^<]*)</text>", accuracy_and_time(entries))
+    assert sum(text.endswith(" %") for text in drawn) >= 1
+    assert sum(text.replace(".", "").isdecimal() for text in drawn) >= 2
+    assert {entry["name"] for entry in entries} <= set(drawn)
+
+
+def test_names_beside_points_cover_no_other():
+    entries = [
+        {"name": f"candidate {place}", "seconds": seconds, "acc": acc, "pareto": place == 0}
+        for place, (seconds, acc) in enumerate([(10.0, 0.97), (10.1, 0.9702), (9.9, 0.9699), (30.0, 0.9), (2.0, 0.99)])
+    ]
+    drawn = re.findall(
+        r'<text[^>]*text-anchor: (start|end);[^>]*x="([\d.]+)" y="([\d.]+)"[^>]*>candidate', accuracy_and_time(entries)
+    )
+    near = [(side, float(y)) for side, _, y in drawn[:3]]
+    assert len(drawn) == 5
+    assert all(side != other or abs(y - above) > 9 for (side, y), (other, above) in combinations(near, 2))

@@ -66,6 +66,14 @@ def test_an_image_is_enlarged_and_put_back(page):
     assert page.locator("dialog[open]").count() == 0
 
 
+def test_the_results_fit_a_window_of_1200_pixels_and_every_column_has_a_heading(page):
+    page.set_viewport_size({"width": 1200, "height": 900})
+    wide = page.locator("#results + .wide")
+    assert wide.evaluate("element => element.scrollWidth <= element.clientWidth")
+    headings = page.locator("thead th").all_text_contents()
+    assert len(headings) > 20 and all(headings)
+
+
 def test_the_recommendation_is_the_first_thing_read(page, tmp_path):
     page.screenshot(path=tmp_path / "report.png")
     assert page.locator(".advice p").first.inner_text().startswith("Use lp_ft: it is right on")

@@ -12,7 +12,7 @@ from matplotlib.font_manager import fontManager
 from runs import write_run
 
 from thaw.comparison.compare import compare
-from thaw.comparison.plots import intervals
+from thaw.comparison.plots import accuracy_and_time, intervals
 from thaw.comparison.runs import Run
 from thaw.data.description import described
 from thaw.deploy.predict import Prediction
@@ -129,8 +129,9 @@ def test_a_comparisons_plots_show_candidates_of_any_name(tmp_path):
     facts = compare([Run(tmp_path / str(number)) for number in range(5)], tmp_path)
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        svg = intervals(facts["candidates"])
-    assert "$a_b^c$" in svg and "猫" in svg and cut(LONG, 48) in svg
+        svg, other = intervals(facts["candidates"]), accuracy_and_time(facts["candidates"])
+    assert "$a_b^c$" in svg and "猫" in svg and cut(LONG, 36) in svg
+    assert "$a_b^c$" in other and "猫" in other and cut(LONG, 28) in other
 
 
 def test_a_page_shows_a_long_name_in_short_and_whole_under_the_pointer():

@@ -2,7 +2,9 @@
 
 from thaw.comparison.statistics import MCNEMAR
 from thaw.duration import duration
+from thaw.text import agreeing, amount, shown
 
+_WIDEST = 60  # columns of the recommended candidate's name
 _TELLING = 500  # validation images, from which on a difference of a few percent can be seen
 _QUICKER = 2
 
@@ -14,16 +16,17 @@ def advice(facts: dict) -> list[str]:
         return ["No run has finished, so that there is nothing to compare."]
     best, others = entries[0], entries[1:]
     low, high = best["acc_ci95"]
-    seeds = _count(len(best["seeds"]), "seed")
+    seeds = amount(len(best["seeds"]), "seed")
     told = [
-        f"Use {best['name']}: it is right on {_percent(best['acc'])} of {facts['images']} validation images "
-        f"(mean of {seeds}; 95 % interval {_percent(low)} to {_percent(high)})."
+        f"Use {shown(best['name'], _WIDEST)}: it is right on {_percent(best['acc'])} of "
+        f"{amount(facts['images'], 'validation image')} (mean of {seeds}; 95 % interval "
+        f"{_percent(low)} to {_percent(high)})."
     ]
     tied, worse = ([other for other in others if other["verdict"] == verdict] for verdict in ("tied", "worse"))
     if worse:
         told.append(
             "It is better than "
-            + _listed([f"{one['name']} by {_points(-one['difference'])} ({_p(one['p'])})" for one in worse])
+            + _listed([f"{shown(one['name'])} by {_points(-one['difference'])} ({_p(one['p'])})" for one in worse])
             + "."
         )
     if tied:
@@ -32,11 +35,12 @@ def advice(facts: dict) -> list[str]:
 
 
 def _of_tied(best: dict, tied: list[dict]) -> str:
-    names = _listed([f"{one['name']} ({_percent(one['acc'])})" for one in tied])
+    names = _listed([f"{shown(one['name'])} ({_percent(one['acc'])})" for one in tied])
     told = f"These images cannot tell it from {names}"
     quickest = min(tied, key=lambda one: one["seconds"])
     if quickest["seconds"] * _QUICKER <= best["seconds"]:
-        told += f", of which {quickest['name']} takes the least time: {_seconds(quickest)} instead of {_seconds(best)}"
+        name, times = shown(quickest["name"]), f"{_seconds(quickest)} instead of {_seconds(best)}"
+        told += f", of which {name} takes the least time: {times}"
     return told + "."
 
 
@@ -61,7 +65,7 @@ def cautions(facts: dict) -> list[str]:
     for key, words in (("failures", "failed"), ("unfinished", "did not come to an end")):
         if facts[key]:
             told.append(
-                f"{_count(len(facts[key]), 'run')} {words} and {'is' if len(facts[key]) == 1 else 'are'} missing here."
+                f"{amount(len(facts[key]), 'run')} {words} and {agreeing('[are]', len(facts[key]))} missing here."
             )
     if facts["left_out"]:
         told.append(f"Left out, for they were validated on other images: {_listed(facts['left_out'])}.")
@@ -82,15 +86,11 @@ def _percent(share: float) -> str:
 
 
 def _points(difference: float) -> str:
-    return f"{100 * difference:.1f} points"
+    return f"{100 * difference:.1f} points" if difference >= 0.0005 else f"{100 * difference:.2g} points"
 
 
 def _p(value: float) -> str:
     return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
-
-
-def _count(number: int, thing: str) -> str:
-    return f"{number} {thing}" + "s" * (number != 1)
 
 
 def _listed(names: list[str]) -> str:

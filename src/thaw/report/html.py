@@ -2,6 +2,7 @@
 
 import base64
 import io
+import unicodedata
 from pathlib import Path
 
 from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
@@ -14,6 +15,7 @@ from thaw.errors import UnreadableImageError
 from thaw.text import WIDEST_NAME, agreeing, amount, counted, cut, decoded, width
 
 _SIDE = 320  # pixels of pictures
+_RIGHT_TO_LEFT = ("R", "AL")  # Unicode's classes of letters
 
 
 def render(package: str, template: str, **values: object) -> str:
@@ -30,10 +32,14 @@ def render(package: str, template: str, **values: object) -> str:
 
 
 def short(name: str, most: int = WIDEST_NAME) -> Markup:
-    """Return a name as it is; a long one with its middle cut out, and whole where a pointer rests on it."""
-    if width(name) <= most:
-        return escape(name)
-    return Markup('<span title="{}">{}</span>').format(name, cut(name, most))
+    """Return a name as it is; a long one with its middle cut out, and whole where a pointer rests on it.
+
+    A name that is written from right to left does not reorder what stands around it.
+    """
+    told = escape(cut(name, most))
+    if any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in name):
+        told = Markup("<bdi>{}</bdi>").format(told)
+    return told if width(name) <= most else Markup('<span title="{}">{}</span>').format(name, told)
 
 
 def picture(path: Path, side: int = _SIDE) -> str | None:
