@@ -10,7 +10,9 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
+import torch
 import uvicorn
+from PIL import Image, features
 from served import (
     assert_is_own,
     assert_refused,
@@ -26,6 +28,7 @@ from served import (
 from thaw.serve import server
 from thaw.serve.app import Limits, create_app
 from thaw.serve.batching import Batcher
+from thaw.serve.decoding import NotAnImageError, decode
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"  # its end is still to come
 
@@ -114,6 +117,22 @@ def test_what_is_no_image_is_refused_in_a_sentence_and_the_next_is_answered(clie
         assert_refused(client.post("/predict", content=body), status, sentence)
         assert time.perf_counter() - start < 2
     assert_is_own(client.post("/predict", content=whole), own_answer(model, images[0]))
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this Pillow reads no AVIF")
+def test_an_avif_is_read_as_in_training(model, images, tmp_path):
+    with Image.open(images[0]) as image:
+        image.save(tmp_path / "1.avif")
+    assert torch.equal(decode(model, (tmp_path / "1.avif").read_bytes()), model.read(tmp_path / "1.avif"))
+
+
+@pytest.mark.parametrize(("brand", "needed"), [(b"heic", "pip install pillow-heif"), (b"avif", "pip install 'pillow")])
+def test_a_format_that_is_not_installed_says_what_to_install(brand, needed, model, monkeypatch):
+    endings = {".heic": "pip install pillow-heif", ".avif": "pip install 'pillow>=11.3'"}
+    monkeypatch.setattr("thaw.data.endings._MISSING", endings)
+    told = rf"known format \(JPEG, .*\); to read \.{brand.decode()} files, {needed}"
+    with pytest.raises(NotAnImageError, match=told):
+        decode(model, b"\0\0\0\x18ftyp" + brand + bytes(40))
 
 
 def test_other_addresses_and_methods_are_answered_in_json(client):

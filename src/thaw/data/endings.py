@@ -11,6 +11,9 @@ _ALWAYS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".w
 _AVIF, _HEIF = (".avif",), (".heic", ".heif")
 _HAS_AVIF, _HAS_HEIF = features.check("avif"), find_spec("pillow_heif") is not None
 
+_BRANDS = dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), ".heic")
+_BRANDS |= {b"avif": ".avif", b"avis": ".avif"}
+
 EXTENSIONS = (*_ALWAYS, *(_AVIF if _HAS_AVIF else ()), *(_HEIF if _HAS_HEIF else ()))
 
 _MISSING = {} if _HAS_AVIF else dict.fromkeys(_AVIF, "pip install 'pillow>=11.3'")
@@ -23,8 +26,17 @@ def is_image(name: str) -> bool:
 
 def what_to_install(names: Iterable[str]) -> str:
     """Return what has to be installed so that Thaw can read all of `names`, or an empty string."""
-    endings = sorted({_ending(name) for name in names} & _MISSING.keys())
-    return ", ".join(f"to read {ending} files, {_MISSING[ending]}" for ending in endings)
+    return _installation({_ending(name) for name in names})
+
+
+def what_to_install_for(content: bytes) -> str:
+    """Return what `what_to_install` does, for the bytes of one file without a name."""
+    return _installation({_BRANDS[content[8:12]]} if content[4:8] == b"ftyp" and content[8:12] in _BRANDS else set())
+
+
+def more_formats() -> tuple[str, ...]:
+    """Return the formats, by Pillow's names, that not every installation of Pillow reads but this one does."""
+    return (*(["AVIF"] if _HAS_AVIF else []), *(["HEIF"] if _HAS_HEIF else []))
 
 
 def register_plugins() -> None:
@@ -33,6 +45,10 @@ def register_plugins() -> None:
         from pillow_heif import register_heif_opener
 
         register_heif_opener()
+
+
+def _installation(endings: set[str]) -> str:
+    return ", ".join(f"to read {ending} files, {_MISSING[ending]}" for ending in sorted(endings & _MISSING.keys()))
 
 
 def _ending(name: str) -> str:

@@ -5,11 +5,12 @@ import io
 import torch
 from PIL import UnidentifiedImageError
 
+from thaw.data.endings import more_formats, what_to_install_for
 from thaw.deploy.trained import TrainedModel
 from thaw.errors import UnreadableImageError
 
 # Of the formats that Pillow reads, some start other programs (EPS) or are seldom used and seldom tested.
-FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM")
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", *more_formats())
 
 
 class NotAnImageError(UnreadableImageError):
@@ -28,5 +29,7 @@ def decode(model: TrainedModel, body: bytes) -> torch.Tensor:
         return model.read(io.BytesIO(body), FORMATS)
     except UnreadableImageError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
-            raise NotAnImageError(f"this is no image of a known format ({', '.join(FORMATS)}).") from error
+            needed = what_to_install_for(body)
+            told = f"this is no image of a known format ({', '.join(FORMATS)}){needed and f'; {needed}'}."
+            raise NotAnImageError(told) from error
         raise

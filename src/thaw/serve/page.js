@@ -63,7 +63,7 @@ function show(card, file, found) {
   const [seen, why] = card.querySelectorAll("figure"), image = seen.querySelector("img");
   image.alt = file.name;
   image.onload = () => URL.revokeObjectURL(image.src);
-  image.onerror = () => { URL.revokeObjectURL(image.src); seen.hidden = true; }; // TIFF, which browsers do not show
+  image.onerror = () => { URL.revokeObjectURL(image.src); seen.hidden = true; }; // TIFF or HEIC, which browsers do not show
   image.src = URL.createObjectURL(file);
   why.querySelector("img").src = found.explanation;
   why.querySelector("img").alt = why.querySelector("figcaption").textContent = `what speaks for ${found.predicted}`;
