@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from evaluated import by_hand
 
-from thaw.deploy.measures import RESAMPLES, Answered, bootstrap, overall, per_class, reliability
+from thaw.deploy.measures import MEASURES, RESAMPLES, Answered, bootstrap, overall, per_class, reliability
 from thaw.report.confusion import confused_pairs
 from thaw.report.evaluation import wilson
 
@@ -29,7 +29,35 @@ def test_intervals_are_percentiles_of_the_measures_of_drawn_images():
     drawn = np.random.default_rng(0).integers(40, size=(RESAMPLES, 40))
     measured = [by_hand(given.labels[one], given.logits[one], 1.7) for one in drawn]
     expected = np.percentile(measured, [2.5, 97.5], axis=0).T
-    assert [one["ci95"] for one in overall(given).values()] == pytest.approx(expected)
+    found = overall(given)
+    intervals = [one["ci95"] for one in found.values()]
+    assert intervals[:3] == pytest.approx(expected[:3])
+    for name, (low, high), draws, usual in zip(
+        MEASURES[3:], intervals[3:], np.transpose(measured)[3:], expected[3:], strict=True
+    ):
+        bias = draws.mean() - found[name]["value"]
+        assert bias > 0
+        assert low in (0, pytest.approx(usual[0] - bias)) and high == pytest.approx(usual[1] - bias)
+
+
+def two_sure_classes(random, confidences, right, n):
+    """Answers with these confidences, equally frequent, of which these shares are right: the true ECE is known."""
+    kind = random.integers(len(confidences), size=n)
+    odds = np.log(np.array(confidences) / (1 - np.array(confidences)))[kind]
+    labels = (random.random(n) >= np.array(right)[kind]).astype(int)
+    return Answered(labels, np.stack([odds, np.zeros(n)], 1), 1.0)
+
+
+@pytest.mark.parametrize(("right", "truth"), [((0.7, 0.9), 0.0), ((0.6, 0.7), 0.15)])
+def test_the_interval_of_the_calibration_error_holds_the_value_and_mostly_the_truth(right, truth, monkeypatch):
+    monkeypatch.setattr("thaw.deploy.measures.RESAMPLES", 200)
+    random, held, trials = np.random.default_rng(1), 0, 40
+    for _ in range(trials):
+        found = overall(two_sure_classes(random, (0.7, 0.9), right, 80))["ece"]
+        low, high = found["ci95"]
+        assert low <= found["value"] <= high
+        held += low <= truth <= high
+    assert held >= 0.85 * trials
 
 
 def test_the_interval_of_a_mean_is_as_wide_as_theory_says():

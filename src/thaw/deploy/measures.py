@@ -15,6 +15,7 @@ BINS = 15  # of confidences, equally wide
 RESAMPLES = 1000
 _AT_ONCE = 2**22  # weights of resamples
 MEASURES = ("macro_acc", "macro_f1", "loss", "ece", "ece_uncalibrated")
+_ERRORS = (3, 4)  # the places of calibration errors in it
 
 
 @dataclass(frozen=True)
@@ -81,7 +82,8 @@ def overall(answered: Answered) -> dict[str, dict]:
     classes = answered.logits.shape[1]
     of_label, of_prediction = _sums(labels, classes), _sums(predicted, classes)
     hits, losses = _sums(labels, classes, right), answered.losses
-    gaps = [_sums(a.bins, BINS, a.confidence - a.right) for a in (answered, answered.divided_by(1.0))]
+    both = answered, answered.divided_by(1.0)
+    gaps = [_sums(a.bins, BINS, a.confidence - a.right) for a in both]
 
     def measure(weights: np.ndarray) -> np.ndarray:
         counted, found = (weights @ sums for sums in (of_label, hits))
@@ -91,29 +93,57 @@ def overall(answered: Answered) -> dict[str, dict]:
         macro = [np.where(present, score, 0).sum(1) / present.sum(1) for score in (recall, f1)]
         return np.stack([*macro, weights @ losses / n, *(np.abs(weights @ gap).sum(1) / n for gap in gaps)], 1)
 
-    values, intervals = bootstrap(measure, n)
+    values, intervals = bootstrap(measure, n, biased=_ERRORS)
+    for error, judged in zip(_ERRORS, both, strict=True):
+        if values[error] <= _calibrated_error(judged):
+            intervals[error, 0] = 0.0
     return {
         name: {"value": value, "ci95": interval}
         for name, value, interval in zip(MEASURES, values.tolist(), intervals.tolist(), strict=True)
     }
 
 
-def bootstrap(measure: Callable[[np.ndarray], np.ndarray], n: int) -> tuple[np.ndarray, np.ndarray]:
+def bootstrap(
+    measure: Callable[[np.ndarray], np.ndarray], n: int, biased: Sequence[int] = ()
+) -> tuple[np.ndarray, np.ndarray]:
     """Values (k,) and their 95 % percentile intervals (k, 2) over `RESAMPLES` draws of n of n images (Efron 1979).
 
     `measure` takes weights, float (draws, n), how often each image was drawn, and gives (draws, k). The draws are the
-    same at every call, so that whatever is measured of the same images is paired.
+    same at every call, so that whatever is measured of the same images is paired. Of the values that are not below 0
+    and that drawing makes larger, `biased`, the intervals are shifted by the mean that draws differ from the value.
     """
     drawn = np.concatenate([measure(weights) for weights in _resamples(n)])
-    return measure(np.ones((1, n)))[0], np.percentile(drawn, [2.5, 97.5], axis=0).T
+    values = measure(np.ones((1, n)))[0]
+    intervals = np.percentile(drawn, [2.5, 97.5], axis=0).T
+    for place in biased:
+        low, high = intervals[place] - (drawn[:, place].mean() - values[place])
+        intervals[place] = max(low, 0.0), max(high, values[place])
+    return values, intervals
+
+
+def _calibrated_error(answered: Answered) -> float:
+    """Return the error that a perfectly calibrated model with these confidences exceeds in 2.5 % of draws."""
+    random, confidence, n = np.random.default_rng(0), answered.confidence, len(answered.labels)
+    places, drawn = _sums(answered.bins, BINS), []
+    for rows in _draws_at_once(n):
+        gaps = confidence - (random.random((rows, n)) < confidence)
+        drawn.append(np.abs(gaps @ places).sum(1) / n)
+    return float(np.percentile(np.concatenate(drawn), 97.5))
 
 
 def _resamples(n: int) -> Iterator[np.ndarray]:
-    random, left = np.random.default_rng(0), RESAMPLES
-    while left:
-        rows = min(left, max(1, _AT_ONCE // n))
+    random = np.random.default_rng(0)
+    for rows in _draws_at_once(n):
         drawn = random.integers(n, size=(rows, n)) + n * np.arange(rows)[:, None]
         yield np.bincount(drawn.ravel(), minlength=rows * n).reshape(rows, n).astype(float)
+
+
+def _draws_at_once(n: int) -> Iterator[int]:
+    """Yield how many draws of n images fit into memory together, `RESAMPLES` in all."""
+    left = RESAMPLES
+    while left:
+        rows = min(left, max(1, _AT_ONCE // n))
+        yield rows
         left -= rows
 
 
