@@ -7,7 +7,6 @@ out, and 2 if nothing could be evaluated.
 
 import argparse
 import sys
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -42,7 +41,6 @@ def _count(told: str) -> int:
 
 def main() -> int:
     chosen = options()
-    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; an image that cannot be used is told below
     try:
         return _evaluate(chosen)
     except (UserError, RunError) as error:

@@ -8,7 +8,6 @@ of and passed over; the exit status is then 1.
 import argparse
 import contextlib
 import sys
-import warnings
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
@@ -49,7 +48,6 @@ def _share(text: str) -> float:
 
 def main() -> int:
     chosen = options()
-    warnings.filterwarnings("ignore", module="PIL")  # of odd metadata; an image that cannot be used is told below
     try:
         faults, done = _predict(chosen)
     except (UserError, RunError) as error:

@@ -24,8 +24,14 @@ def titles(figure):
 
 
 def test_mistakes_come_first_in_red_the_most_confident_before_the_others(evaluation):
-    shown = titles(figures.predictions(IMAGES, evaluation))
-    assert [title for title, colour in shown if colour == figures.WRONG] == ["ant 73%\n(is bee)", "bee 62%\n(is ant)"]
+    figure = figures.predictions(IMAGES, evaluation)
+    shown = titles(figure)
+    surest, other = (torch.sigmoid(torch.tensor(logit / evaluation.temperature)) for logit in (1.0, 0.5))
+    assert [title for title, colour in shown if colour == figures.WRONG] == [
+        f"ant {surest:.0%}\n(is bee)",
+        f"bee {other:.0%}\n(is ant)",
+    ]
+    assert abs(evaluation.temperature - 1) > 0.1 and "calibrated" in figure.get_suptitle()
     assert [colour for _, colour in shown] == [figures.WRONG] * 2 + [figures.RIGHT] * 22
 
 
@@ -52,3 +58,10 @@ def test_a_confusion_matrix_of_many_classes_is_drawn(count, tmp_path):
         [""] * 2 * count, labels, torch.randn(2 * count, count), [f"species {n}" for n in labels[:count]]
     )
     assert figures.save(figures.confusion_matrix(evaluation), tmp_path / "matrix.png").shape[0] >= 360
+
+
+@pytest.mark.parametrize("note", [None, "0.1 is the largest that was tried"])
+def test_the_path_of_penalties_says_where_its_end_was_chosen(note):
+    path = [{"penalty": 0.1, "loss": 0.2, "acc": 0.9}, {"penalty": 0.01, "loss": 0.3, "acc": 0.8}]
+    figure = figures.penalty_path({"path": path, "penalty": 0.1, "note": note})
+    assert figure.axes[0].get_xlabel() == ("L2 penalty\n" + note if note else "L2 penalty")

@@ -110,6 +110,32 @@ def test_features_that_do_not_fit_in_memory_are_read_in_chunks_to_the_same_end(m
     assert solution.penalty == kept.penalty and torch.allclose(solution.weight, kept.weight, atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("penalties", "told"),
+    [
+        (
+            [1e-3, 1e-4],
+            "0.001 is the largest that was tried, and the loss still falls there: give",
+        ),
+        ([100.0, 10.0], "10 is the smallest that was tried, and"),
+        ([1e-7], None),
+        (None, None),
+    ],
+)
+def test_a_penalty_at_an_end_of_those_that_were_tried_is_told(penalties, told):
+    views, labels = clouds()
+    solution = LogisticProbe(penalties=penalties).solve(table(views, labels))
+    assert solution.note is None if told is None else solution.note.startswith(told)
+    assert solution.facts()["note"] == solution.note
+    assert min(point.penalty for point in solution.path) >= (1e-4 if penalties is None else 0), "60 images"
+
+
+def test_the_smallest_penalty_for_so_few_images_is_told(monkeypatch):
+    monkeypatch.setattr(solver, "_WEAKEST", 1.0)
+    solution = LogisticProbe().solve(table(*clouds()))
+    assert solution.note.startswith("0.032 is the smallest that was tried, and the loss still falls there")
+
+
 def test_all_views_of_an_image_are_in_one_fold_and_classes_are_spread_over_folds():
     views, labels = clouds(images=33, views=3)
     fold = solver._folds(table(views, labels), 5, seed=1).view(3, 33)

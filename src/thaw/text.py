@@ -71,16 +71,21 @@ def agreeing(text: str, count: int) -> str:
     return re.sub(r"\[(\w+)\]", form, text)
 
 
-def aligned(rows: Sequence[Sequence[str]], numbers: bool = False) -> list[str]:
+def aligned(
+    rows: Sequence[Sequence[str]], numbers: bool = False, words: int = 1, ruled: Iterable[int] = ()
+) -> list[str]:
     """Return a line per row of cells, each column as wide as its widest cell.
 
-    With `numbers`, cells behind the first stand to the right.
+    With `numbers`, cells behind the first `words` stand to the right. Above each of the rows `ruled`, which are counted
+    from the end if below 0, comes a line of dashes.
     """
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
-    lines = []
-    for first, *others in rows:
-        cells = (padded(cell, columns, numbers) for cell, columns in zip(others, widths[1:], strict=True))
-        lines.append("  ".join([padded(first, widths[0]), *cells]).rstrip())
+    above, lines = {place % len(rows) for place in ruled}, []
+    for number, row in enumerate(rows):
+        if number in above:
+            lines.append("  ".join("-" * columns for columns in widths))
+        cells = enumerate(zip(row, widths, strict=True))
+        lines.append("  ".join(padded(cell, columns, numbers and n >= words) for n, (cell, columns) in cells).rstrip())
     return lines
 
 

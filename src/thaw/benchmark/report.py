@@ -1,12 +1,12 @@
 """The rows of a benchmark as a table and as a picture."""
 
 import textwrap
-from collections.abc import Sequence
 
 from matplotlib.figure import Figure
 
 from thaw.benchmark.loop import BATCH_SIZE, WORKERS
 from thaw.report.figures import RIGHT, WRONG
+from thaw.text import aligned
 
 _WIDTH = 110
 _HEADER = ("case", "timed", "loop", "Thaw", "ratio")
@@ -17,10 +17,8 @@ def table(record: dict) -> str:
     notes = [textwrap.fill(note, _WIDTH) for note in _notes(record)]
     if not compared(record):
         return "\n".join(notes)
-    lines = [_HEADER, *(_cells(row) for row in compared(record))]
-    widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
-    lines.insert(1, tuple("-" * width for width in widths))
-    return "\n".join([*(_aligned(line, widths) for line in lines), "", *notes])
+    rows = [_HEADER, *(_cells(row) for row in compared(record))]
+    return "\n".join([*aligned(rows, numbers=True, words=2, ruled=(1,)), "", *notes])
 
 
 def bars(record: dict) -> Figure:
@@ -54,12 +52,6 @@ def compared(record: dict) -> list[dict]:
 def seconds(value: float) -> str:
     """Three digits that count, and whole seconds from 100 on."""
     return f"{value:.0f} s" if value >= 100 else f"{value:.3g} s"
-
-
-def _aligned(cells: Sequence[str], widths: Sequence[int]) -> str:
-    """Words to the left, numbers to the right."""
-    sides = "<<>>>"
-    return "  ".join(f"{cell:{side}{width}}" for cell, side, width in zip(cells, sides, widths, strict=True))
 
 
 def _cells(row: dict) -> tuple[str, ...]:

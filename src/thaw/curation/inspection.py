@@ -1,7 +1,6 @@
 """What a file holds, found out by decoding it to the last row."""
 
 import hashlib
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -68,10 +67,8 @@ def inspect(path: Path) -> Inspection:
     if not content:
         return Inspection(**facts, kind="empty", fault="has no bytes")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of odd metadata; a bomb is found by its size
-            return _decoded(facts)
-    except Image.DecompressionBombError:
+        return _decoded(facts)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return Inspection(**facts, kind="bomb", fault=_bomb())
     except Exception as error:  # each of Pillow's decoders fails in its own ways
         return Inspection(**facts, **_told(error))

@@ -59,6 +59,8 @@ def solve_head(trainer: Trainer, classifier: ImageClassifier, source: FeatureDat
         f"with which held-out training images have loss {best.loss:.4f} acc {best.acc:.4f}; "
         f"{solution.iterations} L-BFGS steps, gradient {solution.gradient:.1e} of that at zero"
     )
+    if solution.note:
+        log.info(f"penalty {solution.note} (docs/strategies.md)")
 
 
 def _few_inputs(

@@ -24,6 +24,7 @@ _SEARCH_STEPS = 100
 _IDLE = 3  # rounds in a row that lower neither the loss nor its gradient end the search for the optimum
 _EQUAL = 0.003  # penalties whose held-out losses differ by no more, in units of log2 C, are equally good
 _WORSE = 4  # penalties in a row that are no better end the path
+_HALF_DECADES = tuple(10 ** (-exponent / 2) for exponent in range(2, 19))
 _WEAKEST = 0.01  # penalties below this, divided by the images and for two classes, change little and take the longest
 _SMALL = 2e7  # images * features * classes, below which one thread is as quick as several
 _LARGE = 5e9  # images * features * classes, from which on one fold decides
@@ -42,7 +43,8 @@ class PathPoint:
 class Solution:
     """A linear classifier, `weight` (C, D) and `bias` (C,) for plain features, and the proof that it is the optimum.
 
-    `gradient` is the norm of the gradient, as a share of its norm where all parameters are 0.
+    `gradient` is the norm of the gradient, as a share of its norm where all parameters are 0. `note` says what to do
+    where a penalty beyond those that were given may be better.
     """
 
     weight: torch.Tensor
@@ -54,6 +56,7 @@ class Solution:
     gradient: float
     loss: float
     seconds: float
+    note: str | None = None
 
     def facts(self) -> dict:
         """The `probe` entry of a run's summary, plain values alone."""
@@ -65,7 +68,8 @@ class LogisticProbe:
     """Multinomial logistic regression with an L2 penalty, solved by L-BFGS.
 
     Of `penalties`, which belong to features with a mean squared norm of 1, the one with the lowest mean cross-entropy
-    on held-out training images is chosen, or the largest within 0.003 log2 C of it for C classes. Images are divided
+    on held-out training images is chosen, or the largest within 0.003 log2 C of it for C classes. Without `penalties`
+    they are half decades from 0.1 to 1e-9, but for those too weak to change much with so few images. Images are divided
     into `folds`, all views of an image in one; where the problem is so large that a solution takes minutes, one fold
     alone is held out. `views` augmented views of every image are added to the image as validation sees it. The
     solution's gradient is below `tolerance`, as a share of its norm at zero, unless 500 steps or rounding end before.
@@ -77,11 +81,13 @@ class LogisticProbe:
 
     def __init__(
         self,
-        penalties: Sequence[float] = tuple(10 ** (-exponent / 2) for exponent in range(2, 19)),
+        penalties: Sequence[float] | None = None,
         folds: int = 5,
         views: int = 0,
         tolerance: float = 1e-7,
     ):
+        self._least = _WEAKEST if penalties is None else 0.0
+        penalties = _HALF_DECADES if penalties is None else penalties
         if not penalties or not all(type(p) in (int, float) and 0 < p < float("inf") for p in penalties):
             raise UserError(f"a solver has penalties={penalties!r}, which must be numbers above 0.")
         if type(tolerance) is not float or not 0 < tolerance < 1:
@@ -111,7 +117,19 @@ class LogisticProbe:
         weight, plain_bias = loss.plain(learned)
         value, _ = loss(learned)
         seconds = round(time.perf_counter() - start, 3)
-        return Solution(weight.T, plain_bias, penalty, path, parts, iterations, gradient, value, seconds)
+        note = self._note(path, penalty, _EQUAL * math.log2(rows.classes))
+        return Solution(weight.T, plain_bias, penalty, path, parts, iterations, gradient, value, seconds, note)
+
+    def _note(self, path: Sequence[PathPoint], penalty: float, equal: float) -> str | None:
+        """Return a sentence where the loss still falls by more than `equal` at an end of the penalties."""
+        ends = ((0, 1, "largest", "larger"), (-1, -2, "smallest", "smaller"))
+        for end, beside, kind, beyond in ends:
+            if len(path) > 1 and penalty == path[end].penalty and path[beside].loss > path[end].loss + equal:
+                return (
+                    f"{penalty:.2g} is the {kind} that was tried, and the loss still falls there: "
+                    f"give the solver penalties with {beyond} ones"
+                )
+        return None
 
     def _search(
         self, problem: Callable[..., LinearLoss], weights: torch.Tensor, fold: torch.Tensor
@@ -124,7 +142,7 @@ class LogisticProbe:
         if len(rows) * rows.width * rows.classes > _LARGE:
             parts = parts[:1]
         path, solutions, near, best = [], dict.fromkeys(parts), None, 0
-        weakest = _WEAKEST / len(rows) / math.sqrt(rows.classes / 2)
+        weakest = self._least / len(rows) / math.sqrt(rows.classes / 2)
         worthwhile = [p for p in self.penalties if p >= weakest] or self.penalties[-1:]
         for penalty in tqdm(worthwhile, "penalties", leave=False, disable=not sys.stderr.isatty()):
             measured, counted = np.zeros(2), 0

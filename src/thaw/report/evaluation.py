@@ -44,6 +44,11 @@ class Evaluation:
     def confidence(self) -> torch.Tensor:
         return self._judged[0]
 
+    @cached_property
+    def calibrated(self) -> torch.Tensor:
+        """The confidences (n,) of logits that are divided by the temperature."""
+        return self._judge(torch.full((len(self.labels),), self.temperature))[0]
+
     @property
     def mistakes(self) -> torch.Tensor:
         """Bool (n,)"""

@@ -15,7 +15,7 @@ from thaw.report.confusion import confused_pairs
 from thaw.report.evaluation import Evaluation
 from thaw.report.fonts import drawable, families
 from thaw.report.limits import CONFUSIONS, MATRIX
-from thaw.text import width
+from thaw.text import amount, width
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 SHOWN = 24
@@ -35,13 +35,17 @@ def samples(shown: Sequence[tuple[torch.Tensor, int]], classes: Sequence[str]) -
 
 
 def predictions(images: Dataset, evaluation: Evaluation) -> Figure:
-    """Up to half of the pictures are mistakes, the most confident first; the rest is drawn at random."""
+    """Up to half of the pictures are mistakes, the most confident first; the rest is drawn at random.
+
+    Confidences are calibrated, as those of `predict` and of an evaluation's page.
+    """
     mistakes = evaluation.mistakes.nonzero().flatten()
-    worst = mistakes[evaluation.confidence[mistakes].argsort(descending=True)][: SHOWN // 2]
+    worst = mistakes[evaluation.calibrated[mistakes].argsort(descending=True)][: SHOWN // 2]
     right = (~evaluation.mistakes).nonzero().flatten()
     chosen = right[torch.randperm(len(right), generator=torch.Generator().manual_seed(0))][: SHOWN - len(worst)]
     places = torch.cat([worst, chosen]).tolist()
-    title = f"Validation images: {len(worst)} of {len(mistakes)} mistakes (red), {len(chosen)} of {len(right)} others"
+    counts = f"{len(worst)} of {amount(len(mistakes), 'mistake')} (red), {len(chosen)} of {amount(len(right), 'other')}"
+    title = f"Validation images, with calibrated confidences: {counts}"
     return _grid([images[index][0] for index in places], [_caption(evaluation, index) for index in places], title)
 
 
@@ -125,7 +129,9 @@ def penalty_path(solution: dict) -> Figure:
     axes.plot(penalties, [point["loss"] for point in path], "o-", color="black", label="loss")
     right.plot(penalties, [point["acc"] for point in path], "s--", color="#0969da", label="accuracy")
     chosen = axes.axvline(solution["penalty"], color=RIGHT, linestyle=":", label=f"chosen: {solution['penalty']:.2g}")
-    axes.set(xscale="log", xlabel="L2 penalty", ylabel="loss of held-out training images")
+    note = solution.get("note")
+    axes.set(xscale="log", ylabel="loss of held-out training images")
+    axes.set_xlabel(f"L2 penalty\n{note}" if note else "L2 penalty")
     right.set_ylabel("their accuracy", color="#0969da")
     figure.legend(handles=[*axes.lines[:1], *right.lines, chosen], loc="outside upper center", ncols=3)
     return figure
@@ -144,7 +150,7 @@ def save(figure: Figure, path: Path) -> np.ndarray:
 def _caption(evaluation: Evaluation, index: int) -> tuple[str, str]:
     names = (evaluation.classes[place[index]] for place in (evaluation.predicted, evaluation.labels))
     predicted, label = (drawable(name, _LONGEST_CAPTION - len(" 100%")) for name in names)
-    confidence = f"{predicted} {evaluation.confidence[index]:.0%}"
+    confidence = f"{predicted} {evaluation.calibrated[index]:.0%}"
     right = not evaluation.mistakes[index]
     return (confidence, RIGHT) if right else (f"{confidence}\n(is {label})", WRONG)
 

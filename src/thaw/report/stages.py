@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 
 from thaw.models.staged import StagedNet
 from thaw.strategy import Phase
+from thaw.text import aligned
 
 
 def stage_table(net: StagedNet, phases: Sequence[Phase]) -> str:
@@ -17,10 +18,7 @@ def stage_table(net: StagedNet, phases: Sequence[Phase]) -> str:
         rows.append([name, f"{_size(net, net.stage_parameters(name)):,}", *(_mark(net, name, p) for p in phases)])
     totals = [f"{_size(net, phase.parameters):,}" for phase in phases]
     rows.append(["all", f"{_size(net, [name for name, _ in net.named_parameters()]):,}", *totals])
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = ["  ".join(_aligned(row, widths)).rstrip() for row in rows]
-    rule = "  ".join("-" * width for width in widths)
-    return "\n".join([lines[0], rule, *lines[1:-1], rule, lines[-1]])
+    return "\n".join(aligned(rows, numbers=True, ruled=(1, -1)))
 
 
 def _epochs(phase: Phase) -> str:
@@ -39,7 +37,3 @@ def _mark(net: StagedNet, stage: str, phase: Phase) -> str:
 
 def _size(net: StagedNet, names: Iterable[str]) -> int:
     return sum(net.get_parameter(name).numel() for name in names)
-
-
-def _aligned(row: Sequence[str], widths: Sequence[int]) -> list[str]:
-    return [row[0].ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(row[1:], widths[1:], strict=True))]
