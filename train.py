@@ -3,7 +3,7 @@
 import sys
 
 if __name__ == "__main__":
-    from thaw.stopping import end_on_interrupt
+    from thaw.runs.stopping import end_on_interrupt
 
     end_on_interrupt()  # first of all: what is imported below takes a moment
 
@@ -14,12 +14,12 @@ from pathlib import Path
 import hydra
 from omegaconf import DictConfig
 
-from thaw.launch import launch
-from thaw.ranks import beside_first
-from thaw.resume import resumed
-from thaw.run import recorded_run
-from thaw.shorthand import written_out
-from thaw.streams import outlived
+from thaw.runs.launch import launch
+from thaw.runs.ranks import beside_first
+from thaw.runs.resume import resumed
+from thaw.runs.recorded_run import recorded_run
+from thaw.runs.shorthand import written_out
+from thaw.runs.streams import outlived
 from thaw.sweep.recipe import as_multirun
 
 
@@ -30,13 +30,13 @@ def main(cfg: DictConfig) -> float | None:
         # Importing torch takes seconds, which --help, --cfg and the planning of a sweep need not wait for.
         from lightning import seed_everything
 
-        from thaw.checks import check_configuration, check_data
-        from thaw.components import instantiate
-        from thaw.configuration import chosen_values
+        from thaw.training.checks import check_configuration, check_data
+        from thaw.runs.components import instantiate
+        from thaw.runs.configuration import chosen_values
         from thaw.data.fingerprint import refuse_other_data
-        from thaw.models.classifier import ImageClassifier
+        from thaw.training.classifier import ImageClassifier
         from thaw.models.weights import load_weights
-        from thaw.report.board import record_values
+        from thaw.report.tensorboard import record_values
         from thaw.report.pictures import picture_results
         from thaw.report.results import begin, conclude, introduce
         from thaw.training.hardware import memory_format

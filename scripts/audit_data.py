@@ -9,9 +9,9 @@ import sys
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
-from thaw.ownership import refuse_inside, refuse_other_results
-from thaw.streams import outlived
-from thaw.writable import refuse_unwritable
+from thaw.runs.ownership import refuse_inside, refuse_other_results
+from thaw.runs.streams import outlived
+from thaw.runs.writable import refuse_unwritable
 
 
 def options() -> argparse.Namespace:

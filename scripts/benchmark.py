@@ -8,8 +8,8 @@ from pathlib import Path
 
 from thaw.benchmark.cases import CASES
 from thaw.errors import RunError, UserError
-from thaw.stopping import STOPS, heard
-from thaw.streams import outlived
+from thaw.runs.stopping import STOPS, heard
+from thaw.runs.streams import outlived
 
 PROJECT = Path(__file__).resolve().parent.parent
 
@@ -44,7 +44,7 @@ def main() -> int:
     for number in STOPS:  # so that a process that runs is ended, too
         if number != signal.SIGINT and heard(number):
             signal.signal(number, lambda received, frame: sys.exit(128 + received))
-    from thaw.benchmark.run import run_benchmark  # PyTorch, which --help need not wait for
+    from thaw.benchmark.measure import run_benchmark  # PyTorch, which --help need not wait for
 
     try:
         run_benchmark(chosen, out, PROJECT)

@@ -5,9 +5,9 @@ import sys
 from pathlib import Path
 
 from thaw.errors import UserError
-from thaw.ownership import refuse_other_results
-from thaw.streams import outlived
-from thaw.writable import refuse_unwritable
+from thaw.runs.ownership import refuse_other_results
+from thaw.runs.streams import outlived
+from thaw.runs.writable import refuse_unwritable
 
 
 def options() -> argparse.Namespace:
@@ -19,8 +19,8 @@ def options() -> argparse.Namespace:
 
 def main() -> int:
     chosen = options()
-    from thaw.comparison.page import table, write_comparison  # plots and statistics, which --help need not wait for
-    from thaw.comparison.runs import find_runs
+    from thaw.comparison.comparison_page import table, write_comparison  # plots and statistics, which --help need not wait for
+    from thaw.comparison.finished_runs import find_runs
 
     runs = find_runs(chosen.folders)
     if not runs:

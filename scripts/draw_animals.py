@@ -4,11 +4,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from thaw.data.demo import draw_folder
-from thaw.data.drawings import SPECIES
+from thaw.demo.datasets import draw_folder
+from thaw.demo.drawings import SPECIES
 from thaw.errors import UserError
-from thaw.streams import outlived
-from thaw.writable import refuse_unwritable
+from thaw.runs.streams import outlived
+from thaw.runs.writable import refuse_unwritable
 
 
 def main() -> int:

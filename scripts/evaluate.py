@@ -12,9 +12,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
-from thaw.ownership import refuse_other_results
-from thaw.streams import outlived
-from thaw.writable import try_to_write
+from thaw.runs.ownership import refuse_other_results
+from thaw.runs.streams import outlived
+from thaw.runs.writable import try_to_write
 
 
 def options() -> argparse.Namespace:
@@ -51,10 +51,10 @@ def main() -> int:
 
 
 def _evaluate(chosen: argparse.Namespace) -> int:
-    from thaw.deploy.evaluate import evaluate
-    from thaw.deploy.evaluation_page import table, write_evaluation
-    from thaw.deploy.labelled import read_labelled
-    from thaw.deploy.trained import load_model, run_folder
+    from thaw.inference.evaluate import evaluate
+    from thaw.inference.evaluation_page import table, write_evaluation
+    from thaw.inference.labelled_folder import read_labelled
+    from thaw.inference.trained_model import load_model, run_folder
 
     model = load_model(chosen.run)
     folder = read_labelled(chosen.root.expanduser(), model.classes)

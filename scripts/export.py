@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
-from thaw.streams import outlived
+from thaw.runs.streams import outlived
 
 
 def options() -> argparse.Namespace:
@@ -26,8 +26,8 @@ def options() -> argparse.Namespace:
 def main() -> int:
     chosen = options()
     try:
-        from thaw.deploy.export.run import export  # PyTorch, which --help need not wait for
-        from thaw.deploy.inputs import image_paths
+        from thaw.inference.export.export import export  # PyTorch, which --help need not wait for
+        from thaw.inference.image_paths import image_paths
 
         images, faults = image_paths(chosen.images, sys.stdin)
         if faults:

@@ -11,8 +11,8 @@ import sys
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
-from thaw.streams import outlived
-from thaw.writable import refuse_unwritable, refuse_unwritable_file
+from thaw.runs.streams import outlived
+from thaw.runs.writable import refuse_unwritable, refuse_unwritable_file
 
 
 def options() -> argparse.Namespace:
@@ -70,12 +70,12 @@ def _predict(chosen: argparse.Namespace) -> tuple[list[str], int]:
     """Write what is asked for; return a sentence for each file that could not be read, and how many could be."""
     from tqdm import tqdm  # these take seconds, which --help need not wait for
 
-    from thaw.deploy.gallery import on_a_card, write_gallery
-    from thaw.deploy.inputs import image_paths
-    from thaw.deploy.predict import predictions
-    from thaw.deploy.tables import FORMATS
-    from thaw.deploy.trained import load_model
-    from thaw.files import whole_file
+    from thaw.inference.gallery import on_a_card, write_gallery
+    from thaw.inference.image_paths import image_paths
+    from thaw.inference.predict import predictions
+    from thaw.inference.prediction_tables import FORMATS
+    from thaw.inference.trained_model import load_model
+    from thaw.storage.files import whole_file
 
     if chosen.format == "csv" and not chosen.out:  # data, as in a file: names are the bytes that they are
         sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")

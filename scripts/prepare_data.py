@@ -11,7 +11,7 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from thaw.errors import RunError, UserError
-from thaw.streams import outlived
+from thaw.runs.streams import outlived
 
 DOWNLOADS = OmegaConf.to_object(OmegaConf.load(Path(__file__).resolve().parent.parent / "conf" / "downloads.yaml"))
 

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from thaw.errors import RunError, UserError
-from thaw.streams import outlived
+from thaw.runs.streams import outlived
 
 
 def options() -> argparse.Namespace:
@@ -29,12 +29,12 @@ def _port(told: str) -> int:
 
 def _serve(chosen: argparse.Namespace) -> None:
     try:
-        from thaw.serve.server import Address, serve
+        from thaw.inference.serve.server import Address, serve
     except ModuleNotFoundError as error:
         raise UserError(f"there is no {error.name}: serving needs pip install -e '.[serve]'.") from error
     address = Address(chosen.host, chosen.port)
-    from thaw.deploy.trained import load_model
-    from thaw.serve.app import create_app
+    from thaw.inference.trained_model import load_model
+    from thaw.inference.serve.app import create_app
 
     serve(create_app(load_model(chosen.run), address.hosts), address)
 

@@ -9,7 +9,7 @@ from PIL import Image
 from scipy.special import softmax
 
 from thaw.data.preprocessing import Preprocessing
-from thaw.deploy.trained import TrainedModel
+from thaw.inference.trained_model import TrainedModel
 
 CLASSES = ['<b>&"x', "a", "ü猫"]
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
-from thaw.data.drawings import draw_animal
+from thaw.demo.drawings import draw_animal
 
 CLASSES = ("Cat", "Dog")
 

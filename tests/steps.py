@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from thaw.models.classifier import ImageClassifier
-from thaw.strategy import Strategy
+from thaw.training.classifier import ImageClassifier
+from thaw.strategy.phases import Strategy
 
 
 def changed_by_a_step(net, images):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from thaw.arrays import DamagedArrayError, read_array, write_array
+from thaw.storage.arrays import DamagedArrayError, read_array, write_array
 
 
 @pytest.fixture

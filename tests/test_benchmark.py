@@ -18,10 +18,12 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from scripts.benchmark import main
-from thaw.benchmark import ceiling, inputs, loop, report, results
+from thaw.benchmark import results_table
+from thaw.benchmark import measurements
+from thaw.benchmark import ceiling, inputs, loop
 from thaw.benchmark.cases import CASES, Task, plan
-from thaw.benchmark.processes import Sides, override
-from thaw.benchmark.run import time_left
+from thaw.benchmark.sides import Sides, override
+from thaw.benchmark.measure import time_left
 from thaw.errors import RunError
 
 CPU = torch.device("cpu")
@@ -134,7 +136,7 @@ def measured():
 
 
 def test_ratios_are_those_of_medians_over_repeats(measured):
-    rows = {row["case"]: row for row in results.rows(list(CASES), measured)}
+    rows = {row["case"]: row for row in measurements.rows(list(CASES), measured)}
     ratios = {name: row["ratio"] for name, row in rows.items() if "ratio" in row}
     assert ratios == {
         "fine_tune": 8 / 2,  # of the medians 8, 10 and 6 over 1.5, 4 and 2
@@ -150,13 +152,13 @@ def test_ratios_are_those_of_medians_over_repeats(measured):
 
 def test_a_sweep_of_the_loop_that_was_run_is_taken_as_it_is(measured):
     measured["loop feature_extractor sweep"] = [{"seconds": 180, "runs": [loop_run(20, 1)] * 9}]
-    (row,) = results.rows(["sweep"], measured, every_loop=True)
+    (row,) = measurements.rows(["sweep"], measured, every_loop=True)
     assert (row["ratio"], row["loop_is"]) == (180 / 33, "measured")
 
 
 def test_a_case_has_a_row_once_both_sides_were_measured(measured):
     del measured["loop fine_tune"], measured["thaw layer3_layer4"]
-    assert {row["case"] for row in results.rows(list(CASES), measured)} == {*CASES} - {"fine_tune", "layer3_layer4"}
+    assert {row["case"] for row in measurements.rows(list(CASES), measured)} == {*CASES} - {"fine_tune", "layer3_layer4"}
 
 
 @pytest.fixture
@@ -165,15 +167,15 @@ def record(measured):
     sizes = {"train_size": 256, "image_size": 224, "batch_size": None}
     return {
         "finished": True,
-        "machine": {**results.machine(), "cpu": "Abacus", "cores": 2, "gpu": None},
+        "machine": {**measurements.machine(), "cpu": "Abacus", "cores": 2, "gpu": None},
         "options": {"model": "resnet34", "repeats": 3, "images": images, **sizes},
-        "rows": results.rows(list(CASES), measured),
+        "rows": measurements.rows(list(CASES), measured),
         "measurements": measured,
     }
 
 
 def test_the_table_has_both_sides_and_says_where_the_speed_comes_from(record):
-    text = report.table(record)
+    text = results_table.table(record)
     lines = [line.split() for line in text.splitlines()]
     assert ["fine_tune", "an", "epoch", "8", "s", "2", "s", "4.00", "×"] in lines
     assert ["sweep", "9", "whole", "runs", "198", "s", "33", "s", "6.00", "×"] in lines
@@ -185,7 +187,7 @@ def test_the_table_has_both_sides_and_says_where_the_speed_comes_from(record):
 
 
 def test_the_picture_has_a_bar_of_each_ratio_and_its_seconds(record, tmp_path):
-    (axes,) = report.bars(record).axes
+    (axes,) = results_table.bars(record).axes
     assert [bar.get_width() for bar in axes.patches] == pytest.approx([4, 2, 4.4, 0.8, 6])
     assert next(text.get_text() for text in axes.texts) == "4.00 ×  (loop 8 s, Thaw 2 s)"
     assert axes.get_yticklabels()[-1].get_text() == "sweep\n9 whole runs"
@@ -193,7 +195,7 @@ def test_the_picture_has_a_bar_of_each_ratio_and_its_seconds(record, tmp_path):
 
 @pytest.mark.parametrize("value, text", [(0.2734, "0.273 s"), (1.0, "1 s"), (12.34, "12.3 s"), (1234.5, "1234 s")])
 def test_seconds_are_told_in_three_digits(value, text):
-    assert report.seconds(value) == text
+    assert results_table.seconds(value) == text
 
 
 def test_the_time_left_is_known_from_what_was_measured():

@@ -8,9 +8,9 @@ import pytest
 import torch
 from conftest import rows
 
-from thaw.deploy.trained import checkpoint_path
+from thaw.inference.trained_model import checkpoint_path
 from thaw.errors import UserError
-from thaw.report.record import write_summary
+from thaw.runs.summary import write_summary
 from thaw.training.best import BestCheckpoint, rank
 from train import main
 

@@ -16,8 +16,8 @@ from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from thaw.models.backbones import build_net
-from thaw.report.board import HeadInputs, head_inputs, project
-from thaw.report.evaluation import Evaluation
+from thaw.report.tensorboard import HeadInputs, head_inputs, project
+from thaw.evaluation.evaluation import Evaluation
 from train import main
 
 
@@ -55,7 +55,7 @@ def test_the_table_of_runs_has_what_was_swept_and_what_was_reached(board):
 
 
 def test_the_table_of_runs_has_the_weights_and_the_size_of_images_that_were_used(board, monkeypatch):
-    monkeypatch.setattr("thaw.checks._overrides", list)  # as if a file of conf/experiment had set the weights
+    monkeypatch.setattr("thaw.training.checks._overrides", list)  # as if a file of conf/experiment had set the weights
     size = "data.image_size={_target_: thaw.models.sizes.demo_size, name: resnet34}"
     events, _ = board("strategy=from_scratch", "weights=imagenet", size)
     told = hyperparameters(events)

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from filelock import FileLock
 
-from thaw.cache import build_bounded, build_once, cache_dir
+from thaw.storage.cache import build_bounded, build_once, cache_dir
 from thaw.errors import UserError
 
 

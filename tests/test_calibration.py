@@ -7,8 +7,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from thaw.report.calibration import cross_fitted, fitted_temperature
-from thaw.report.evaluation import Evaluation
+from thaw.evaluation.calibration import cross_fitted, fitted_temperature
+from thaw.evaluation.evaluation import Evaluation
 from train import main
 
 

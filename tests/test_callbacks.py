@@ -1,6 +1,6 @@
 import pytest
 
-from thaw.duration import duration
+from thaw.pages.duration import duration
 
 
 @pytest.mark.parametrize(

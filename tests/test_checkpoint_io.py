@@ -4,7 +4,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from thaw.checkpoints import read_checkpoint
+from thaw.storage.checkpoints import read_checkpoint
 from thaw.errors import RunError, UserError
 from thaw.training.checkpoint_io import AtomicCheckpointIO, LastCheckpoint, MovableCheckpoint
 

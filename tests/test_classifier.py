@@ -9,10 +9,10 @@ from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import ExponentialLR, StepLR
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.data.turning import finished
+from thaw.data.rotation import finished
 from thaw.models.backbones import build_net
-from thaw.models.classifier import ImageClassifier
-from thaw.strategy import Strategy
+from thaw.training.classifier import ImageClassifier
+from thaw.strategy.phases import Strategy
 from thaw.training.callbacks import EpochTable
 from thaw.training.trainer import build_trainer, fit
 

@@ -11,10 +11,10 @@ from conftest import rows
 from PIL import Image
 from runs import simulated, write_run
 
-from thaw.comparison.page import table, write_comparison
-from thaw.comparison.plots import accuracy_and_time
-from thaw.comparison.runs import Run, find_runs
-from thaw.report.record import write_summary
+from thaw.comparison.comparison_page import table, write_comparison
+from thaw.pages.plots import accuracy_and_time
+from thaw.comparison.finished_runs import Run, find_runs
+from thaw.runs.summary import write_summary
 
 
 @pytest.fixture

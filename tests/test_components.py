@@ -9,13 +9,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from thaw.annotations import describe, fits
-from thaw.components import check_components, instantiate
-from thaw.configuration import resolved
+from thaw.runs.type_hints import describe, fits
+from thaw.runs.components import check_components, instantiate
+from thaw.runs.configuration import resolved
 from thaw.errors import UserError
-from thaw.idle import idle, refuse_idle, refuse_idle_sweep
-from thaw.shorthand import GROUPS, written_out
-from thaw.signatures import parameters
+from thaw.runs.idle_options import idle, refuse_idle, refuse_idle_sweep
+from thaw.runs.shorthand import GROUPS, written_out
+from thaw.runs.call_signatures import parameters
 from thaw.sweep.recipe import as_multirun
 
 TARGET = {"adam": "torch.optim.Adam", "rmsprop": "torch.optim.RMSprop"}
@@ -191,7 +191,7 @@ def test_the_demo_takes_no_folder_and_nothing_that_is_for_folders(check):
     with pytest.raises(UserError, match=r"data\.root='photos' is not for data=demo.*choose data=image_folder"):
         check(demo)
     with pytest.raises(UserError, match=r"data\.val_fraction=0\.3 does nothing to the demo's drawings"):
-        check({**demo, "data.root": {"_target_": "thaw.data.demo.target_folder"}, "data.val_fraction": 0.3})
+        check({**demo, "data.root": {"_target_": "thaw.demo.datasets.target_folder"}, "data.val_fraction": 0.3})
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import StepLR
 from thaw.data.preprocessing import Preprocessing
 from thaw.models.backbones import build_net
 from thaw.models.head import linear_head
-from thaw.models.lite import ARCHITECTURES
+from thaw.models.families.lite import ARCHITECTURES
 
 
 def options(group):

@@ -8,7 +8,7 @@ from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import TUTORIAL
 from thaw.data.transforms import eval_transform
-from thaw.data.turning import finished
+from thaw.data.rotation import finished
 from thaw.errors import UnreadableImageError, UserError
 from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD, Normalize
 

@@ -4,7 +4,7 @@ import sys
 
 from conftest import ROOT, environment
 
-from thaw.data.demo import draw_folder, target_folder
+from thaw.demo.datasets import draw_folder, target_folder
 from thaw.data.images import load_rgb
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from conftest import environment
 
-from thaw.data.drawings import SIZE, SOURCE_SPECIES, SPECIES, TARGET_SPECIES, draw_animal
+from thaw.demo.drawings import SIZE, SOURCE_SPECIES, SPECIES, TARGET_SPECIES, draw_animal
 
 
 def test_ten_species_of_which_two_are_the_target():
@@ -24,7 +24,7 @@ def test_equal_seeds_draw_equal_pixels_and_others_do_not(species):
 
 
 def test_another_process_draws_the_same():
-    code = "import zlib; from thaw.data.drawings import *; print(zlib.crc32(draw_animal('owl', 3).tobytes()))"
+    code = "import zlib; from thaw.demo.drawings import *; print(zlib.crc32(draw_animal('owl', 3).tobytes()))"
     run = [sys.executable, "-c", code]
     drawn = {subprocess.run(run, env=environment(PYTHONHASHSEED=seed), stdout=-1).stdout for seed in ("1", "2")}
     assert drawn == {f"{zlib.crc32(draw_animal('owl', 3).tobytes())}\n".encode()}

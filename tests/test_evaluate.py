@@ -14,13 +14,13 @@ import torch
 from conftest import ROOT, rows
 from evaluated import CLASSES, by_hand, fill, untrained
 
-from thaw.deploy.evaluate import evaluate
-from thaw.deploy.evaluation_page import table, write_evaluation
-from thaw.deploy.labelled import read_labelled
-from thaw.deploy.robustness import CORRUPTIONS
-from thaw.files import read_rows
-from thaw.report.evaluation import wilson
-from thaw.report.record import make_room
+from thaw.inference.evaluate import evaluate
+from thaw.inference.evaluation_page import table, write_evaluation
+from thaw.inference.labelled_folder import read_labelled
+from thaw.evaluation.corruptions import CORRUPTIONS
+from thaw.storage.files import read_rows
+from thaw.evaluation.evaluation import wilson
+from thaw.runs.summary import make_room
 
 SCRIPT = str(ROOT / "scripts" / "evaluate.py")
 
@@ -38,7 +38,7 @@ def photos(tmp_path):
 @pytest.fixture
 def run_script(monkeypatch, model, capsys):
     """Runs it in this process on `model`: its status, what it says, and what of that on stderr."""
-    monkeypatch.setattr("thaw.deploy.trained.load_model", lambda run: model)
+    monkeypatch.setattr("thaw.inference.trained_model.load_model", lambda run: model)
 
     def run(*arguments):
         monkeypatch.setattr(sys, "argv", ["evaluate.py", "RUN", *map(str, arguments)])
@@ -119,7 +119,7 @@ def test_each_corruption_is_held_against_the_same_images_without(model, photos):
 
 def test_the_batch_size_decides_nothing_but_time(model, photos, monkeypatch):
     whole = evaluate(model, read_labelled(photos, CLASSES))
-    monkeypatch.setattr("thaw.deploy.answers.roomy_batch_size", lambda size: 5)
+    monkeypatch.setattr("thaw.inference.answers.roomy_batch_size", lambda size: 5)
     parts = evaluate(model, read_labelled(photos, CLASSES))
     assert torch.allclose(whole.evaluation.logits, parts.evaluation.logits, atol=1e-5)
     assert [row["acc"] for row in parts.facts["robustness"]] == [row["acc"] for row in whole.facts["robustness"]]
@@ -192,7 +192,7 @@ def test_a_new_run_removes_what_was_said_of_the_old(tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_computed(run_script, photos, monkeypatch):
-    monkeypatch.setattr("thaw.deploy.evaluate.answers", None)
+    monkeypatch.setattr("thaw.inference.evaluate.answers", None)
     status, out, err = run_script(photos, "--out", photos / "a" / "0.png" / "out")
     assert (status, out) == (2, "") and err.count("\n") == 1 and "--out names another folder" in err
 
@@ -201,7 +201,7 @@ def test_ctrl_c_ends_it_with_130_and_no_half_written_file(run_script, photos, tm
     def stopped(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("thaw.deploy.evaluate.answers", stopped)
+    monkeypatch.setattr("thaw.inference.evaluate.answers", stopped)
     assert run_script(photos, "--out", tmp_path / "out") == (130, "", "")
     assert os.listdir(tmp_path / "out") == []
 
@@ -213,7 +213,7 @@ def test_how_many_images_are_pictured_must_be_a_number(count, run_script, photos
 
 
 def test_a_runs_own_validation_images_get_the_runs_own_answers(tiny_run, image_folder, without_pictures, tmp_path):
-    from thaw.deploy.trained import load_model
+    from thaw.inference.trained_model import load_model
     from train import main
 
     root = image_folder(val=7)

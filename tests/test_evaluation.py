@@ -3,7 +3,7 @@ import csv
 import pytest
 import torch
 
-from thaw.report.evaluation import Evaluation, joined, wilson
+from thaw.evaluation.evaluation import Evaluation, joined, wilson
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import pytest
 from evaluated import CLASSES, fill, untrained
 from test_report_page import luminance
 
-from thaw.deploy.evaluate import evaluate
-from thaw.deploy.evaluation_page import write_evaluation
-from thaw.deploy.labelled import read_labelled
+from thaw.inference.evaluate import evaluate
+from thaw.inference.evaluation_page import write_evaluation
+from thaw.inference.labelled_folder import read_labelled
 
 
 @pytest.fixture(scope="module")

@@ -14,14 +14,14 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
-from thaw.deploy.export.formats import as_onnx, as_safetensors
-from thaw.deploy.export.shipped import Check, Shipped
-from thaw.deploy.predict import predictions
-from thaw.deploy.trained import TrainedModel, load_model
+from thaw.inference.export.formats import as_onnx, as_safetensors
+from thaw.inference.export.shipped import Check, Shipped
+from thaw.inference.predict import predictions
+from thaw.inference.trained_model import TrainedModel, load_model
 from thaw.errors import RunError
 from thaw.models.backbones import build_net
 from thaw.models.sizes import published_preprocessing
-from thaw.models.timm_nets import is_timms
+from thaw.models.families.timm_nets import is_timms
 from train import main
 
 CLASSES = ["ants", "bees & wasps", "ünï"]
@@ -178,7 +178,7 @@ def test_what_differs_from_its_checkpoint_is_deleted(trained, export, tmp_path, 
         def forward(self, images):
             return 0.9 * super().forward(images)
 
-    monkeypatch.setattr("thaw.deploy.export.formats.Shipped", Broken)
+    monkeypatch.setattr("thaw.inference.export.formats.Shipped", Broken)
     status, _, errors = export(trained, tmp_path / "out" / "model.pt2", "--format", "torch")
     assert status == 1
     assert errors.startswith("error: the export differs from the checkpoint by ")

@@ -8,8 +8,8 @@ from conftest import rows
 from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from runs import write_run
 
-from thaw.comparison.page import write_comparison
-from thaw.report.extras import may_fail
+from thaw.comparison.comparison_page import write_comparison
+from thaw.runs.extras import may_fail
 from thaw.training.loggers import attempt, shield
 
 
@@ -54,28 +54,28 @@ def test_a_logger_that_cannot_start_is_replaced(tmp_path, caplog):
 
 def test_a_comparison_without_its_page_is_whole(tmp_path, monkeypatch, caplog):
     runs = [write_run(tmp_path / str(seed), [1, 0, 1], seed=seed) for seed in range(2)]
-    monkeypatch.setattr("thaw.comparison.page._page", fails)
+    monkeypatch.setattr("thaw.comparison.comparison_page._page", fails)
     write_comparison(tmp_path, runs)
     assert (tmp_path / "comparison.json").is_file() and len(caplog.records) == 1
 
 
 def test_a_sweep_without_its_comparison_has_not_failed(tmp_path, monkeypatch, caplog):
-    from thaw.sweep.run import conclude
+    from thaw.sweep.execution import conclude
 
-    monkeypatch.setattr("thaw.comparison.page.compare", fails)
+    monkeypatch.setattr("thaw.comparison.comparison_page.compare", fails)
     conclude(tmp_path, [], None)
     assert len(caplog.records) == 1
 
 
 def test_an_evaluation_without_its_page_is_whole(tmp_path, monkeypatch, caplog):
-    from thaw.deploy.evaluation_page import write_evaluation
+    from thaw.inference.evaluation_page import write_evaluation
 
     written = []
     done = SimpleNamespace(
         facts={"acc": 1}, folder=SimpleNamespace(root=tmp_path),
         evaluation=SimpleNamespace(write_csv=lambda path, root: written.append(path)),
     )  # fmt: skip
-    monkeypatch.setattr("thaw.deploy.evaluation_page._page", fails)
+    monkeypatch.setattr("thaw.inference.evaluation_page._page", fails)
     write_evaluation(tmp_path, done)
     assert written and json.loads((tmp_path / "evaluation.json").read_text()) == {"acc": 1}
     assert len(caplog.records) == 1 and not (tmp_path / "evaluation.html").exists()

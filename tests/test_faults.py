@@ -15,8 +15,8 @@ from test_command_line import TINY, TRAIN, train, with_nets
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.images import load_rgb
-from thaw.faults import machine_fault
-from thaw.stopping import worker_deaths
+from thaw.runs.machine_faults import machine_fault
+from thaw.runs.stopping import worker_deaths
 from train import main
 
 
@@ -192,7 +192,7 @@ def test_whatever_is_written_when_the_disk_is_full_is_told_and_no_half_file_stay
         raise OSError(errno.ENOSPC, "No space left on device")
 
     root = image_folder()
-    for target in ("thaw.report.evaluation.whole_file", "thaw.training.callbacks.EpochTable._write"):
+    for target in ("thaw.evaluation.evaluation.whole_file", "thaw.training.callbacks.EpochTable._write"):
         with monkeypatch.context() as patch:
             patch.setattr(target, full)
             told = failed(root=root)

@@ -17,8 +17,8 @@ from nets import tiny_resnet
 from safetensors.torch import load_file, save_file
 from test_command_line import TINY, TRAIN, with_nets
 
-from thaw import arrays
-from thaw.cache import cache_dir
+from thaw.storage import arrays
+from thaw.storage.cache import cache_dir
 from thaw.features.store import stored_features
 from train import main
 
@@ -147,7 +147,7 @@ def full(*given):
 def test_a_full_disk_leaves_nothing_half_written_and_the_run_goes_on_with_images(run, recipe, monkeypatch, when):
     images, _, _ = run("images", *recipe, "features.views=0")
     if when == "before":
-        monkeypatch.setattr("thaw.cache.shutil", SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=10)))
+        monkeypatch.setattr("thaw.storage.cache.shutil", SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=10)))
     else:
         monkeypatch.setattr(arrays, "zlib", SimpleNamespace(crc32=full))  # when a piece has been written
     features, summary, told = run("features", *recipe)
@@ -159,13 +159,13 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_run_goes_on_with_images
 
 def test_epochs_see_one_view_after_the_other(run, monkeypatch):
     seen = []
-    monkeypatch.setattr("thaw.features.datamodule.FeatureRows.__getitem__", spy(seen))
+    monkeypatch.setattr("thaw.features.feature_data.FeatureRows.__getitem__", spy(seen))
     run("run", *EXACT[2:], "data.augment=true", "strategy=feature_extractor", "features.views=3")
     assert [view for view, _ in seen if view is not None] == [0, 0, 0, 1, 1, 1, 2, 2, 2, 0, 0, 0]  # 12 images by 5
 
 
 def spy(seen):
-    from thaw.features.datamodule import FeatureRows
+    from thaw.features.feature_data import FeatureRows
 
     real = FeatureRows.__getitem__
 

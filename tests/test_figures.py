@@ -5,7 +5,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from thaw.report import figures
-from thaw.report.evaluation import Evaluation
+from thaw.evaluation.evaluation import Evaluation
 
 
 @pytest.fixture

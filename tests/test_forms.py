@@ -2,7 +2,7 @@
 
 import pytest
 
-from thaw.serve.forms import image_in
+from thaw.inference.serve.forms import image_in
 
 pytest.importorskip("starlette")
 from starlette.exceptions import HTTPException

@@ -13,9 +13,9 @@ from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.grey import FULL, OWN, chosen_range
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
-from thaw.deploy.export.shipped import facts
+from thaw.inference.export.shipped import facts
 from thaw.errors import UserError
-from thaw.serve.decoding import decode
+from thaw.inference.serve.decoding import decode
 
 
 def written(folder, low, high, dtype, count=3, ending="tif"):
@@ -130,10 +130,10 @@ def test_without_deep_images_nothing_is_told(image_folder):
 def test_predict_evaluate_export_and_serve_see_what_training_saw(kelvin, tiny_run, tmp_path, without_pictures):
     from conftest import rows
 
-    from thaw.deploy.evaluate import evaluate
-    from thaw.deploy.labelled import read_labelled
-    from thaw.deploy.predict import predictions
-    from thaw.deploy.trained import load_model
+    from thaw.inference.evaluate import evaluate
+    from thaw.inference.labelled_folder import read_labelled
+    from thaw.inference.predict import predictions
+    from thaw.inference.trained_model import load_model
     from thaw.training.checkpoint_io import describe_checkpoint
     from train import main
 

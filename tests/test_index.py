@@ -7,8 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from thaw.cache import cache_dir
-from thaw.data import digests, index
+from thaw.storage.cache import cache_dir
+from thaw.data import file_index
+from thaw.data import digests
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.digests import file_digests
 from thaw.errors import UnreadableImageError
@@ -17,7 +18,7 @@ from thaw.errors import UnreadableImageError
 @pytest.fixture(autouse=True)
 def clocks_that_are_exact(monkeypatch):
     """Else files that were written in the last two seconds would not be kept."""
-    monkeypatch.setattr(index, "_COARSE", -(10**18))
+    monkeypatch.setattr(file_index, "_COARSE", -(10**18))
 
 
 @pytest.fixture
@@ -87,7 +88,7 @@ def test_a_file_in_the_place_of_another_is_read(files, read):
 
 
 def test_a_file_that_was_written_just_now_is_read_again(files, read, monkeypatch):
-    monkeypatch.setattr(index, "_COARSE", 2 * 10**9)
+    monkeypatch.setattr(file_index, "_COARSE", 2 * 10**9)
     file_digests(files)
     file_digests(files)
     assert read == [*files, *files]
@@ -112,7 +113,7 @@ def test_paths_are_the_same_from_everywhere(files, read, monkeypatch):
     file_digests(files)
     monkeypatch.chdir(files[0].parent)
     file_digests([path.name for path in files])
-    monkeypatch.setattr(index, "_FEW", 0)
+    monkeypatch.setattr(file_index, "_FEW", 0)
     file_digests(files)
     assert len(read) == len(files)
 
@@ -152,7 +153,7 @@ def test_several_processes_keep_what_each_has_found(tmp_path, read):
 
 
 def test_what_was_used_least_recently_is_forgotten(files, read, monkeypatch):
-    monkeypatch.setattr(index, "_MOST", 2)
+    monkeypatch.setattr(file_index, "_MOST", 2)
     file_digests(files[:2])
     with sqlite3.connect(database()) as changed:
         changed.execute("UPDATE files SET used = used - 100 WHERE path = ?", (os.fsencode(files[0]),))

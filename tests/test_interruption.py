@@ -133,7 +133,7 @@ def test_a_run_stopped_while_features_are_computed_says_so_and_starts_again(run,
 
     assert run(None, "features.views=1", folder="whole") == 0
     with monkeypatch.context() as patched:
-        patched.setattr("thaw.features.cache.stored_features", interrupted)
+        patched.setattr("thaw.training.phase_data.stored_features", interrupted)
         assert run(None, "features.views=1", folder="part") == 143
     assert status(tmp_path / "part") == "interrupted"
     assert run(None, "features.views=1", folder="part", resume=True) == 0

@@ -14,7 +14,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.errors import UserError
-from thaw.models.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier
 from thaw.training.interruption import RunTimer
 from thaw.training.rate_finder import steepest
 from thaw.training.schedules import OneCycle, WarmupCosine

@@ -11,7 +11,7 @@ from thaw.data.images import load_rgb
 from thaw.data.transforms import eval_transform, read_size
 from thaw.errors import UserError
 from thaw.models.backbones import build_net
-from thaw.models.lite import ARCHITECTURES, in_order, packaged_file
+from thaw.models.families.lite import ARCHITECTURES, in_order, packaged_file
 from thaw.models.sizes import published_preprocessing
 from thaw.models.weights import load_weights, read_tensors
 

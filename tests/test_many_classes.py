@@ -11,22 +11,22 @@ from evaluated import fill
 from nets import tiny_net
 from runs import write_run
 
-from thaw.comparison.page import table as compared_table
-from thaw.comparison.page import write_comparison
+from thaw.comparison.comparison_page import table as compared_table
+from thaw.comparison.comparison_page import write_comparison
 from thaw.curation.audit import Audit, File
 from thaw.curation.audit_page import facts as audit_facts
 from thaw.curation.audit_page import table as audit_table
 from thaw.curation.audit_page import write_audit
 from thaw.curation.inspection import Inspection
 from thaw.data.preprocessing import Preprocessing
-from thaw.deploy.evaluate import evaluate
-from thaw.deploy.evaluation_page import table, write_evaluation
-from thaw.deploy.gallery import write_gallery
-from thaw.deploy.labelled import read_labelled
-from thaw.deploy.predict import Prediction
-from thaw.deploy.trained import TrainedModel
+from thaw.inference.evaluate import evaluate
+from thaw.inference.evaluation_page import table, write_evaluation
+from thaw.inference.gallery import write_gallery
+from thaw.inference.labelled_folder import read_labelled
+from thaw.inference.predict import Prediction
+from thaw.inference.trained_model import TrainedModel
 from thaw.report import figures
-from thaw.report.evaluation import Evaluation
+from thaw.evaluation.evaluation import Evaluation
 
 NAMES = [f"species {number:03}" for number in range(1000)]
 
@@ -80,7 +80,7 @@ def test_an_evaluations_page_and_table_show_the_hardest_classes(evaluated):
 
 def test_a_comparisons_page_shows_the_hardest_classes_and_the_best_candidates(tmp_path, monkeypatch):
     for name, most in {"CANDIDATES": 2, "ROWS": 5, "LINES": 3}.items():
-        monkeypatch.setattr(f"thaw.comparison.page.{name}", most)
+        monkeypatch.setattr(f"thaw.comparison.comparison_page.{name}", most)
     right = np.random.default_rng(0).random((4, 150)) < 0.5
     runs = [write_run(tmp_path / str(n), right[n], f"s{n}", classes=NAMES[:120]) for n in range(4)]
     facts = write_comparison(tmp_path, runs)
@@ -113,8 +113,8 @@ def test_an_audit_shows_the_smallest_classes_and_a_part_of_a_large_group(tmp_pat
 
 MEASURED = """
 import resource, torch
-from thaw.deploy.measures import Answered
-from thaw.report.evaluation import Evaluation
+from thaw.evaluation.measures import Answered
+from thaw.evaluation.evaluation import Evaluation
 n, classes = 8000, 1000
 labels = torch.arange(n) % classes
 logits = torch.randn(n, classes, generator=torch.Generator().manual_seed(0))

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from evaluated import by_hand
 
-from thaw.deploy.measures import MEASURES, RESAMPLES, Answered, bootstrap, overall, per_class, reliability
-from thaw.report.confusion import confused_pairs
-from thaw.report.evaluation import wilson
+from thaw.evaluation.measures import MEASURES, RESAMPLES, Answered, bootstrap, overall, per_class, reliability
+from thaw.evaluation.confusion import confused_pairs
+from thaw.evaluation.evaluation import wilson
 
 
 def answered(n=60, classes=4, absent=None):
@@ -50,7 +50,7 @@ def two_sure_classes(random, confidences, right, n):
 
 @pytest.mark.parametrize(("right", "truth"), [((0.7, 0.9), 0.0), ((0.6, 0.7), 0.15)])
 def test_the_interval_of_the_calibration_error_holds_the_value_and_mostly_the_truth(right, truth, monkeypatch):
-    monkeypatch.setattr("thaw.deploy.measures.RESAMPLES", 200)
+    monkeypatch.setattr("thaw.evaluation.measures.RESAMPLES", 200)
     random, held, trials = np.random.default_rng(1), 0, 40
     for _ in range(trials):
         found = overall(two_sure_classes(random, (0.7, 0.9), right, 80))["ece"]
@@ -70,7 +70,7 @@ def test_the_interval_of_a_mean_is_as_wide_as_theory_says():
 def test_draws_are_made_a_few_at_a_time_where_images_are_many(monkeypatch):
     given = answered()
     before = overall(given)
-    monkeypatch.setattr("thaw.deploy.measures._AT_ONCE", 7 * 60)
+    monkeypatch.setattr("thaw.evaluation.measures._AT_ONCE", 7 * 60)
     assert [one["ci95"] for one in overall(given).values()] == [pytest.approx(one["ci95"]) for one in before.values()]
 
 

@@ -11,18 +11,19 @@ import torch
 
 from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.layout import aligned_classes
-from thaw.deploy.inputs import image_paths
-from thaw.deploy.labelled import read_labelled
-from thaw.deploy.predict import Prediction
-from thaw.deploy.tables import FORMATS
+from thaw.inference.image_paths import image_paths
+from thaw.inference.labelled_folder import read_labelled
+from thaw.inference.predict import Prediction
+from thaw.inference.prediction_tables import FORMATS
 from thaw.errors import UserError
-from thaw.files import as_json, read_rows, whole_file
-from thaw.names import look_alikes
-from thaw.report import board, figures
-from thaw.report.evaluation import Evaluation
-from thaw.report.html import render
-from thaw.report.record import read_summary, write_summary
-from thaw.text import decoded
+from thaw.storage.files import as_json, read_rows, whole_file
+from thaw.data.class_names import look_alikes
+from thaw.report import tensorboard
+from thaw.report import figures
+from thaw.evaluation.evaluation import Evaluation
+from thaw.pages.html import render
+from thaw.runs.summary import read_summary, write_summary
+from thaw.pages.text import decoded
 from train import main
 
 LATIN = os.fsdecode(b"caf\xe9")
@@ -74,10 +75,10 @@ def test_figures_and_pages_show_bytes_as_replacements(tmp_path):
 
 def test_the_projector_gets_bytes_as_replacements(tmp_path, monkeypatch):
     kept = SimpleNamespace(add_embedding=lambda points, metadata, **rest: found.extend(metadata), flush=lambda: None)
-    monkeypatch.setattr(board, "_on_each", lambda trainer, act: act(SimpleNamespace(experiment=kept)))
+    monkeypatch.setattr(tensorboard, "_on_each", lambda trainer, act: act(SimpleNamespace(experiment=kept)))
     evaluation = Evaluation([str(tmp_path / LATIN)], torch.tensor([0]), torch.eye(2)[:1], [LATIN, "dog"])
     inputs, found = SimpleNamespace(vectors=torch.ones(1, 2), shown=torch.tensor([0])), []
-    board.project(SimpleNamespace(global_step=0), inputs, evaluation, tmp_path)
+    tensorboard.project(SimpleNamespace(global_step=0), inputs, evaluation, tmp_path)
     assert found == [[SEEN, SEEN, SEEN]]
 
 

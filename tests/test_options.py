@@ -7,7 +7,7 @@ import torch
 from conftest import rows
 
 from thaw.errors import UserError
-from thaw.models.classifier import _by_epoch
+from thaw.training.classifier import _by_epoch
 from thaw.training.trainer import build_trainer
 from train import main
 

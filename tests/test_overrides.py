@@ -9,8 +9,8 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from thaw import ownership
-from thaw.launch import launch
+from thaw.runs import ownership
+from thaw.runs.launch import launch
 
 CONF = ROOT / "conf" / "train.yaml"
 

@@ -13,17 +13,17 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from test_command_line import TINY, TRAIN, train, with_nets
 
-from thaw import ownership
-from thaw.cache import build_once, cache_dir
+from thaw.runs import ownership
+from thaw.storage.cache import build_once, cache_dir
 from thaw.errors import RunError, UserError
-from thaw.files import whole_file
-from thaw.output import refuse_paths
-from thaw.ownership import new_folder, refuse_inside, refuse_other_results
-from thaw.report.record import make_room, write_summary
-from thaw.run import recorded_run
-from thaw.run_folder import LEFTOVERS, hold_run_folder, is_free, refuse_interrupted, run_folder_held
-from thaw.sweep.run import refuse_other_folder
-from thaw.writable import refuse_unwritable, refuse_unwritable_file
+from thaw.storage.files import whole_file
+from thaw.sweep.own_folder import refuse_paths
+from thaw.runs.ownership import new_folder, refuse_inside, refuse_other_results
+from thaw.runs.summary import make_room, write_summary
+from thaw.runs.recorded_run import recorded_run
+from thaw.runs.run_folder import LEFTOVERS, hold_run_folder, is_free, refuse_interrupted, run_folder_held
+from thaw.sweep.execution import refuse_other_folder
+from thaw.runs.writable import refuse_unwritable, refuse_unwritable_file
 
 OTHERS = ["figures/mine.png", "checkpoints/mine.ckpt", "evaluation/notes.txt", "predictions.csv"]
 

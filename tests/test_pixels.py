@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw.cache import cache_dir
-from thaw.data import pixels
+from thaw.storage.cache import cache_dir
+from thaw.data import pixel_cache
 from thaw.data.digests import contents_digest
 from thaw.data.images import load_rgb
-from thaw.data.pixels import bytes_needed, stored_pixels
+from thaw.data.pixel_cache import bytes_needed, stored_pixels
 from thaw.errors import UnreadableImageError
 
 SIDE = 40
@@ -50,7 +50,7 @@ def test_what_is_kept_is_what_is_decoded(paths):
 
 def test_images_are_decoded_once(paths, monkeypatch):
     kept(paths)
-    monkeypatch.setattr(pixels, "load_rgb", None)
+    monkeypatch.setattr(pixel_cache, "load_rgb", None)
     stored = kept(paths)
     monkeypatch.undo()
     assert is_decoded(stored, paths)
@@ -109,7 +109,7 @@ def test_a_full_disk_leaves_nothing_behind_and_is_told(paths, monkeypatch, caplo
         next(iter(pieces))
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(pixels, "write_array", full)
+    monkeypatch.setattr(pixel_cache, "write_array", full)
     assert kept(paths) is None
     assert not entries()
     assert "decoded for every epoch: [Errno 28] No space left on device" in caplog.text

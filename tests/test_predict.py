@@ -19,10 +19,10 @@ from torchvision.transforms import v2
 from thaw.data.grey import FULL
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
-from thaw.deploy.gallery import write_gallery
-from thaw.deploy.inputs import image_paths
-from thaw.deploy.predict import Prediction, predictions
-from thaw.deploy.trained import load_model
+from thaw.inference.gallery import write_gallery
+from thaw.inference.image_paths import image_paths
+from thaw.inference.predict import Prediction, predictions
+from thaw.inference.trained_model import load_model
 from thaw.training.checkpoint_io import describe_checkpoint
 from train import main
 
@@ -49,7 +49,7 @@ def predict(script):
     ids=["images", "features", "bfloat16"],
 )
 def test_it_says_of_validation_images_what_the_run_said(trained, monkeypatch, overrides):
-    monkeypatch.setattr("thaw.deploy.trained.best_precision", lambda device: "bf16-mixed")
+    monkeypatch.setattr("thaw.inference.trained_model.best_precision", lambda device: "bf16-mixed")
     run, photos = trained(*overrides)
     model, said = load_model(run), rows(run / "predictions.csv")
     paths = [str(photos / row["path"]) for row in said]

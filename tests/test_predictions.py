@@ -7,10 +7,10 @@ import torch
 from runs import write_run
 
 from thaw.comparison.compare import compare
-from thaw.comparison.runs import Run
-from thaw.deploy.export.shipped import _validation_paths
-from thaw.report.evaluation import Evaluation
-from thaw.report.predictions import COLUMNS, probability_column, read_predictions
+from thaw.comparison.finished_runs import Run
+from thaw.inference.export.shipped import _validation_paths
+from thaw.evaluation.evaluation import Evaluation
+from thaw.evaluation.predictions import COLUMNS, probability_column, read_predictions
 
 FORMS = ["p_{}", "{}"]  # and the older one
 

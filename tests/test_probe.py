@@ -11,13 +11,14 @@ from hydra.utils import instantiate
 from PIL import Image
 from scipy.optimize import minimize
 
-from thaw.checkpoints import read_checkpoint
+from thaw.storage.checkpoints import read_checkpoint
 from thaw.errors import UserError
 from thaw.features.store import StoredFeatures
 from thaw.models.backbones import build_net
-from thaw.probe import objective, solver
-from thaw.probe.objective import FeatureRows, LinearLoss, PrincipalAxes
-from thaw.probe.solver import LogisticProbe
+from thaw.features import linear_objective
+from thaw.features import linear_solver
+from thaw.features.linear_objective import FeatureRows, LinearLoss, PrincipalAxes
+from thaw.features.linear_solver import LogisticProbe
 from train import main
 
 CPU = torch.device("cpu")
@@ -102,8 +103,8 @@ def test_features_that_do_not_fit_in_memory_are_read_in_chunks_to_the_same_end(m
     views, labels = clouds(views=2)
     probe = LogisticProbe(penalties=[0.1, 0.01])
     kept = probe.solve(table(views, labels))
-    monkeypatch.setattr(objective, "_free_memory", lambda device: 0)
-    monkeypatch.setattr(objective, "_CHUNK", 8 * 7)
+    monkeypatch.setattr(linear_objective, "_free_memory", lambda device: 0)
+    monkeypatch.setattr(linear_objective, "_CHUNK", 8 * 7)
     streamed = table(views, labels)
     assert len(list(streamed.chunks())) == 2 * 9 and streamed._kept is None
     solution = probe.solve(streamed)
@@ -131,19 +132,19 @@ def test_a_penalty_at_an_end_of_those_that_were_tried_is_told(penalties, told):
 
 
 def test_the_smallest_penalty_for_so_few_images_is_told(monkeypatch):
-    monkeypatch.setattr(solver, "_WEAKEST", 1.0)
+    monkeypatch.setattr(linear_solver, "_WEAKEST", 1.0)
     solution = LogisticProbe().solve(table(*clouds()))
     assert solution.note.startswith("0.032 is the smallest that was tried, and the loss still falls there")
 
 
 def test_all_views_of_an_image_are_in_one_fold_and_classes_are_spread_over_folds():
     views, labels = clouds(images=33, views=3)
-    fold = solver._folds(table(views, labels), 5, seed=1).view(3, 33)
+    fold = linear_solver._folds(table(views, labels), 5, seed=1).view(3, 33)
     assert (fold == fold[0]).all()
     assert sorted(fold[0].bincount().tolist()) == [6, 6, 7, 7, 7]
     for label in range(3):
         assert set(fold[0][torch.tensor(labels) == label].bincount(minlength=5).tolist()) <= {2, 3}
-    assert not fold[0].equal(solver._folds(table(views, labels), 5, seed=2)[:33])
+    assert not fold[0].equal(linear_solver._folds(table(views, labels), 5, seed=2)[:33])
 
 
 def test_images_that_all_look_alike_give_every_class_its_share():
@@ -195,7 +196,7 @@ def test_the_penalty_never_sees_a_validation_image(probed, image_folder, tmp_pat
 
 def test_views_of_the_solver_are_added_to_the_images_as_validation_sees_them(probed, without_pictures, caplog):
     caplog.set_level("INFO", "thaw")
-    views = "strategy.phases=[{train: [head], solver: {_target_: thaw.probe.solver.LogisticProbe, views: 2}}]"
+    views = "strategy.phases=[{train: [head], solver: {_target_: thaw.features.linear_solver.LogisticProbe, views: 2}}]"
     probed(views, "data.balance=weights", "features.views=0")
     assert "12 training images and 2 augmented views of each" in caplog.text
 
@@ -204,7 +205,7 @@ def test_features_that_no_disk_can_hold_stay_in_memory(probed, without_pictures,
     def full(*given):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("thaw.features.cache.stored_features", full)
+    monkeypatch.setattr("thaw.training.phase_data.stored_features", full)
     _, summary = probed()
     assert summary["status"] == "finished" and "they stay in memory" in caplog.text
 

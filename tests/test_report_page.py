@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 from runs import simulated, write_run
 
-from thaw.comparison.page import write_comparison
+from thaw.comparison.comparison_page import write_comparison
 
 
 @pytest.fixture(scope="module")

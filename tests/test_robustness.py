@@ -7,7 +7,7 @@ import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
-from thaw.deploy.robustness import CORRUPTIONS, blurred, brightened, noisy
+from thaw.evaluation.corruptions import CORRUPTIONS, blurred, brightened, noisy
 
 
 @pytest.fixture

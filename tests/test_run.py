@@ -6,7 +6,7 @@ import sys
 import pytest
 
 from thaw.errors import RunError, UserError
-from thaw.run import recorded_run
+from thaw.runs.recorded_run import recorded_run
 
 
 @pytest.fixture

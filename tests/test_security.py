@@ -65,7 +65,7 @@ def test_a_checkpoint_that_would_run_code_is_not_gone_on_from(
     [
         ("optimizer", "os.mkdir"),
         ("loss", "subprocess.run"),
-        ("model", "thaw.cache.shutil.rmtree"),
+        ("model", "thaw.storage.cache.shutil.rmtree"),
         ("mix", "torch.hub.load"),
         ("callbacks.bar", "torch.optim.adam.torch.load"),
         ("trainer", "numpy.load"),

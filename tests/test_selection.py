@@ -3,7 +3,7 @@ import torch
 from nets import tiny_net
 
 from thaw.models.backbones import build_net
-from thaw.selection import SelectionError, selected
+from thaw.strategy.selection import SelectionError, selected
 
 HEAD = {"fc.weight", "fc.bias"}
 

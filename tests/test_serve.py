@@ -29,10 +29,10 @@ from served import (
     write_images,
 )
 
-from thaw.deploy.gradcam import gradcam, overlaid
-from thaw.report.html import data_url
-from thaw.serve import server
-from thaw.serve.batching import Batcher
+from thaw.inference.gradcam import gradcam, overlaid
+from thaw.pages.html import data_url
+from thaw.inference.serve import server
+from thaw.inference.serve.batching import Batcher
 from train import main
 
 SCRIPT = [sys.executable, str(ROOT / "scripts" / "serve.py")]

@@ -25,10 +25,10 @@ from served import (
     write_images,
 )
 
-from thaw.serve import server
-from thaw.serve.app import Limits, create_app
-from thaw.serve.batching import Batcher
-from thaw.serve.decoding import NotAnImageError, decode
+from thaw.inference.serve import server
+from thaw.inference.serve.app import Limits, create_app
+from thaw.inference.serve.batching import Batcher
+from thaw.inference.serve.decoding import NotAnImageError, decode
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n"  # its end is still to come
 

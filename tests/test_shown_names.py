@@ -12,15 +12,15 @@ from matplotlib.font_manager import fontManager
 from runs import write_run
 
 from thaw.comparison.compare import compare
-from thaw.comparison.plots import accuracy_and_time, intervals
-from thaw.comparison.runs import Run
+from thaw.pages.plots import accuracy_and_time, intervals
+from thaw.comparison.finished_runs import Run
 from thaw.data.description import described
-from thaw.deploy.predict import Prediction
-from thaw.deploy.tables import table
+from thaw.inference.predict import Prediction
+from thaw.inference.prediction_tables import table
 from thaw.report import figures, fonts
-from thaw.report.evaluation import Evaluation
-from thaw.report.html import short
-from thaw.text import agreeing, aligned, amount, counted, cut, shown, width
+from thaw.evaluation.evaluation import Evaluation
+from thaw.pages.html import short
+from thaw.pages.text import agreeing, aligned, amount, counted, cut, shown, width
 
 LONG = "x" * 100 + "y" * 100
 ODD = ["$a_b^c$", "\N{CAT}", "猫", LONG, "_u", "$5", "a\tb\n\x1b[31mc", "bad\udcff", r"\frac{1}"]

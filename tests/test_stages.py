@@ -1,7 +1,7 @@
 from nets import tiny_net
 
-from thaw.report.stages import stage_table
-from thaw.strategy import Strategy
+from thaw.report.stage_table import stage_table
+from thaw.strategy.phases import Strategy
 
 
 def table(phases, epochs, **options):

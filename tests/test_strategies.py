@@ -12,9 +12,9 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import StepLR
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.data.turning import finished
-from thaw.features.cache import FeatureCache
-from thaw.models.classifier import ImageClassifier
+from thaw.data.rotation import finished
+from thaw.training.phase_data import FeatureCache
+from thaw.training.classifier import ImageClassifier
 from thaw.training.trainer import build_trainer, fit
 
 EPOCHS = 5

@@ -3,7 +3,7 @@ from nets import tiny_net
 from torch.optim import AdamW
 
 from thaw.errors import UserError
-from thaw.strategy import Group, Strategy
+from thaw.strategy.phases import Group, Strategy
 
 CONV1 = ("conv1.weight", "bn1.weight", "bn1.bias")
 LAYER1 = ("layer1.0.weight", "layer1.0.bias", "layer1.1.weight", "layer1.1.bias")

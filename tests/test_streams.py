@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from test_command_line import with_nets
 
-from thaw.streams import outlived
+from thaw.runs.streams import outlived
 
 COMMANDS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 

@@ -254,9 +254,9 @@ def test_demo_weights_are_learned_once_for_any_model(tiny_run, monkeypatch, tmp_
         learned.append(num_classes)
         return tiny_net(num_classes)
 
-    monkeypatch.setattr("thaw.models.pretraining.build_net", build)
-    monkeypatch.setattr("thaw.data.demo.SOURCE_TRAIN", 4)
-    monkeypatch.setattr("thaw.data.demo.SOURCE_VAL", 2)
+    monkeypatch.setattr("thaw.demo.pretraining.build_net", build)
+    monkeypatch.setattr("thaw.demo.datasets.SOURCE_TRAIN", 4)
+    monkeypatch.setattr("thaw.demo.datasets.SOURCE_VAL", 2)
     main(tiny_run("weights=demo"))
     main(tiny_run("weights=demo", root=tmp_path / "photos", folder="second"))
     assert learned == [8]

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from thaw.data.turning import Crop, finished, turned
+from thaw.data.rotation import Crop, finished, turned
 
 
 def crops(count, size, most=15.0):

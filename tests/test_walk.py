@@ -5,12 +5,12 @@ import os
 
 import pytest
 
-from thaw.curation.tree import scan
+from thaw.curation.source_tree import scan
 from thaw.data.folders import ClassFolders
 from thaw.data.layout import find_classes
 from thaw.data.walk import walk
-from thaw.deploy.inputs import image_paths
-from thaw.deploy.labelled import read_labelled
+from thaw.inference.image_paths import image_paths
+from thaw.inference.labelled_folder import read_labelled
 from thaw.errors import UserError
 
 CLASSES = ["cat", "dog"]

@@ -11,9 +11,9 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.commands import option
+from thaw.runs.shown_commands import option
 from thaw.errors import UserError
-from thaw.targets import refuse_foreign_targets
+from thaw.runs.targets import refuse_foreign_targets
 
 _MISSING = re.compile(r"Could not override '(.+?)'")
 _THERE = re.compile(r"(?:An item is already at '(.+?)'|Multiple values for (\S+?)\. )")
@@ -107,7 +107,7 @@ def _first(argument: str) -> str:
 
 def _further_keys(cfg: DictConfig, key: str) -> list[str]:
     """Return the keys beside `key` that the code of its component takes and the configuration need not have."""
-    from thaw.signatures import parameters
+    from thaw.runs.call_signatures import parameters
 
     parent = key.rpartition(".")[0]
     component = OmegaConf.select(cfg, parent) if parent else None

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig
 
-from thaw.models.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier
 from thaw.training.hardware import memory_format
 
 _WARM_UP, _FEWEST, _MOST, _SECONDS = 3, 5, 300, 20

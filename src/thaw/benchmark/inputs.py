@@ -9,9 +9,9 @@ import torchvision
 from PIL import Image
 from tqdm import tqdm
 
-from thaw.cache import build_once
-from thaw.data.demo import drawings_version
-from thaw.data.drawings import TARGET_SPECIES, draw_animal
+from thaw.storage.cache import build_once
+from thaw.demo.datasets import drawings_version
+from thaw.demo.drawings import TARGET_SPECIES, draw_animal
 from thaw.errors import UserError
 
 WIDTH, HEIGHT = 500, 375

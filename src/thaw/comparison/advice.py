@@ -1,8 +1,8 @@
 """What a comparison comes to, in words."""
 
-from thaw.comparison.statistics import MCNEMAR
-from thaw.duration import duration
-from thaw.text import agreeing, amount, shown
+from thaw.evaluation.statistics import MCNEMAR
+from thaw.pages.duration import duration
+from thaw.pages.text import agreeing, amount, shown
 
 _WIDEST = 60  # columns of the recommended candidate's name
 _TELLING = 500  # validation images, from which on a difference of a few percent can be seen

@@ -9,9 +9,9 @@ from statistics import mean, median
 import numpy as np
 from scipy.sparse import csr_array
 
-from thaw.comparison.runs import Run, Trial
-from thaw.comparison.statistics import Answers
-from thaw.report.confusion import confusion_counts
+from thaw.comparison.finished_runs import Run, Trial
+from thaw.evaluation.statistics import Answers
+from thaw.evaluation.confusion import confusion_counts
 
 _NAMELESS = (
     "strategy=",

@@ -9,11 +9,11 @@ import numpy as np
 
 from thaw.comparison.advice import advice, cautions
 from thaw.comparison.candidates import Candidate, candidates
-from thaw.comparison.runs import Run, Trial, newest, trials
-from thaw.comparison.statistics import LEVEL, Sweep, Test
-from thaw.report.confusion import confused_pairs
-from thaw.report.limits import CONFUSIONS, KEPT_MATRIX
-from thaw.report.record import TRACEBACK
+from thaw.comparison.finished_runs import Run, Trial, newest, trials
+from thaw.evaluation.statistics import LEVEL, Sweep, Test
+from thaw.evaluation.confusion import confused_pairs
+from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
+from thaw.runs.summary import TRACEBACK
 
 SHOWN = 12  # images on which candidates disagree
 

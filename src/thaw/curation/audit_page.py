@@ -7,11 +7,11 @@ from pathlib import Path
 
 from thaw.curation.audit import Audit, Doubt, Finding
 from thaw.curation.inspection import Inspection
-from thaw.files import whole_file
-from thaw.report.extras import may_fail
-from thaw.report.html import picture, render
-from thaw.report.limits import ROWS
-from thaw.text import agreeing, amount, counted, printable, shown
+from thaw.storage.files import whole_file
+from thaw.runs.extras import may_fail
+from thaw.pages.html import picture, render
+from thaw.pages.limits import ROWS
+from thaw.pages.text import agreeing, amount, counted, printable, shown
 
 _SHOWN = 24  # groups of a finding that the page pictures
 _TOGETHER = 12  # images of a group that it pictures

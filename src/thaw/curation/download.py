@@ -13,7 +13,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from thaw.errors import RunError, UserError
-from thaw.writable import refuse_unwritable
+from thaw.runs.writable import refuse_unwritable
 
 _BLOCK = 1 << 20
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from thaw.errors import UserError
-from thaw.text import agreeing, amount
+from thaw.pages.text import agreeing, amount
 
 
 @dataclass(frozen=True)

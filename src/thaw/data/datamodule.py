@@ -16,15 +16,15 @@ from thaw.data.fingerprint import fingerprint
 from thaw.data.folders import ClassFolders, SeededOrder
 from thaw.data.grey import chosen_range
 from thaw.data.images import load_rgb
-from thaw.data.options import number, one_of, shares, whole
+from thaw.data.option_values import number, one_of, shares, whole
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
 from thaw.data.readable import skip_unreadable, unreadable
 from thaw.data.splits import Split, read_splits
 from thaw.data.transforms import TrainTransform, eval_transform, read_size
-from thaw.data.turning import finished
+from thaw.data.rotation import finished
 from thaw.data.workers import best_workers, roomy_batch_size
 from thaw.errors import UserError
-from thaw.stopping import leave_stopping_to_main
+from thaw.runs.stopping import leave_stopping_to_main
 
 log = logging.getLogger(__name__)
 
@@ -34,7 +34,7 @@ _PATIENCE = 900  # seconds that a batch of a loader process may take; a network'
 class ImageFolderDataModule(LightningDataModule):
     """Batches of (uint8 images (N, 3, H, W), labels (N,)), once a Trainer has put them on its device.
 
-    What the training loader itself gives has crops in place of images, which `thaw.data.turning.finished` turns.
+    What the training loader itself gives has crops in place of images, which `thaw.data.rotation.finished` turns.
     Validation images go through `preprocessing`, scaled to `image_size` if that is given. `train_size` is the
     training crop where it is another; training crops are resized with the same interpolation, and without `augment`
     training images are resized and cropped as validation images are. `num_workers="auto"` feeds a GPU from every

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from thaw.data.endings import what_to_install
 from thaw.data.folders import ClassFolders
-from thaw.text import printable, shown
+from thaw.pages.text import printable, shown
 
 _NAMED = 3
 _NAMES = {"val": "validation", "test": "test"}

@@ -14,7 +14,7 @@ import PIL
 import torchvision
 from tqdm import tqdm
 
-from thaw.data import index
+from thaw.data import file_index
 from thaw.data.images import named_fault
 from thaw.data.workers import usable_cores
 
@@ -45,7 +45,7 @@ def file_digests(paths: Sequence[str | Path]) -> list[bytes]:
 
     """
     stamps = [_stamp(path) for path in paths]
-    found = index.recalled(paths, stamps)
+    found = file_index.recalled(paths, stamps)
     left = [place for place, digest in enumerate(found) if digest is None]
     with tqdm(desc="reading images, once", total=len(left), leave=False, disable=not sys.stderr.isatty()) as bar:
         for first in range(0, len(left), _KEPT_AT_ONCE):
@@ -54,7 +54,7 @@ def file_digests(paths: Sequence[str | Path]) -> list[bytes]:
                 found[place] = digest
                 bar.update()
             still = [place for place in places if _stamp(paths[place]) == stamps[place]]
-            index.remember([(paths[place], stamps[place], found[place]) for place in still], began)
+            file_index.remember([(paths[place], stamps[place], found[place]) for place in still], began)
     return found
 
 
@@ -77,7 +77,7 @@ def _stamp(path: str | Path) -> bytes:
     try:
         facts = os.stat(path)
         if stat.S_ISREG(facts.st_mode):
-            return index.stamp(facts)
+            return file_index.stamp(facts)
         raise ValueError("it is no file")
     except (OSError, ValueError) as error:
         with named_fault(path):

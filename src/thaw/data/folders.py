@@ -16,11 +16,11 @@ from thaw.data.digests import READING, code_version, digest_of, file_digests, jo
 from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb
-from thaw.data.pixels import StoredPixels, bytes_needed, stored_pixels
-from thaw.data.turning import Crop, finished
+from thaw.data.pixel_cache import StoredPixels, bytes_needed, stored_pixels
+from thaw.data.rotation import Crop, finished
 from thaw.data.walk import Walk, walk
 from thaw.errors import UserError
-from thaw.text import listed
+from thaw.pages.text import listed
 
 Key = int | tuple[int, int]
 Sample = tuple[str, int]  # a path and the index of its class

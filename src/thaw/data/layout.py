@@ -5,8 +5,8 @@ from pathlib import Path
 
 from thaw.data.walk import visible_folders
 from thaw.errors import UserError
-from thaw.names import look_alikes
-from thaw.text import listed
+from thaw.data.class_names import look_alikes
+from thaw.pages.text import listed
 
 _SPLIT_NAMES = ("train", "training", "val", "valid", "validation")
 

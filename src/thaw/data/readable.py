@@ -10,13 +10,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from thaw.cache import build_once
+from thaw.storage.cache import build_once
 from thaw.data.digests import READING, code_version, digest_of
 from thaw.data.folders import ClassFolders, Sample
 from thaw.data.images import load_rgb
 from thaw.data.workers import usable_cores
 from thaw.errors import RunError, UnreadableImageError
-from thaw.text import listed
+from thaw.pages.text import listed
 
 _SHARE = 0.01  # of a split's images that may be skipped
 _KEPT = 100  # verdicts in the cache, a few bytes each

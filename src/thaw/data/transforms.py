@@ -9,7 +9,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from thaw.data.preprocessing import Preprocessing
-from thaw.data.turning import Crop
+from thaw.data.rotation import Crop
 
 # Photographs are read at twice the size that they are seen at: room for training to zoom in, and none is blurred by
 # being resized twice. What the web shows, 500 x 375 say, is then read as it is for nets of 224 pixels.

@@ -12,7 +12,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torch.utils.flop_counter import FlopCounterMode
 
 from thaw.models.staged import StagedNet, within
-from thaw.strategy import Phase
+from thaw.strategy.phases import Phase
 
 # How far, as a share of its norm, the output may be from the net's own: rounding in the format that it is computed in.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}

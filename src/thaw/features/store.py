@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from thaw.arrays import DamagedArrayError, read_array, write_array
-from thaw.cache import build_bounded
+from thaw.storage.arrays import DamagedArrayError, read_array, write_array
+from thaw.storage.cache import build_bounded
 
 log = logging.getLogger(__name__)
 

@@ -8,9 +8,9 @@ import torchvision
 from torch import nn
 
 from thaw.errors import UserError
-from thaw.models import timm_nets
-from thaw.models.caffe import CAFFE_RESNETS, SMALLEST_IMAGE, caffe_resnet
-from thaw.models.lite import ARCHITECTURES
+from thaw.models.families import timm_nets
+from thaw.models.families.caffe import CAFFE_RESNETS, SMALLEST_IMAGE, caffe_resnet
+from thaw.models.families.lite import ARCHITECTURES
 from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD, NORMS, Normalize, Part, PerChannel, StagedNet
 
 # What each family applies, one module after the other, as its forward method does; `x.*` are the children of `x`.

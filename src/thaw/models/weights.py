@@ -13,12 +13,12 @@ from safetensors.torch import load_file
 from torchvision.models.vision_transformer import interpolate_embeddings
 
 from thaw.errors import UserError
-from thaw.models.caffe import CAFFE_RESNETS
-from thaw.models.caffe_names import torchvision_names
-from thaw.models.lite import COUNTER, INSTALL, in_order, packaged_file
+from thaw.models.families.caffe import CAFFE_RESNETS
+from thaw.models.families.caffe_names import torchvision_names
+from thaw.models.families.lite import COUNTER, INSTALL, in_order, packaged_file
 from thaw.models.staged import StagedNet
-from thaw.models.timm_nets import TimmNet, own_names, pretrained_tensors
-from thaw.remote import refuse_remote
+from thaw.models.families.timm_nets import TimmNet, own_names, pretrained_tensors
+from thaw.storage.addresses import refuse_remote
 
 Tensors = dict[str, torch.Tensor]
 
@@ -52,7 +52,7 @@ def load_weights(net: StagedNet, weights: str) -> None:
     if weights == "imagenet":
         tensors = _published_tensors(net)
     elif weights == "demo":
-        from thaw.models.pretraining import demo_weights  # it trains, with everything that imports this
+        from thaw.demo.pretraining import demo_weights  # it trains, with everything that imports this
 
         tensors = read_tensors(demo_weights(net.config["name"]))
     elif Path(weights).expanduser().is_file():

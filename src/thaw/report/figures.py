@@ -11,11 +11,11 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from thaw.data.folders import ClassFolders, SeededOrder
-from thaw.report.confusion import confused_pairs
-from thaw.report.evaluation import Evaluation
+from thaw.evaluation.confusion import confused_pairs
+from thaw.evaluation.evaluation import Evaluation
 from thaw.report.fonts import drawable, families
-from thaw.report.limits import CONFUSIONS, MATRIX
-from thaw.text import amount, width
+from thaw.pages.limits import CONFUSIONS, MATRIX
+from thaw.pages.text import amount, width
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
 SHOWN = 24

@@ -7,7 +7,7 @@ from functools import cache
 
 from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager, get_font
 
-from thaw.text import cut, printable
+from thaw.pages.text import cut, printable
 
 log = logging.getLogger(__name__)
 

@@ -10,9 +10,10 @@ from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.report import board, figures
-from thaw.report.evaluation import Evaluation
-from thaw.report.extras import may_fail
+from thaw.report import tensorboard
+from thaw.report import figures
+from thaw.evaluation.evaluation import Evaluation
+from thaw.runs.extras import may_fail
 
 log = logging.getLogger(__name__)
 
@@ -22,14 +23,14 @@ class Seen:
     """What a finished run has to show: its validation images as its head sees them, its answers, and the solver's."""
 
     evaluation: Evaluation
-    head_inputs: board.HeadInputs
+    head_inputs: tensorboard.HeadInputs
     solution: dict | None
 
 
 @rank_zero_only
 def picture_samples(folder: str, trainer: Trainer, data: ImageFolderDataModule) -> None:
     """Picture some training images before the run starts."""
-    board.lay_out(trainer)
+    tensorboard.lay_out(trainer)
     shown = figures.first_samples(data.train, data.seed)  # an image that cannot be read is told now
     _show(Path(folder), trainer, "samples", lambda: figures.samples(shown, data.classes))
 
@@ -50,11 +51,11 @@ def _picture(folder: Path, trainer: Trainer, data: ImageFolderDataModule, seen: 
     _show(folder, trainer, "confusion_matrix", lambda: figures.confusion_matrix(evaluation))
     if seen.solution:
         _show(folder, trainer, "probe", lambda: figures.penalty_path(seen.solution))
-    board.project(trainer, seen.head_inputs, evaluation, data.root)
+    tensorboard.project(trainer, seen.head_inputs, evaluation, data.root)
 
 
 def _show(folder: Path, trainer: Trainer, name: str, draw: Callable[[], Figure]) -> None:
     """Keep a figure as `figures/<name>.png` and in TensorBoard."""
     path = folder / "figures" / f"{name}.png"
     with may_fail(f"the figure {path}"):
-        board.show(trainer, name, figures.save(draw(), path))
+        tensorboard.show(trainer, name, figures.save(draw(), path))

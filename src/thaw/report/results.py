@@ -13,20 +13,20 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from thaw.checkpoints import read_checkpoint
-from thaw.commands import tensorboard_command
+from thaw.storage.checkpoints import read_checkpoint
+from thaw.runs.shown_commands import tensorboard_command
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.folders import ClassFolders
 from thaw.errors import RunError
-from thaw.features.cache import FeatureCache
-from thaw.models.classifier import ImageClassifier
+from thaw.training.phase_data import FeatureCache
+from thaw.training.classifier import ImageClassifier
 from thaw.models.staged import StagedNet
-from thaw.report import board
-from thaw.report.evaluation import Evaluation, joined
+from thaw.report import tensorboard
+from thaw.evaluation.evaluation import Evaluation, joined
 from thaw.report.pictures import Seen, picture_samples
-from thaw.report.stages import stage_table
-from thaw.run_folder import RunFolder
-from thaw.strategy import Phase
+from thaw.report.stage_table import stage_table
+from thaw.runs.run_folder import RunFolder
+from thaw.strategy.phases import Phase
 from thaw.training.best import monitored
 from thaw.training.callbacks import EpochTable
 from thaw.training.checkpoint_io import describe_checkpoint, written_checkpoints
@@ -70,7 +70,7 @@ def conclude(
 
     Test images are looked at last, when there is nothing left that they could decide.
     """
-    with board.head_inputs(classifier.net, len(data.val)) as inputs:
+    with tensorboard.head_inputs(classifier.net, len(data.val)) as inputs:
         evaluation = evaluate_best(trainer, classifier, data, features)
     evaluation.write_csv(Path(folder) / "predictions.csv", data.root)
     _describe(best_checkpoint(trainer), temperature=evaluation.temperature, cut=classifier.entries["val"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig, open_dict
 
-from thaw.stopping import PREEMPTED
+from thaw.runs.stopping import PREEMPTED
 
 
 @dataclass

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from thaw.stopping import STOPS, heard
+from thaw.runs.stopping import STOPS, heard
 
 _SHARED = ("thaw.report.results", "thaw.training.trainer", "thaw.models.weights", "thaw.data.datamodule")
 

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from statistics import mean
 
-from thaw.duration import duration
-from thaw.sweep.plan import Job
+from thaw.pages.duration import duration
+from thaw.sweep.jobs import Job
 
 _A_LINE_EVERY = 30  # seconds, where no terminal shows a line that moves
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from lightning import Callback
 from tqdm import tqdm
 
-from thaw.duration import duration
+from thaw.pages.duration import duration
 from thaw.training.best import ranking
 
 log = logging.getLogger(__name__)

@@ -8,7 +8,7 @@ from lightning import Callback
 from torch import nn
 
 from thaw.errors import FrozenTensorError
-from thaw.models.freezing import frozen_tensors
+from thaw.strategy.freezing import frozen_tensors
 
 
 class FrozenProof(Callback):

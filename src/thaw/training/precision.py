@@ -6,7 +6,7 @@ import torch
 from torch import nn
 
 from thaw.models.staged import StagedNet
-from thaw.strategy import Phase
+from thaw.strategy.phases import Phase
 
 # Share of the learning layers' operations in depthwise convolutions wider than 3 x 3, from which on bfloat16 trains a
 # CPU slower than float32. oneDNN has no depthwise kernel for their weights' gradient and computes it in blocks of 16

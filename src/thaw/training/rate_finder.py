@@ -11,12 +11,12 @@ import numpy as np
 from lightning import Callback, Trainer
 from tqdm import tqdm
 
-from thaw.data.options import whole
-from thaw.data.turning import finished
+from thaw.data.option_values import whole
+from thaw.data.rotation import finished
 from thaw.errors import UserError
-from thaw.models.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier
 from thaw.report import figures
-from thaw.report.extras import may_fail
+from thaw.runs.extras import may_fail
 
 log = logging.getLogger(__name__)
 

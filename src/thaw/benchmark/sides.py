@@ -1,0 +1,193 @@
+"""Runs both sides as processes of their own and reads what they measured."""
+
+import csv
+import json
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from thaw.benchmark.cases import SWEPT_RATES, SWEPT_SEEDS, Task
+from thaw.runs.shown_commands import quoted
+from thaw.errors import RunError
+
+_LAST_WORDS = 500  # characters of a failed process's log
+
+
+@dataclass(frozen=True)
+class Sides:
+    """What both sides have in common. `project` holds train.py and conf/; `batch_size` is Thaw's, if not its default.
+
+    What the processes say and leave lies in `out/processes`, without checkpoints, which would fill a disk.
+    """
+
+    project: Path
+    root: Path
+    weights: Path
+    model: str
+    classes: int
+    out: Path
+    train_size: int = 256
+    image_size: int = 224
+    batch_size: int | None = None
+
+    def warm_up(self) -> None:
+        """Read libraries and images once, so that neither side waits for the disk on the other's behalf."""
+        for path in self.root.rglob("*"):
+            if path.is_file():
+                path.read_bytes()
+        imports = "import thaw.benchmark.loop, thaw.demo.pretraining, thaw.report.results"
+        self._timed([sys.executable, "-c", imports], self._new_folder("warm-up"))
+
+    def measure(self, task: Task) -> dict:
+        """Run `task`. `seconds` are those of its processes from start to end; `epochs` those of each epoch.
+
+        Raises:
+            RunError: naming the log, if a process fails.
+
+        """
+        folder = self._new_folder(task.name)
+        if task.side == "ceiling":
+            return self._ceiling(folder)
+        if task.side == "thaw":
+            return self._sweep(folder, task) if task.sweep else self._thaw(folder, task)
+        if not task.sweep:
+            return self._loop(folder, task)
+        jobs = [(lr, seed) for lr in SWEPT_RATES for seed in SWEPT_SEEDS]
+        runs = [self._loop(folder / f"{lr}-{seed}", task, lr, seed) for lr, seed in jobs]
+        return {"seconds": sum(run["seconds"] for run in runs), "runs": runs}
+
+    def empty_cache(self) -> None:
+        shutil.rmtree(self._cache, ignore_errors=True)
+
+    @property
+    def _cache(self) -> Path:
+        return self.out / "cache"
+
+    def _new_folder(self, name: str) -> Path:
+        number = len(list((self.out / "processes").glob("*"))) + 1
+        folder = self.out / "processes" / f"{number:03d}-{name.replace(' ', '-')}"
+        folder.mkdir(parents=True)
+        return folder
+
+    def _loop(self, folder: Path, task: Task, lr: float = 0.001, seed: int = 0) -> dict:
+        folder.mkdir(exist_ok=True)
+        result = folder / "result.json"
+        options = {
+            "model": self.model,
+            "weights": self.weights,
+            "strategy": task.strategy,
+            "epochs": task.epochs,
+            "train-size": self.train_size,
+            "image-size": self.image_size,
+            "lr": lr,
+            "seed": seed,
+        }
+        flags = [f"--{name}={value}" for name, value in options.items()]
+        start = time.time()
+        seconds = self._timed([sys.executable, "-m", "thaw.benchmark.loop", self.root, result, *flags], folder)
+        told = json.loads(result.read_text())
+        return {
+            "seconds": seconds,
+            "startup": told["began"] - start,
+            "epochs": [epoch["train"] + epoch["val"] for epoch in told["epochs"]],
+            "accuracy": max(epoch["val_acc"] for epoch in told["epochs"]),
+            "parts": told["epochs"],
+            "device": told["device"],
+        }
+
+    def _thaw(self, folder: Path, task: Task) -> dict:
+        if not task.warm:
+            self.empty_cache()
+        run = folder / "run"
+        seconds = self._train([*self.overrides(task), override("hydra.run.dir", run)], folder)
+        return {"seconds": seconds, **read_run(run)}
+
+    def _sweep(self, folder: Path, task: Task) -> dict:
+        self.empty_cache()
+        lists = {"strategy.lr": SWEPT_RATES, "seed": SWEPT_SEEDS}
+        swept = [f"{name}={','.join(map(str, values))}" for name, values in lists.items()]
+        jobs = [*self.overrides(task), *swept, override("hydra.sweep.dir", folder / "runs")]
+        seconds = self._train(["-m", *jobs], folder)
+        runs = [read_run(path.parent) for path in sorted((folder / "runs").glob("*/summary.json"))]
+        return {"seconds": seconds, "runs": runs}
+
+    def _ceiling(self, folder: Path) -> dict:
+        result = folder / "result.json"
+        task = Task("thaw", "fine_tune", epochs=1)
+        where = [self.project / "conf", result, self.classes]
+        command = [sys.executable, "-m", "thaw.benchmark.ceiling", *where, *self.overrides(task)]
+        return {"seconds": self._timed(command, folder), **json.loads(result.read_text())}
+
+    def overrides(self, task: Task) -> list[str]:
+        """What Thaw is told; all else is its default."""
+        return [
+            "data=image_folder",
+            override("data.root", self.root),
+            "data.preprocessing._target_=thaw.models.sizes.tutorial_preprocessing",  # as the loop does it
+            f"data.train_size={self.train_size}",
+            f"data.image_size={self.image_size}",
+            *([f"data.batch_size={self.batch_size}"] if self.batch_size else []),
+            "model=torchvision",
+            f"model.name={self.model}",
+            override("weights", self.weights),
+            f"strategy={task.strategy}",
+            f"trainer.max_epochs={task.epochs}",
+        ]
+
+    def _train(self, overrides: list[str], folder: Path) -> float:
+        try:
+            return self._timed([sys.executable, self.project / "train.py", *overrides], folder)
+        finally:
+            for checkpoints in list(folder.rglob("checkpoints")):
+                shutil.rmtree(checkpoints)
+
+    def _timed(self, command: list, folder: Path) -> float:
+        environment = {**os.environ, "THAW_CACHE": str(self._cache)}
+        log = folder / "log.txt"
+        with log.open("w") as file:
+            start = time.perf_counter()
+            done = subprocess.run([str(word) for word in command], env=environment, stdout=file, stderr=file)
+            seconds = time.perf_counter() - start
+        if done.returncode:
+            words = log.read_text().strip()[-_LAST_WORDS:].rpartition("\n")[2]
+            raise RunError(f"a process ended with status {done.returncode}; see {log}, which ends with: {words}")
+        return seconds
+
+
+def read_run(run: Path) -> dict:
+    """What a run of Thaw left about its speed."""
+    summary = json.loads((run / "summary.json").read_text())
+    if summary["status"] != "finished":
+        raise RunError(f"the run in {run} is {summary['status']}: {summary['error']}")
+    config = OmegaConf.load(run / ".hydra" / "config.yaml")
+    with (run / "metrics.csv").open(newline="") as file:
+        epochs = [float(row["seconds"]) for row in csv.DictReader(file)]
+    return {
+        "epochs": epochs,
+        "accuracy": summary["val"]["acc"],
+        "train_images_per_second": _steady_rate(epochs, summary),
+        "parts": summary["seconds"],
+        "device": summary["device"],
+        "precision": summary["precision"],
+        "batch_size": config.data.batch_size,
+        "channels_last": config.channels_last,
+    }
+
+
+def _steady_rate(epochs: list[float], summary: dict) -> float:
+    """Training images a second of a median epoch: the first one warms up, as steps do before the ceiling is timed."""
+    seconds = summary["seconds"]
+    images = summary["train_images_per_second"] * seconds["training"] / len(epochs)
+    return images / (statistics.median(epochs) - seconds["validation"] / len(epochs))
+
+
+def override(key: str, value: object) -> str:
+    """Return `key=value` for Hydra, whatever characters a path has."""
+    return f"{key}={quoted(value)}"

@@ -1,0 +1,101 @@
+"""A comparison as files: `comparison.json`, `comparison.csv`, and `report.html`, which needs nothing but itself."""
+
+import csv
+import io
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from thaw.pages import plots
+from thaw.comparison.compare import compare
+from thaw.comparison.finished_runs import Run
+from thaw.storage.files import whole_file
+from thaw.runs.extras import may_fail
+from thaw.pages.html import picture, render
+from thaw.pages.limits import CANDIDATES, LINES, MATRIX, ROWS
+from thaw.pages.text import aligned, shown
+
+_COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "difference", "macro_acc", "macro_f1", "ece",
+            "loss", "trainable", "total", "seconds", "train_images_per_second", "peak_memory_mb", "pareto")  # fmt: skip
+
+
+def write_comparison(folder: Path, runs: Sequence[Path]) -> dict:
+    """Compare the runs in the folders `runs`, write what comes of it into `folder`, and give it back."""
+    facts = {"command": _command(folder), **compare([Run(Path(run)) for run in runs], folder)}
+    _replace(folder / "comparison.json", json.dumps(facts, indent=1) + "\n")
+    _replace(folder / "comparison.csv", _csv(facts["candidates"]))
+    with may_fail(f"the page {folder / 'report.html'}"):
+        _replace(folder / "report.html", _page(facts))
+    return facts
+
+
+def table(facts: dict) -> str:
+    """For a terminal: the candidates, and what follows from them."""
+    rows = [("", "val/acc", "95 % interval", "seconds", "against the best")]
+    for entry in facts["candidates"]:
+        low, high = entry["acc_ci95"]
+        verdict = entry["verdict"] + (f" (p = {entry['p']:.3g})" if entry["p"] is not None else "")
+        rows.append(
+            (entry["name"], f"{entry['acc']:.4f}", f"{low:.4f} to {high:.4f}", f"{entry['seconds']:.1f}", verdict)
+        )
+    lines = aligned([(shown(name, 80), *rest) for name, *rest in rows[: LINES + 1]])
+    lines += [f"and {len(rows) - LINES - 1} more, in comparison.csv"] if len(rows) > LINES + 1 else []
+    return "\n".join([*(lines if facts["candidates"] else []), "", *facts["advice"]])
+
+
+def _csv(entries: Sequence[dict]) -> str:
+    file = io.StringIO()
+    rows = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    rows.writeheader()
+    for entry in entries:
+        low, high = entry["acc_ci95"]
+        seeds = " ".join(map(str, entry["seeds"]))
+        rows.writerow({**entry, **entry["parameters"], "seeds": seeds, "acc_low": low, "acc_high": high})
+    return file.getvalue()
+
+
+def _page(facts: dict) -> str:
+    entries = facts["candidates"][:CANDIDATES]
+    drawn = (
+        {
+            "intervals": plots.intervals(entries),
+            "accuracy_and_time": plots.accuracy_and_time(entries),
+            "curves": plots.curves(entries),
+        }
+        if entries
+        else {}
+    )
+    hardest = sorted(facts["classes"], key=lambda name: entries[0]["acc_by_class"][name])
+    pictures = {row["path"]: picture(Path(facts["data"]["data_root"]) / row["path"]) for row in facts["disagreements"]}
+    listed = set(hardest[:ROWS])
+    values = {
+        **facts,
+        "plots": drawn,
+        "pictures": pictures,
+        "colours": plots.COLOURS,
+        "listed": [name for name in facts["classes"] if name in listed],
+        "matrix": MATRIX,
+        "drawn": CANDIDATES,
+        "most_tests": ROWS,
+    }
+    return render("thaw.comparison", "report.html.jinja", **values)
+
+
+def _command(folder: Path) -> str | None:
+    """That ran the sweep in `folder`, if one did."""
+    path = folder / "multirun.yaml"
+    if not path.is_file():
+        return None
+    given = OmegaConf.load(path).hydra.overrides
+    overrides = [o for o in (*given.task, *given.hydra) if o != "hydra.mode=MULTIRUN"]
+    flag = [] if any(o.startswith("sweep=") for o in overrides) else ["-m"]
+    return shlex.join(["python", "train.py", *flag, *overrides])
+
+
+def _replace(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole_file(path) as file:
+        file.write(text)

@@ -1,0 +1,136 @@
+"""Run folders, read back."""
+
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from thaw.runs.configuration import is_run, read_resolved
+from thaw.storage.files import read_rows
+from thaw.evaluation.predictions import Row, read_predictions
+from thaw.runs.summary import FILE, read_summary
+
+
+@dataclass(frozen=True)
+class Run:
+    """What is in the folder of a run, whether it finished or not."""
+
+    folder: Path
+
+    @cached_property
+    def summary(self) -> dict:
+        """Empty where the run has not come to an end."""
+        return read_summary(self.folder)
+
+    @cached_property
+    def configuration(self) -> dict:
+        """All that it was asked for but its seed and fold: runs in which this is equal tell how much chance does."""
+        values = self._resolved()
+        seed, data = values.pop("seed", None), values.get("data", {})
+        if data.get("seed") == seed:
+            data.pop("seed", None)
+        data.pop("fold", None)
+        return values
+
+    @cached_property
+    def fold(self) -> int:
+        return self._resolved().get("data", {}).get("fold", 0)
+
+    def _resolved(self) -> dict:
+        return read_resolved(self.folder) if is_run(self.folder) else {}
+
+    @cached_property
+    def overrides(self) -> list[str]:
+        """Of the command line that made it."""
+        path = self.folder / ".hydra" / "overrides.yaml"
+        given = OmegaConf.load(path) if path.is_file() else []
+        return [override for override in given if not override.startswith(("resume=", "sweep="))]
+
+    @property
+    def command(self) -> str:
+        return shlex.join(["python", "train.py", *self.overrides])
+
+    @property
+    def finished(self) -> bool:
+        return self.summary.get("status") == "finished"
+
+    @property
+    def seed(self) -> int:
+        return self.summary["seed"]
+
+    @property
+    def accuracy(self) -> float:
+        return self.summary["val"]["acc"]
+
+    @cached_property
+    def epochs(self) -> list[dict]:
+        """The rows of metrics.csv, as numbers."""
+        path = self.folder / "metrics.csv"
+        rows = read_rows(path) if path.is_file() else []
+        return [{key: float(value) for key, value in row.items()} for row in rows]
+
+    @cached_property
+    def predictions(self) -> list[Row]:
+        """(path, label, predicted, confidence) of every validation image, in the order of the paths."""
+        return sorted(read_predictions(self.folder / "predictions.csv"))
+
+
+@dataclass(frozen=True)
+class Trial:
+    """The runs of one configuration and seed, by fold, which answer together as one run does without folds."""
+
+    runs: Sequence[Run]
+
+    @property
+    def seed(self) -> int:
+        return self.runs[0].seed
+
+    @property
+    def configuration(self) -> dict:
+        return self.runs[0].configuration
+
+    @cached_property
+    def predictions(self) -> list[Row]:
+        """As those of a run, of the validation images of all folds."""
+        return sorted(row for run in self.runs for row in run.predictions)
+
+    @cached_property
+    def images(self) -> tuple:
+        """What it was validated on: equal for trials whose answers can be held against each other, image by image."""
+        contents = tuple(run.summary.get("fingerprint", {}).get("val") for run in self.runs)
+        return contents, tuple((path, label) for path, label, _, _ in self.predictions)
+
+
+def find_runs(folders: Iterable[Path]) -> list[Run]:
+    """All runs in `folders` and below, each once."""
+    found = {path.parent.resolve(): None for folder in folders for path in sorted(Path(folder).rglob(FILE))}
+    return [Run(folder) for folder in found if (folder / ".hydra").is_dir()]
+
+
+def newest(runs: Sequence[Run]) -> list[Run]:
+    """Of runs with equal configuration, seed and fold, which are one run repeated, the last."""
+    kept: list[Run] = []
+    for run in sorted(runs, key=lambda run: (run.folder / FILE).stat().st_mtime_ns, reverse=True):
+        if not any(_same(run, other) and run.fold == other.fold for other in kept):
+            kept.append(run)
+    return [run for run in runs if run in kept]
+
+
+def trials(runs: Sequence[Run]) -> list[Trial]:
+    """In the order of their first runs."""
+    groups: list[list[Run]] = []
+    for run in runs:
+        group = next((group for group in groups if _same(run, group[0])), None)
+        if group is None:
+            groups.append([run])
+        else:
+            group.append(run)
+    return [Trial(sorted(group, key=lambda run: run.fold)) for group in groups]
+
+
+def _same(run: Run, other: Run) -> bool:
+    """Whether they are of one trial."""
+    return run.seed == other.seed and run.configuration == other.configuration

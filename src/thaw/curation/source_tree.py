@@ -1,0 +1,95 @@
+"""What lies in a folder of photographs: files by class, and what is beside them."""
+
+import os
+import re
+from collections.abc import Collection
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from thaw.data.endings import is_image
+from thaw.data.layout import refuse_look_alikes
+from thaw.data.walk import is_hidden, visible_folders, walk
+from thaw.errors import UserError
+from thaw.pages.text import amount
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass
+class Tree:
+    """All paths are relative to `root`, and sorted; `images` are files that end like images, with their class.
+
+    `repeated` are links to folders that are read in another place.
+    """
+
+    root: Path
+    images: list[tuple[Path, str]] = field(default_factory=list)
+    stray: list[Path] = field(default_factory=list)
+    hidden: list[Path] = field(default_factory=list)
+    repeated: list[Path] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
+
+    @property
+    def classes(self) -> list[str]:
+        return sorted({label for _, label in self.images} | set(self.empty))
+
+
+def read_tree(root: Path, pattern: str | None = None) -> Tree:
+    """A folder per class; with a `pattern` such as `{class}.*` classes are in the names of the files.
+
+    Raises:
+        UserError: for a folder without classes, or a pattern that no file or only one class fits.
+
+    """
+    tree = scan(root, pattern)
+    if pattern is None:
+        _refuse_divided(root)
+    if len({label for _, label in tree.images}) < 2:
+        how = f"names like {pattern}" if pattern else "folders with images in them"
+        raise UserError(f"{root} has {amount(len(tree.classes), 'class')} ({how}), and at least two are needed.")
+    refuse_look_alikes(root, tree.classes)
+    return tree
+
+
+def _refuse_divided(root: Path) -> None:
+    train, val = (set(visible_folders(root / name)) if (root / name).is_dir() else set() for name in SPLITS[:2])
+    if train & val:
+        raise UserError(f"{root} is divided into train and val already: name one of them as SOURCE.")
+
+
+def scan(root: Path, pattern: str | None = None, others: Collection[str] = ()) -> Tree:
+    """As `read_tree`, for a folder with any number of classes; the folders `others` in it are left out."""
+    if not root.is_dir():
+        raise UserError(f"there is no folder {root}.")
+    named = _compiled(pattern) if pattern else None
+    found = walk(root)
+    hidden, special, repeated = (
+        [Path(path) for path in paths if path.partition(os.sep)[0] not in others]
+        for paths in (found.hidden, found.special, found.repeated)
+    )
+    tree = Tree(root, stray=special, hidden=hidden, repeated=repeated)
+    for path in (Path(folder, name) for folder, names in found.files.items() for name in names):
+        label = _label(path, named)
+        if label not in (None, *others) and is_image(path.name):
+            tree.images.append((path, label))
+        elif path.parts[0] not in others:
+            tree.stray.append(path)
+    tree.stray.sort()
+    if named is None:
+        there = {label for _, label in tree.images} | {*others}
+        tree.empty = [name for name in visible_folders(root) if name not in there]
+    return tree
+
+
+def _label(path: Path, named: re.Pattern | None) -> str | None:
+    if named is None:
+        return path.parts[0] if len(path.parts) > 1 else None
+    match = named.fullmatch(path.name)
+    return match["name"] if match and not is_hidden(match["name"]) else None
+
+
+def _compiled(pattern: str) -> re.Pattern:
+    if pattern.count("{class}") != 1:
+        raise UserError(f"--pattern {pattern} must hold {{class}} once, and * for anything else, as in '{{class}}.*'.")
+    parts = [re.escape(part).replace(r"\*", ".*") for part in pattern.split("{class}")]
+    return re.compile(parts[0] + "(?P<name>.+?)" + parts[1])

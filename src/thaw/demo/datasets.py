@@ -1,0 +1,49 @@
+"""The demo's image folders, drawn once into the cache: cats and dogs to transfer to, other animals to learn from."""
+
+import hashlib
+from pathlib import Path
+
+from thaw.storage.cache import build_once
+from thaw.demo import drawings
+from thaw.demo.drawings import SOURCE_SPECIES, TARGET_SPECIES, draw_animal
+
+SOURCE_TRAIN, SOURCE_VAL = 300, 25
+
+
+def drawings_version() -> str:
+    """Changes whenever the code that draws does."""
+    return hashlib.sha256(Path(drawings.__file__).read_bytes()).hexdigest()[:12]
+
+
+def target_folder(train: int = 50, val: int = 200, seed: int = 0) -> Path:
+    """The root of the cats and dogs, `train` and `val` JPEGs a class."""
+    return _cached_folder("target", TARGET_SPECIES, {"train": train, "val": val}, seed)
+
+
+def source_folder() -> Path:
+    """The root of the eight other species, the task that demo weights are learned on."""
+    return _cached_folder("source", SOURCE_SPECIES, {"train": SOURCE_TRAIN, "val": SOURCE_VAL}, seed=0)
+
+
+def draw_folder(root: Path, species: tuple[str, ...], counts: dict[str, int], seed: int) -> None:
+    """Write `root/<split>/<species>/<number>.jpg`; equal arguments write equal bytes (with one Pillow version)."""
+    for split, count in counts.items():
+        for name in species:
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for number in range(count):
+                draw_animal(name, f"{seed}/{split}/{number}").save(folder / f"{number:04d}.jpg", quality=90)
+
+
+def _cached_folder(task: str, species: tuple[str, ...], counts: dict[str, int], seed: int) -> Path:
+    numbers = "-".join(str(count) for count in counts.values())
+
+    def is_whole(root: Path) -> bool:
+        return all(len(list((root / split).rglob("*.jpg"))) == n * len(species) for split, n in counts.items())
+
+    return build_once(
+        f"demo/{task}-{numbers}-seed{seed}-{drawings_version()}",
+        lambda root: draw_folder(root, species, counts, seed),
+        is_whole,
+        keep=8,
+    )

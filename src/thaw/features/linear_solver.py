@@ -1,0 +1,229 @@
+"""L2-regularised logistic regression at its optimum, its penalty chosen inside the training images."""
+
+import math
+import sys
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from thaw.data.option_values import whole
+from thaw.errors import UserError
+from thaw.features.linear_objective import FeatureRows, LinearLoss, PrincipalAxes, exact_dtype
+
+_HISTORY = 20  # gradients that L-BFGS remembers
+_ROUND = 5  # steps between two looks at the gradient
+_MOST_STEPS = 500
+_SEARCH_TOLERANCE = 1e-4  # of the gradient's norm, as a share of that at zero: enough to compare penalties
+_SEARCH_STEPS = 100
+_IDLE = 3  # rounds in a row that lower neither the loss nor its gradient end the search for the optimum
+_EQUAL = 0.003  # penalties whose held-out losses differ by no more, in units of log2 C, are equally good
+_WORSE = 4  # penalties in a row that are no better end the path
+_HALF_DECADES = tuple(10 ** (-exponent / 2) for exponent in range(2, 19))
+_WEAKEST = 0.01  # penalties below this, divided by the images and for two classes, change little and take the longest
+_SMALL = 2e7  # images * features * classes, below which one thread is as quick as several
+_LARGE = 5e9  # images * features * classes, from which on one fold decides
+
+
+@dataclass(frozen=True)
+class PathPoint:
+    """What held-out training images say of a penalty: their mean cross-entropy and accuracy."""
+
+    penalty: float
+    loss: float
+    acc: float
+
+
+@dataclass(frozen=True)
+class Solution:
+    """A linear classifier, `weight` (C, D) and `bias` (C,) for plain features, and the proof that it is the optimum.
+
+    `gradient` is the norm of the gradient, as a share of its norm where all parameters are 0. `note` says what to do
+    where a penalty beyond those that were given may be better.
+    """
+
+    weight: torch.Tensor
+    bias: torch.Tensor
+    penalty: float
+    path: list[PathPoint]
+    folds: int
+    iterations: int
+    gradient: float
+    loss: float
+    seconds: float
+    note: str | None = None
+
+    def facts(self) -> dict:
+        """The `probe` entry of a run's summary, plain values alone."""
+        facts = {key: value for key, value in vars(self).items() if key not in ("weight", "bias", "path")}
+        return {**facts, "path": [asdict(point) for point in self.path]}
+
+
+class LogisticProbe:
+    """Multinomial logistic regression with an L2 penalty, solved by L-BFGS.
+
+    Of `penalties`, which belong to features with a mean squared norm of 1, the one with the lowest mean cross-entropy
+    on held-out training images is chosen, or the largest within 0.003 log2 C of it for C classes. Without `penalties`
+    they are half decades from 0.1 to 1e-9, but for those too weak to change much with so few images. Images are divided
+    into `folds`, all views of an image in one; where the problem is so large that a solution takes minutes, one fold
+    alone is held out. `views` augmented views of every image are added to the image as validation sees it. The
+    solution's gradient is below `tolerance`, as a share of its norm at zero, unless 500 steps or rounding end before.
+
+    Raises:
+        UserError: from the constructor, for values that make no sense.
+
+    """
+
+    def __init__(
+        self,
+        penalties: Sequence[float] | None = None,
+        folds: int = 5,
+        views: int = 0,
+        tolerance: float = 1e-7,
+    ):
+        self._least = _WEAKEST if penalties is None else 0.0
+        penalties = _HALF_DECADES if penalties is None else penalties
+        if not penalties or not all(type(p) in (int, float) and 0 < p < float("inf") for p in penalties):
+            raise UserError(f"a solver has penalties={penalties!r}, which must be numbers above 0.")
+        if type(tolerance) is not float or not 0 < tolerance < 1:
+            raise UserError(f"a solver has tolerance={tolerance!r}, which must be a number between 0 and 1.")
+        self.penalties = sorted(penalties, reverse=True)
+        self.folds = whole("folds of a solver", folds, 2)
+        self.views = whole("views of a solver", views, 0)
+        self.tolerance = tolerance
+
+    def solve(
+        self, rows: FeatureRows, seed: int = 0, class_weights: torch.Tensor | None = None, bias: bool = True
+    ) -> Solution:
+        """The optimum on `rows`; `class_weights` (C,) weigh the images of a class in the loss."""
+        with _enough_threads(rows):
+            return self._solved(rows, seed, class_weights, bias)
+
+    def _solved(self, rows: FeatureRows, seed: int, class_weights: torch.Tensor | None, bias: bool) -> Solution:
+        start = time.perf_counter()
+        weights = torch.ones(len(rows), device=rows.device) if class_weights is None else class_weights[rows.labels]
+        axes = PrincipalAxes(rows, centred=bias)
+        problem = partial(LinearLoss, rows, axes, bias=bias)
+        path, parts, near = self._search(problem, weights, _folds(rows, self.folds, seed))
+        lowest, dtype = min(point.loss for point in path), exact_dtype(rows.device)
+        penalty = max(point.penalty for point in path if point.loss <= lowest + _EQUAL * math.log2(rows.classes))
+        loss = problem(weights=weights, penalty=penalty, dtype=dtype)
+        learned, iterations, gradient = minimise(loss, near, self.tolerance, _MOST_STEPS)
+        weight, plain_bias = loss.plain(learned)
+        value, _ = loss(learned)
+        seconds = round(time.perf_counter() - start, 3)
+        note = self._note(path, penalty, _EQUAL * math.log2(rows.classes))
+        return Solution(weight.T, plain_bias, penalty, path, parts, iterations, gradient, value, seconds, note)
+
+    def _note(self, path: Sequence[PathPoint], penalty: float, equal: float) -> str | None:
+        """Return a sentence where the loss still falls by more than `equal` at an end of the penalties."""
+        ends = ((0, 1, "largest", "larger"), (-1, -2, "smallest", "smaller"))
+        for end, beside, kind, beyond in ends:
+            if len(path) > 1 and penalty == path[end].penalty and path[beside].loss > path[end].loss + equal:
+                return (
+                    f"{penalty:.2g} is the {kind} that was tried, and the loss still falls there: "
+                    f"give the solver penalties with {beyond} ones"
+                )
+        return None
+
+    def _search(
+        self, problem: Callable[..., LinearLoss], weights: torch.Tensor, fold: torch.Tensor
+    ) -> tuple[list[PathPoint], int, torch.Tensor]:
+        """The path from the largest penalty on, how many folds made it, and W near the best optimum.
+
+        Each solution starts from the one for the penalty before.
+        """
+        parts, rows = fold.unique().tolist(), problem.args[0]
+        if len(rows) * rows.width * rows.classes > _LARGE:
+            parts = parts[:1]
+        path, solutions, near, best = [], dict.fromkeys(parts), None, 0
+        weakest = self._least / len(rows) / math.sqrt(rows.classes / 2)
+        worthwhile = [p for p in self.penalties if p >= weakest] or self.penalties[-1:]
+        for penalty in tqdm(worthwhile, "penalties", leave=False, disable=not sys.stderr.isatty()):
+            measured, counted = np.zeros(2), 0
+            for part in parts:
+                held = fold == part
+                loss = problem(weights * ~held, penalty, torch.float32)
+                learned, *_ = minimise(loss, solutions[part], _SEARCH_TOLERANCE, _SEARCH_STEPS)
+                solutions[part] = _scaled(learned, 1 / loss.roots)
+                measured += np.array(loss.held_out(learned, weights * held)) * held.sum().item()
+                counted += held.sum().item()
+            path.append(PathPoint(penalty, *(measured / counted).tolist()))
+            if len(path) == 1 or path[-1].loss < path[best].loss:
+                best, near = len(path) - 1, solutions[parts[0]]
+            if len(path) - 1 - best >= _WORSE:
+                break
+        return path, len(parts), near
+
+
+def minimise(
+    loss: LinearLoss, start: torch.Tensor | None, tolerance: float, most_steps: int
+) -> tuple[torch.Tensor, int, float]:
+    """The parameters where the norm of the gradient is within `tolerance` of that at zero, as a share of it.
+
+    `start` (r + 1, C) is W in the principal axes, with the biases. The steps that were taken and the share come with
+    the parameters; it is larger where rounding allows no further.
+    """
+    _, at_zero = loss.value_and_norm(loss.zero)
+    parameters = loss.zero if start is None else _scaled(start.to(loss.dtype), loss.roots)
+    optimizer = torch.optim.LBFGS(
+        [parameters],
+        max_iter=_ROUND,
+        history_size=_HISTORY,
+        tolerance_grad=0,
+        tolerance_change=0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def closure() -> float:
+        value, parameters.grad = loss(parameters)
+        return value
+
+    best, steps, idle = parameters.clone(), 0, 0
+    lowest, norm = loss.value_and_norm(best)
+    share = norm / at_zero if at_zero else 0.0
+    while share > tolerance and steps < most_steps and idle < _IDLE:
+        with torch.no_grad():
+            optimizer.step(closure)
+        value, norm = loss.value_and_norm(parameters)
+        now = norm / at_zero
+        steps, before = optimizer.state[parameters]["n_iter"], steps
+        idle = 0 if steps > before and (now < share or value < lowest) else idle + 1
+        lowest = min(lowest, value)
+        if now < share:
+            best, share = parameters.clone(), now
+    return best, steps, share
+
+
+@contextmanager
+def _enough_threads(rows: FeatureRows) -> Iterator[None]:
+    """One thread for small problems: several would wait for each other, on busy cores for many times as long."""
+    before = torch.get_num_threads()
+    if len(rows) * rows.width * rows.classes < _SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _scaled(parameters: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
+    """Parameters (r + 1, C) but for the biases times `factors` (r, 1)."""
+    return torch.cat([parameters[:-1] * factors, parameters[-1:]])
+
+
+def _folds(rows: FeatureRows, folds: int, seed: int) -> torch.Tensor:
+    """The fold of each row, int64 (N,): every class is spread over them, and the views of an image are together."""
+    random, labels = np.random.default_rng(seed), rows.labels[: rows.images].cpu().numpy()
+    own = np.empty(rows.images, np.int64)
+    next_fold = 0
+    for label in range(rows.classes):
+        (places,) = np.nonzero(labels == label)
+        own[random.permutation(places)] = (next_fold + np.arange(len(places))) % folds
+        next_fold += len(places)  # else rare classes would all lie in the first folds
+    return torch.from_numpy(np.tile(own, len(rows) // rows.images)).to(rows.device)

@@ -1,0 +1,98 @@
+"""ONNX, PyTorch's own export and a folder of safetensors; each gives back what it says of the images of a check."""
+
+import json
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save
+from torch.export import Dim
+
+from thaw.inference.export.shipped import Check, Shipped, example, facts
+from thaw.inference.export.timm_folder import READ_BY_TIMM, probabilities_by_timm, timm_config
+from thaw.inference.trained_model import TrainedModel
+from thaw.errors import UserError
+from thaw.storage.files import as_json
+from thaw.models.backbones import build_net
+
+_ANY_NUMBER = {"images": {0: Dim("batch", min=1)}}
+
+
+def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
+    """One file, for any number of images at once; its metadata has the classes and the preprocessing."""
+    try:
+        import onnx
+        import onnxruntime
+        import onnxscript  # noqa: F401 (which torch.onnx needs)
+    except ImportError as error:
+        raise UserError(f"--format onnx needs the package {error.name}: pip install -e '.[export]'.") from error
+    with _quiet():
+        program = torch.onnx.export(
+            Shipped(model.net, model.temperature).eval(),
+            (example(model),),
+            input_names=["images"],
+            output_names=["probabilities"],
+            dynamic_shapes=_ANY_NUMBER,
+            dynamo=True,
+            verbose=False,
+        ).model_proto
+    for key, value in facts(model).items():
+        program.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
+    onnx.save(program, path)
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    return torch.cat([torch.from_numpy(session.run(None, {"images": part.numpy()})[0]) for part in check.batches()])
+
+
+def as_torch(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
+    """A .pt2 file for PyTorch alone; `thaw.json` in it has the classes and the preprocessing."""
+    with _quiet(), path.open("wb") as file:
+        program = torch.export.export(
+            Shipped(model.net, model.temperature).eval(), (example(model),), dynamic_shapes=_ANY_NUMBER
+        )
+        torch.export.save(program, file, extra_files={"thaw.json": as_json(facts(model), indent=2)})
+    with path.open("rb") as file:
+        loaded = torch.export.load(file).module()
+    with torch.inference_mode():
+        return torch.cat([loaded(part) for part in check.batches()])
+
+
+def as_safetensors(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
+    """A folder of `config.json` and `model.safetensors`, under published names; timm reads it where it has that net."""
+    path.mkdir()
+    tensors = {key.removeprefix(model.net.prefix): value for key, value in model.net.state_dict().items()}
+    content = save({key: value.contiguous() for key, value in tensors.items()}, {"format": "pt"})
+    (path / "model.safetensors").write_bytes(content)  # not save_file, whose files their owner alone may read
+    config, told = timm_config(model), facts(model)
+    _write(path, config | {"thaw": told})
+    by_timm = probabilities_by_timm(model, path, check)
+    _write(path, config | {"thaw": told | {"timm": by_timm is not None and READ_BY_TIMM}})
+    return _read_back(model, path, check) if by_timm is None else by_timm
+
+
+FORMATS: dict[str, Callable[[TrainedModel, Path, Check], torch.Tensor]] = {
+    "safetensors": as_safetensors,
+    "onnx": as_onnx,
+    "torch": as_torch,
+}
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Exporters speak of their own past and future."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        yield
+
+
+def _write(folder: Path, config: dict) -> None:
+    (folder / "config.json").write_text(as_json(config, indent=2) + "\n", encoding="utf-8")
+
+
+def _read_back(model: TrainedModel, folder: Path, check: Check) -> torch.Tensor:
+    net = build_net(**model.net.config).eval()
+    net.load_state_dict({net.prefix + key: value for key, value in load_file(folder / "model.safetensors").items()})
+    again = replace(model, net=net)
+    return again.probabilities(torch.cat([again.logits(part) for part in check.images.split(32)]))

@@ -1,0 +1,108 @@
+"""A model as one function of pixels, with what a program that uses it has to know."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from thaw.inference.trained_model import TrainedModel, run_folder
+from thaw.errors import RunError, UnreadableImageError, UserError
+from thaw.models.staged import StagedNet
+from thaw.evaluation.predictions import read_predictions
+from thaw.runs.summary import read_summary
+
+TOLERANCE = 1e-4  # in probability
+_CHECKED = 64  # images
+
+
+class Shipped(nn.Module):
+    """uint8 RGB images (N, S, S, 3), as NumPy has Pillow's -> calibrated probabilities, float32 (N, classes)."""
+
+    def __init__(self, net: StagedNet, temperature: float):
+        super().__init__()
+        self.net = net
+        self.temperature = temperature
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return (self.net(images.permute(0, 3, 1, 2)) / self.temperature).softmax(1)
+
+
+def facts(model: TrainedModel) -> dict[str, object]:
+    """Plain values: what the outputs mean, and how a file becomes an input."""
+    return {
+        "model": model.net.config["name"],
+        "classes": list(model.classes),
+        "temperature": model.temperature,
+        "preprocessing": {**asdict(model.preprocessing), "mode": "RGB"},
+    }
+
+
+def example(model: TrainedModel) -> torch.Tensor:
+    """Two images, for one could be taken for a number that never changes."""
+    return torch.zeros(2, model.preprocessing.crop, model.preprocessing.crop, 3, dtype=torch.uint8)
+
+
+@dataclass(frozen=True)
+class Check:
+    """What an export says of real images, uint8 (n, 3, S, S), compared with its checkpoint."""
+
+    images: torch.Tensor
+    expected: torch.Tensor
+
+    def difference(self, probabilities: torch.Tensor) -> float:
+        """The largest one.
+
+        Raises:
+            RunError: if it is too large, or another class is the likeliest.
+
+        """
+        largest = (probabilities - self.expected).abs().max().item()
+        others = int((probabilities.argmax(1) != self.expected.argmax(1)).sum())
+        if not largest <= TOLERANCE or others:
+            raise RunError(
+                f"the export differs from the checkpoint by {largest:.2g} in probability, and in the class of {others} "
+                f"of {len(self.expected)} images; at most {TOLERANCE:g} is rounding, so that it is deleted."
+            )
+        return largest
+
+    def batches(self) -> list[torch.Tensor]:
+        """As exports take them, uint8 (N, S, S, 3): one image alone, and the rest."""
+        pixels = self.images.permute(0, 2, 3, 1).contiguous()
+        return [part for part in (pixels[:1], *pixels[1:].split(32)) if len(part)]
+
+
+def check(model: TrainedModel, paths: list[str]) -> Check:
+    """`model`, which computes exactly, on the images at `paths`, or on validation images of its run.
+
+    Raises:
+        UserError: if there are none.
+
+    """
+    readable = []
+    for path in paths or _validation_paths(model):
+        try:
+            readable.append(model.read(path))
+        except UnreadableImageError:
+            continue
+        if len(readable) == _CHECKED:
+            break
+    if not readable:
+        raise UserError(
+            "there are no images to check the export with: the run's validation images are no longer where they were; "
+            "name some with --images PATH."
+        )
+    images = torch.stack(readable)
+    logits = torch.cat([model.logits(part) for part in images.split(32)])
+    return Check(images, model.probabilities(logits))
+
+
+def _validation_paths(model: TrainedModel) -> list[str]:
+    """Of all classes, if the run's records and its data are still there."""
+    run = run_folder(model.source)
+    root = read_summary(run).get("data_root")
+    if not root:
+        return []
+    paths = [str(Path(root) / path) for path, *_ in read_predictions(run / "predictions.csv")]
+    step = max(1, len(paths) // _CHECKED)
+    return [path for path in dict.fromkeys((*paths[::step], *paths)) if Path(path).is_file()]

@@ -1,0 +1,55 @@
+"""Predictions as a page with pictures."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from thaw.inference.predict import Prediction
+from thaw.storage.files import whole_file
+from thaw.runs.extras import may_fail
+from thaw.pages.html import picture, render
+
+_SHOWN = 500  # pictures; a page of more takes long to open
+_SIDE = 224
+_TOP, _COUNTED = 10, 20  # classes on a card, and on top of the page
+
+
+def on_a_card(prediction: Prediction) -> Prediction:
+    """Return what the page shows of a prediction, which may be one of many with many classes each."""
+    return replace(prediction, top=prediction.top[:_TOP])
+
+
+def write_gallery(path: Path, model: str, found: Sequence[Prediction], threshold: float) -> None:
+    """A page of the predictions in `found`, the least sure first, with what could not be read on top."""
+    page = None
+    with may_fail(f"the page {path}"):
+        page = _page(model, found, threshold)
+    if page is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(path) as file:
+            file.write(page)
+
+
+def _page(model: str, found: Sequence[Prediction], threshold: float) -> str:
+    read = [prediction for prediction in found if not prediction.fault]
+    unsure_first = sorted(read, key=lambda prediction: prediction.top[0][1])
+    counts = Counter(prediction.named(threshold) for prediction in read).most_common()
+    return render(
+        "thaw.deploy",
+        "gallery.html.jinja",
+        model=model,
+        count=len(read),
+        counts=counts[:_COUNTED],
+        more=len(counts) - _COUNTED,
+        faults=[prediction.fault for prediction in found if prediction.fault],
+        shown=[
+            {
+                "path": one.path,
+                "named": one.named(threshold),
+                "top": on_a_card(one).top,
+                "picture": picture(Path(one.path), _SIDE),
+            }
+            for one in unsure_first[:_SHOWN]
+        ],
+    )

@@ -1,0 +1,132 @@
+"""A page to try a trained model on, and the same for programs."""
+
+import asyncio
+import logging
+import os
+from collections.abc import Collection
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Route
+
+from thaw.inference.gradcam import overlaid
+from thaw.inference.trained_model import TrainedModel
+from thaw.errors import UnreadableImageError
+from thaw.pages.html import data_url
+from thaw.inference.serve import requests
+from thaw.inference.serve.batching import Batcher, BusyError
+from thaw.inference.serve.decoding import NotAnImageError, decode
+from thaw.inference.serve.forms import image_in
+from thaw.inference.serve.start_page import page_response
+from thaw.pages.text import decoded
+
+_THREADS = min(4, os.cpu_count() or 1)  # each decodes an image of up to some hundred MB
+_RETRY = {"Retry-After": "1"}
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """`body` bytes within `body_seconds` seconds; `requests` that are read, decoded or classified at a time."""
+
+    body: int = 20_000_000
+    body_seconds: float = 30.0
+    requests: int = 32
+
+
+class Endpoints:
+    """`batcher` is that of the server's life; images are decoded in threads of their own, a few at a time."""
+
+    def __init__(self, model: TrainedModel, limits: Limits, batcher: Batcher):
+        self.model, self.limits, self.batcher = model, limits, batcher
+        self._classes = [*map(decoded, model.classes)]
+        self._page = page_response(model, limits.body)
+        self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="decoding")
+        self._under_way = 0
+
+    @asynccontextmanager
+    async def lifespan(self, app: Starlette):
+        self.batcher.start()
+        try:
+            yield
+        finally:
+            self._pool.shutdown(wait=False, cancel_futures=True)
+            self.batcher.close()
+
+    async def page(self, request: Request) -> Response:
+        return self._page
+
+    async def health(self, request: Request) -> Response:
+        return JSONResponse({"status": "ok", "model": self.model.net.config["name"], "classes": self._classes})
+
+    async def predict(self, request: Request) -> Response:
+        top, explain = requests.top(request, len(self.model.classes)), requests.explain(request)
+        if self._under_way >= self.limits.requests:
+            raise BusyError
+        self._under_way += 1
+        try:
+            return JSONResponse(await self._prediction(request, top, explain))
+        except (HTTPException, BusyError, UnreadableImageError, ClientDisconnect):
+            raise
+        except asyncio.CancelledError:  # as the server ends
+            return _error(503, "the server ends.")
+        except Exception:  # told here, since uvicorn cuts the connection for what reaches it
+            _log.exception("an image was not classified")
+            return _error(500, "the server failed; its terminal says how.")
+        finally:
+            self._under_way -= 1
+
+    async def _prediction(self, request: Request, top: int, explain: bool) -> dict:
+        body = await requests.read_body(request, self.limits.body, self.limits.body_seconds)
+        run = asyncio.get_running_loop().run_in_executor
+        content_type = request.headers.get("content-type", "")
+        image = await run(self._pool, lambda: decode(self.model, image_in(content_type, body)))
+        answer = await asyncio.wrap_future(self.batcher.submit(image, explain))
+        told = self._told(answer.probabilities.tolist())
+        found = {"predicted": told[0]["class"], "confidence": told[0]["probability"], "probabilities": told[:top]}
+        if answer.heat is not None:
+            found["explanation"] = await run(self._pool, lambda: data_url(overlaid(image, answer.heat)))
+        return found
+
+    def _told(self, probabilities: list[float]) -> list[dict]:
+        told = [{"class": c, "probability": p} for c, p in zip(self._classes, probabilities, strict=True)]
+        return sorted(told, key=lambda row: -row["probability"])
+
+
+def create_app(
+    model: TrainedModel, hosts: Collection[str] | None, limits: Limits | None = None, batcher: Batcher | None = None
+) -> Starlette:
+    """An ASGI application; `hosts` are the names that it may be asked under, None for any."""
+    endpoints = Endpoints(model, limits or Limits(), batcher or Batcher(model))
+    app = Starlette(
+        routes=[
+            Route("/", endpoints.page),
+            Route("/health", endpoints.health),
+            Route("/predict", endpoints.predict, methods=["POST"]),
+        ],
+        middleware=[Middleware(requests.OwnPageOnly, hosts=hosts)],
+        exception_handlers={
+            404: lambda request, error: _error(404, "there are /, /health and /predict only."),
+            405: lambda request, error: _error(405, f"{request.method} is not for this address.", error.headers),
+            HTTPException: lambda request, error: _error(error.status_code, error.detail, error.headers),
+            BusyError: lambda request, error: _error(
+                503, "too many images are waiting: try again in a second.", _RETRY
+            ),
+            NotAnImageError: lambda request, error: _error(415, str(error)),
+            UnreadableImageError: lambda request, error: _error(422, str(error)),
+            ClientDisconnect: lambda request, error: _error(400, "the body is not whole."),
+        },
+        lifespan=endpoints.lifespan,
+    )
+    app.router.redirect_slashes = False
+    return app
+
+
+def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+    return JSONResponse({"error": sentence}, status, headers)

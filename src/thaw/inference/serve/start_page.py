@@ -1,0 +1,43 @@
+"""The page itself: one file, of which a browser runs nothing but what is in it."""
+
+import base64
+import hashlib
+import re
+
+from starlette.responses import HTMLResponse
+
+from thaw.inference.trained_model import TrainedModel
+from thaw.pages.html import render
+
+_POLICY = (
+    "default-src 'none'; script-src {script}; style-src {style}; img-src data: blob:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+
+
+def page_response(model: TrainedModel, most: int) -> HTMLResponse:
+    """For any number of requests; images of more than `most` bytes are not sent."""
+    seen = model.preprocessing
+    html = render(
+        "thaw.serve",
+        "serve.html.jinja",
+        name=model.net.config["name"],
+        classes=len(model.classes),
+        most=most,
+        zoom=seen.resize / seen.crop,
+    )
+    policy = _POLICY.format(script=_hashes(html, "script"), style=_hashes(html, "style"))
+    headers = {
+        "Content-Security-Policy": policy,
+        "X-Content-Type-Options": "nosniff",
+        "Referrer-Policy": "no-referrer",
+        "Cache-Control": "no-store",
+    }
+    return HTMLResponse(html, headers=headers)
+
+
+def _hashes(html: str, tag: str) -> str:
+    """What the page's own scripts or styles are allowed by."""
+    found = re.findall(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
+    digests = [hashlib.sha256(text.encode()).digest() for text in found]
+    return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)

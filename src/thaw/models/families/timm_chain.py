@@ -1,0 +1,85 @@
+"""timm's classification nets as staged nets: timm's groups of layers are the stages."""
+
+import copy
+import functools
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from thaw.models.staged import Normalize, StagedNet
+from thaw.models.families.timm_stages import timm_stages
+
+# timm's classes that apply their layers one after the other, in the order in which they define them, but for dropout
+# before the classifier, for which they have no module. Of each net that is built it is proven anew.
+_CHAINS = ("EfficientNet", "MobileNetV3", "ResNet")
+
+
+class TimmNet(StagedNet):
+    """A net of timm's behind its own normalisation; its stages say what belongs together, not how it is applied.
+
+    `mean` and `std` are those of x / 255.
+    """
+
+    prefix = "model."
+
+    def __init__(self, model: nn.Module, config: dict, mean: Sequence[float], std: Sequence[float]):
+        parts = {"normalize": Normalize(mean, std), "model": model}
+        super().__init__(parts, {"normalize": ["normalize"], **timm_stages(model, self.prefix)}, config)
+
+    def forward(self, x: torch.Tensor, start: str | None = None) -> torch.Tensor:
+        return self.model.get_classifier()(x) if start else self.model(self.normalize(x))
+
+    def run_stage(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError(f"{self.config['name']} is not known to be a chain of stages")
+
+    def can_be_cut(self, stage: str) -> bool:
+        """At a head that is one layer, and the last that is applied; of dropout before it there is none."""
+        return stage == self.head_name and self._ends_in_a_layer
+
+    @functools.cached_property
+    def _ends_in_a_layer(self) -> bool:
+        if not isinstance(self.model.get_classifier(), nn.Linear):
+            return False
+        seen = []
+        hook = self.model.get_classifier().register_forward_hook(lambda layer, given, output: seen.append(output))
+        size = self.config.get("image_size", self.model.pretrained_cfg["input_size"][-1])
+        modes = [(module, module.training) for module in self.modules()]
+        with hook, torch.no_grad():
+            logits = self.eval()(torch.zeros(1, 3, size, size, dtype=torch.uint8))
+        for module, mode in modes:
+            module.training = mode
+        return len(seen) == 1 and seen[0] is logits
+
+    def until(self, stage: str) -> StagedNet:
+        """A copy, for timm takes the head out of the net itself."""
+        net = copy.deepcopy(self)
+        net.model.reset_classifier(0)
+        return net
+
+
+class TimmChain(TimmNet):
+    """A net of timm's whose stages are applied one after the other, so that it can be cut before each of them."""
+
+    forward = StagedNet.forward
+    run_stage = StagedNet.run_stage
+    can_be_cut = StagedNet.can_be_cut
+    until = StagedNet.until
+
+    def __init__(self, model: nn.Module, config: dict, mean: Sequence[float], std: Sequence[float]):
+        super().__init__(model, config, mean, std)
+        if model.drop_rate > 0:
+            self.dropout = nn.Dropout(model.drop_rate)
+            self.stages[self.head_name] = ("dropout", *self.stages[self.head_name])
+
+
+def staged(model: nn.Module, config: dict, mean: Sequence[float], std: Sequence[float], size: int) -> TimmNet:
+    """`model` as a chain if, of an image of `size` pixels, the chain gives timm's logits to the last bit."""
+    net = TimmNet(model, config, mean, std).eval()
+    images = (37 * torch.arange(3 * size * size) % 256).to(torch.uint8).view(1, 3, size, size)
+    with torch.no_grad():
+        logits = net(images)
+        if type(model).__name__ in _CHAINS:
+            chain = TimmChain(model, config, mean, std).eval()
+            net = chain if logits.is_meta or chain(images).equal(logits) else net
+    return net.train()

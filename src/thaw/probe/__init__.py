@@ -1,1 +1,0 @@
-"""The head at its optimum: logistic regression on frozen features, solved instead of trained."""

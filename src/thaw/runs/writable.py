@@ -1,0 +1,71 @@
+"""Places that are tried before work is done whose results would go there."""
+
+import errno
+import tempfile
+from pathlib import Path
+
+from thaw.runs.configuration import is_run
+from thaw.errors import UserError
+
+_LOOKED_AT = 8192  # bytes, among which images and checkpoints have zeros
+
+
+def refuse_unwritable(folder: Path, option: str) -> None:
+    """Make `folder` if it is not there, and try to write into it.
+
+    Raises:
+        UserError: naming `option`, by which another folder is chosen, if that fails.
+
+    """
+    try:
+        try_to_write(folder)
+    except OSError as error:
+        raise UserError(_told(folder, error, option)) from error
+
+
+def try_to_write(folder: Path) -> None:
+    """Make `folder` if it is not there, and write a little into it, of which nothing stays.
+
+    Raises:
+        OSError: if that fails.
+
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    _write_a_little(folder)
+
+
+def _write_a_little(folder: Path) -> None:
+    with tempfile.TemporaryFile(dir=folder) as trial:
+        trial.write(bytes(4096))
+
+
+def refuse_unwritable_file(path: Path, option: str) -> None:
+    """Refuse a file that cannot be written into its folder, which has to exist.
+
+    Raises:
+        UserError: naming `option`; also if the file that would be replaced is no text, such as a photograph, or
+            belongs to a run.
+
+    """
+    try:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, "Is a directory")
+        if path.exists() and not path.is_file():  # /dev/stdout, a named pipe
+            return
+        if path.is_file():
+            _refuse_precious(path, option)
+        _write_a_little(path.parent)
+    except OSError as error:
+        raise UserError(_told(path, error, option)) from error
+
+
+def _refuse_precious(path: Path, option: str) -> None:
+    with path.open("rb") as file:
+        is_text = b"\0" not in file.read(_LOOKED_AT)
+    if not is_text or any(map(is_run, list(path.absolute().parents)[:2])):
+        kind = "belongs to a run" if is_text else "is no text"
+        raise UserError(f"{option}={path} would replace a file that {kind}: choose another place.")
+
+
+def _told(path: Path, error: OSError, option: str) -> str:
+    return f"{path} cannot be written ({error.strerror or error}): choose another place with {option}."

@@ -1,0 +1,183 @@
+"""What is trained, when and at which rate: a strategy is a list of phases."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from thaw.data.option_values import whole
+from thaw.errors import UserError
+from thaw.models.head import linear_head
+from thaw.models.staged import StagedNet
+from thaw.features.linear_solver import LogisticProbe
+from thaw.strategy.selection import SelectionError, selected
+
+_KEYS = ("train", "epochs", "lr", "lr_decay", "head_lr", "optimizer", "scheduler", "solver")
+
+
+@dataclass(frozen=True)
+class Group:
+    """The parameters, by name, of one stage that learn at the rate `lr`."""
+
+    stage: str
+    lr: float
+    parameters: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Phase:
+    """Epochs `first` .. `last - 1` of a run of `total` epochs, in which just `groups` learn, the head's the last.
+
+    Epochs are counted from 0, phases from 1.
+
+    `optimizer` and `scheduler`, as `thaw.training.classifier.ImageClassifier` takes them, stand in for the run's own. A
+    `solver` puts the head at its optimum before the phase's one epoch, in which nothing changes.
+    """
+
+    number: int
+    groups: tuple[Group, ...]
+    first: int
+    last: int
+    total: int
+    optimizer: Callable | None = None
+    scheduler: Callable | None = None
+    solver: LogisticProbe | None = None
+
+    @property
+    def head_only(self) -> bool:
+        return len(self.groups) == 1
+
+    @property
+    def parameters(self) -> set[str]:
+        """The names of all that learns."""
+        return {name for group in self.groups for name in group.parameters}
+
+
+class Strategy:
+    """Phases as they are written in `conf/strategy`.
+
+    A phase holds `train`, which is an entry or a list of entries that `thaw.strategy.selection.selected` knows, and if it is
+    wanted `epochs`, `lr`, `lr_decay`, `head_lr`, `optimizer` and `scheduler`. The head always trains, at `head_lr` if
+    there is one. A stage learns at `lr * lr_decay ** n`, n being the number of stages between it and the net's end. A
+    phase without `lr`, `lr_decay` or `head_lr` has the strategy's; one phase without `epochs` takes the epochs that are
+    left. A phase of the head alone can have a `solver` instead; it takes one epoch, and a strategy that has only such
+    phases ends with them. `pretrained` says whether the run's weights are used or the net starts from random numbers.
+    `keep_statistics` says whether batch-norms go on applying the statistics that came with the weights, instead of
+    those of each batch.
+
+    Raises:
+        UserError: from the constructor, for values that no net could be trained with.
+
+    """
+
+    def __init__(
+        self,
+        name: str,
+        phases: Sequence[dict],
+        lr: float,
+        lr_decay: float = 1.0,
+        head_lr: float | None = None,
+        pretrained: bool = True,
+        keep_statistics: bool = False,
+    ):
+        self.name = name
+        self.pretrained = pretrained
+        self.keep_statistics = keep_statistics
+        if type(keep_statistics) is not bool:
+            self._refuse(f"keep_statistics={keep_statistics!r} is neither true nor false")
+        given = dict.fromkeys(_KEYS) | {"lr": lr, "lr_decay": lr_decay, "head_lr": head_lr}
+        self._phases = [{**given, **phase} for phase in phases]
+        for phase in self._phases:
+            self._check(phase)
+            if phase["solver"]:
+                phase["epochs"] = 1
+
+    def schedule(self, net: StagedNet, max_epochs: int) -> list[Phase]:
+        """The phases of `net`, laid out over `max_epochs` epochs.
+
+        Raises:
+            UserError: for a name that means nothing in `net`, phases that do not fill `max_epochs` exactly, or a head
+                that cannot be solved.
+
+        """
+        if self._phases and all(phase["solver"] for phase in self._phases):
+            max_epochs = len(self._phases)
+        whole("trainer.max_epochs", max_epochs)
+        left = self._epochs_left(max_epochs)
+        phases, first = [], 0
+        for number, phase in enumerate(self._phases, start=1):
+            last = first + (phase["epochs"] or left)
+            own = phase["optimizer"], phase["scheduler"]
+            groups, solver = self._groups(phase, net), phase["solver"]
+            if solver:
+                self._check_solved(groups, net)
+            phases.append(Phase(number, groups, first, last, max_epochs, *own, solver))
+            first = last
+        return phases
+
+    def _epochs_left(self, max_epochs: int) -> int:
+        """For the phase that names no number."""
+        named = sum(phase["epochs"] or 0 for phase in self._phases)
+        open_ended = sum(not phase["epochs"] for phase in self._phases)
+        left = max_epochs - named
+        if not self._phases:
+            self._refuse("it has no phases")
+        if open_ended > 1:
+            self._refuse(f"{open_ended} phases name no epochs, so that they overlap: one alone can take what is left")
+        if left < open_ended:
+            self._refuse(
+                f"its phases need {named + open_ended} epochs, more than trainer.max_epochs={max_epochs}; set it higher"
+            )
+        if left and not open_ended:
+            self._refuse(
+                f"its phases name {named} epochs of trainer.max_epochs={max_epochs}, and none takes the rest; set it "
+                f"to {named}, or leave epochs out of one phase"
+            )
+        return left
+
+    def _groups(self, phase: dict, net: StagedNet) -> tuple[Group, ...]:
+        try:
+            names = selected(phase["train"], net)
+        except SelectionError as error:
+            self._refuse(f"a phase trains {error}")
+        groups, lr = [], 0.0 if phase["solver"] else phase["lr"]
+        for stage in reversed(net.learned_stages):
+            learning = tuple(name for name in net.stage_parameters(stage) if name in names)
+            if learning:
+                own = phase["head_lr"] if stage == net.head_name and not phase["solver"] else None
+                groups.append(Group(stage, own or lr, learning))
+            lr *= phase["lr_decay"]
+        return tuple(reversed(groups))
+
+    def _check(self, phase: dict) -> None:
+        for key in set(phase) - set(_KEYS):
+            self._refuse(f"a phase has the unknown key {key!r}; its keys are {', '.join(_KEYS)}")
+        train, epochs, lr, decay, head_lr, optimizer, scheduler, solver = (phase[key] for key in _KEYS)
+        entries = [train] if isinstance(train, str) else train
+        if not isinstance(entries, Sequence) or not entries or not all(type(e) is str and e for e in entries):
+            self._refuse(f"a phase has train={train!r}, which must be all or a list of stages")
+        if epochs is not None and not (type(epochs) is int and epochs > 0):
+            self._refuse(f"a phase has epochs={epochs!r}, which must be a whole number of at least 1")
+        for key, rate in (("lr", lr), ("head_lr", lr if head_lr is None else head_lr)):
+            if type(rate) not in (int, float) or not 0 < rate < float("inf"):
+                self._refuse(f"a phase has {key}={rate!r}, which must be a number above 0")
+        if type(decay) not in (int, float) or not 0 < decay <= 1:
+            self._refuse(f"a phase has lr_decay={decay!r}, which must be above 0 and at most 1")
+        for key, value in (("optimizer", optimizer), ("scheduler", scheduler)):
+            if value is not None and not callable(value):
+                self._refuse(f"a phase has {key}={value!r}, which must be a class: _target_: …, _partial_: true")
+        if solver is not None and not isinstance(solver, LogisticProbe):
+            self._refuse(f"a phase has solver={solver!r}, which must be a thaw.features.linear_solver.LogisticProbe")
+        if solver and epochs not in (None, 1):
+            self._refuse(f"a phase has a solver and epochs={epochs}, but what is solved takes one")
+
+    def _check_solved(self, groups: Sequence[Group], net: StagedNet) -> None:
+        name = net.config["name"]
+        if [group.stage for group in groups] != [net.head_name]:
+            self._refuse("a phase with a solver trains more than the head; set train: [head]")
+        if not linear_head(net):
+            self._refuse(
+                f"the head of {name} is no single linear layer at its end, and nothing else can be solved; choose a "
+                "strategy without a solver, such as feature_extractor, or another model"
+            )
+
+    def _refuse(self, fault: str) -> None:
+        raise UserError(f"strategy={self.name}: {fault}.")

@@ -1,0 +1,44 @@
+"""Everything about a run's configuration that can be refused before its parts are built, or as soon as its data are."""
+
+from pathlib import Path
+
+from hydra.core.hydra_config import HydraConfig
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from thaw.runs.components import check_components
+from thaw.runs.configuration import resolved
+from thaw.data.datamodule import ImageFolderDataModule
+from thaw.errors import UserError
+from thaw.runs.idle_options import refuse_idle
+from thaw.runs.targets import refuse_foreign_targets
+
+
+def check_configuration(cfg: DictConfig) -> None:
+    """Compare what is asked for with what Thaw and the code that it names can do.
+
+    Raises:
+        UserError: for the first thing that cannot be, or that nothing would come of.
+
+    """
+    folder = HydraConfig.get().runtime.get("output_dir")
+    if folder and Path(cfg.output_dir) != Path(folder):
+        raise UserError(f"output_dir={cfg.output_dir} would tear a run apart: use hydra.run.dir={cfg.output_dir}.")
+    values = resolved(cfg)
+    refuse_foreign_targets(values)
+    check_components(cfg, values)
+    if not cfg.resume:  # what an interrupted run was started with stays as it was
+        refuse_idle(values, _overrides())
+
+
+def check_data(data: ImageFolderDataModule) -> None:
+    """Refuse a share of validation images where the folders say which they are."""
+    for override in _overrides():
+        if override.lstrip("+").startswith("data.val_fraction=") and data.drawn is None:
+            raise UserError(f"{override} has no effect: {data.root} has a folder val.")
+
+
+def _overrides() -> list[str]:
+    """What the command line sets; in a sweep, whose jobs are checked together, nothing."""
+    hydra = HydraConfig.get()
+    return [] if hydra.mode == RunMode.MULTIRUN else list(hydra.overrides.task)
