@@ -16,8 +16,8 @@ from omegaconf import DictConfig
 
 from thaw.runs.launch import launch
 from thaw.runs.ranks import beside_first
-from thaw.runs.resume import resumed
 from thaw.runs.recorded_run import recorded_run
+from thaw.runs.resume import resumed
 from thaw.runs.shorthand import written_out
 from thaw.runs.streams import outlived
 from thaw.sweep.recipe import as_multirun
@@ -30,15 +30,15 @@ def main(cfg: DictConfig) -> float | None:
         # Importing torch takes seconds, which --help, --cfg and the planning of a sweep need not wait for.
         from lightning import seed_everything
 
-        from thaw.training.checks import check_configuration, check_data
-        from thaw.runs.components import instantiate
-        from thaw.runs.configuration import chosen_values
         from thaw.data.fingerprint import refuse_other_data
-        from thaw.training.classifier import ImageClassifier
-        from thaw.models.weights import load_weights
-        from thaw.report.tensorboard import record_values
+        from thaw.demo.pretraining import load_pretrained
         from thaw.report.pictures import picture_results
         from thaw.report.results import begin, conclude, introduce
+        from thaw.report.tensorboard import record_values
+        from thaw.runs.components import instantiate
+        from thaw.runs.configuration import chosen_values
+        from thaw.training.checks import check_configuration, check_data
+        from thaw.training.classifier import ImageClassifier
         from thaw.training.hardware import memory_format
         from thaw.training.precision import bf16_suits
         from thaw.training.rehearsal import check_net, rehearse
@@ -76,7 +76,7 @@ def main(cfg: DictConfig) -> float | None:
         remark(cfg, trainer, classifier, phases)
 
         if not checkpoint:
-            load_weights(net, summary["weights"])
+            load_pretrained(net, summary["weights"])
         if summary["weights"] != "none" or all(phase.head_only for phase in phases):
             head.install(net)
         net.to(memory_format=memory_format(cfg.channels_last))

@@ -19,7 +19,10 @@ def options() -> argparse.Namespace:
 
 def main() -> int:
     chosen = options()
-    from thaw.comparison.comparison_page import table, write_comparison  # plots and statistics, which --help need not wait for
+    from thaw.comparison.comparison_page import (  # plots and statistics, which --help need not wait for
+        table,
+        write_comparison,
+    )
     from thaw.comparison.finished_runs import find_runs
 
     runs = find_runs(chosen.folders)

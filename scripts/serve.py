@@ -33,8 +33,8 @@ def _serve(chosen: argparse.Namespace) -> None:
     except ModuleNotFoundError as error:
         raise UserError(f"there is no {error.name}: serving needs pip install -e '.[serve]'.") from error
     address = Address(chosen.host, chosen.port)
-    from thaw.inference.trained_model import load_model
     from thaw.inference.serve.app import create_app
+    from thaw.inference.trained_model import load_model
 
     serve(create_app(load_model(chosen.run), address.hosts), address)
 

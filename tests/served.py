@@ -12,10 +12,10 @@ import uvicorn
 from PIL import Image
 
 from thaw.data.preprocessing import Preprocessing
-from thaw.inference.trained_model import TrainedModel
-from thaw.models.backbones import build_net
 from thaw.inference.serve import server
 from thaw.inference.serve.app import create_app
+from thaw.inference.trained_model import TrainedModel
+from thaw.models.backbones import build_net
 
 CLASSES = ["<i>ant</i>", "bee", "wasp"]  # the first is the one that is predicted
 

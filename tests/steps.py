@@ -3,8 +3,8 @@
 import torch
 import torch.nn.functional as F
 
-from thaw.training.classifier import ImageClassifier
 from thaw.strategy.phases import Strategy
+from thaw.training.classifier import ImageClassifier
 
 
 def changed_by_a_step(net, images):

@@ -18,12 +18,10 @@ from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models.resnet import BasicBlock, ResNet
 
 from scripts.benchmark import main
-from thaw.benchmark import results_table
-from thaw.benchmark import measurements
-from thaw.benchmark import ceiling, inputs, loop
+from thaw.benchmark import ceiling, inputs, loop, measurements, results_table
 from thaw.benchmark.cases import CASES, Task, plan
-from thaw.benchmark.sides import Sides, override
 from thaw.benchmark.measure import time_left
+from thaw.benchmark.sides import Sides, override
 from thaw.errors import RunError
 
 CPU = torch.device("cpu")
@@ -158,7 +156,10 @@ def test_a_sweep_of_the_loop_that_was_run_is_taken_as_it_is(measured):
 
 def test_a_case_has_a_row_once_both_sides_were_measured(measured):
     del measured["loop fine_tune"], measured["thaw layer3_layer4"]
-    assert {row["case"] for row in measurements.rows(list(CASES), measured)} == {*CASES} - {"fine_tune", "layer3_layer4"}
+    assert {row["case"] for row in measurements.rows(list(CASES), measured)} == {*CASES} - {
+        "fine_tune",
+        "layer3_layer4",
+    }
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ import pytest
 import torch
 from conftest import rows
 
-from thaw.inference.trained_model import checkpoint_path
 from thaw.errors import UserError
+from thaw.inference.trained_model import checkpoint_path
 from thaw.runs.summary import write_summary
 from thaw.training.best import BestCheckpoint, rank
 from train import main

@@ -15,9 +15,9 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
+from thaw.evaluation.evaluation import Evaluation
 from thaw.models.backbones import build_net
 from thaw.report.tensorboard import HeadInputs, head_inputs, project
-from thaw.evaluation.evaluation import Evaluation
 from train import main
 
 

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 from filelock import FileLock
 
-from thaw.storage.cache import build_bounded, build_once, cache_dir
 from thaw.errors import UserError
+from thaw.storage.cache import build_bounded, build_once, cache_dir
 
 
 def build(name, content="made", keep=8, is_whole=lambda path: True):

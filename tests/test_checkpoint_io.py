@@ -4,8 +4,8 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from thaw.storage.checkpoints import read_checkpoint
 from thaw.errors import RunError, UserError
+from thaw.storage.checkpoints import read_checkpoint
 from thaw.training.checkpoint_io import AtomicCheckpointIO, LastCheckpoint, MovableCheckpoint
 
 

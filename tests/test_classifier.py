@@ -11,9 +11,9 @@ from torch.optim.lr_scheduler import ExponentialLR, StepLR
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.rotation import finished
 from thaw.models.backbones import build_net
-from thaw.training.classifier import ImageClassifier
 from thaw.strategy.phases import Strategy
 from thaw.training.callbacks import EpochTable
+from thaw.training.classifier import ImageClassifier
 from thaw.training.trainer import build_trainer, fit
 
 LR, MOMENTUM, EPOCHS = 0.05, 0.9, 4

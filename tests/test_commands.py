@@ -6,8 +6,8 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from thaw.runs.shown_commands import option, quoted, resume_command, tensorboard_command, unquoted
 from thaw.runs.shorthand import literal, written_out
+from thaw.runs.shown_commands import option, quoted, resume_command, tensorboard_command, unquoted
 
 PATHS = [
     "a b",

@@ -12,8 +12,8 @@ from PIL import Image
 from runs import simulated, write_run
 
 from thaw.comparison.comparison_page import table, write_comparison
-from thaw.pages.plots import accuracy_and_time
 from thaw.comparison.finished_runs import Run, find_runs
+from thaw.pages.plots import accuracy_and_time
 from thaw.runs.summary import write_summary
 
 

@@ -9,13 +9,13 @@ from hydra import compose, initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import OmegaConf
 
-from thaw.runs.type_hints import describe, fits
+from thaw.errors import UserError
+from thaw.runs.call_signatures import parameters
 from thaw.runs.components import check_components, instantiate
 from thaw.runs.configuration import resolved
-from thaw.errors import UserError
 from thaw.runs.idle_options import idle, refuse_idle, refuse_idle_sweep
 from thaw.runs.shorthand import GROUPS, written_out
-from thaw.runs.call_signatures import parameters
+from thaw.runs.type_hints import describe, fits
 from thaw.sweep.recipe import as_multirun
 
 TARGET = {"adam": "torch.optim.Adam", "rmsprop": "torch.optim.RMSprop"}

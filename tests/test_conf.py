@@ -11,8 +11,8 @@ from torch.optim.lr_scheduler import StepLR
 
 from thaw.data.preprocessing import Preprocessing
 from thaw.models.backbones import build_net
-from thaw.models.head import linear_head
 from thaw.models.families.lite import ARCHITECTURES
+from thaw.models.head import linear_head
 
 
 def options(group):

@@ -7,8 +7,8 @@ from thaw.data import folders
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import TUTORIAL
-from thaw.data.transforms import eval_transform
 from thaw.data.rotation import finished
+from thaw.data.transforms import eval_transform
 from thaw.errors import UnreadableImageError, UserError
 from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD, Normalize
 

@@ -4,8 +4,8 @@ import sys
 
 from conftest import ROOT, environment
 
-from thaw.demo.datasets import draw_folder, target_folder
 from thaw.data.images import load_rgb
+from thaw.demo.datasets import draw_folder, target_folder
 
 
 def files(root):

@@ -14,13 +14,13 @@ import torch
 from conftest import ROOT, rows
 from evaluated import CLASSES, by_hand, fill, untrained
 
+from thaw.evaluation.corruptions import CORRUPTIONS
+from thaw.evaluation.evaluation import wilson
 from thaw.inference.evaluate import evaluate
 from thaw.inference.evaluation_page import table, write_evaluation
 from thaw.inference.labelled_folder import read_labelled
-from thaw.evaluation.corruptions import CORRUPTIONS
-from thaw.storage.files import read_rows
-from thaw.evaluation.evaluation import wilson
 from thaw.runs.summary import make_room
+from thaw.storage.files import read_rows
 
 SCRIPT = str(ROOT / "scripts" / "evaluate.py")
 

@@ -14,14 +14,14 @@ import torch
 from conftest import ROOT
 from PIL import Image
 
+from thaw.errors import RunError
 from thaw.inference.export.formats import as_onnx, as_safetensors
 from thaw.inference.export.shipped import Check, Shipped
 from thaw.inference.predict import predictions
 from thaw.inference.trained_model import TrainedModel, load_model
-from thaw.errors import RunError
 from thaw.models.backbones import build_net
-from thaw.models.sizes import published_preprocessing
 from thaw.models.families.timm_nets import is_timms
+from thaw.models.sizes import published_preprocessing
 from train import main
 
 CLASSES = ["ants", "bees & wasps", "ünï"]

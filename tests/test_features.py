@@ -17,9 +17,9 @@ from nets import tiny_resnet
 from safetensors.torch import load_file, save_file
 from test_command_line import TINY, TRAIN, with_nets
 
+from thaw.features.store import stored_features
 from thaw.storage import arrays
 from thaw.storage.cache import cache_dir
-from thaw.features.store import stored_features
 from train import main
 
 EXACT = ["trainer.precision=32-true", "data.augment=false", "model._target_=nets.tiny_resnet", "trainer.max_epochs=4"]
@@ -147,7 +147,9 @@ def full(*given):
 def test_a_full_disk_leaves_nothing_half_written_and_the_run_goes_on_with_images(run, recipe, monkeypatch, when):
     images, _, _ = run("images", *recipe, "features.views=0")
     if when == "before":
-        monkeypatch.setattr("thaw.storage.cache.shutil", SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=10)))
+        monkeypatch.setattr(
+            "thaw.storage.cache.shutil", SimpleNamespace(disk_usage=lambda path: SimpleNamespace(free=10))
+        )
     else:
         monkeypatch.setattr(arrays, "zlib", SimpleNamespace(crc32=full))  # when a piece has been written
     features, summary, told = run("features", *recipe)

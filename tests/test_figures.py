@@ -4,8 +4,8 @@ import torch
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from thaw.report import figures
 from thaw.evaluation.evaluation import Evaluation
+from thaw.report import figures
 
 
 @pytest.fixture

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from PIL import ImageDraw
 from torch import nn
 
-from thaw.demo.drawings import SIZE, draw_animal
 from thaw.data.preprocessing import Preprocessing
+from thaw.demo.drawings import SIZE, draw_animal
 from thaw.inference.gradcam import gradcam, overlaid
 from thaw.inference.trained_model import TrainedModel
 from thaw.models.backbones import build_net
-from thaw.models.staged import Normalize, StagedNet
 from thaw.models.families.timm_nets import is_timms
+from thaw.models.staged import Normalize, StagedNet
 
 MARK = 16  # pixels
 

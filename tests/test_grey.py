@@ -13,8 +13,8 @@ from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.grey import FULL, OWN, chosen_range
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
-from thaw.inference.export.shipped import facts
 from thaw.errors import UserError
+from thaw.inference.export.shipped import facts
 from thaw.inference.serve.decoding import decode
 
 

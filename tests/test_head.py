@@ -11,11 +11,11 @@ from hydra.utils import instantiate
 from nets import tiny_net
 from torch import nn
 
-from thaw.storage.checkpoints import read_checkpoint
 from thaw.demo.drawings import draw_animal
 from thaw.errors import UserError
 from thaw.models.backbones import build_net, smallest_image
 from thaw.models.head import NewHead, StandardizedLinear, feature_scale, fold_head, head_layers
+from thaw.storage.checkpoints import read_checkpoint
 from train import main
 
 

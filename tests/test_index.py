@@ -7,12 +7,11 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from thaw.storage.cache import cache_dir
-from thaw.data import file_index
-from thaw.data import digests
+from thaw.data import digests, file_index
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.digests import file_digests
 from thaw.errors import UnreadableImageError
+from thaw.storage.cache import cache_dir
 
 
 @pytest.fixture(autouse=True)

@@ -7,8 +7,8 @@ from nets import tiny_net
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.errors import FrozenTensorError
-from thaw.training.classifier import ImageClassifier
 from thaw.strategy.phases import Strategy
+from thaw.training.classifier import ImageClassifier
 from thaw.training.invariants import digests
 from thaw.training.trainer import build_trainer, fit
 from train import main

@@ -19,6 +19,7 @@ from thaw.curation.audit_page import table as audit_table
 from thaw.curation.audit_page import write_audit
 from thaw.curation.inspection import Inspection
 from thaw.data.preprocessing import Preprocessing
+from thaw.evaluation.evaluation import Evaluation
 from thaw.inference.evaluate import evaluate
 from thaw.inference.evaluation_page import table, write_evaluation
 from thaw.inference.gallery import write_gallery
@@ -26,7 +27,6 @@ from thaw.inference.labelled_folder import read_labelled
 from thaw.inference.predict import Prediction
 from thaw.inference.trained_model import TrainedModel
 from thaw.report import figures
-from thaw.evaluation.evaluation import Evaluation
 
 NAMES = [f"species {number:03}" for number in range(1000)]
 

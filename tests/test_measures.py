@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from evaluated import by_hand
 
-from thaw.evaluation.measures import MEASURES, RESAMPLES, Answered, bootstrap, overall, per_class, reliability
 from thaw.evaluation.confusion import confused_pairs
 from thaw.evaluation.evaluation import wilson
+from thaw.evaluation.measures import MEASURES, RESAMPLES, Answered, bootstrap, overall, per_class, reliability
 
 
 def answered(n=60, classes=4, absent=None):

@@ -9,21 +9,20 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from thaw.data.class_names import look_alikes
 from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.layout import aligned_classes
+from thaw.errors import UserError
+from thaw.evaluation.evaluation import Evaluation
 from thaw.inference.image_paths import image_paths
 from thaw.inference.labelled_folder import read_labelled
 from thaw.inference.predict import Prediction
 from thaw.inference.prediction_tables import FORMATS
-from thaw.errors import UserError
-from thaw.storage.files import as_json, read_rows, whole_file
-from thaw.data.class_names import look_alikes
-from thaw.report import tensorboard
-from thaw.report import figures
-from thaw.evaluation.evaluation import Evaluation
 from thaw.pages.html import render
-from thaw.runs.summary import read_summary, write_summary
 from thaw.pages.text import decoded
+from thaw.report import figures, tensorboard
+from thaw.runs.summary import read_summary, write_summary
+from thaw.storage.files import as_json, read_rows, whole_file
 from train import main
 
 LATIN = os.fsdecode(b"caf\xe9")

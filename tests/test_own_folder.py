@@ -13,17 +13,17 @@ from hydra import compose, initialize_config_dir
 from PIL import Image
 from test_command_line import TINY, TRAIN, train, with_nets
 
-from thaw.runs import ownership
-from thaw.storage.cache import build_once, cache_dir
 from thaw.errors import RunError, UserError
-from thaw.storage.files import whole_file
-from thaw.sweep.own_folder import refuse_paths
+from thaw.runs import ownership
 from thaw.runs.ownership import new_folder, refuse_inside, refuse_other_results
-from thaw.runs.summary import make_room, write_summary
 from thaw.runs.recorded_run import recorded_run
 from thaw.runs.run_folder import LEFTOVERS, hold_run_folder, is_free, refuse_interrupted, run_folder_held
-from thaw.sweep.execution import refuse_other_folder
+from thaw.runs.summary import make_room, write_summary
 from thaw.runs.writable import refuse_unwritable, refuse_unwritable_file
+from thaw.storage.cache import build_once, cache_dir
+from thaw.storage.files import whole_file
+from thaw.sweep.execution import refuse_other_folder
+from thaw.sweep.own_folder import refuse_paths
 
 OTHERS = ["figures/mine.png", "checkpoints/mine.ckpt", "evaluation/notes.txt", "predictions.csv"]
 

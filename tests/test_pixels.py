@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw.storage.cache import cache_dir
 from thaw.data import pixel_cache
 from thaw.data.digests import contents_digest
 from thaw.data.images import load_rgb
 from thaw.data.pixel_cache import bytes_needed, stored_pixels
 from thaw.errors import UnreadableImageError
+from thaw.storage.cache import cache_dir
 
 SIDE = 40
 

@@ -8,9 +8,9 @@ from runs import write_run
 
 from thaw.comparison.compare import compare
 from thaw.comparison.finished_runs import Run
-from thaw.inference.export.shipped import _validation_paths
 from thaw.evaluation.evaluation import Evaluation
 from thaw.evaluation.predictions import COLUMNS, probability_column, read_predictions
+from thaw.inference.export.shipped import _validation_paths
 
 FORMS = ["p_{}", "{}"]  # and the older one
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from thaw.features.prefix import FrozenPrefix, frozen_cut
 from thaw.models.backbones import build_net, smallest_image
-from thaw.training.classifier import ImageClassifier
 from thaw.strategy.phases import Strategy
+from thaw.training.classifier import ImageClassifier
 
 QUICK = ["alexnet", "resnet18", "mobilenet_v3_small", "squeezenet1_1"]
 MORE = ["caffe_resnet50", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t"]

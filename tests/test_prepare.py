@@ -18,12 +18,12 @@ from heap import CLASSES, Heap, snapshot
 from PIL import Image
 
 from thaw.curation.audit import audit
+from thaw.curation.decisions import plan
 from thaw.curation.inspection import Inspection
 from thaw.curation.placement import place, places
-from thaw.curation.decisions import plan
 from thaw.curation.prepare import Request, prepare
-from thaw.curation.split import Group, Shares, assign
 from thaw.curation.source_tree import Tree, read_tree, scan
+from thaw.curation.split import Group, Shares, assign
 from thaw.errors import UserError
 
 SCRIPT = [sys.executable, str(ROOT / "scripts" / "prepare_data.py")]

@@ -11,14 +11,13 @@ from hydra.utils import instantiate
 from PIL import Image
 from scipy.optimize import minimize
 
-from thaw.storage.checkpoints import read_checkpoint
 from thaw.errors import UserError
-from thaw.features.store import StoredFeatures
-from thaw.models.backbones import build_net
-from thaw.features import linear_objective
-from thaw.features import linear_solver
+from thaw.features import linear_objective, linear_solver
 from thaw.features.linear_objective import FeatureRows, LinearLoss, PrincipalAxes
 from thaw.features.linear_solver import LogisticProbe
+from thaw.features.store import StoredFeatures
+from thaw.models.backbones import build_net
+from thaw.storage.checkpoints import read_checkpoint
 from train import main
 
 CPU = torch.device("cpu")

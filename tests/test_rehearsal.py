@@ -16,9 +16,9 @@ from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.folders import SeededOrder
 from thaw.errors import UserError
-from thaw.training.classifier import ImageClassifier
 from thaw.models.staged import Normalize, StagedNet
 from thaw.strategy.phases import Strategy
+from thaw.training.classifier import ImageClassifier
 from thaw.training.rehearsal import check_net, rehearse
 
 WEIGHTS = torch.tensor([2.0, 0.5])

@@ -7,9 +7,9 @@ from nets import tiny_net
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR, CyclicLR, LinearLR, OneCycleLR, ReduceLROnPlateau, StepLR
 
-from thaw.training.classifier import ImageClassifier
 from thaw.features.linear_solver import LogisticProbe
 from thaw.strategy.phases import Strategy
+from thaw.training.classifier import ImageClassifier
 from thaw.training.remarks import epochs_remark, precision_remark, rate_remarks
 from thaw.training.schedules import OneCycle, WarmupCosine
 

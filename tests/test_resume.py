@@ -12,8 +12,8 @@ import torch
 from conftest import rows
 from test_command_line import TINY, TRAIN, train, with_nets
 
-from thaw.runs.resume import resumed
 from thaw.runs.recorded_run import recorded_run
+from thaw.runs.resume import resumed
 from train import main
 
 EPOCHS = 6

@@ -30,9 +30,9 @@ from served import (
 )
 
 from thaw.inference.gradcam import gradcam, overlaid
-from thaw.pages.html import data_url
 from thaw.inference.serve import server
 from thaw.inference.serve.batching import Batcher
+from thaw.pages.html import data_url
 from train import main
 
 SCRIPT = [sys.executable, str(ROOT / "scripts" / "serve.py")]

@@ -12,15 +12,16 @@ from matplotlib.font_manager import fontManager
 from runs import write_run
 
 from thaw.comparison.compare import compare
-from thaw.pages.plots import accuracy_and_time, intervals
 from thaw.comparison.finished_runs import Run
 from thaw.data.description import described
+from thaw.evaluation.evaluation import Evaluation
 from thaw.inference.predict import Prediction
 from thaw.inference.prediction_tables import table
-from thaw.report import figures, fonts
-from thaw.evaluation.evaluation import Evaluation
+from thaw.pages import fonts
 from thaw.pages.html import short
+from thaw.pages.plots import accuracy_and_time, intervals
 from thaw.pages.text import agreeing, aligned, amount, counted, cut, shown, width
+from thaw.report import figures
 
 LONG = "x" * 100 + "y" * 100
 ODD = ["$a_b^c$", "\N{CAT}", "猫", LONG, "_u", "$5", "a\tb\n\x1b[31mc", "bad\udcff", r"\frac{1}"]

@@ -3,8 +3,8 @@ import pytest
 from runs import simulated
 from scipy.stats import t as student
 
-from thaw.evaluation.statistics import MCNEMAR, Answers, Sweep, holm, mcnemar
 from thaw.evaluation.evaluation import wilson
+from thaw.evaluation.statistics import MCNEMAR, Answers, Sweep, holm, mcnemar
 
 
 def sweep(answers):

@@ -13,8 +13,8 @@ from torch.optim.lr_scheduler import StepLR
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.rotation import finished
-from thaw.training.phase_data import FeatureCache
 from thaw.training.classifier import ImageClassifier
+from thaw.training.phase_data import FeatureCache
 from thaw.training.trainer import build_trainer, fit
 
 EPOCHS = 5

@@ -18,8 +18,8 @@ from omegaconf import OmegaConf
 from test_command_line import TINY, TRAIN, train, with_nets
 
 from hydra_plugins.thaw_sweeper import ThawSweeper
-from thaw.runs.configuration import resolved_job
 from thaw.errors import UserError
+from thaw.runs.configuration import resolved_job
 from thaw.runs.summary import write_summary
 from thaw.sweep.jobs import plan
 from thaw.sweep.progress import Progress

@@ -11,12 +11,12 @@ from torch.nn.modules.batchnorm import _NormBase
 from thaw.errors import UserError
 from thaw.features.prefix import FrozenPrefix, frozen_cut
 from thaw.models.backbones import build_net, smallest_image
-from thaw.training.classifier import ImageClassifier
 from thaw.models.families.timm_chain import staged
 from thaw.models.families.timm_nets import build_timm_net
 from thaw.models.weights import load_weights
-from thaw.strategy.selection import selected
 from thaw.strategy.phases import Strategy
+from thaw.strategy.selection import selected
+from thaw.training.classifier import ImageClassifier
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install -e '.[timm]'")
 

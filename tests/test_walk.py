@@ -9,9 +9,9 @@ from thaw.curation.source_tree import scan
 from thaw.data.folders import ClassFolders
 from thaw.data.layout import find_classes
 from thaw.data.walk import walk
+from thaw.errors import UserError
 from thaw.inference.image_paths import image_paths
 from thaw.inference.labelled_folder import read_labelled
-from thaw.errors import UserError
 
 CLASSES = ["cat", "dog"]
 

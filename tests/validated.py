@@ -11,8 +11,8 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.training.classifier import ImageClassifier
 from thaw.strategy.phases import Strategy
+from thaw.training.classifier import ImageClassifier
 from thaw.training.trainer import build_trainer
 
 

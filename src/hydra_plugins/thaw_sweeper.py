@@ -9,15 +9,15 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.utils import JobStatus, run_job, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
-from thaw.runs.shown_commands import quoted
 from thaw.data.workers import usable_cores
 from thaw.errors import UserError
-from thaw.sweep.own_folder import refuse_paths
-from thaw.sweep.launched import LaunchedTask, threads_each
+from thaw.runs.shown_commands import quoted
+from thaw.sweep.execution import RECORD, conclude, launch_jobs, locked, refuse, run_jobs
 from thaw.sweep.jobs import Job, check_jobs, plan
+from thaw.sweep.launched import LaunchedTask, threads_each
+from thaw.sweep.own_folder import refuse_paths
 from thaw.sweep.processes import can_fork, import_once
 from thaw.sweep.recipe import without_recipe
-from thaw.sweep.execution import RECORD, conclude, launch_jobs, locked, refuse, run_jobs
 
 
 class ThawSweeper(BasicSweeper):

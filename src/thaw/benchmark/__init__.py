@@ -1,1 +1,1 @@
-"""How fast Thaw is, as a ratio: the tutorial's loop in plain PyTorch and Thaw do the same on the same machine."""
+"""Compare the speed of Thaw with the tutorial's plain PyTorch loop on the same machine."""

@@ -9,10 +9,10 @@ import torchvision
 from PIL import Image
 from tqdm import tqdm
 
-from thaw.storage.cache import build_once
-from thaw.demo.datasets import drawings_version
 from thaw.demo.drawings import TARGET_SPECIES, draw_animal
 from thaw.errors import UserError
+from thaw.storage.cache import build_once
+from thaw.storage.versions import DRAWINGS
 
 WIDTH, HEIGHT = 500, 375
 _RESNETS = ("resnet", "resnext", "wide_resnet")
@@ -22,7 +22,7 @@ def drawn_photographs(train: int, val: int) -> Path:
     """The root of JPEGs of cats and dogs, `train` and `val` a class, that take as long to decode as photographs."""
     total = (train + val) * len(TARGET_SPECIES)
     return build_once(
-        f"benchmark/{WIDTH}x{HEIGHT}-{train}-{val}-{drawings_version()}",
+        f"benchmark/{WIDTH}x{HEIGHT}-{train}-{val}-v{DRAWINGS}",
         lambda root: _draw(root, {"train": train, "val": val}),
         lambda root: len(list(root.rglob("*.jpg"))) == total,
         keep=2,

@@ -4,18 +4,16 @@ import argparse
 import statistics
 from pathlib import Path
 
-from thaw.benchmark import results_table
-
-from thaw.benchmark import measurements
+from thaw.benchmark import measurements, results_table
 from thaw.benchmark.cases import Task, plan
 from thaw.benchmark.inputs import check_model, drawn_photographs, random_weights
 from thaw.benchmark.sides import Sides
 from thaw.data.folders import ClassFolders
 from thaw.data.layout import aligned_classes
 from thaw.errors import UserError
-from thaw.report import figures
-from thaw.training.callbacks import duration
+from thaw.pages import charts
 from thaw.runs.writable import refuse_unwritable
+from thaw.training.callbacks import duration
 
 
 def run_benchmark(options: argparse.Namespace, out: Path, project: Path) -> None:
@@ -72,7 +70,7 @@ def _show(record: dict, out: Path) -> None:
     if results_table.compared(record) or record["finished"]:
         print(f"\n{results_table.table(record)}")
     if results_table.compared(record):
-        figures.save(results_table.bars(record), out / "benchmark.png")
+        charts.save(results_table.bars(record), out / "benchmark.png")
 
 
 def time_left(tasks: list[Task], measured: measurements.Measurements) -> str:

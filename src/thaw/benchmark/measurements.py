@@ -1,6 +1,5 @@
 """From measurements to medians and ratios, kept in benchmark.json after every process."""
 
-import importlib.metadata
 import json
 import os
 import platform
@@ -11,6 +10,7 @@ from pathlib import Path
 import torch
 
 from thaw.benchmark.cases import CASES, SWEPT_RATES, SWEPT_SEEDS, Case, reference_task, thaw_task
+from thaw.storage.versions import library_version
 
 Measurements = Mapping[str, Sequence[dict]]  # by the names of tasks
 
@@ -76,7 +76,7 @@ def machine() -> dict:
         "system": platform.platform(),
         "versions": {
             "python": platform.python_version(),
-            **{name: importlib.metadata.version(name) for name in _PACKAGES},
+            **{name: library_version(name) for name in _PACKAGES},
         },
     }
 

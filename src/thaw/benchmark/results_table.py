@@ -5,7 +5,7 @@ import textwrap
 from matplotlib.figure import Figure
 
 from thaw.benchmark.loop import BATCH_SIZE, WORKERS
-from thaw.report.figures import RIGHT, WRONG
+from thaw.pages.charts import RIGHT, WRONG
 from thaw.pages.text import aligned
 
 _WIDTH = 110

@@ -14,8 +14,8 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from thaw.benchmark.cases import SWEPT_RATES, SWEPT_SEEDS, Task
-from thaw.runs.shown_commands import quoted
 from thaw.errors import RunError
+from thaw.runs.shown_commands import quoted
 
 _LAST_WORDS = 500  # characters of a failed process's log
 

@@ -1,1 +1,1 @@
-"""What several runs say together: which configuration is best, and whether that is more than chance."""
+"""Compare several runs: which configuration is best, and whether the difference is more than chance."""

@@ -10,8 +10,8 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from thaw.comparison.finished_runs import Run, Trial
-from thaw.evaluation.statistics import Answers
 from thaw.evaluation.confusion import confusion_counts
+from thaw.evaluation.statistics import Answers
 
 _NAMELESS = (
     "strategy=",

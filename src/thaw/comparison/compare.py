@@ -10,8 +10,8 @@ import numpy as np
 from thaw.comparison.advice import advice, cautions
 from thaw.comparison.candidates import Candidate, candidates
 from thaw.comparison.finished_runs import Run, Trial, newest, trials
-from thaw.evaluation.statistics import LEVEL, Sweep, Test
 from thaw.evaluation.confusion import confused_pairs
+from thaw.evaluation.statistics import LEVEL, Sweep, Test
 from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
 from thaw.runs.summary import TRACEBACK
 

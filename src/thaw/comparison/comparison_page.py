@@ -9,14 +9,15 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from thaw.pages import plots
 from thaw.comparison.compare import compare
 from thaw.comparison.finished_runs import Run
-from thaw.storage.files import whole_file
-from thaw.runs.extras import may_fail
-from thaw.pages.html import picture, render
+from thaw.data.thumbnails import picture
+from thaw.pages import plots
+from thaw.pages.html import render
 from thaw.pages.limits import CANDIDATES, LINES, MATRIX, ROWS
 from thaw.pages.text import aligned, shown
+from thaw.runs.extras import may_fail
+from thaw.storage.files import whole_file
 
 _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "difference", "macro_acc", "macro_f1", "ece",
             "loss", "trainable", "total", "seconds", "train_images_per_second", "peak_memory_mb", "pareto")  # fmt: skip
@@ -81,7 +82,7 @@ def _page(facts: dict) -> str:
         "drawn": CANDIDATES,
         "most_tests": ROWS,
     }
-    return render("thaw.comparison", "report.html.jinja", **values)
+    return render("comparison.html.jinja", **values)
 
 
 def _command(folder: Path) -> str | None:

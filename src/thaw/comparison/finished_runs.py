@@ -8,10 +8,10 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from thaw.runs.configuration import is_run, read_resolved
-from thaw.storage.files import read_rows
 from thaw.evaluation.predictions import Row, read_predictions
+from thaw.runs.configuration import is_run, read_resolved
 from thaw.runs.summary import FILE, read_summary
+from thaw.storage.files import read_rows
 
 
 @dataclass(frozen=True)

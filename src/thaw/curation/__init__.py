@@ -1,1 +1,1 @@
-"""From a heap of photographs to a data set: what is in the files, which are alike, what goes where."""
+"""Turn a heap of photographs into a data set: inspect files, find near-duplicates, split."""

@@ -11,11 +11,11 @@ from thaw.curation.inspection import Inspection, inspect_all
 from thaw.curation.prepare import MANIFEST, QUARANTINED, RECORD
 from thaw.curation.similarity import alike_by_design, groups, similar_pairs
 from thaw.curation.source_tree import SPLITS, Tree, scan
+from thaw.data.class_names import look_alikes
 from thaw.data.endings import what_to_install
 from thaw.data.layout import has_test_beside_classes, is_divided
 from thaw.data.walk import is_hidden
 from thaw.errors import UserError
-from thaw.data.class_names import look_alikes
 from thaw.pages.text import agreeing, amount, shown
 
 ERROR, WARNING, NOTE = "error", "warning", "note"  # distorts a result; may do so; is dealt with

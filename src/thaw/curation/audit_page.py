@@ -7,11 +7,12 @@ from pathlib import Path
 
 from thaw.curation.audit import Audit, Doubt, Finding
 from thaw.curation.inspection import Inspection
-from thaw.storage.files import whole_file
-from thaw.runs.extras import may_fail
-from thaw.pages.html import picture, render
+from thaw.data.thumbnails import picture
+from thaw.pages.html import render
 from thaw.pages.limits import ROWS
 from thaw.pages.text import agreeing, amount, counted, printable, shown
+from thaw.runs.extras import may_fail
+from thaw.storage.files import whole_file
 
 _SHOWN = 24  # groups of a finding that the page pictures
 _TOGETHER = 12  # images of a group that it pictures
@@ -68,7 +69,7 @@ def _page(told: dict) -> str:
     counts = [(split, label, n) for split, classes in told["classes"].items() for label, n in classes.items()]
     fewest = sorted(sorted(counts, key=lambda row: row[2])[:ROWS], key=counts.index)
     values = {**told, "counts": fewest, "all_counts": len(counts), "pictures": pictures}
-    return render("thaw.curation", "audit.html.jinja", **values, shown=_SHOWN, together=_TOGETHER)
+    return render("audit.html.jinja", **values, shown=_SHOWN, together=_TOGETHER)
 
 
 def table(told: dict) -> str:

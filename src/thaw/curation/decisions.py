@@ -7,8 +7,8 @@ from pathlib import Path
 
 from thaw.curation.inspection import Inspection, suffixes
 from thaw.curation.similarity import groups, similar_pairs
-from thaw.curation.split import Group, Shares, assign
 from thaw.curation.source_tree import Tree
+from thaw.curation.split import Group, Shares, assign
 
 QUARANTINE, UNUSED = "quarantine", "unused"
 

@@ -17,18 +17,19 @@ import torch.nn.functional as F
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.curation.audit import Doubt, File
-from thaw.data.digests import READING, code_version, digest_of
+from thaw.data.digests import digest_of, reading_version
 from thaw.data.grey import OWN
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import eval_transform, read_size
+from thaw.demo.pretraining import load_pretrained
 from thaw.errors import UserError
 from thaw.features.prefix import FrozenPrefix
 from thaw.features.store import feature_key, stored_features
 from thaw.models.backbones import build_net
 from thaw.models.sizes import published_preprocessing
 from thaw.models.staged import StagedNet
-from thaw.models.weights import load_weights
+from thaw.storage.versions import TRANSFORMS
 from thaw.training.hardware import best_precision
 
 _FOLDS = 5
@@ -56,7 +57,7 @@ def load_backbone(model: str, weights: str) -> Backbone:
     try:
         preprocessing = published_preprocessing(model)
         net = build_net(model, 2, preprocessing.crop).eval().requires_grad_(False)
-        load_weights(net, weights)
+        load_pretrained(net, weights)
     except UserError as error:
         raise UserError(re.sub(r"\b(model|weights)(\.name)?=", r"--\1 ", str(error))) from error
     return Backbone(net, preprocessing)
@@ -153,7 +154,7 @@ def _features(paths: Sequence[Path], digests: Sequence[str], backbone: Backbone)
     if best_precision("cpu") == "bf16-mixed":
         context = functools.partial(torch.autocast, "cpu", torch.bfloat16)
     prefix = FrozenPrefix(net, net.head_name, torch.device("cpu"), context)
-    images = digest_of(*digests, repr(photographs.transform), code_version(*READING, "transforms"))
+    images = digest_of(*digests, repr(photographs.transform), reading_version(TRANSFORMS))
     key = feature_key(prefix.digest, images, "of all images")
     example, _ = prefix.probe(preprocessing.crop)
     stored = stored_features(key, example, len(paths), _MOST, lambda: map(prefix, DataLoader(photographs, _BATCH)))

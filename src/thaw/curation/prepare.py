@@ -13,17 +13,17 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from thaw.curation.decisions import QUARANTINE, UNUSED, Entry, plan
 from thaw.curation.journal import inspected
 from thaw.curation.placement import place, places
-from thaw.curation.decisions import QUARANTINE, UNUSED, Entry, plan
 from thaw.curation.similarity import alike_by_design
-from thaw.curation.split import Shares
 from thaw.curation.source_tree import SPLITS, Tree, read_tree
+from thaw.curation.split import Shares
 from thaw.errors import UserError
-from thaw.storage.files import whole_file
 from thaw.pages.limits import LINES
 from thaw.pages.text import agreeing, aligned, amount, shown
 from thaw.runs.writable import refuse_unwritable
+from thaw.storage.files import whole_file
 
 LINKS = ("hard", "symbolic", "copy")
 MANIFEST, QUARANTINED, RECORD = "manifest.csv", "quarantine.csv", "prepared.json"

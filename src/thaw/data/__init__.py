@@ -1,1 +1,1 @@
-"""What goes in: image folders, transforms and the drawn demo set."""
+"""Image folders, splits, transforms and loading."""

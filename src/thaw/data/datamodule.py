@@ -19,9 +19,9 @@ from thaw.data.images import load_rgb
 from thaw.data.option_values import number, one_of, shares, whole
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
 from thaw.data.readable import skip_unreadable, unreadable
+from thaw.data.rotation import finished
 from thaw.data.splits import Split, read_splits
 from thaw.data.transforms import TrainTransform, eval_transform, read_size
-from thaw.data.rotation import finished
 from thaw.data.workers import best_workers, roomy_batch_size
 from thaw.errors import UserError
 from thaw.runs.stopping import leave_stopping_to_main

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
 from pathlib import Path
 
 import PIL
@@ -17,6 +16,7 @@ from tqdm import tqdm
 from thaw.data import file_index
 from thaw.data.images import named_fault
 from thaw.data.workers import usable_cores
+from thaw.storage.versions import READING
 
 _IN_A_TASK = 16  # files
 _KEPT_AT_ONCE = 4096  # files, so that not all is lost when a run is stopped
@@ -63,14 +63,9 @@ def digest_of(*facts: object) -> str:
     return hashlib.sha256("\n".join(map(repr, facts)).encode()).hexdigest()
 
 
-READING = ("images", "grey", "metadata")  # modules that decide what is read of a file
-
-
-@cache
-def code_version(*names: str) -> str:
-    """Changes with the source of the modules `names` of this folder, and with the libraries that they use."""
-    sources = [Path(__file__).with_name(f"{name}.py").read_bytes() for name in names]
-    return digest_of(sources, PIL.__version__, torchvision.__version__)
+def reading_version(*others: int) -> str:
+    """Return the version of what is read of an image file, and of `others` that are computed of it."""
+    return digest_of(READING, *others, PIL.__version__, torchvision.__version__)
 
 
 def _stamp(path: str | Path) -> bytes:

@@ -5,11 +5,11 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from thaw.storage.checkpoints import read_checkpoint
-from thaw.runs.configuration import is_run, read_resolved
 from thaw.data.folders import ClassFolders
 from thaw.errors import UserError
 from thaw.pages.text import listed
+from thaw.runs.configuration import is_run, read_resolved
+from thaw.storage.checkpoints import read_checkpoint
 
 
 def fingerprint(classes: Sequence[str], splits: Mapping[str, ClassFolders]) -> dict:

@@ -12,7 +12,7 @@ from PIL import Image
 from torch.utils.data import Sampler, default_collate
 from torchvision.datasets import ImageFolder
 
-from thaw.data.digests import READING, code_version, digest_of, file_digests, joint_digest
+from thaw.data.digests import digest_of, file_digests, joint_digest, reading_version
 from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb
@@ -21,6 +21,7 @@ from thaw.data.rotation import Crop, finished
 from thaw.data.walk import Walk, walk
 from thaw.errors import UserError
 from thaw.pages.text import listed
+from thaw.storage.versions import TRANSFORMS
 
 Key = int | tuple[int, int]
 Sample = tuple[str, int]  # a path and the index of its class
@@ -100,7 +101,7 @@ class ClassFolders(ImageFolder):
     @cached_property
     def digest(self) -> str:
         """Of all that decides the items, but for their seeds and labels: equal in every process."""
-        code = code_version(*READING, "transforms", "turning", "folders")
+        code = reading_version(TRANSFORMS)
         return digest_of(self.contents, self.short_side, self.grey_range, repr(self.transform), code)
 
     def keep_share(self, share: float, seed: int) -> None:

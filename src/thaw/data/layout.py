@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from thaw.data.class_names import look_alikes
 from thaw.data.walk import visible_folders
 from thaw.errors import UserError
-from thaw.data.class_names import look_alikes
 from thaw.pages.text import listed
 
 _SPLIT_NAMES = ("train", "training", "val", "valid", "validation")

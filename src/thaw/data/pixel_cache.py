@@ -12,13 +12,14 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
-from thaw.storage.arrays import DamagedArrayError, read_array, write_array
-from thaw.storage.cache import build_bounded, build_once
-from thaw.data.digests import READING, code_version, digest_of
+from thaw.data.digests import digest_of, reading_version
 from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb, pixel_count
 from thaw.data.workers import usable_cores
 from thaw.errors import UserError
+from thaw.storage.arrays import DamagedArrayError, read_array, write_array
+from thaw.storage.cache import build_bounded, build_once
+from thaw.storage.versions import PIXELS
 
 log = logging.getLogger(__name__)
 
@@ -63,7 +64,7 @@ def stored_pixels(
         UnreadableImageError: naming the path, for an image that cannot be decoded.
 
     """
-    key = digest_of(contents, short_side, grey_range, code_version(*READING, "pixels"))
+    key = digest_of(contents, short_side, grey_range, reading_version(PIXELS))
     found = []
 
     def is_whole(folder: Path) -> bool:
@@ -90,7 +91,7 @@ def bytes_needed(paths: Sequence[str], contents: str, short_side: int | None) ->
         UnreadableImageError: naming the path, for a file that does not begin like an image.
 
     """
-    key = digest_of(contents, short_side, Image.MAX_IMAGE_PIXELS, code_version(*READING, "pixels"))
+    key = digest_of(contents, short_side, Image.MAX_IMAGE_PIXELS, reading_version(PIXELS))
 
     def write(part: Path) -> None:
         part.write_text(str(_counted(paths, short_side)))

@@ -10,13 +10,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from thaw.storage.cache import build_once
-from thaw.data.digests import READING, code_version, digest_of
+from thaw.data.digests import digest_of, reading_version
 from thaw.data.folders import ClassFolders, Sample
 from thaw.data.images import load_rgb
 from thaw.data.workers import usable_cores
 from thaw.errors import RunError, UnreadableImageError
 from thaw.pages.text import listed
+from thaw.storage.cache import build_once
 
 _SHARE = 0.01  # of a split's images that may be skipped
 _KEPT = 100  # verdicts in the cache, a few bytes each
@@ -71,7 +71,7 @@ def unreadable(paths: Sequence[str], digests: Sequence[bytes], short_side: int |
     """Those of `paths` that `load_rgb` cannot give; the cache remembers the contents that it could not."""
     by_digest = dict(zip(paths, (digest.hex() for digest in digests), strict=True))
     contents = {digest: path for path, digest in by_digest.items()}
-    key = digest_of(sorted(contents), short_side, code_version(*READING))
+    key = digest_of(sorted(contents), short_side, reading_version())
 
     def write(part: Path) -> None:
         part.write_text(json.dumps(_undecodable(contents, short_side)))

@@ -1,18 +1,12 @@
 """The demo's image folders, drawn once into the cache: cats and dogs to transfer to, other animals to learn from."""
 
-import hashlib
 from pathlib import Path
 
-from thaw.storage.cache import build_once
-from thaw.demo import drawings
 from thaw.demo.drawings import SOURCE_SPECIES, TARGET_SPECIES, draw_animal
+from thaw.storage.cache import build_once
+from thaw.storage.versions import DRAWINGS
 
 SOURCE_TRAIN, SOURCE_VAL = 300, 25
-
-
-def drawings_version() -> str:
-    """Changes whenever the code that draws does."""
-    return hashlib.sha256(Path(drawings.__file__).read_bytes()).hexdigest()[:12]
 
 
 def target_folder(train: int = 50, val: int = 200, seed: int = 0) -> Path:
@@ -42,7 +36,7 @@ def _cached_folder(task: str, species: tuple[str, ...], counts: dict[str, int], 
         return all(len(list((root / split).rglob("*.jpg"))) == n * len(species) for split, n in counts.items())
 
     return build_once(
-        f"demo/{task}-{numbers}-seed{seed}-{drawings_version()}",
+        f"demo/{task}-{numbers}-seed{seed}-v{DRAWINGS}",
         lambda root: draw_folder(root, species, counts, seed),
         is_whole,
         keep=8,

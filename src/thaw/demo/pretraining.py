@@ -1,6 +1,5 @@
 """Demo weights: a backbone learned once from the drawn source animals, kept in the cache."""
 
-import hashlib
 import logging
 from functools import partial
 from pathlib import Path
@@ -10,15 +9,17 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim import AdamW
 
-from thaw.storage.cache import build_once
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.demo.datasets import drawings_version, source_folder
+from thaw.demo.datasets import source_folder
 from thaw.models.backbones import build_net
-from thaw.training.classifier import ImageClassifier
 from thaw.models.sizes import demo_size
 from thaw.models.staged import StagedNet
+from thaw.models.weights import load_backbone, load_weights, read_tensors
+from thaw.storage.cache import build_once
+from thaw.storage.versions import DRAWINGS, PRETRAINING
 from thaw.strategy.phases import Strategy
 from thaw.training.callbacks import EpochBar, EpochTable
+from thaw.training.classifier import ImageClassifier
 from thaw.training.hardware import memory_format
 from thaw.training.schedules import OneCycle
 from thaw.training.trainer import build_trainer, fit
@@ -33,20 +34,27 @@ BATCH_NORM_MOMENTUM = 0.1
 POOR = 0.25  # of eight species
 
 
+def load_pretrained(net: StagedNet, weights: str) -> None:
+    """Fill `net` as `load_weights` does, and with demo weights if `weights` is demo.
+
+    Raises:
+        UserError: as `load_weights` does.
+
+    """
+    if weights == "demo":
+        load_backbone(net, read_tensors(demo_weights(net.config["name"])), source="weights=demo")
+    else:
+        load_weights(net, weights)
+
+
 def demo_weights(name: str) -> Path:
     """The .safetensors file with the backbone of the model `name`, learned now if the cache lacks it."""
     return build_once(
-        f"weights/{name.replace('/', '-')}-{_version()}.safetensors",
+        f"weights/{name.replace('/', '-')}-v{PRETRAINING}.{DRAWINGS}.safetensors",
         lambda path: _learn(name, path),
         lambda path: path.stat().st_size > 0,
         keep=8,
     )
-
-
-def _version() -> str:
-    """Changes with the drawings and with the recipe, which this file is."""
-    recipe = Path(__file__).read_bytes() + drawings_version().encode()
-    return hashlib.sha256(recipe).hexdigest()[:12]
 
 
 def _learn(name: str, path: Path) -> None:

@@ -16,10 +16,10 @@ from torchmetrics.functional.classification import (
     multiclass_f1_score,
 )
 
-from thaw.storage.files import whole_file
 from thaw.evaluation.calibration import cross_fitted, fitted_temperature, parts
 from thaw.evaluation.confusion import confusion_counts
 from thaw.evaluation.predictions import COLUMNS, probability_column
+from thaw.storage.files import whole_file
 
 _BINS = 15  # of confidences
 

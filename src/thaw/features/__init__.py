@@ -1,1 +1,1 @@
-"""What is frozen, computed once: features in place of images."""
+"""Features of frozen stages, computed once and used in place of images."""

@@ -13,11 +13,11 @@ from tqdm import tqdm
 
 from thaw.data.folders import Sample
 from thaw.data.workers import roomy_batch_size, usable_cores
-from thaw.evaluation.measures import Answered
-from thaw.evaluation.corruptions import Corruption
-from thaw.inference.trained_model import TrainedModel
 from thaw.errors import UnreadableImageError, UserError
+from thaw.evaluation.corruptions import Corruption
 from thaw.evaluation.evaluation import joined
+from thaw.evaluation.measures import Answered
+from thaw.inference.trained_model import TrainedModel
 
 
 @dataclass(frozen=True)

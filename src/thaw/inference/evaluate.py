@@ -6,9 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from thaw.evaluation.statistics import holm, mcnemar
-from thaw.inference.answers import Answers, answers
-from thaw.inference.labelled_folder import LabelledFolder
+from thaw.evaluation.confusion import confused_pairs
+from thaw.evaluation.corruptions import CORRUPTIONS, Corruption
+from thaw.evaluation.evaluation import Evaluation
 from thaw.evaluation.measures import (
     Answered,
     bootstrap,
@@ -18,10 +18,10 @@ from thaw.evaluation.measures import (
     reliability,
     share,
 )
-from thaw.evaluation.corruptions import CORRUPTIONS, Corruption
+from thaw.evaluation.statistics import holm, mcnemar
+from thaw.inference.answers import Answers, answers
+from thaw.inference.labelled_folder import LabelledFolder
 from thaw.inference.trained_model import TrainedModel
-from thaw.evaluation.confusion import confused_pairs
-from thaw.evaluation.evaluation import Evaluation
 from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
 
 

@@ -8,15 +8,15 @@ import torch
 from matplotlib.axes import Axes
 from PIL import Image
 
-from thaw.pages.plots import COLOURS, INK, percent, svg
 from thaw.data.workers import roomy_batch_size
 from thaw.inference.evaluate import Evaluated
 from thaw.inference.gradcam import gradcam, overlaid
-from thaw.storage.files import whole_file
-from thaw.runs.extras import may_fail
 from thaw.pages.html import data_url, render
 from thaw.pages.limits import LINES, MATRIX, ROWS
+from thaw.pages.plots import COLOURS, INK, percent, svg
 from thaw.pages.text import aligned, amount, counted, shown
+from thaw.runs.extras import may_fail
+from thaw.storage.files import whole_file
 
 _NAMES = {
     "acc": "accuracy",
@@ -96,7 +96,6 @@ def _page(done: Evaluated) -> str:
     facts = done.facts
     pictures = [{"seen": data_url(seen), "heat": data_url(heat)} for seen, heat in _looks(done)]
     return render(
-        "thaw.deploy",
         "evaluation.html.jinja",
         **facts,
         names=_NAMES,

@@ -5,10 +5,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from thaw.data.thumbnails import picture
 from thaw.inference.predict import Prediction
-from thaw.storage.files import whole_file
+from thaw.pages.html import render
 from thaw.runs.extras import may_fail
-from thaw.pages.html import picture, render
+from thaw.storage.files import whole_file
 
 _SHOWN = 500  # pictures; a page of more takes long to open
 _SIDE = 224
@@ -36,7 +37,6 @@ def _page(model: str, found: Sequence[Prediction], threshold: float) -> str:
     unsure_first = sorted(read, key=lambda prediction: prediction.top[0][1])
     counts = Counter(prediction.named(threshold) for prediction in read).most_common()
     return render(
-        "thaw.deploy",
         "gallery.html.jinja",
         model=model,
         count=len(read),

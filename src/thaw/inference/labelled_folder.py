@@ -4,11 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from thaw.data.class_names import look_alikes
 from thaw.data.endings import EXTENSIONS, what_to_install
 from thaw.data.folders import Sample, class_samples
 from thaw.data.walk import visible_folders, walk
 from thaw.errors import UserError
-from thaw.data.class_names import look_alikes
 from thaw.pages.text import listed
 
 _SPLITS = ("train", "val", "test")

@@ -7,8 +7,8 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.data.workers import best_workers, roomy_batch_size
-from thaw.inference.trained_model import TrainedModel
 from thaw.errors import UnreadableImageError
+from thaw.inference.trained_model import TrainedModel
 
 UNSURE = "unsure"
 

@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from typing import TextIO
 
 from thaw.inference.predict import UNSURE, Prediction
-from thaw.storage.files import as_json as json_text
 from thaw.pages.text import WIDEST_NAME, padded, printable, shown, width
+from thaw.storage.files import as_json as json_text
 
 _WIDEST = 60  # characters of a path in a table, whose columns then are no longer in line
 

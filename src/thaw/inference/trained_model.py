@@ -12,8 +12,6 @@ import torch
 from hydra.utils import get_object
 from PIL import Image
 
-from thaw.storage.checkpoints import read_checkpoint
-from thaw.runs.configuration import FILE, is_run, read_resolved
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import eval_transform, read_size
@@ -21,8 +19,10 @@ from thaw.errors import RunError, UserError
 from thaw.features.prefix import FrozenPrefix
 from thaw.models.backbones import build_net
 from thaw.models.staged import StagedNet
+from thaw.runs.configuration import FILE, is_run, read_resolved
 from thaw.runs.summary import read_summary
 from thaw.runs.targets import refuse_foreign_targets
+from thaw.storage.checkpoints import read_checkpoint
 from thaw.training.hardware import best_precision, keep_freed_memory, memory_format
 
 BEST, LAST = Path("checkpoints") / "best.ckpt", Path("checkpoints") / "last.ckpt"

@@ -1,1 +1,1 @@
-"""What learns: backbones as named stages, pretrained weights and the classifier."""
+"""Networks as chains of named stages, and their pretrained weights."""

@@ -3,8 +3,8 @@
 import torchvision
 
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
-from thaw.models.families import timm_nets
 from thaw.models.backbones import check_name, names, smallest_image
+from thaw.models.families import timm_nets
 from thaw.models.families.caffe import CAFFE_RESNETS
 
 _DEMO_SIZE = 64  # little is drawn that would be lost at this size, and a CPU is done soon

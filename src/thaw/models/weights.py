@@ -16,8 +16,8 @@ from thaw.errors import UserError
 from thaw.models.families.caffe import CAFFE_RESNETS
 from thaw.models.families.caffe_names import torchvision_names
 from thaw.models.families.lite import COUNTER, INSTALL, in_order, packaged_file
-from thaw.models.staged import StagedNet
 from thaw.models.families.timm_nets import TimmNet, own_names, pretrained_tensors
+from thaw.models.staged import StagedNet
 from thaw.storage.addresses import refuse_remote
 
 Tensors = dict[str, torch.Tensor]
@@ -40,7 +40,7 @@ _PREFIXES = ("net.", "module.")
 
 
 def load_weights(net: StagedNet, weights: str) -> None:
-    """Fill all of `net` but its head from `weights`: imagenet, demo, none or the path of a file.
+    """Fill all of `net` but its head from `weights`: imagenet, none or the path of a file.
 
     Raises:
         UserError: if there is no such source, it cannot be read or downloaded, or its tensors do not fit.
@@ -51,10 +51,6 @@ def load_weights(net: StagedNet, weights: str) -> None:
     refuse_remote("weights", weights)
     if weights == "imagenet":
         tensors = _published_tensors(net)
-    elif weights == "demo":
-        from thaw.demo.pretraining import demo_weights  # it trains, with everything that imports this
-
-        tensors = read_tensors(demo_weights(net.config["name"]))
     elif Path(weights).expanduser().is_file():
         tensors = read_tensors(Path(weights).expanduser())
     else:

@@ -3,25 +3,21 @@
 import base64
 import io
 import unicodedata
-from pathlib import Path
 
-from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
-from thaw.data.grey import OWN
-from thaw.data.images import load_rgb
-from thaw.errors import UnreadableImageError
 from thaw.pages.text import WIDEST_NAME, agreeing, amount, counted, cut, decoded, width
 
 _SIDE = 320  # pixels of pictures
 _RIGHT_TO_LEFT = ("R", "AL")  # Unicode's classes of letters
 
 
-def render(package: str, template: str, **values: object) -> str:
-    """A template of a package's; `page.css` and `page.js.html` can be included in it."""
+def render(template: str, **values: object) -> str:
+    """Return a page of `thaw/pages/templates`, filled with `values`."""
     environment = Environment(
-        loader=ChoiceLoader([PackageLoader(package, "."), PackageLoader("thaw.report", ".")]),
+        loader=PackageLoader("thaw.pages"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -40,16 +36,6 @@ def short(name: str, most: int = WIDEST_NAME) -> Markup:
     if any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in name):
         told = Markup("<bdi>{}</bdi>").format(told)
     return told if width(name) <= most else Markup('<span title="{}">{}</span>').format(name, told)
-
-
-def picture(path: Path, side: int = _SIDE) -> str | None:
-    """An image as a data URL; None if it cannot be read, or is no longer there."""
-    try:
-        image = load_rgb(path, side, grey_range=OWN)
-    except UnreadableImageError:
-        return None
-    image.thumbnail((side, side), Image.Resampling.BICUBIC)
-    return data_url(image)
 
 
 def data_url(image: Image.Image) -> str:

@@ -1,1 +1,1 @@
-"""What comes out: the evaluation of the best weights, figures and the run's record."""
+"""What one run leaves behind: figures, TensorBoard events and its results."""

@@ -10,9 +10,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.report import tensorboard
-from thaw.report import figures
 from thaw.evaluation.evaluation import Evaluation
+from thaw.pages import charts
+from thaw.report import figures, tensorboard
 from thaw.runs.extras import may_fail
 
 log = logging.getLogger(__name__)
@@ -50,7 +50,7 @@ def _picture(folder: Path, trainer: Trainer, data: ImageFolderDataModule, seen: 
     _show(folder, trainer, "predictions", lambda: figures.predictions(data.val, evaluation))
     _show(folder, trainer, "confusion_matrix", lambda: figures.confusion_matrix(evaluation))
     if seen.solution:
-        _show(folder, trainer, "probe", lambda: figures.penalty_path(seen.solution))
+        _show(folder, trainer, "probe", lambda: charts.penalty_path(seen.solution))
     tensorboard.project(trainer, seen.head_inputs, evaluation, data.root)
 
 
@@ -58,4 +58,4 @@ def _show(folder: Path, trainer: Trainer, name: str, draw: Callable[[], Figure])
     """Keep a figure as `figures/<name>.png` and in TensorBoard."""
     path = folder / "figures" / f"{name}.png"
     with may_fail(f"the figure {path}"):
-        tensorboard.show(trainer, name, figures.save(draw(), path))
+        tensorboard.show(trainer, name, charts.save(draw(), path))

@@ -1,6 +1,5 @@
 """What a run says before it starts, and everything it leaves behind when it is done."""
 
-import importlib.metadata
 import logging
 import os
 import platform
@@ -13,23 +12,24 @@ import torch
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
-from thaw.storage.checkpoints import read_checkpoint
-from thaw.runs.shown_commands import tensorboard_command
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.folders import ClassFolders
 from thaw.errors import RunError
-from thaw.training.phase_data import FeatureCache
-from thaw.training.classifier import ImageClassifier
+from thaw.evaluation.evaluation import Evaluation, joined
 from thaw.models.staged import StagedNet
 from thaw.report import tensorboard
-from thaw.evaluation.evaluation import Evaluation, joined
 from thaw.report.pictures import Seen, picture_samples
 from thaw.report.stage_table import stage_table
 from thaw.runs.run_folder import RunFolder
+from thaw.runs.shown_commands import tensorboard_command
+from thaw.storage.checkpoints import read_checkpoint
+from thaw.storage.versions import library_version
 from thaw.strategy.phases import Phase
 from thaw.training.best import monitored
 from thaw.training.callbacks import EpochTable
 from thaw.training.checkpoint_io import describe_checkpoint, written_checkpoints
+from thaw.training.classifier import ImageClassifier
+from thaw.training.phase_data import FeatureCache
 from thaw.training.trainer import one_device, told_progress
 
 log = logging.getLogger(__name__)
@@ -175,7 +175,7 @@ def _accuracy(split: str, metrics: dict) -> str:
 
 
 def _versions() -> dict:
-    return {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in _PACKAGES}}
+    return {"python": platform.python_version(), **{name: library_version(name) for name in _PACKAGES}}
 
 
 def _device_name(trainer: Trainer) -> str:

@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 
 from thaw.models.staged import StagedNet
-from thaw.strategy.phases import Phase
 from thaw.pages.text import aligned
+from thaw.strategy.phases import Phase
 
 
 def stage_table(net: StagedNet, phases: Sequence[Phase]) -> str:

@@ -12,8 +12,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
-from thaw.models.staged import StagedNet
 from thaw.evaluation.evaluation import Evaluation
+from thaw.models.staged import StagedNet
 from thaw.pages.text import printable
 from thaw.training.loggers import attempt
 

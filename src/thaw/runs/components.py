@@ -12,11 +12,10 @@ from hydra.utils import get_object
 from hydra.utils import instantiate as built_by_hydra
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.runs import reserved_options
-from thaw.runs.type_hints import describe, fits
 from thaw.errors import RunError, UserError, told_error
+from thaw.runs import reserved_options
 from thaw.runs.call_signatures import parameters
-from thaw.training.schedules import PerStep
+from thaw.runs.type_hints import describe, fits
 
 _KEYS = {
     "seed": int, "weights": Any, "compile": bool, "channels_last": bool | str, "data": dict, "head": dict,
@@ -152,7 +151,7 @@ def _check_partial(path: str, role: str, code: Any, component: Mapping) -> None:
     if role == "loss":
         wanted = not inspect.isclass(code)
     elif role in _BUILT_LATER:
-        wanted = not (inspect.isclass(code) and issubclass(code, PerStep))
+        wanted = not (inspect.isclass(code) and getattr(code, "counts_steps", False))
     else:
         return
     if partial != wanted:

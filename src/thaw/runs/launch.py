@@ -12,10 +12,10 @@ from hydra.errors import ConfigCompositionException, OverrideParseException, Sea
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import told_error
-from thaw.overrides import sentence, with_additions
+from thaw.pages.text import printable
+from thaw.runs.overrides import sentence, with_additions
 from thaw.runs.ownership import remove_new
 from thaw.runs.run_folder import LEFTOVERS
-from thaw.pages.text import printable
 
 _RAISE = "HYDRA_FULL_ERROR"  # of the environment: Hydra raises what it would print
 _OF_SWEEPS = (".lock", "multirun.yaml")

@@ -5,8 +5,8 @@ import shutil
 import traceback
 from pathlib import Path
 
-from thaw.runs.shown_commands import resume_command
 from thaw.errors import RunError
+from thaw.runs.shown_commands import resume_command
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)

@@ -15,14 +15,14 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.runs.configuration import refuse_other_configuration
 from thaw.errors import FrozenTensorError, RunError, UserError, told_error
+from thaw.pages.text import printable
+from thaw.runs.configuration import refuse_other_configuration
 from thaw.runs.machine_faults import machine_fault
 from thaw.runs.ranks import is_first_process
-from thaw.runs.summary import TRACEBACK, write_summary
 from thaw.runs.run_folder import RunFolder, refuse_interrupted, run_folder_held
 from thaw.runs.stopping import stop_signals, worker_deaths
-from thaw.pages.text import printable
+from thaw.runs.summary import TRACEBACK, write_summary
 
 # Where these two go is said in conf/train.yaml: standard error and the log file; the log file alone.
 errors_log = logging.getLogger("thaw.errors")

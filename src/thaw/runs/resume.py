@@ -5,12 +5,12 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from thaw.runs.shown_commands import quoted, unquoted
-from thaw.runs.configuration import CHANGEABLE, read_resolved
-from thaw.storage.addresses import is_remote
-from thaw.runs.summary import has_finished
-from thaw.runs.shorthand import literal
 from thaw.pages.text import printable
+from thaw.runs.configuration import CHANGEABLE, read_resolved
+from thaw.runs.shorthand import literal
+from thaw.runs.shown_commands import quoted, unquoted
+from thaw.runs.summary import has_finished
+from thaw.storage.addresses import is_remote
 
 _EPOCHS = "trainer.max_epochs"
 

@@ -8,11 +8,11 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.runs.shown_commands import option, resume_command
-from thaw.runs.configuration import configuration_files, is_run, write_configuration
 from thaw.errors import UserError
+from thaw.runs.configuration import configuration_files, is_run, write_configuration
 from thaw.runs.ownership import begin_in, foreign, hold, holding, refuse_foreign
 from thaw.runs.ranks import is_first_process
+from thaw.runs.shown_commands import option, resume_command
 from thaw.runs.summary import FILE as SUMMARY
 from thaw.runs.summary import TRACEBACK, make_room, read_summary
 

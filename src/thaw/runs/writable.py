@@ -4,8 +4,8 @@ import errno
 import tempfile
 from pathlib import Path
 
-from thaw.runs.configuration import is_run
 from thaw.errors import UserError
+from thaw.runs.configuration import is_run
 
 _LOOKED_AT = 8192  # bytes, among which images and checkpoints have zeros
 

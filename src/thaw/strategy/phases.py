@@ -2,15 +2,24 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 from thaw.data.option_values import whole
 from thaw.errors import UserError
 from thaw.models.head import linear_head
 from thaw.models.staged import StagedNet
-from thaw.features.linear_solver import LogisticProbe
 from thaw.strategy.selection import SelectionError, selected
 
 _KEYS = ("train", "epochs", "lr", "lr_decay", "head_lr", "optimizer", "scheduler", "solver")
+
+
+@runtime_checkable
+class HeadSolver(Protocol):
+    """Solves for the optimal head on features of `views` augmented views, as `LogisticProbe` does."""
+
+    views: int
+
+    def solve(self, rows, seed: int, class_weights, bias: bool): ...
 
 
 @dataclass(frozen=True)
@@ -39,7 +48,7 @@ class Phase:
     total: int
     optimizer: Callable | None = None
     scheduler: Callable | None = None
-    solver: LogisticProbe | None = None
+    solver: HeadSolver | None = None
 
     @property
     def head_only(self) -> bool:
@@ -164,7 +173,7 @@ class Strategy:
         for key, value in (("optimizer", optimizer), ("scheduler", scheduler)):
             if value is not None and not callable(value):
                 self._refuse(f"a phase has {key}={value!r}, which must be a class: _target_: …, _partial_: true")
-        if solver is not None and not isinstance(solver, LogisticProbe):
+        if solver is not None and not isinstance(solver, HeadSolver):
             self._refuse(f"a phase has solver={solver!r}, which must be a thaw.features.linear_solver.LogisticProbe")
         if solver and epochs not in (None, 1):
             self._refuse(f"a phase has a solver and epochs={epochs}, but what is solved takes one")

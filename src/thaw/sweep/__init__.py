@@ -1,1 +1,1 @@
-"""Several runs, one after another, each in a process of its own."""
+"""Run several jobs, each in a process of its own, and resume them."""

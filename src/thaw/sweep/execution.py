@@ -7,17 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
-from thaw.runs.shown_commands import option, tensorboard_command
 from thaw.errors import UserError
-from thaw.runs.ownership import hold, let_go, refuse_foreign
+from thaw.pages.text import printable
 from thaw.runs.extras import may_fail
-from thaw.runs.summary import make_room, write_summary
+from thaw.runs.ownership import hold, let_go, refuse_foreign
 from thaw.runs.run_folder import run_folder_held
+from thaw.runs.shown_commands import option, tensorboard_command
 from thaw.runs.stopping import STOPS, Stopped, heard
+from thaw.runs.summary import make_room, write_summary
 from thaw.sweep.jobs import Job
 from thaw.sweep.processes import Process, import_once
 from thaw.sweep.progress import Progress
-from thaw.pages.text import printable
 
 RECORD = "multirun.yaml"
 
@@ -159,7 +159,10 @@ def _record_death(job: Job, cause: str) -> None:
 
 def conclude(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> None:
     """Compare what there is; exits with 1 if a job failed and with 128 + the signal if one stopped the sweep."""
-    from thaw.comparison.comparison_page import table, write_comparison  # plots and templates, which planning need not load
+    from thaw.comparison.comparison_page import (  # plots and templates, which planning need not load
+        table,
+        write_comparison,
+    )
 
     compared = None
     with may_fail(f"the comparison in {folder}"):  # python scripts/compare.py makes it again

@@ -7,12 +7,12 @@ from pathlib import Path
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 
-from thaw.runs.shown_commands import quoted
-from thaw.runs.configuration import is_run, read_resolved, resolved_job
 from thaw.errors import UserError
+from thaw.runs.configuration import is_run, read_resolved, resolved_job
 from thaw.runs.idle_options import refuse_idle_sweep
-from thaw.runs.summary import read_summary
 from thaw.runs.run_folder import is_free
+from thaw.runs.shown_commands import quoted
+from thaw.runs.summary import read_summary
 
 
 @dataclass(frozen=True)

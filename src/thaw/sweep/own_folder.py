@@ -11,15 +11,15 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.runs.shown_commands import option
-from thaw.runs.configuration import as_hydra_config
 from thaw.errors import UserError, told_error
+from thaw.pages.text import printable
+from thaw.runs.configuration import as_hydra_config
 from thaw.runs.ownership import new_folder, refuse_inside
 from thaw.runs.ranks import is_first_process
 from thaw.runs.run_folder import hold_run_folder
-from thaw.sweep.execution import refuse_other_folder
-from thaw.pages.text import printable
+from thaw.runs.shown_commands import option
 from thaw.runs.writable import try_to_write
+from thaw.sweep.execution import refuse_other_folder
 
 
 @contextmanager

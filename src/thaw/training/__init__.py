@@ -1,1 +1,1 @@
-"""How it learns: the hardware, the trainer, the loop over phases and what is said meanwhile."""
+"""Train a network phase by phase: the classifier, the trainer, callbacks and schedules."""

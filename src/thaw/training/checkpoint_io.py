@@ -11,9 +11,9 @@ from lightning.fabric.plugins.io import TorchCheckpointIO
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from thaw.storage.checkpoints import read_checkpoint
-from thaw.runs.shown_commands import resume_command
 from thaw.errors import RunError, UserError
+from thaw.runs.shown_commands import resume_command
+from thaw.storage.checkpoints import read_checkpoint
 
 _OVERHEAD = 2**20  # bytes of a checkpoint that are no tensor's: names, counters, rows
 

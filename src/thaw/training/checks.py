@@ -6,10 +6,10 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig
 
-from thaw.runs.components import check_components
-from thaw.runs.configuration import resolved
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.errors import UserError
+from thaw.runs.components import check_components
+from thaw.runs.configuration import resolved
 from thaw.runs.idle_options import refuse_idle
 from thaw.runs.targets import refuse_foreign_targets
 

@@ -12,9 +12,9 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 from torchmetrics.utilities import dim_zero_cat
 
-from thaw.strategy.freezing import let_learn, set_training_modes
 from thaw.models.head import fold_head, standardized_keys
 from thaw.models.staged import StagedNet
+from thaw.strategy.freezing import let_learn, set_training_modes
 from thaw.strategy.phases import Phase
 from thaw.training.schedules import PerStep, advance
 

@@ -4,9 +4,9 @@ import torch
 from lightning import Callback, Trainer
 
 from thaw.errors import RunError
-from thaw.training.classifier import ImageClassifier
-from thaw.runs.stopping import worker_deaths
 from thaw.pages.text import listed
+from thaw.runs.stopping import worker_deaths
+from thaw.training.classifier import ImageClassifier
 
 _EVERY = 50  # steps; to ask a GPU or other processes at each of them would have all wait
 _NEVER = 2**62

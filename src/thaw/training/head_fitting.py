@@ -8,9 +8,9 @@ from lightning import LightningDataModule, Trainer
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.features.feature_data import FeatureDataModule
-from thaw.training.classifier import ImageClassifier
-from thaw.models.head import StandardizedLinear, feature_scale, linear_head, standardized_layer
 from thaw.features.linear_objective import FeatureRows
+from thaw.models.head import StandardizedLinear, feature_scale, linear_head, standardized_layer
+from thaw.training.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)
 

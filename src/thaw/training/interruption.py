@@ -7,8 +7,8 @@ from lightning.pytorch.callbacks import Timer
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from thaw.errors import UserError
-from thaw.training.classifier import ImageClassifier
 from thaw.runs.stopping import stop_signals
+from thaw.training.classifier import ImageClassifier
 
 
 class StepStop(Callback):

@@ -9,16 +9,16 @@ import torch
 from lightning import LightningDataModule, Trainer
 from tqdm import tqdm
 
-from thaw.storage.cache import cache_dir
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.folders import ClassFolders
 from thaw.errors import UserError
-from thaw.features.feature_data import FeatureDataModule
 from thaw.features.cost import Cost, enough_views
+from thaw.features.feature_data import FeatureDataModule
 from thaw.features.prefix import FrozenPrefix, frozen_cut
 from thaw.features.store import StoredFeatures, feature_key, in_memory, stored_features
-from thaw.training.classifier import ImageClassifier
+from thaw.storage.cache import cache_dir
 from thaw.strategy.phases import Phase
+from thaw.training.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)
 

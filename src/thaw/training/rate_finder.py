@@ -14,9 +14,9 @@ from tqdm import tqdm
 from thaw.data.option_values import whole
 from thaw.data.rotation import finished
 from thaw.errors import UserError
-from thaw.training.classifier import ImageClassifier
-from thaw.report import figures
+from thaw.pages import charts
 from thaw.runs.extras import may_fail
+from thaw.training.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +49,7 @@ class RateFinder(Callback):
         best, number, own = steepest(rates, losses), classifier.phase.number, classifier.phase.groups[-1].lr
         path = self.folder / f"learning_rate_{number}.png"
         with may_fail(f"the figure {path}"):
-            figures.save(figures.rate_curve(rates, losses, best, own), path)
+            charts.save(charts.rate_curve(rates, losses, best, own), path)
         found = f"falls most steeply at {best:.2g}" if best else "never falls"
         log.info(f"learning rate of phase {number}: the loss {found}; the run's is {own:.2g}")
 

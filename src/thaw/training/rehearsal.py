@@ -13,12 +13,12 @@ from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 
-from thaw.runs.components import first_line
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.errors import UserError
-from thaw.training.classifier import ImageClassifier
 from thaw.models.staged import StagedNet
+from thaw.runs.components import first_line
 from thaw.strategy.phases import Phase
+from thaw.training.classifier import ImageClassifier
 from thaw.training.schedules import PerStep
 
 log = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from omegaconf import DictConfig
 from torch import nn
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-from thaw.training.classifier import ImageClassifier
 from thaw.strategy.phases import Phase
+from thaw.training.classifier import ImageClassifier
 from thaw.training.schedules import PerStep
 
 log = logging.getLogger(__name__)

@@ -12,6 +12,8 @@ from thaw.errors import UserError
 class PerStep(ABC):
     """Builds the scheduler of a phase that has `steps` optimizer steps."""
 
+    counts_steps = True  # the mark by which a configuration's check knows such a class without importing this module
+
     @abstractmethod
     def __call__(self, optimizer: Optimizer, steps: int) -> LRScheduler: ...
 

@@ -10,20 +10,20 @@ from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from thaw.storage.checkpoints import read_checkpoint
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.errors import UserError
-from thaw.training.phase_data import FeatureCache
-from thaw.training.head_fitting import scale_head, solve_head
-from thaw.training.classifier import ImageClassifier
 from thaw.runs.stopping import Stopped, stop_signals
+from thaw.storage.checkpoints import read_checkpoint
 from thaw.strategy.phases import Phase
 from thaw.training.checkpoint_io import AtomicCheckpointIO
+from thaw.training.classifier import ImageClassifier
 from thaw.training.faults import FiniteNumbers, OneFault
 from thaw.training.hardware import best_precision, check_accelerator, keep_freed_memory
+from thaw.training.head_fitting import scale_head, solve_head
 from thaw.training.interruption import Continuation, RunTimer, StepStop
 from thaw.training.invariants import FrozenProof, SeededSteps
 from thaw.training.loggers import shield
+from thaw.training.phase_data import FeatureCache
 
 log = logging.getLogger(__name__)
 

@@ -5,12 +5,12 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from thaw.errors import UserError
 from thaw.inference.export.formats import FORMATS
 from thaw.inference.export.shipped import check, facts
 from thaw.inference.trained_model import load_model
-from thaw.errors import UserError
-from thaw.storage.files import as_json
 from thaw.runs.writable import refuse_unwritable
+from thaw.storage.files import as_json
 
 
 @dataclass(frozen=True)

@@ -11,12 +11,12 @@ import torch
 from safetensors.torch import load_file, save
 from torch.export import Dim
 
+from thaw.errors import UserError
 from thaw.inference.export.shipped import Check, Shipped, example, facts
 from thaw.inference.export.timm_folder import READ_BY_TIMM, probabilities_by_timm, timm_config
 from thaw.inference.trained_model import TrainedModel
-from thaw.errors import UserError
-from thaw.storage.files import as_json
 from thaw.models.backbones import build_net
+from thaw.storage.files import as_json
 
 _ANY_NUMBER = {"images": {0: Dim("batch", min=1)}}
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from thaw.inference.trained_model import TrainedModel, run_folder
 from thaw.errors import RunError, UnreadableImageError, UserError
-from thaw.models.staged import StagedNet
 from thaw.evaluation.predictions import read_predictions
+from thaw.inference.trained_model import TrainedModel, run_folder
+from thaw.models.staged import StagedNet
 from thaw.runs.summary import read_summary
 
 TOLERANCE = 1e-4  # in probability

@@ -6,8 +6,8 @@ import torch
 
 from thaw.inference.export.shipped import TOLERANCE, Check
 from thaw.inference.trained_model import TrainedModel
-from thaw.models.staged import PerChannel
 from thaw.models.families.timm_nets import timm_name
+from thaw.models.staged import PerChannel
 
 READ_BY_TIMM = "timm.create_model('local-dir:FOLDER', pretrained=True)"
 

@@ -15,15 +15,15 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from thaw.inference.gradcam import overlaid
-from thaw.inference.trained_model import TrainedModel
 from thaw.errors import UnreadableImageError
-from thaw.pages.html import data_url
+from thaw.inference.gradcam import overlaid
 from thaw.inference.serve import requests
 from thaw.inference.serve.batching import Batcher, BusyError
 from thaw.inference.serve.decoding import NotAnImageError, decode
 from thaw.inference.serve.forms import image_in
 from thaw.inference.serve.start_page import page_response
+from thaw.inference.trained_model import TrainedModel
+from thaw.pages.html import data_url
 from thaw.pages.text import decoded
 
 _THREADS = min(4, os.cpu_count() or 1)  # each decodes an image of up to some hundred MB

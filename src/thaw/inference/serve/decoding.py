@@ -6,8 +6,8 @@ import torch
 from PIL import UnidentifiedImageError
 
 from thaw.data.endings import more_formats, what_to_install_for
-from thaw.inference.trained_model import TrainedModel
 from thaw.errors import UnreadableImageError
+from thaw.inference.trained_model import TrainedModel
 
 # Of the formats that Pillow reads, some start other programs (EPS) or are seldom used and seldom tested.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", *more_formats())

@@ -19,7 +19,6 @@ def page_response(model: TrainedModel, most: int) -> HTMLResponse:
     """For any number of requests; images of more than `most` bytes are not sent."""
     seen = model.preprocessing
     html = render(
-        "thaw.serve",
         "serve.html.jinja",
         name=model.net.config["name"],
         classes=len(model.classes),

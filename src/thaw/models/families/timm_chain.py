@@ -7,8 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import nn
 
-from thaw.models.staged import Normalize, StagedNet
 from thaw.models.families.timm_stages import timm_stages
+from thaw.models.staged import Normalize, StagedNet
 
 # timm's classes that apply their layers one after the other, in the order in which they define them, but for dropout
 # before the classifier, for which they have no module. Of each net that is built it is proven anew.

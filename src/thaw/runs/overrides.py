@@ -11,8 +11,8 @@ from hydra.errors import HydraException, MissingConfigException, OverrideParseEx
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.runs.shown_commands import option
 from thaw.errors import UserError
+from thaw.runs.shown_commands import option
 from thaw.runs.targets import refuse_foreign_targets
 
 _MISSING = re.compile(r"Could not override '(.+?)'")

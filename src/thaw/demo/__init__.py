@@ -1,0 +1,1 @@
+"""The built-in data set: drawn animals, and weights pretrained on drawings of other animals."""

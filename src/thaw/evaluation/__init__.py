@@ -1,0 +1,1 @@
+"""Metrics, calibration, corruptions and paired tests of predictions."""

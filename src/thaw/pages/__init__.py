@@ -1,0 +1,1 @@
+"""What pages, terminal tables and charts share: templates, styles, fonts, numbers and plots."""

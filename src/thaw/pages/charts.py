@@ -1,0 +1,56 @@
+"""Line charts drawn with Matplotlib, and how every figure is saved."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from matplotlib.backends.backend_agg import FigureCanvasAgg
+from matplotlib.figure import Figure
+from PIL import Image
+
+RIGHT, WRONG = "#1a7f37", "#cf222e"
+
+
+def rate_curve(rates: Sequence[float], losses: Sequence[float], proposed: float | None, own: float) -> Figure:
+    """The smoothed loss at rising learning rates, with the proposed rate and the run's own."""
+    figure = Figure((6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(rates, losses, color="black")
+    for rate, colour, name in ((proposed, RIGHT, "steepest descent"), (own, WRONG, "this run's")):
+        if rate:
+            axes.axvline(rate, color=colour, linestyle="--", label=f"{name}: {rate:.2g}")
+    lowest, first = min(losses), losses[0]
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, smoothed")
+    axes.set_ylim(
+        lowest - 0.1 * first, first + 1.5 * (first - lowest) + 0.1 * first
+    )  # divergence would flatten all else
+    axes.legend()
+    return figure
+
+
+def penalty_path(solution: dict) -> Figure:
+    """What held-out training images say of each penalty that a solver tried, with the one that it chose."""
+    path = solution["path"]
+    penalties = [point["penalty"] for point in path]
+    figure = Figure((6.4, 4), layout="constrained")
+    axes = figure.subplots()
+    right = axes.twinx()
+    axes.plot(penalties, [point["loss"] for point in path], "o-", color="black", label="loss")
+    right.plot(penalties, [point["acc"] for point in path], "s--", color="#0969da", label="accuracy")
+    chosen = axes.axvline(solution["penalty"], color=RIGHT, linestyle=":", label=f"chosen: {solution['penalty']:.2g}")
+    note = solution.get("note")
+    axes.set(xscale="log", ylabel="loss of held-out training images")
+    axes.set_xlabel(f"L2 penalty\n{note}" if note else "L2 penalty")
+    right.set_ylabel("their accuracy", color="#0969da")
+    figure.legend(handles=[*axes.lines[:1], *right.lines, chosen], loc="outside upper center", ncols=3)
+    return figure
+
+
+def save(figure: Figure, path: Path) -> np.ndarray:
+    """Write a PNG and give back its pixels, uint8 (height, width, 3)."""
+    canvas = FigureCanvasAgg(figure)
+    canvas.draw()
+    pixels = np.asarray(canvas.buffer_rgba())[..., :3]
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(pixels).save(path, compress_level=1)
+    return pixels

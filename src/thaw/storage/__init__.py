@@ -1,0 +1,1 @@
+"""Read and write files: the cache, arrays, checkpoints and files that appear whole or not at all."""
