@@ -242,7 +242,7 @@ def test_the_ceiling_computes_as_thaw_trains(image_folder, monkeypatch):
         return result
 
     monkeypatch.setattr(nn.Conv2d, "forward", watched)
-    step, device = ceiling.build_step(ceiling.configured(ROOT / "conf", told), classes=3)
+    step, device = ceiling.build_step(ceiling.configured(told), classes=3)
     assert device == CPU
     seconds = ceiling.step_seconds(step, device, seconds=0)
     assert len(seconds) == ceiling._FEWEST

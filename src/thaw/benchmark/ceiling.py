@@ -15,16 +15,17 @@ from hydra.utils import instantiate
 from lightning import Trainer
 from omegaconf import DictConfig
 
-from thaw.training.classifier import ImageClassifier
+from thaw.runs.conf_folder import conf_folder
+from thaw.training.assembly import build_classifier
 from thaw.training.hardware import memory_format
 
 _WARM_UP, _FEWEST, _MOST, _SECONDS = 3, 5, 300, 20
 
 
-def configured(conf: Path, overrides: list[str]) -> DictConfig:
+def configured(overrides: list[str]) -> DictConfig:
     """What `python train.py OVERRIDES` would run, without anything that is written."""
     overrides = [*overrides, "trainer.callbacks=[]", "trainer.logger=false", "+trainer.enable_checkpointing=false"]
-    with initialize_config_dir(str(conf), version_base="1.3"):
+    with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         cfg = compose("train", overrides, return_hydra_config=True)
     HydraConfig.instance().set_config(cfg)  # which names of the configuration refer to
     return cfg
@@ -36,13 +37,7 @@ def build_step(cfg: DictConfig, classes: int) -> tuple[Callable[[], None], torch
     size, device = cfg.data.train_size, trainer.strategy.root_device
     net = instantiate(cfg.model, num_classes=classes, image_size=size)
     net.to(memory_format=memory_format(cfg.channels_last))
-    classifier = ImageClassifier(
-        net,
-        [str(number) for number in range(classes)],
-        optimizer=instantiate(cfg.optimizer),
-        scheduler=instantiate(cfg.scheduler),
-        loss=instantiate(cfg.loss),
-    ).to(device)
+    classifier = build_classifier(cfg, net, [str(number) for number in range(classes)]).to(device)
     classifier.start(instantiate(cfg.strategy).schedule(net, trainer.max_epochs)[0])
     optimizer = classifier.phase_optimizer()
     images = torch.randint(256, (cfg.data.batch_size, 3, size, size), dtype=torch.uint8, device=device)
@@ -85,12 +80,11 @@ def _mark(device: torch.device) -> float | torch.cuda.Event:
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m thaw.benchmark.ceiling")
-    parser.add_argument("conf", type=Path)
     parser.add_argument("result", type=Path, help="the JSON file to write")
     parser.add_argument("classes", type=int)
     parser.add_argument("overrides", nargs="*", help="as for train.py")
     options = parser.parse_args()
-    cfg = configured(options.conf.absolute(), options.overrides)
+    cfg = configured(options.overrides)
     seconds = step_seconds(*build_step(cfg, options.classes))
     rate = cfg.data.batch_size / statistics.median(seconds)
     options.result.write_text(json.dumps({"steps": seconds, "images_per_second": rate}))

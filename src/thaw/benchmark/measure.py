@@ -16,7 +16,7 @@ from thaw.runs.writable import refuse_unwritable
 from thaw.training.callbacks import duration
 
 
-def run_benchmark(options: argparse.Namespace, out: Path, project: Path) -> None:
+def run_benchmark(options: argparse.Namespace, out: Path) -> None:
     """Writes `benchmark.json` after every process and `benchmark.png` in the end, in the new folder `out`.
 
     The table is printed and the picture drawn of what there is, even if the benchmark is interrupted.
@@ -42,7 +42,7 @@ def run_benchmark(options: argparse.Namespace, out: Path, project: Path) -> None
     }
     sizes = {name: getattr(options, name) for name in ("train_size", "image_size", "batch_size")}
     weights = random_weights(options.model, out.absolute() / "weights.pth")
-    sides = Sides(project, root, weights, options.model, len(classes), out.absolute(), **sizes)
+    sides = Sides(root, weights, options.model, len(classes), out.absolute(), **sizes)
     try:
         _measure_all(sides, record, out / "benchmark.json", options)
     finally:

@@ -22,12 +22,11 @@ _LAST_WORDS = 500  # characters of a failed process's log
 
 @dataclass(frozen=True)
 class Sides:
-    """What both sides have in common. `project` holds train.py and conf/; `batch_size` is Thaw's, if not its default.
+    """What both sides have in common. `batch_size` is Thaw's, if not its default.
 
     What the processes say and leave lies in `out/processes`, without checkpoints, which would fill a disk.
     """
 
-    project: Path
     root: Path
     weights: Path
     model: str
@@ -121,7 +120,7 @@ class Sides:
     def _ceiling(self, folder: Path) -> dict:
         result = folder / "result.json"
         task = Task("thaw", "fine_tune", epochs=1)
-        where = [self.project / "conf", result, self.classes]
+        where = [result, self.classes]
         command = [sys.executable, "-m", "thaw.benchmark.ceiling", *where, *self.overrides(task)]
         return {"seconds": self._timed(command, folder), **json.loads(result.read_text())}
 
@@ -143,7 +142,7 @@ class Sides:
 
     def _train(self, overrides: list[str], folder: Path) -> float:
         try:
-            return self._timed([sys.executable, self.project / "train.py", *overrides], folder)
+            return self._timed([sys.executable, "-m", "thaw.commands", "train", *overrides], folder)
         finally:
             for checkpoints in list(folder.rglob("checkpoints")):
                 shutil.rmtree(checkpoints)

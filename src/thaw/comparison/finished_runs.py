@@ -8,6 +8,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from thaw.errors import UserError
 from thaw.evaluation.predictions import Row, read_predictions
 from thaw.runs.configuration import is_run, read_resolved
 from thaw.runs.summary import FILE, read_summary
@@ -102,6 +103,24 @@ class Trial:
         """What it was validated on: equal for trials whose answers can be held against each other, image by image."""
         contents = tuple(run.summary.get("fingerprint", {}).get("val") for run in self.runs)
         return contents, tuple((path, label) for path, label, _, _ in self.predictions)
+
+
+def read_run(folder: str | Path) -> Run:
+    """Return the run in `folder`.
+
+    Raises:
+        UserError: if there is none.
+
+    """
+    run = Run(Path(folder))
+    if not (run.folder / ".hydra").is_dir():
+        raise UserError(f"there is no run in {folder}: a run's folder holds summary.json and .hydra.")
+    return run
+
+
+def read_runs(folder: str | Path) -> list[Run]:
+    """Return all runs in `folder` and below, such as those of a sweep, in the order of their paths."""
+    return find_runs([Path(folder)])
 
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:

@@ -1,9 +1,12 @@
-"""What a trained model says of image files."""
+"""Predict the classes of images with a trained model."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
+import numpy as np
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.data.workers import best_workers, roomy_batch_size
@@ -30,13 +33,38 @@ class Prediction:
         return name if probability >= threshold else UNSURE
 
 
-def predictions(model: TrainedModel, paths: Sequence[str], top: int = 1) -> Iterator[Prediction]:
-    """Of every file, in order, as soon as its batch is done."""
+def predict(
+    model: TrainedModel, images: str | Path | Image.Image | np.ndarray | Sequence, top: int = 1
+) -> list[Prediction]:
+    """Return a prediction for each of `images`, or for the one that is given alone, in their order.
+
+    An image is a path, a PIL image, or an array: uint8 (H, W, 3) in RGB, or (H, W) in grey of any number of bits. `top`
+    is the number of classes in a prediction. Arrays and PIL images have their number in place of a path.
+
+    Raises:
+        ValueError: for an array that is no image.
+
+    """
+    several = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
+    return list(predictions(model, [_opened(image) for image in several], min(top, len(model.classes))))
+
+
+def _opened(image: str | Path | Image.Image | np.ndarray) -> str | Image.Image:
+    if isinstance(image, np.ndarray):
+        try:
+            return Image.fromarray(image)
+        except TypeError as error:
+            raise ValueError(f"an array {image.dtype} {image.shape} is no image: uint8 (H, W, 3) or (H, W)") from error
+    return image if isinstance(image, Image.Image) else str(image)
+
+
+def predictions(model: TrainedModel, paths: Sequence[str | Image.Image], top: int = 1) -> Iterator[Prediction]:
+    """Yield the prediction for every file or image in order, as soon as its batch is done."""
     size = roomy_batch_size(model.preprocessing.crop)
-    files = _Files(model, paths)
-    for batch in DataLoader(files, size, num_workers=best_workers(torch.cuda.is_available()), collate_fn=list):
-        images = [image for _, image, fault in batch if not fault]
-        found = iter(_likeliest(model, torch.stack(images), top) if images else ())
+    images = _Images(model, paths)
+    for batch in DataLoader(images, size, num_workers=best_workers(torch.cuda.is_available()), collate_fn=list):
+        pixels = [image for _, image, fault in batch if not fault]
+        found = iter(_likeliest(model, torch.stack(pixels), top) if pixels else ())
         for path, _, fault in batch:
             yield Prediction(path, fault=fault) if fault else Prediction(path, next(found))
 
@@ -50,16 +78,20 @@ def _likeliest(model: TrainedModel, images: torch.Tensor, top: int) -> Iterator[
         yield [(model.classes[index], row[index].item()) for index in order.tolist()]
 
 
-class _Files(Dataset):
-    def __init__(self, model: TrainedModel, paths: Sequence[str]):
-        self._model, self._paths = model, paths
+class _Images(Dataset):
+    """(path or number, uint8 (3, S, S), fault) of each image: pixels, or the reason why there are none."""
+
+    def __init__(self, model: TrainedModel, images: Sequence[str | Image.Image]):
+        self._model, self._images = model, images
 
     def __len__(self) -> int:
-        return len(self._paths)
+        return len(self._images)
 
     def __getitem__(self, index: int) -> tuple[str, torch.Tensor | None, str]:
-        path = self._paths[index]
+        image = self._images[index]
+        if isinstance(image, Image.Image):
+            return str(index), self._model.pixels(image), ""
         try:
-            return path, self._model.read(path), ""
+            return image, self._model.read(image), ""
         except UnreadableImageError as error:
-            return path, None, str(error)
+            return image, None, str(error)

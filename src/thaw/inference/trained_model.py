@@ -12,7 +12,7 @@ import torch
 from hydra.utils import get_object
 from PIL import Image
 
-from thaw.data.images import load_rgb
+from thaw.data.images import load_rgb, upright_rgb
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import eval_transform, read_size
 from thaw.errors import RunError, UserError
@@ -55,6 +55,11 @@ class TrainedModel:
         """
         seen = self.preprocessing
         return self.transform(load_rgb(source, read_size(seen.resize), formats, seen.grey_range))
+
+    def pixels(self, image: Image.Image) -> torch.Tensor:
+        """Return uint8 (3, crop, crop) of a PIL image, the same as of a lossless file with its pixels."""
+        seen = self.preprocessing
+        return self.transform(upright_rgb(image.copy(), read_size(seen.resize), seen.grey_range))
 
     @cached_property
     def transform(self) -> Callable[[Image.Image], torch.Tensor]:

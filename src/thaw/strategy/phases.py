@@ -63,8 +63,8 @@ class Phase:
 class Strategy:
     """Phases as they are written in `conf/strategy`.
 
-    A phase holds `train`, which is an entry or a list of entries that `thaw.strategy.selection.selected` knows, and if it is
-    wanted `epochs`, `lr`, `lr_decay`, `head_lr`, `optimizer` and `scheduler`. The head always trains, at `head_lr` if
+    A phase holds `train`, an entry or a list of entries for `thaw.strategy.selection.selected`, and optionally
+    `epochs`, `lr`, `lr_decay`, `head_lr`, `optimizer` and `scheduler`. The head always trains, at `head_lr` if
     there is one. A stage learns at `lr * lr_decay ** n`, n being the number of stages between it and the net's end. A
     phase without `lr`, `lr_decay` or `head_lr` has the strategy's; one phase without `epochs` takes the epochs that are
     left. A phase of the head alone can have a `solver` instead; it takes one epoch, and a strategy that has only such

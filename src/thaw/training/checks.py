@@ -7,11 +7,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.fingerprint import refuse_other_data
 from thaw.errors import UserError
-from thaw.runs.components import check_components
+from thaw.runs.components import check_components, instantiate
 from thaw.runs.configuration import resolved
 from thaw.runs.idle_options import refuse_idle
 from thaw.runs.targets import refuse_foreign_targets
+from thaw.training.trainer import last_checkpoint, refuse_fewer_epochs
 
 
 def check_configuration(cfg: DictConfig) -> None:
@@ -31,7 +33,23 @@ def check_configuration(cfg: DictConfig) -> None:
         refuse_idle(values, _overrides())
 
 
-def check_data(data: ImageFolderDataModule) -> None:
+def checked_data(cfg: DictConfig) -> tuple[ImageFolderDataModule, Path | None]:
+    """Return the data, and the checkpoint from which a run with `resume` continues on them.
+
+    Raises:
+        UserError: for data that are not those of the checkpoint, or options without effect.
+
+    """
+    data = instantiate(cfg.data)
+    _refuse_idle_share(data)
+    checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
+    if checkpoint:
+        refuse_other_data(Path(cfg.output_dir), checkpoint, data.fingerprint, data.root)
+        refuse_fewer_epochs(Path(cfg.output_dir), checkpoint, cfg.trainer.max_epochs)
+    return data, checkpoint
+
+
+def _refuse_idle_share(data: ImageFolderDataModule) -> None:
     """Refuse a share of validation images where the folders say which they are."""
     for override in _overrides():
         if override.lstrip("+").startswith("data.val_fraction=") and data.drawn is None:

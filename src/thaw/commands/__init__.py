@@ -1,0 +1,58 @@
+"""The command lines: `thaw COMMAND`, and the same as train.py and scripts/ in a checkout."""
+
+import sys
+from importlib import import_module
+
+# A command is the module of its name, whose `main()` reads `sys.argv` and returns an exit status.
+COMMANDS = {
+    "train": "train a network with a strategy, or with several in a sweep",
+    "predict": "predict the classes of images",
+    "evaluate": "measure accuracy, calibration and robustness on labelled images",
+    "export": "write a model as ONNX, for PyTorch or for timm",
+    "serve": "open a page to try a model in the browser",
+    "compare": "compare finished runs",
+    "prepare": "split a heap of photographs into a data set",
+    "audit": "look for what would distort a result",
+    "benchmark": "measure the speed against a plain PyTorch loop",
+    "draw": "draw the built-in animals into folders",
+}
+
+_HELP = f"""usage: thaw COMMAND ...
+
+Compare transfer-learning strategies on your images.
+
+{chr(10).join(f"  {name:<10} {what}" for name, what in COMMANDS.items())}
+
+thaw COMMAND --help explains one; thaw --version prints the version.
+"""
+
+
+def main() -> None:
+    """Run `thaw COMMAND …` and exit with its status."""
+    name, *arguments = sys.argv[1:] or ["--help"]
+    if name in ("-h", "--help", "help"):
+        print(_HELP, end="")
+    elif name == "--version":
+        from thaw.storage.versions import library_version
+
+        print(f"thaw {library_version('thaw')}")
+    elif name in COMMANDS:
+        sys.argv = [f"thaw {name}", *arguments]
+        launch(name)
+    else:
+        print(f"error: there is no command {name!r}; the commands are {', '.join(COMMANDS)}.", file=sys.stderr)
+        sys.exit(2)
+
+
+def launch(name: str) -> None:
+    """Run the command `name` with the arguments in `sys.argv`, and exit with its status."""
+    if name == "train":
+        from thaw.runs.stopping import end_on_interrupt
+
+        end_on_interrupt()  # first of all: importing Hydra takes a moment
+        import_module("thaw.commands.train").launch()
+        return
+    from thaw.commands.frame import run
+
+    module = import_module(f"thaw.commands.{name}")
+    sys.exit(run(module.main, quiet=getattr(module, "PRINTS_RESULTS", False)))

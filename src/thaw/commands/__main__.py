@@ -1,0 +1,5 @@
+"""python -m thaw.commands: the same as `thaw`."""
+
+from thaw.commands import main
+
+main()

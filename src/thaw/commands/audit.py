@@ -1,0 +1,50 @@
+"""Look for what would distort a result: broken files, copies across splits or classes, wrong labels, odd images.
+
+ROOT has train/, val/ and perhaps test/ with one folder per class, or only class folders. Nothing in it is changed. The
+exit status is 1 if something would distort a result.
+"""
+
+from argparse import Namespace
+from pathlib import Path
+
+from thaw.commands import frame
+from thaw.runs.ownership import refuse_inside, refuse_other_results
+from thaw.runs.writable import refuse_unwritable
+
+
+def options() -> Namespace:
+    parser = frame.parser(__doc__)
+    add = parser.add_argument
+    add("root", type=Path, metavar="ROOT")
+    add("--out", type=Path, metavar="DIR", help="where to write (outputs/audit/<ROOT's name>)")
+    add("--labels", action="store_true", help="also look for wrong labels, with a pretrained network")
+    add(
+        "--model",
+        default="resnet34",
+        metavar="NAME",
+        help="for --labels: of torchvision, or timm/NAME (resnet34)",
+    )
+    add("--weights", default="imagenet", metavar="W", help="for --labels: imagenet, demo, none or a path (imagenet)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    chosen = options()
+    from thaw.curation.audit import audit, class_trees
+    from thaw.curation.audit_page import facts, table, write_audit
+
+    if chosen.labels:
+        from thaw.curation.labels import doubted_labels, load_backbone  # imports torch, which takes seconds
+
+    out = chosen.out or Path("outputs/audit") / chosen.root.resolve().name
+    refuse_inside(out, chosen.root, "--out")
+    refuse_other_results(out, ("audit.json",), "an audit")
+    refuse_unwritable(out, "--out")
+    trees = class_trees(chosen.root)
+    backbone = load_backbone(chosen.model, chosen.weights) if chosen.labels else None  # before minutes of decoding
+    found = audit(chosen.root, trees)
+    doubts = doubted_labels(found.files, backbone) if backbone else None
+    shown = facts(found, doubts)
+    write_audit(out, shown)
+    print(f"{table(shown)}\n\npage     {out / 'audit.html'}")
+    return 1 if found.distorted else 0

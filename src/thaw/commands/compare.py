@@ -1,0 +1,33 @@
+"""Compare finished runs: write comparison.json, comparison.csv and report.html for all runs in some folders."""
+
+from argparse import Namespace
+from pathlib import Path
+
+from thaw.commands import frame
+from thaw.errors import UserError
+from thaw.runs.ownership import refuse_other_results
+from thaw.runs.writable import refuse_unwritable
+
+
+def options() -> Namespace:
+    parser = frame.parser(__doc__)
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run, a sweep, or a folder with some")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (the only DIR, else outputs)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    chosen = options()
+    from thaw.comparison.comparison_page import table, write_comparison  # imports SciPy, which takes a second
+    from thaw.comparison.finished_runs import find_runs
+
+    runs = find_runs(chosen.folders)
+    if not runs:
+        named = ", ".join(map(str, chosen.folders))
+        raise UserError(f"there is no run in {named}: a run's folder holds summary.json and .hydra.")
+    out = chosen.out or (chosen.folders[0] if len(chosen.folders) == 1 else Path("outputs"))
+    if chosen.out:
+        refuse_other_results(out, ("comparison.json", "multirun.yaml"), "a comparison")
+    refuse_unwritable(out, "--out")
+    print(f"{table(write_comparison(out, [run.folder for run in runs]))}\n\nreport   {out / 'report.html'}")
+    return 0

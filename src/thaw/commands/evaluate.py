@@ -1,0 +1,58 @@
+"""Measure a trained model on labelled images. RUN is a run's folder or a checkpoint; ROOT has one folder per class.
+
+Accuracy, calibration and robustness come with 95 % intervals. A page shows the images with the highest loss and where
+the model looks. Nothing in ROOT is changed. The exit status is 1 if some images could not be read, and 2 if none could.
+"""
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from thaw.commands import frame
+from thaw.errors import UserError
+from thaw.runs.ownership import refuse_other_results
+from thaw.runs.writable import try_to_write
+
+
+def options() -> Namespace:
+    parser = frame.parser(__doc__)
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN")
+    add("root", type=Path, metavar="ROOT")
+    add("--out", type=Path, metavar="DIR", help="where to write (<run's folder>/evaluation/<ROOT's name>)")
+    add("--no-robustness", dest="robustness", action="store_false", help="skip the 12 corruptions of each image")
+    add("--top", type=frame.whole(0), default=24, metavar="N", help="number of high-loss images on the page (24)")
+    return parser.parse_args()
+
+
+def main() -> int:
+    chosen = options()
+    from thaw.inference.evaluate import evaluate
+    from thaw.inference.evaluation_page import table, write_evaluation
+    from thaw.inference.labelled_folder import read_labelled
+    from thaw.inference.trained_model import load_model, run_folder
+
+    model = load_model(chosen.run)
+    folder = read_labelled(chosen.root.expanduser(), model.classes)
+    out = chosen.out or run_folder(model.source) / "evaluation" / (folder.root.resolve().name or "root")
+    refuse_other_results(out, ("evaluation.json",), "an evaluation")
+    with _writing_to(out):  # now, because the evaluation can take an hour
+        try_to_write(out)
+    done = evaluate(model, folder, chosen.robustness, chosen.top)
+    with _writing_to(out):
+        write_evaluation(out, done)
+    print(f"{table(done.facts)}\n\npage     {out / 'evaluation.html'}")
+    for fault in done.facts["unreadable"]:
+        print(f"warning: {fault}", file=sys.stderr)
+    return 1 if done.facts["unreadable"] else 0
+
+
+@contextmanager
+def _writing_to(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or error
+        raise UserError(f"{folder} cannot be written to ({reason}); choose another folder with --out.") from error

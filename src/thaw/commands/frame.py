@@ -1,0 +1,60 @@
+"""What all commands have in common: exit statuses, errors in one sentence, and types of arguments."""
+
+import argparse
+import sys
+from collections.abc import Callable
+
+from thaw.errors import RunError, UserError
+from thaw.pages.text import printable
+from thaw.runs.streams import outlived
+
+
+def run(main: Callable[[], int | None], quiet: bool = False) -> int:
+    """Run a command and return its exit status.
+
+    0: done, unless `main` returns another; 1: RunError; 2: UserError; 130: Ctrl-C. With `quiet`, a reader of standard
+    output that goes away, such as head, ends the command with 0.
+    """
+    with outlived(ends=quiet):
+        try:
+            return main() or 0
+        except (UserError, RunError) as error:
+            print(f"error: {printable(str(error))}", file=sys.stderr)
+            return 2 if isinstance(error, UserError) else 1
+        except KeyboardInterrupt:
+            return 130
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """Return a parser that prints `description` as it is written."""
+    return argparse.ArgumentParser(
+        prog=sys.argv[0] if sys.argv[0].startswith("thaw ") else None,
+        description=description,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+
+def whole(least: int = 1) -> Callable[[str], int]:
+    """Return an argument type: whole numbers of at least `least`."""
+
+    def read(text: str) -> int:
+        if not (text.isascii() and text.isdecimal()) or int(text) < least:
+            raise argparse.ArgumentTypeError(f"{text!r} must be a whole number of at least {least}")
+        return int(text)
+
+    return read
+
+
+def share(below_one: bool = False) -> Callable[[str], float]:
+    """Return an argument type: numbers from 0 to 1, or to below 1."""
+
+    def read(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = -1.0
+        if not 0 <= value <= 1 or (below_one and value == 1):
+            raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to {'below ' * below_one}1")
+        return value
+
+    return read

@@ -1,0 +1,80 @@
+"""Predict the classes of images, with calibrated probabilities.
+
+RUN is a run's folder or a checkpoint; the training data are not needed. A PATH is a file, a folder, a pattern such as
+'photos/*.jpg', or - to read paths from standard input. Files that cannot be read are reported and skipped; the exit
+status is then 1.
+"""
+
+import contextlib
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from thaw.commands import frame
+from thaw.errors import UserError
+from thaw.runs.writable import refuse_unwritable, refuse_unwritable_file
+
+PRINTS_RESULTS = True  # a reader that closes standard output, such as head, wants no more of this command
+
+
+def options() -> Namespace:
+    parser = frame.parser(__doc__)
+    add = parser.add_argument
+    add("run", type=Path, metavar="RUN")
+    add("paths", nargs="+", metavar="PATH")
+    add("--format", choices=("table", "csv", "json"), default="table", help="json is one line per image (table)")
+    add("--top", type=frame.whole(), default=1, metavar="K", help="number of classes per image (1)")
+    add("--threshold", type=frame.share(), default=0.0, metavar="P", help="print 'unsure' below this probability (0)")
+    add("--out", type=Path, metavar="FILE", help="where to write (standard output)")
+    add("--gallery", type=Path, metavar="FILE", help="also write a page with the images, the least sure first")
+    return parser.parse_args()
+
+
+def main() -> int:
+    chosen = options()
+    try:
+        faults, done = _predict(chosen)
+    except OSError as error:
+        name = chosen.out or chosen.gallery or "standard output"
+        raise UserError(f"{name} cannot be written ({error.strerror}).") from error
+    for fault in faults:
+        print(f"error: {fault}", file=sys.stderr)
+    return 0 if not faults else 1 if done else 2
+
+
+def _predict(chosen: Namespace) -> tuple[list[str], int]:
+    """Write the predictions; return a sentence for each unreadable file, and the number of readable ones."""
+    from tqdm import tqdm  # these imports take seconds, which --help need not wait for
+
+    from thaw.inference.gallery import on_a_card, write_gallery
+    from thaw.inference.image_paths import image_paths
+    from thaw.inference.predict import predictions
+    from thaw.inference.prediction_tables import FORMATS
+    from thaw.inference.trained_model import load_model
+    from thaw.storage.files import whole_file
+
+    if chosen.format == "csv" and not chosen.out:  # as in a file: names are written with the bytes that they have
+        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if chosen.out:
+        refuse_unwritable_file(chosen.out, "--out")
+    if chosen.gallery:
+        refuse_unwritable(chosen.gallery.parent, "--gallery")
+        refuse_unwritable_file(chosen.gallery, "--gallery")
+    paths, faults = image_paths(chosen.paths, sys.stdin)
+    model = load_model(chosen.run)
+    top = min(chosen.top, len(model.classes))
+    shown, done = [], 0
+    with whole_file(chosen.out) if chosen.out else contextlib.nullcontext(sys.stdout) as file:
+        write = FORMATS[chosen.format](file, paths, model.classes, top, chosen.threshold)
+        hidden = not sys.stderr.isatty() or (not chosen.out and sys.stdout.isatty())
+        for prediction in tqdm(predictions(model, paths, top), "predicting", len(paths), disable=hidden):
+            if prediction.fault:
+                faults.append(prediction.fault)
+            else:
+                write(prediction)
+                done += 1
+            if chosen.gallery:
+                shown.append(on_a_card(prediction))
+    if chosen.gallery:
+        write_gallery(chosen.gallery, str(chosen.run), shown, chosen.threshold)
+    return faults, done

@@ -1,0 +1,50 @@
+"""Split a heap of photographs into train/ and val/. Every file is decoded once; none is lost or changed.
+
+SOURCE has one folder per class, or its classes in the file names (--pattern '{class}.*'). DEST gets train/, val/ and,
+with --test, test/; manifest.csv with every file; and quarantine.csv with the files that are not used and why.
+"""
+
+import sys
+from argparse import Namespace
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from thaw.commands import frame
+from thaw.runs.conf_folder import conf_folder
+
+DOWNLOADS: dict = OmegaConf.to_object(OmegaConf.load(conf_folder() / "downloads.yaml"))
+
+
+def options() -> Namespace:
+    parser, share = frame.parser(__doc__), frame.share(below_one=True)
+    add = parser.add_argument
+    add("source", type=Path, metavar="SOURCE", help="the heap; it is never changed")
+    add("dest", type=Path, metavar="DEST", help="a new folder, or one that this command made before")
+    add("--val", type=frame.whole(), metavar="N", help="validation images per class")
+    add("--val-fraction", type=share, default=0.2, metavar="X", help="share of each class, without --val (0.2)")
+    add("--test", type=frame.whole(), metavar="N", help="test images per class (none)")
+    add("--test-fraction", type=share, default=0.0, metavar="X", help="share of each class, without --test (0)")
+    add("--limit", type=frame.whole(), metavar="N", help="images per class to use in all")
+    add("--seed", type=int, default=0, metavar="N", help="seed of the split (0)")
+    add("--pattern", metavar="P", help="pattern of file names that contain the class: '{class}.*' for cat.0.jpg")
+    add("--link", choices=("hard", "symbolic", "copy"), default="hard", help="how files get to DEST (hard links)")
+    add("--download", choices=DOWNLOADS, help="first download this data set into SOURCE, unless it is there")
+    return parser.parse_args()
+
+
+def main() -> int:
+    chosen = options()
+    from thaw.curation.download import Archive, fetch
+    from thaw.curation.prepare import Request, prepare
+    from thaw.curation.split import Shares
+
+    shares = Shares(chosen.val or chosen.val_fraction, chosen.test or chosen.test_fraction, chosen.limit, chosen.seed)
+    try:
+        if chosen.download:
+            fetch(Archive(**DOWNLOADS[chosen.download]), chosen.source)
+        print(prepare(Request(chosen.source, chosen.dest, shares, chosen.pattern, chosen.link)))
+    except KeyboardInterrupt:
+        print("stopped; the same command continues from here", file=sys.stderr)
+        raise
+    return 0

@@ -1,0 +1,9 @@
+"""Where the configuration files are: conf/ of a checkout, or their copy in an installed wheel."""
+
+from pathlib import Path
+
+
+def conf_folder() -> Path:
+    package = Path(__file__).absolute().parent.parent
+    installed = package / "conf"
+    return installed if installed.is_dir() else package.parent.parent / "conf"

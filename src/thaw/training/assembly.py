@@ -1,0 +1,75 @@
+"""Build the parts of a run from its configuration."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from lightning import Trainer
+from omegaconf import DictConfig
+
+from thaw.data.datamodule import ImageFolderDataModule
+from thaw.models.head import NewHead
+from thaw.models.staged import StagedNet
+from thaw.runs.components import instantiate
+from thaw.strategy import Phase
+from thaw.training.classifier import ImageClassifier
+from thaw.training.hardware import memory_format
+from thaw.training.phase_data import FeatureCache
+from thaw.training.precision import bf16_suits
+from thaw.training.rehearsal import check_net, rehearse
+
+
+@dataclass(frozen=True)
+class Parts:
+    """What a run trains: `classifier` on `data`, phase after phase, from `weights` (none, for random ones)."""
+
+    data: ImageFolderDataModule
+    net: StagedNet
+    phases: Sequence[Phase]
+    trainer: Trainer
+    classifier: ImageClassifier
+    features: FeatureCache
+    head: NewHead
+    weights: str
+
+
+def assemble(cfg: DictConfig, data: ImageFolderDataModule) -> Parts:
+    """Build all parts and try each phase once, before anything is written.
+
+    Raises:
+        UserError: for parts that do not go together.
+
+    """
+    net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
+    check_net(net, data)
+    strategy = instantiate(cfg.strategy)
+    phases = strategy.schedule(net, cfg.trainer.max_epochs)
+    trainer = instantiate(cfg.trainer, bf16_suits=bf16_suits(net, phases, data.image_size))
+    weights = cfg.weights if strategy.pretrained else "none"
+    classifier = build_classifier(
+        cfg,
+        net,
+        data.classes,
+        class_weights=data.class_weights,
+        mix=instantiate(cfg.mix, num_classes=len(data.classes)),
+        keep_statistics=strategy.keep_statistics and weights != "none",
+        preprocessing=asdict(data.preprocessing),
+    )
+    features, head = instantiate(cfg.features), instantiate(cfg.head)
+    rehearse(trainer, classifier, phases, data)
+    return Parts(data, net, phases, trainer, classifier, features, head, weights)
+
+
+def build_classifier(cfg: DictConfig, net: StagedNet, classes: Sequence[str], **options: Any) -> ImageClassifier:
+    """Build a classifier with the configured optimizer, scheduler and loss; `options` are `ImageClassifier`'s."""
+    optimizer, scheduler, loss = (instantiate(part) for part in (cfg.optimizer, cfg.scheduler, cfg.loss))
+    return ImageClassifier(net, classes, optimizer=optimizer, scheduler=scheduler, loss=loss, **options)
+
+
+def finish_net(parts: Parts, channels_last: str | bool, compiled: bool) -> None:
+    """Install the new head and set the memory layout, once weights are loaded."""
+    if parts.weights != "none" or all(phase.head_only for phase in parts.phases):
+        parts.head.install(parts.net)
+    parts.net.to(memory_format=memory_format(channels_last))  # type: ignore[call-overload]  # torch's stub lacks it
+    if compiled:
+        parts.net.compile()
