@@ -140,5 +140,17 @@ def test_a_homogeneous_set_has_no_copies_but_its_own(kind, tmp_path):
     assert found <= expected
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", KINDS)
+def test_many_copies_of_one_image_in_a_homogeneous_set_are_one_group(kind, tmp_path):
+    paths = write_set(tmp_path, kind, 150)
+    for source, copies in ((7, 12), (20, 5), (31, 3)):
+        names = list(COPIES)[:copies]
+        paths += [copy_of(paths[source], name, tmp_path / f"{source}-{place}.png") for place, name in enumerate(names)]
+    pairs = similar_pairs(paths, [each.marks for each in inspect_all(paths, "")])
+    found = [members for members in groups(len(paths), pairs) if len(members) > 1]
+    assert found == [[7, *range(150, 162)], [20, *range(162, 167)], [31, *range(167, 170)]]
+
+
 def test_different_pictures_are_not_alike_by_design(heap):
     assert alike_by_design([inspect(path).marks for path in heap.good]) is None

@@ -23,6 +23,7 @@ _FLAT = 2.0  # standard deviation, of 255, below which an image shows nothing th
 _FINE = 5  # look-alikes of an image that are compared at the full side of marks
 _BATCH = 64  # comparisons at once
 _EXPLAINED = 0.2  # share of an image that a copy leaves unexplained at most
+_RULE = 0.25  # quantile of what the middle look-alike leaves, as a share of what a far one leaves
 _CLEARLY = 0.7  # a copy differs by less than this times what other look-alikes differ by
 # Times the difference that re-encoding makes: where other look-alikes differ as little, and else.
 _DOUBTFUL, _NO_MORE = 1.0, 1.5
@@ -56,6 +57,8 @@ def similar_pairs(paths: Sequence[Path], marks: Sequence[np.ndarray]) -> list[tu
     compared, left = _compared(pictures, nominated)
     nearest, middle = _others(compared, left)
     suspects, controls, doubtful = _chosen(compared, left, middle, _to_far_ones(pictures, far))
+    suspected = np.isin(_numbers(compared), _numbers(compared)[suspects])
+    nearest, middle = _others(compared, left, ~suspected)  # those may be copies of the same image
     pairs = _pairs(paths, shown, compared)
     differences = _differences(pairs, [*suspects, *controls])
     differences, of_controls = np.split(differences, [len(suspects)])
@@ -66,7 +69,9 @@ def similar_pairs(paths: Sequence[Path], marks: Sequence[np.ndarray]) -> list[tu
     unsure = np.flatnonzero(~copies & ~doubtful & (differences <= max(limit, _UNSURE)))
     others = np.where(likely[unsure], middle[suspects[unsure]], nearest[suspects[unsure]])
     of_others = _differences(pairs, others)
-    of_others[likely[unsure] & (others == suspects[unsure])] = np.inf  # nothing else comes near
+    alone = others == suspects[unsure]  # all else that comes near may be a copy, too
+    of_others[likely[unsure] & alone] = np.inf
+    of_others[~likely[unsure] & alone] = np.median(of_controls) if len(of_controls) else np.inf
     copies[unsure] = differences[unsure] <= np.where(likely[unsure], _BELOW, _UNLIKE) * of_others
     found = suspects[copies]
     return sorted({tuple(sorted(shown[[compared.first[n], compared.second[n]]].tolist())) for n in found})
@@ -191,10 +196,11 @@ def _chosen(
     are copies of one image in a set of different images, and of one kind in a homogeneous set.
     """
     usual = far[compared.first]
-    clear = (left <= _CLEARLY * left[middle]) | (middle == np.arange(len(left)))
+    # Where an image has several copies, the middle look-alike is one of them: others say what it leaves as a rule.
+    as_a_rule = np.quantile(left[middle] / (usual + 1e-9), _RULE) * usual
+    clear = (left <= _CLEARLY * np.maximum(left[middle], as_a_rule)) | (middle == np.arange(len(left)))
     homogeneous = np.median(far) < _HOMOGENEOUS
-    low, high = np.minimum(compared.first, compared.second), np.maximum(compared.first, compared.second)
-    pair = low * len(far) + high  # a number for both orders and all boxes of two images
+    pair = _numbers(compared)
     controls = np.flatnonzero(~np.isin(pair, pair[clear]) & homogeneous)
     suspects = np.flatnonzero((left <= np.minimum(_CLEARLY * usual, _EXPLAINED)) & (clear | ~homogeneous))
     suspects = suspects[np.argsort(left[suspects] / (usual[suspects] + 1e-9))]
@@ -203,14 +209,24 @@ def _chosen(
     return suspects, controls[:: max(1, len(controls) // _CONTROLS)][:_CONTROLS], ~clear[suspects]
 
 
-def _others(compared: Nominations, left: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each pair the nearest and the middle other pair of its first image; itself where there is none."""
+def _numbers(compared: Nominations) -> np.ndarray:
+    """Return a number for each pair: that of both orders and all boxes of two images."""
+    low, high = np.minimum(compared.first, compared.second), np.maximum(compared.first, compared.second)
+    return low * (high.max() + 1) + high
+
+
+def _others(compared: Nominations, left: np.ndarray, among: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each pair the nearest and the middle other pair of its first image; itself where there is none.
+
+    With `among`, bool for each pair, others are among those alone.
+    """
     nearest, middle = np.arange(len(left)), np.arange(len(left))
     starts = np.searchsorted(compared.first, np.unique(compared.first))
     for start, end in zip(starts, [*starts[1:], len(left)], strict=True):
         ordered = start + np.argsort(left[start:end])
         for n in range(start, end):
             others = ordered[compared.second[ordered] != compared.second[n]]
+            others = others if among is None else others[among[others]]
             if len(others):
                 nearest[n], middle[n] = others[0], others[len(others) // 2]
     return nearest, middle
