@@ -9,7 +9,7 @@ from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import ExponentialLR, StepLR
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.data.rotation import finished
+from thaw.data.rotation import apply_augmentation
 from thaw.models.backbones import build_net
 from thaw.strategy.phases import Strategy
 from thaw.training.callbacks import EpochTable
@@ -56,7 +56,7 @@ def by_hand(data, frozen):
         for name in frozen:
             net.get_submodule(name).eval()
         losses = []
-        for images, labels in map(finished, loader):
+        for images, labels in map(apply_augmentation, loader):
             loss = F.cross_entropy(net(images), labels)
             optimizer.zero_grad()
             loss.backward()

@@ -6,7 +6,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from omegaconf import OmegaConf
 
-from thaw.runs.shorthand import literal, written_out
+from thaw.runs.shorthand import expand_shorthand, literal
 from thaw.runs.shown_commands import option, quoted, resume_command, tensorboard_command, unquoted
 
 PATHS = [
@@ -66,4 +66,4 @@ def test_a_path_that_is_there_is_taken_literally(path, tmp_path, monkeypatch):
 )
 def test_a_path_that_is_not_there_means_what_it_means_to_hydra(override, expected):
     assert literal(override) == expected
-    assert expected in written_out([override])
+    assert expected in expand_shorthand([override])

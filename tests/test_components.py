@@ -14,9 +14,9 @@ from thaw.runs.call_signatures import parameters
 from thaw.runs.components import check_components, instantiate
 from thaw.runs.configuration import resolved
 from thaw.runs.idle_options import idle, refuse_idle, refuse_idle_sweep
-from thaw.runs.shorthand import GROUPS, written_out
+from thaw.runs.shorthand import GROUPS, expand_shorthand
 from thaw.runs.type_hints import describe, fits
-from thaw.sweep.recipe import as_multirun
+from thaw.sweep.recipe import add_multirun_flag
 
 TARGET = {"adam": "torch.optim.Adam", "rmsprop": "torch.optim.RMSprop"}
 PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
@@ -245,10 +245,10 @@ def test_in_a_sweep_an_option_may_concern_some_of_the_jobs_alone():
 
 
 def test_the_root_of_a_data_set_alone_chooses_image_folders():
-    assert written_out(["seed=1", "data.root=P"]) == ["seed=1", "data=image_folder", "data.root=P"]
-    assert written_out(["-m", "data.root=P,Q"]) == ["-m", "data=image_folder", "data.root=P,Q"]
+    assert expand_shorthand(["seed=1", "data.root=P"]) == ["seed=1", "data=image_folder", "data.root=P"]
+    assert expand_shorthand(["-m", "data.root=P,Q"]) == ["-m", "data=image_folder", "data.root=P,Q"]
     for said in (["data=cats_dogs", "data.root=P"], ["data.root.train=20"], ["data.root=P", "data=demo"]):
-        assert written_out(said) == said
+        assert expand_shorthand(said) == said
 
 
 def test_a_reference_that_is_meant_as_text_stays_text():
@@ -258,6 +258,6 @@ def test_a_reference_that_is_meant_as_text_stays_text():
 
 
 def test_none_of_a_groups_options_can_be_chosen_by_null():
-    assert written_out(["mix=null", "resume=null"]) == ["mix=[]", "resume=null"]
-    assert as_multirun(written_out(["sweep=null"])) == ["sweep=[]"]
+    assert expand_shorthand(["mix=null", "resume=null"]) == ["mix=[]", "resume=null"]
+    assert add_multirun_flag(expand_shorthand(["sweep=null"])) == ["sweep=[]"]
     assert set(GROUPS) == {path.name for path in (ROOT / "conf").iterdir() if path.is_dir()} - {"hydra"}

@@ -7,7 +7,7 @@ from thaw.data import folders
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import TUTORIAL
-from thaw.data.rotation import finished
+from thaw.data.rotation import apply_augmentation
 from thaw.data.transforms import eval_transform
 from thaw.errors import UnreadableImageError, UserError
 from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD, Normalize
@@ -15,7 +15,7 @@ from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD, Normalize
 
 def test_batches_are_uint8_of_the_sizes_asked_for(image_folder):
     data = ImageFolderDataModule(image_folder(), image_size=24, train_size=32, batch_size=4)
-    images, labels = finished(next(iter(data.train_dataloader())))
+    images, labels = apply_augmentation(next(iter(data.train_dataloader())))
     assert (images.dtype, images.shape, labels.shape) == (torch.uint8, (4, 3, 32, 32), (4,))
     assert next(iter(data.val_dataloader()))[0].shape[-2:] == (24, 24)
 
@@ -42,7 +42,7 @@ def test_batches_do_not_depend_on_the_number_of_workers(image_folder, workers):
     def batches(count):
         data = ImageFolderDataModule(root, 16, batch_size=5, num_workers=count)
         data.prepare_pixels()
-        return list(map(finished, data.train_dataloader()))
+        return list(map(apply_augmentation, data.train_dataloader()))
 
     for (images, labels), (expected_images, expected_labels) in zip(batches(workers), batches(0), strict=True):
         assert images.equal(expected_images)
@@ -91,7 +91,7 @@ def test_without_augmentation_training_images_are_seen_as_validation_images_are(
 
 
 def batches(data):
-    return [*map(finished, data.train_dataloader()), *map(finished, data.val_dataloader())]
+    return [*map(apply_augmentation, data.train_dataloader()), *map(apply_augmentation, data.val_dataloader())]
 
 
 def same(first, second):

@@ -10,7 +10,7 @@ from conftest import ROOT, rows
 from test_command_line import TINY, TRAIN, train, with_nets
 from test_resume import epochs, tensors
 
-from thaw.training.trainer import told_progress
+from thaw.training.trainer import describe_progress
 
 NET = ["model._target_=nets.normless_net", "model.name=resnet18", "weights=none", "trainer.precision=32-true"]
 RUN = ["data=image_folder", "data.image_size=24", "data.batch_size=6", "strategy=gradual", "trainer.max_epochs=6"]
@@ -139,7 +139,7 @@ def test_processes_of_which_the_second_is_told_to_stop_go_on_inside_the_epoch(tm
     stopped = run("part")
     assert stopped.returncode == 143, stopped.stderr
     assert stopped.stderr.count("stopped by SIGTERM") == 1
-    assert told_progress(tmp_path / "part" / "checkpoints" / "last.ckpt") == "after epoch 1 and 2 batches"
+    assert describe_progress(tmp_path / "part" / "checkpoints" / "last.ckpt") == "after epoch 1 and 2 batches"
     resumed = train("resume=part", cwd=tmp_path)
     assert resumed.returncode == 0, resumed.stderr
     assert (tmp_path / "part-losses").read_text() == (tmp_path / "whole-losses").read_text()
@@ -157,4 +157,4 @@ def test_a_loss_that_is_nan_in_the_second_process_ends_all(tmp_path, image_folde
     assert done.returncode == 1
     assert "the training loss is NaN or infinite at step 2 of epoch 2 with a learning rate of" in done.stderr
     assert "train/" in done.stderr, "the images of the batch"
-    assert told_progress(tmp_path / "run" / "checkpoints" / "last.ckpt") == "after epoch 1"
+    assert describe_progress(tmp_path / "run" / "checkpoints" / "last.ckpt") == "after epoch 1"

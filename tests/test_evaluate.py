@@ -19,7 +19,7 @@ from thaw.evaluation.evaluation import wilson
 from thaw.inference.evaluate import evaluate
 from thaw.inference.evaluation_page import table, write_evaluation
 from thaw.inference.labelled_folder import read_labelled
-from thaw.runs.summary import make_room
+from thaw.runs.summary import remove_old_results
 from thaw.storage.files import read_rows
 
 SCRIPT = str(ROOT / "scripts" / "evaluate.py")
@@ -187,7 +187,7 @@ def test_files_go_into_the_runs_folder_unless_another_is_named(run_script, model
 
 def test_a_new_run_removes_what_was_said_of_the_old(tmp_path):
     (tmp_path / "evaluation" / "photos").mkdir(parents=True)
-    assert make_room(tmp_path)
+    assert remove_old_results(tmp_path)
     assert not (tmp_path / "evaluation").exists()
 
 

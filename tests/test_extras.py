@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from runs import write_run
 
 from thaw.comparison.comparison_page import write_comparison
-from thaw.runs.extras import may_fail
+from thaw.runs.extras import warn_on_failure
 from thaw.training.loggers import attempt, shield
 
 
@@ -18,12 +18,12 @@ def fails(*given, **options):
 
 
 def test_what_only_shows_results_costs_one_warning(caplog):
-    with may_fail("the figure a.png"):
+    with warn_on_failure("the figure a.png"):
         fails()
     (record,) = caplog.records
     assert record.levelname == "WARNING"
     assert record.message == "warning: the figure a.png failed (no room); the results are complete without it"
-    with pytest.raises(KeyboardInterrupt), may_fail("a"):
+    with pytest.raises(KeyboardInterrupt), warn_on_failure("a"):
         raise KeyboardInterrupt
 
 
@@ -60,10 +60,10 @@ def test_a_comparison_without_its_page_is_whole(tmp_path, monkeypatch, caplog):
 
 
 def test_a_sweep_without_its_comparison_has_not_failed(tmp_path, monkeypatch, caplog):
-    from thaw.sweep.execution import conclude
+    from thaw.sweep.execution import finish_sweep
 
     monkeypatch.setattr("thaw.comparison.comparison_page.compare", fails)
-    conclude(tmp_path, [], None)
+    finish_sweep(tmp_path, [], None)
     assert len(caplog.records) == 1
 
 

@@ -12,7 +12,7 @@ import torch
 from test_resume import STRATEGY, epochs, tensors
 
 from thaw.training.interruption import RunTimer
-from thaw.training.trainer import last_checkpoint, told_progress
+from thaw.training.trainer import describe_progress, last_checkpoint
 from train import main
 
 EPOCHS = 6
@@ -87,7 +87,7 @@ def test_a_run_stopped_at_many_steps_and_continued_is_the_run_that_was_not(run, 
     for number, (place, told) in enumerate(places):
         assert run(place, *options, folder="part", resume=number > 0) == 143, place
         assert status(part) == "interrupted"
-        assert told_progress(last_checkpoint(part)) == told, place
+        assert describe_progress(last_checkpoint(part)) == told, place
     assert run(None, *options, folder="part", resume=True) == 0
     assert status(part) == "finished"
     assert_equal_runs(part, whole)
@@ -105,14 +105,14 @@ def test_a_stop_inside_accumulated_batches_waits_for_their_step(run, tmp_path):
         [(("train", 0, 0), "0 and 3 batches"), (("train", 2, 3), "2 and 4 batches")]
     ):
         assert run(place, *gathered, folder="part", resume=number > 0) == 143
-        assert told_progress(last_checkpoint(part)) == f"after epoch {told}"
+        assert describe_progress(last_checkpoint(part)) == f"after epoch {told}"
     assert run(None, *gathered, folder="part", resume=True) == 0
     assert_equal_runs(part, whole)
 
 
 def test_ctrl_c_stops_after_the_step_with_status_130(run, tmp_path):
     assert run(("train", 1, 1), folder="part", number=signal.SIGINT) == 130
-    assert told_progress(last_checkpoint(tmp_path / "part")) == "after epoch 1 and 2 batches"
+    assert describe_progress(last_checkpoint(tmp_path / "part")) == "after epoch 1 and 2 batches"
 
 
 def test_a_second_ctrl_c_does_not_wait_for_the_step(run, tmp_path, monkeypatch):
@@ -124,7 +124,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(run, tmp_path, monkeypatch):
     monkeypatch.setattr(callbacks.Signals, "_send", twice)
     assert run(None, folder="part") == 130
     assert status(tmp_path / "part") == "interrupted"
-    assert told_progress(last_checkpoint(tmp_path / "part")) == "after epoch 2", "the one that was there before"
+    assert describe_progress(last_checkpoint(tmp_path / "part")) == "after epoch 2", "the one that was there before"
 
 
 def test_a_run_stopped_while_features_are_computed_says_so_and_starts_again(run, tmp_path, monkeypatch):

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-from thaw.data.class_names import look_alikes
+from thaw.data.class_names import confusable_names
 from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.layout import aligned_classes
 from thaw.errors import UserError
@@ -91,7 +91,7 @@ def test_the_projector_gets_bytes_as_replacements(tmp_path, monkeypatch):
     ],
 )
 def test_classes_that_look_the_same_are_told_apart(tmp_path, one, other, difference):
-    (told,) = look_alikes(["dog", one, other])
+    (told,) = confusable_names(["dog", one, other])
     assert difference in told and ascii(other) in told
     for split, names in (("train", [one, "dog"]), ("val", [other, "dog"])):
         for name in names:
@@ -108,7 +108,7 @@ def test_classes_that_look_the_same_are_told_apart(tmp_path, one, other, differe
 
 
 def test_names_that_differ_visibly_are_no_look_alikes():
-    assert list(look_alikes(["cat", "Cat", "cats", "katze", LATIN, "café", "猫"])) == []
+    assert list(confusable_names(["cat", "Cat", "cats", "katze", LATIN, "café", "猫"])) == []
 
 
 @pytest.mark.parametrize(

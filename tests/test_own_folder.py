@@ -18,7 +18,7 @@ from thaw.runs import ownership
 from thaw.runs.ownership import new_folder, refuse_inside, refuse_other_results
 from thaw.runs.recorded_run import recorded_run
 from thaw.runs.run_folder import LEFTOVERS, hold_run_folder, is_free, refuse_interrupted, run_folder_held
-from thaw.runs.summary import make_room, write_summary
+from thaw.runs.summary import remove_old_results, write_summary
 from thaw.runs.writable import refuse_unwritable, refuse_unwritable_file
 from thaw.storage.cache import build_once, cache_dir
 from thaw.storage.files import whole_file
@@ -61,17 +61,17 @@ def test_a_new_run_removes_what_runs_write_and_nothing_else(tmp_path):
     kept = 'callbacks: {best: {dirpath: ./checkpoints, filename: "top-{epoch}"}}'
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra/resolved.yaml").write_text(kept)
-    assert make_room(tmp_path)
+    assert remove_old_results(tmp_path)
     assert held_by(tmp_path) == {*others, ".hydra/resolved.yaml"}
     assert not (tmp_path / "tensorboard").exists()
-    assert not make_room(tmp_path)
+    assert not remove_old_results(tmp_path)
 
 
 def test_a_copy_beside_the_runs_checkpoints_is_its_users(tmp_path):
     names = [f"checkpoints/{name}.ckpt" for name in ("best-v1", "last", "best", "best-v2")]
     fill(tmp_path, names)
     (tmp_path / "summary.json").write_text(json.dumps({"status": "finished", "checkpoints": names[:2]}))
-    assert make_room(tmp_path)
+    assert remove_old_results(tmp_path)
     assert held_by(tmp_path) == set(names[2:])
 
 
@@ -147,7 +147,7 @@ def test_what_systems_leave_in_a_folder_is_nobodys(tmp_path):
     assert is_free(tmp_path)
     refuse_other_results(tmp_path, ("comparison.json",), "a comparison")
     hold_run_folder(tmp_path)
-    ownership.let_go(tmp_path, ".hydra/lock")
+    ownership.release(tmp_path, ".hydra/lock")
     assert held_by(tmp_path) >= {".DS_Store", "Thumbs.db", "desktop.ini"}
 
 
@@ -156,7 +156,7 @@ def test_a_folder_in_which_nothing_began_is_removed(tmp_path):
     folders = [tmp_path / name for name in ("there", "outputs/new/run", "outputs/begun", "outputs/filled")]
     for folder in folders:
         hold_run_folder(folder)
-        ownership.let_go(folder, ".hydra/lock")
+        ownership.release(folder, ".hydra/lock")
     ownership.begin_in(folders[2])
     fill(folders[3], ["mine"])
     ownership.remove_new(LEFTOVERS)

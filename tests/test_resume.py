@@ -13,7 +13,7 @@ from conftest import rows
 from test_command_line import TINY, TRAIN, train, with_nets
 
 from thaw.runs.recorded_run import recorded_run
-from thaw.runs.resume import resumed
+from thaw.runs.resume import resume_arguments
 from train import main
 
 EPOCHS = 6
@@ -75,17 +75,17 @@ def recorded(tmp_path):
 def test_the_recorded_options_come_back_in_the_runs_own_folder(recorded):
     quoted = "'" + str(recorded).replace("'", "\\'") + "'"
     expected = ["strategy=gradual", "data.root=my photos", f"resume={quoted}", f"hydra.run.dir={quoted}"]
-    assert resumed([f"resume={recorded}"]) == expected
-    assert resumed([f"resume={recorded}", "strategy=gradual", "hydra.run.dir=x", "hydra.verbose=true"]) == [
+    assert resume_arguments([f"resume={recorded}"]) == expected
+    assert resume_arguments([f"resume={recorded}", "strategy=gradual", "hydra.run.dir=x", "hydra.verbose=true"]) == [
         *expected,
         "hydra.verbose=true",
     ]
-    assert resumed(["strategy=gradual"]) == ["strategy=gradual"]
-    assert resumed(["resume=null"]) == ["resume=null"]
+    assert resume_arguments(["strategy=gradual"]) == ["strategy=gradual"]
+    assert resume_arguments(["resume=null"]) == ["resume=null"]
 
 
 def test_images_that_were_moved_are_named_when_a_run_goes_on(recorded):
-    arguments = resumed([f"resume={recorded}", "data.root=new place"])
+    arguments = resume_arguments([f"resume={recorded}", "data.root=new place"])
     assert arguments[:2] == ["strategy=gradual", "data.root=new place"]
     assert not any("my photos" in argument for argument in arguments)
 
@@ -93,7 +93,7 @@ def test_images_that_were_moved_are_named_when_a_run_goes_on(recorded):
 @pytest.mark.parametrize("more", [[], ["strategy=lp_ft"]])
 def test_what_cannot_be_continued_is_told_in_a_sentence_with_status_2(recorded, more, capsys):
     with pytest.raises(SystemExit) as raised:
-        resumed([f"resume={recorded if more else 'nowhere'}", *more])
+        resume_arguments([f"resume={recorded if more else 'nowhere'}", *more])
     told = capsys.readouterr().err
     assert raised.value.code == 2
     assert told.count("\n") == 1
@@ -103,7 +103,7 @@ def test_what_cannot_be_continued_is_told_in_a_sentence_with_status_2(recorded, 
 @pytest.mark.parametrize("address", ["http://host/run", "s3://bucket/run"])
 def test_a_run_on_another_machine_is_refused(address, capsys):
     with pytest.raises(SystemExit) as raised:
-        resumed([f"resume={address}"])
+        resume_arguments([f"resume={address}"])
     assert raised.value.code == 2
     assert f"error: resume={address} is an address; name the folder of a run" in capsys.readouterr().err
 
@@ -111,11 +111,11 @@ def test_a_run_on_another_machine_is_refused(address, capsys):
 def test_a_run_that_has_finished_is_left_as_it_is(recorded, capsys):
     (recorded / "summary.json").write_text('{"status": "finished"}')
     with pytest.raises(SystemExit) as raised:
-        resumed([f"resume={recorded}"])
+        resume_arguments([f"resume={recorded}"])
     assert raised.value.code == 0
     assert "has finished: there is nothing to go on with" in capsys.readouterr().out
     (recorded / "summary.json").write_text('{"status": "interrupted"}')
-    assert "strategy=gradual" in resumed([f"resume={recorded}"])
+    assert "strategy=gradual" in resume_arguments([f"resume={recorded}"])
 
 
 @pytest.mark.parametrize(
@@ -132,7 +132,7 @@ def test_a_finished_run_that_cannot_be_trained_longer_says_why(recorded, capsys,
     resolved = f"{{trainer: {{max_epochs: 10}}, strategy: {{phases: [{phase}]}}}}"
     (recorded / ".hydra/resolved.yaml").write_text(resolved)
     with pytest.raises(SystemExit) as raised:
-        resumed([f"resume={recorded}", f"trainer.max_epochs={epochs}"])
+        resume_arguments([f"resume={recorded}", f"trainer.max_epochs={epochs}"])
     assert raised.value.code == 2
     assert told in capsys.readouterr().err
 
@@ -140,16 +140,16 @@ def test_a_finished_run_that_cannot_be_trained_longer_says_why(recorded, capsys,
 def test_a_finished_run_can_be_trained_longer(recorded):
     (recorded / "summary.json").write_text('{"status": "finished"}')
     (recorded / ".hydra/resolved.yaml").write_text("{trainer: {max_epochs: 10}, strategy: {phases: [{train: all}]}}")
-    arguments = resumed([f"resume={recorded}", "trainer.max_epochs=20"])
+    arguments = resume_arguments([f"resume={recorded}", "trainer.max_epochs=20"])
     assert "trainer.max_epochs=20" in arguments and "strategy=gradual" in arguments
 
 
 def test_an_interrupted_run_may_end_earlier_or_later_and_have_another_limit_of_time(recorded, capsys):
     (recorded / ".hydra/resolved.yaml").write_text("{trainer: {max_epochs: 10}, strategy: {phases: [{train: all}]}}")
-    arguments = resumed([f"resume={recorded}", "trainer.max_epochs=5", "trainer.max_time=00:01:00:00"])
+    arguments = resume_arguments([f"resume={recorded}", "trainer.max_epochs=5", "trainer.max_time=00:01:00:00"])
     assert arguments[2:4] == ["trainer.max_epochs=5", "trainer.max_time=00:01:00:00"]
     with pytest.raises(SystemExit) as raised:
-        resumed([f"resume={recorded}", "trainer.max_epochs=few"])
+        resume_arguments([f"resume={recorded}", "trainer.max_epochs=few"])
     assert raised.value.code == 2
     assert "trainer.max_epochs=few: the run has 10 epochs; name a whole number." in capsys.readouterr().err
 
@@ -175,7 +175,7 @@ def test_the_cure_of_a_lengthened_run_that_is_stopped_is_a_command_that_goes_on(
     words = shlex.split(cure)
     assert words[:2] == ["python", "train.py"]
     assert ("trainer.max_epochs=4" in words) is not begun
-    assert "trainer.max_epochs=4" in resumed(words[2:])
+    assert "trainer.max_epochs=4" in resume_arguments(words[2:])
 
 
 @pytest.mark.slow

@@ -13,7 +13,7 @@ import pytest
 import torch
 from test_resume import epochs, tensors
 
-from thaw.training.trainer import last_checkpoint, told_progress
+from thaw.training.trainer import describe_progress, last_checkpoint
 from train import main
 
 KILLS = int(os.environ.get("THAW_SOAK", "10"))
@@ -98,7 +98,7 @@ def test_a_run_stopped_at_random_moments_ends_as_one_that_was_not(tmp_path, begi
         assert end_at_random(process, signal.SIGTERM, most=0.1) == 143
         assert json.loads((part / "summary.json").read_text())["status"] == "interrupted"
         names_of_checkpoints_that_load(part)
-        inside += bool(checkpoint := last_checkpoint(part)) and "batches" in told_progress(checkpoint)
+        inside += bool(checkpoint := last_checkpoint(part)) and "batches" in describe_progress(checkpoint)
     for process in (run, begin(part, *options)):
         process.join(300)
         assert process.exitcode == 0

@@ -12,7 +12,7 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import StepLR
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.data.rotation import finished
+from thaw.data.rotation import apply_augmentation
 from thaw.training.classifier import ImageClassifier
 from thaw.training.phase_data import FeatureCache
 from thaw.training.trainer import build_trainer, fit
@@ -93,7 +93,7 @@ def by_hand(data, phases, states):
         scheduler = StepLR(optimizer, step_size=2, gamma=0.1)
         for epoch in range(first, first + epochs):
             loader.sampler.set_epoch(epoch)
-            for images, labels in map(finished, loader):
+            for images, labels in map(apply_augmentation, loader):
                 net.zero_grad()
                 F.cross_entropy(net(images), labels).backward()
                 optimizer.step()

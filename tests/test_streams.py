@@ -10,7 +10,7 @@ import pytest
 from conftest import ROOT
 from test_command_line import with_nets
 
-from thaw.runs.streams import outlived
+from thaw.runs.streams import tolerate_closed_output
 
 COMMANDS = sorted(path.name for path in (ROOT / "scripts").glob("*.py"))
 
@@ -29,7 +29,7 @@ def unread(monkeypatch):
 def test_work_goes_on_when_nobody_reads_what_it_says(monkeypatch):
     done = []
     with unread(monkeypatch) as stream:
-        with outlived():
+        with tolerate_closed_output():
             print("to nobody")
             done.append("work")
             print("again")
@@ -38,13 +38,13 @@ def test_work_goes_on_when_nobody_reads_what_it_says(monkeypatch):
 
 
 def test_errors_show_bytes_that_are_no_text_as_replaced(capsys):
-    with outlived():
+    with tolerate_closed_output():
         print("error: a\udce9", file=sys.stderr)
     assert capsys.readouterr().err == "error: a\ufffd\n"
 
 
 def test_a_command_that_is_all_output_ends_with_its_reader(monkeypatch):
-    with unread(monkeypatch), pytest.raises(SystemExit) as ended, outlived(ends=True):
+    with unread(monkeypatch), pytest.raises(SystemExit) as ended, tolerate_closed_output(ends=True):
         print("to nobody")
         print("again")
     assert ended.value.code == 0
@@ -56,7 +56,7 @@ def test_other_faults_of_a_stream_are_not_hidden(monkeypatch):
             raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(sys, "stdout", Full())
-    with pytest.raises(OSError, match="No space"), outlived():
+    with pytest.raises(OSError, match="No space"), tolerate_closed_output():
         print("to a full disk")
 
 
@@ -73,12 +73,12 @@ def test_every_command_ends_quietly_when_its_output_is_not_read(tmp_path, comman
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_outlives_its_reader(name):
     text = (ROOT / "scripts" / name).read_text()
-    assert "with outlived(" in text or name == "baselines.py", "which needs nothing of Thaw"
+    assert "with tolerate_closed_output(" in text or name == "baselines.py", "which needs nothing of Thaw"
 
 
 def test_a_program_whose_output_was_closed_before_it_began_works(monkeypatch):
     monkeypatch.setattr("sys.stdout", None)
-    with outlived():
+    with tolerate_closed_output():
         sys.stdout.reconfigure(errors="backslashreplace")
         print("nobody reads this")
     sys.stdout.close()

@@ -23,7 +23,7 @@ from thaw.runs.configuration import resolved_job
 from thaw.runs.summary import write_summary
 from thaw.sweep.jobs import plan
 from thaw.sweep.progress import Progress
-from thaw.sweep.recipe import as_multirun
+from thaw.sweep.recipe import add_multirun_flag
 
 
 @pytest.fixture(scope="module")
@@ -127,10 +127,10 @@ def test_the_recipe_for_strategies_has_six_with_three_seeds(compose):
 
 
 def test_a_recipe_needs_no_flag():
-    assert as_multirun(["sweep=seeds", "seed=1"]) == ["--multirun", "sweep=seeds", "seed=1"]
+    assert add_multirun_flag(["sweep=seeds", "seed=1"]) == ["--multirun", "sweep=seeds", "seed=1"]
     for arguments in (["-m", "sweep=seeds"], ["sweep=seeds", "--cfg", "job"], ["seed=1"], ["sweep=null"]):
-        assert as_multirun(arguments) == arguments
-    assert as_multirun(["seed=1,2", "-m", "strategy=bias"]) == ["-m", "seed=1,2", "strategy=bias"]
+        assert add_multirun_flag(arguments) == arguments
+    assert add_multirun_flag(["seed=1,2", "-m", "strategy=bias"]) == ["-m", "seed=1,2", "strategy=bias"]
 
 
 @pytest.fixture

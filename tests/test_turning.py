@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from thaw.data.rotation import Crop, finished, turned
+from thaw.data.rotation import Crop, apply_augmentation, turned
 
 
 def crops(count, size, most=15.0):
@@ -43,7 +43,7 @@ def test_an_image_does_not_depend_on_its_batch(size):
 
 def test_what_is_no_crop_is_not_turned():
     images, labels = torch.zeros(2, 3, 4, 4, dtype=torch.uint8), torch.tensor([0, 1])
-    assert finished([images, labels]) == (images, labels)
+    assert apply_augmentation([images, labels]) == (images, labels)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")

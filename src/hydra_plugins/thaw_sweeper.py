@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from thaw.data.workers import usable_cores
 from thaw.errors import UserError
 from thaw.runs.shown_commands import quoted
-from thaw.sweep.execution import RECORD, conclude, launch_jobs, locked, refuse, run_jobs
+from thaw.sweep.execution import RECORD, finish_sweep, launch_jobs, locked, refuse, run_jobs
 from thaw.sweep.jobs import Job, check_jobs, plan
 from thaw.sweep.launched import LaunchedTask, threads_each
 from thaw.sweep.own_folder import refuse_paths
@@ -36,7 +36,7 @@ class ThawSweeper(BasicSweeper):
             OmegaConf.save(self.config, folder / RECORD)
             jobs = self._plan(arguments, folder)
             stopped_by = run_jobs(jobs, self._work) if self._runs_here() else self._launch(jobs)
-            conclude(folder, jobs, stopped_by)
+            finish_sweep(folder, jobs, stopped_by)
 
     def _plan(self, arguments: list[str], folder: Path) -> list[Job]:
         try:

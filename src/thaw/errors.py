@@ -25,7 +25,7 @@ class UnreadableImageError(RunError):
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
-def told_error(error: BaseException | None) -> UserError | RunError | None:
+def error_with_sentence(error: BaseException | None) -> UserError | RunError | None:
     """The error with a sentence among `error` and its causes (Hydra wraps what a constructor raises)."""
     while error is not None and not isinstance(error, UserError | RunError):
         if isinstance(error, InterpolationResolutionError | GrammarParseError):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from thaw.errors import RunError, UserError
 from thaw.pages.text import printable
-from thaw.runs.streams import outlived
+from thaw.runs.streams import tolerate_closed_output
 
 
 def run(main: Callable[[], int | None], quiet: bool = False) -> int:
@@ -15,7 +15,7 @@ def run(main: Callable[[], int | None], quiet: bool = False) -> int:
     0: done, unless `main` returns another; 1: RunError; 2: UserError; 130: Ctrl-C. With `quiet`, a reader of standard
     output that goes away, such as head, ends the command with 0.
     """
-    with outlived(ends=quiet):
+    with tolerate_closed_output(ends=quiet):
         try:
             return main() or 0
         except (UserError, RunError) as error:

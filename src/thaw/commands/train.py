@@ -8,12 +8,12 @@ from omegaconf import DictConfig
 
 from thaw.runs.conf_folder import conf_folder
 from thaw.runs.launch import launch as launch_hydra
-from thaw.runs.ranks import beside_first
+from thaw.runs.ranks import for_secondary_rank
 from thaw.runs.recorded_run import recorded_run
-from thaw.runs.resume import resumed
-from thaw.runs.shorthand import written_out
-from thaw.runs.streams import outlived
-from thaw.sweep.recipe import as_multirun
+from thaw.runs.resume import resume_arguments
+from thaw.runs.shorthand import expand_shorthand
+from thaw.runs.streams import tolerate_closed_output
+from thaw.sweep.recipe import add_multirun_flag
 
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")
@@ -25,7 +25,7 @@ def main(cfg: DictConfig) -> float | None:
 
         from thaw.demo.pretraining import load_pretrained
         from thaw.report.pictures import picture_results
-        from thaw.report.results import begin, conclude, introduce
+        from thaw.report.results import finish_run, log_setup, take_folder
         from thaw.report.tensorboard import record_values
         from thaw.runs.configuration import chosen_values
         from thaw.training.assembly import assemble, finish_net
@@ -38,15 +38,15 @@ def main(cfg: DictConfig) -> float | None:
         seed_everything(cfg.seed, workers=True, verbose=False)
         parts = assemble(cfg, data)
         summary["weights"] = parts.weights
-        introduce(parts.trainer, parts.net, parts.phases, data, checkpoint)
+        log_setup(parts.trainer, parts.net, parts.phases, data, checkpoint)
         remark(cfg, parts.trainer, parts.classifier, parts.phases)
 
         if not checkpoint:
             load_pretrained(parts.net, parts.weights)
         finish_net(parts, cfg.channels_last, cfg.compile)
-        take_folder = partial(begin, folder, parts.trainer, data, checkpoint)
-        fit(parts.trainer, parts.classifier, parts.phases, data, checkpoint, parts.features, take_folder)
-        facts, seen = conclude(cfg.output_dir, parts.trainer, parts.classifier, data, parts.features)
+        taking = partial(take_folder, folder, parts.trainer, data, checkpoint)
+        fit(parts.trainer, parts.classifier, parts.phases, data, checkpoint, parts.features, taking)
+        facts, seen = finish_run(cfg.output_dir, parts.trainer, parts.classifier, data, parts.features)
         summary.update(facts)
     # The results are written: what follows only shows them.
     picture_results(cfg.output_dir, parts.trainer, data, seen)
@@ -56,6 +56,6 @@ def main(cfg: DictConfig) -> float | None:
 
 def launch() -> None:
     """Run `main` with the arguments in `sys.argv`, and exit with its status."""
-    with outlived():
-        sys.argv[1:] = beside_first(as_multirun(written_out(resumed(sys.argv[1:]))))
+    with tolerate_closed_output():
+        sys.argv[1:] = for_secondary_rank(add_multirun_flag(expand_shorthand(resume_arguments(sys.argv[1:]))))
         launch_hydra(main, conf_folder() / "train.yaml")

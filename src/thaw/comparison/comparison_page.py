@@ -16,7 +16,7 @@ from thaw.pages import plots
 from thaw.pages.html import render
 from thaw.pages.limits import CANDIDATES, LINES, MATRIX, ROWS
 from thaw.pages.text import aligned, shown
-from thaw.runs.extras import may_fail
+from thaw.runs.extras import warn_on_failure
 from thaw.storage.files import whole_file
 
 _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "difference", "macro_acc", "macro_f1", "ece",
@@ -28,7 +28,7 @@ def write_comparison(folder: Path, runs: Sequence[Path]) -> dict:
     facts = {"command": _command(folder), **compare([Run(Path(run)) for run in runs], folder)}
     _replace(folder / "comparison.json", json.dumps(facts, indent=1) + "\n")
     _replace(folder / "comparison.csv", _csv(facts["candidates"]))
-    with may_fail(f"the page {folder / 'report.html'}"):
+    with warn_on_failure(f"the page {folder / 'report.html'}"):
         _replace(folder / "report.html", _page(facts))
     return facts
 

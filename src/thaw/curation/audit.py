@@ -11,7 +11,7 @@ from thaw.curation.inspection import Inspection, inspect_all
 from thaw.curation.prepare import MANIFEST, QUARANTINED, RECORD
 from thaw.curation.similarity import alike_by_design, groups, similar_pairs
 from thaw.curation.source_tree import SPLITS, Tree, scan
-from thaw.data.class_names import look_alikes
+from thaw.data.class_names import confusable_names
 from thaw.data.endings import what_to_install
 from thaw.data.layout import has_test_beside_classes, is_divided
 from thaw.data.walk import is_hidden
@@ -155,7 +155,7 @@ def _of_classes(trees: dict[str, Tree]) -> Iterator[Finding]:
     everywhere = set().union(*(tree.classes for tree in trees.values()))
     missing = [Path(split) / name for split, tree in trees.items() for name in sorted(everywhere - set(tree.classes))]
     yield from _finding("classes differ", ERROR, "class[es] [are] missing from a split", missing)
-    for alike in look_alikes(everywhere):
+    for alike in confusable_names(everywhere):
         yield Finding("names alike", ERROR, f"names of classes cannot be told apart: {alike}", [])
     for split, tree in list(trees.items())[:1]:  # that is trained on
         counts: dict[str, int] = defaultdict(int)

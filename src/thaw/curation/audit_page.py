@@ -11,7 +11,7 @@ from thaw.data.thumbnails import picture
 from thaw.pages.html import render
 from thaw.pages.limits import ROWS
 from thaw.pages.text import agreeing, amount, counted, printable, shown
-from thaw.runs.extras import may_fail
+from thaw.runs.extras import warn_on_failure
 from thaw.storage.files import whole_file
 
 _SHOWN = 24  # groups of a finding that the page pictures
@@ -53,7 +53,7 @@ def write_audit(folder: Path, told: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "audit.json") as file:
         file.write(json.dumps(told, indent=1) + "\n")
-    with may_fail(f"the page {folder / 'audit.html'}"):
+    with warn_on_failure(f"the page {folder / 'audit.html'}"):
         page = _page(told)
         with whole_file(folder / "audit.html") as file:
             file.write(page)

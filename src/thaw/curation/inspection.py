@@ -13,7 +13,7 @@ from thaw.curation.parallel import on_every_core
 from thaw.curation.similarity import marks_of
 from thaw.data.grey import OWN
 from thaw.data.images import to_rgb
-from thaw.data.metadata import is_turned_by_loading, lenient, orientation, upright
+from thaw.data.metadata import is_turned_by_loading, orientation, upright, without_bad_metadata
 
 _JPEG = (".jpg", ".jpeg", ".jfif", ".jpe")
 _SUFFIXES = {
@@ -91,7 +91,7 @@ def _decoded(facts: dict) -> Inspection:
             rgb = to_rgb(upright(image, turn), OWN)
         return Inspection(**facts, **seen, turned=turned or turn != 1, marks=marks_of(rgb))
 
-    return lenient(facts["path"], read)
+    return without_bad_metadata(facts["path"], read)
 
 
 def _bomb() -> str:

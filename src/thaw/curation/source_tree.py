@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from thaw.data.endings import is_image
-from thaw.data.layout import refuse_look_alikes
+from thaw.data.layout import refuse_confusable_names
 from thaw.data.walk import is_hidden, visible_folders, walk
 from thaw.errors import UserError
 from thaw.pages.text import amount
@@ -47,7 +47,7 @@ def read_tree(root: Path, pattern: str | None = None) -> Tree:
     if len({label for _, label in tree.images}) < 2:
         how = f"names like {pattern}" if pattern else "folders with images in them"
         raise UserError(f"{root} has {amount(len(tree.classes), 'class')} ({how}), and at least two are needed.")
-    refuse_look_alikes(root, tree.classes)
+    refuse_confusable_names(root, tree.classes)
     return tree
 
 

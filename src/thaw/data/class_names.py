@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 from itertools import combinations
 
 
-def look_alikes(names: Iterable[str]) -> Iterator[str]:
+def confusable_names(names: Iterable[str]) -> Iterator[str]:
     """Yield for each two of `names` that look the same what differs in them."""
     by_look: dict[str, list[str]] = {}
     for name in names:

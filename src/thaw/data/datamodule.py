@@ -16,10 +16,10 @@ from thaw.data.fingerprint import fingerprint
 from thaw.data.folders import ClassFolders, SeededOrder
 from thaw.data.grey import chosen_range
 from thaw.data.images import load_rgb
-from thaw.data.option_values import number, one_of, shares, whole
+from thaw.data.option_values import number, one_of, shares, whole_number
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
 from thaw.data.readable import skip_unreadable, unreadable
-from thaw.data.rotation import finished
+from thaw.data.rotation import apply_augmentation
 from thaw.data.splits import Split, read_splits
 from thaw.data.transforms import TrainTransform, eval_transform, read_size
 from thaw.data.workers import best_workers, roomy_batch_size
@@ -34,7 +34,7 @@ _PATIENCE = 900  # seconds that a batch of a loader process may take; a network'
 class ImageFolderDataModule(LightningDataModule):
     """Batches of (uint8 images (N, 3, H, W), labels (N,)), once a Trainer has put them on its device.
 
-    What the training loader itself gives has crops in place of images, which `thaw.data.rotation.finished` turns.
+    The training loader itself yields crops, which `thaw.data.rotation.apply_augmentation` turns into images.
     Validation images go through `preprocessing`, scaled to `image_size` if that is given. `train_size` is the
     training crop where it is another; training crops are resized with the same interpolation, and without `augment`
     training images are resized and cropped as validation images are. `num_workers="auto"` feeds a GPU from every
@@ -76,11 +76,11 @@ class ImageFolderDataModule(LightningDataModule):
     ):
         super().__init__()
         self.root = Path(str(root)).expanduser()  # one called 2024 is a number to YAML
-        size = preprocessing.crop if image_size is None else whole("data.image_size", image_size)
+        size = preprocessing.crop if image_size is None else whole_number("data.image_size", image_size)
         self.preprocessing = preprocessing.scaled(size)
-        self.train_size = whole("data.train_size", size if train_size is None else train_size)
-        self.batch_size = whole("data.batch_size", batch_size)
-        self._num_workers = None if num_workers == "auto" else whole("data.num_workers", num_workers, 0)
+        self.train_size = whole_number("data.train_size", size if train_size is None else train_size)
+        self.batch_size = whole_number("data.batch_size", batch_size)
+        self._num_workers = None if num_workers == "auto" else whole_number("data.num_workers", num_workers, 0)
         if type(augment) is not bool:
             raise UserError(f"data.augment={augment!r} is neither true nor false.")
         if type(train_share) not in (int, float) or not 0 < train_share <= 1:
@@ -88,7 +88,7 @@ class ImageFolderDataModule(LightningDataModule):
         self.balance = one_of("data.balance", balance, (None, "weights", "sampler"))
         self.augment = augment
         self.pixels_gb = number("data.pixels_gb", pixels_gb)
-        self.seed = whole("seed", seed, 0)
+        self.seed = whole_number("seed", seed, 0)
         splits = read_splits(self.root, val_fraction, folds, fold)
         self.classes, self.drawn = splits.classes, splits.drawn
         grey, self._is_deep = chosen_range(grey_range, [path for path, _ in splits.train.samples])
@@ -158,7 +158,7 @@ class ImageFolderDataModule(LightningDataModule):
         self._pixels_prepared = True
 
     def on_after_batch_transfer(self, batch, dataloader_idx: int) -> tuple[torch.Tensor, torch.Tensor]:
-        return finished(batch)
+        return apply_augmentation(batch)
 
     def describe(self) -> str:
         told = described(self.root, self.splits, self._share, self.drawn, self.skipped)

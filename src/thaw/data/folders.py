@@ -17,7 +17,7 @@ from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb
 from thaw.data.pixel_cache import StoredPixels, bytes_needed, stored_pixels
-from thaw.data.rotation import Crop, finished
+from thaw.data.rotation import Crop, apply_augmentation
 from thaw.data.walk import Walk, walk
 from thaw.errors import UserError
 from thaw.pages.text import listed
@@ -76,7 +76,7 @@ class ClassFolders(ImageFolder):
 
     def picture(self, key: Key) -> tuple[torch.Tensor, int]:
         """An item as the net sees it: uint8 (3, S, S), turned if it is to be, and its label."""
-        (image,), (label,) = finished(default_collate([self[key]]))
+        (image,), (label,) = apply_augmentation(default_collate([self[key]]))
         return image, int(label)
 
     def _read(self, index: int) -> Image.Image:

@@ -12,7 +12,7 @@ from PIL import Image, ImageCms, UnidentifiedImageError
 
 from thaw.data.endings import register_plugins, what_to_install
 from thaw.data.grey import GreyRange, eight_bits, is_deep
-from thaw.data.metadata import lenient, orientation, upright
+from thaw.data.metadata import orientation, upright, without_bad_metadata
 from thaw.errors import UnreadableImageError
 
 register_plugins()
@@ -49,7 +49,7 @@ def load_rgb(
             return _decoded(image, short_side, grey_range)
 
     with named_fault(source):
-        return lenient(source, read)
+        return without_bad_metadata(source, read)
 
 
 def _decoded(image: Image.Image, short_side: int | None, grey_range: GreyRange) -> Image.Image:
@@ -80,7 +80,7 @@ def pixel_count(path: str | Path, short_side: int | None = None) -> int:
             return width * height
 
     with named_fault(path):
-        return lenient(path, read)
+        return without_bad_metadata(path, read)
 
 
 def reduced_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from thaw.data.class_names import look_alikes
+from thaw.data.class_names import confusable_names
 from thaw.data.walk import visible_folders
 from thaw.errors import UserError
 from thaw.pages.text import listed
@@ -25,7 +25,7 @@ def layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
     else:
         classes, folders = [name for name in names if name != "test" or not has_test_beside_classes(root)], [root]
         _refuse_other_roots(root, classes)
-        refuse_look_alikes(root, classes)
+        refuse_confusable_names(root, classes)
     if not test.is_dir() or (folders == [root] and "test" in classes):
         return classes, folders, None
     refuse_other_classes(folders[0], classes, test)
@@ -104,25 +104,25 @@ def refuse_other_classes(folder: Path, classes: Sequence[str], split: Path) -> N
 
     """
     others = find_classes(split)
-    refuse_look_alikes(folder, classes)
+    refuse_confusable_names(folder, classes)
     differences = {folder: set(classes) - set(others), split: set(others) - set(classes)}
     told = " and ".join(f"{listed(sorted(names))} only in {place}" for place, names in differences.items() if names)
     if told:
-        alike = "; ".join(look_alikes({*classes, *others}))
+        alike = "; ".join(confusable_names({*classes, *others}))
         raise UserError(
             f"{folder.name} and {split.name} must have the same class folders, but there is {told}"
             f"{alike and f' ({alike})'}."
         )
 
 
-def refuse_look_alikes(folder: Path, classes: Sequence[str]) -> None:
+def refuse_confusable_names(folder: Path, classes: Sequence[str]) -> None:
     """Check that the names of a folder's classes can be told apart.
 
     Raises:
         UserError: for two that look the same.
 
     """
-    told = next(look_alikes(classes), None)
+    told = next(confusable_names(classes), None)
     if told:
         raise UserError(
             f"two classes in {folder} cannot be told apart by their names: {told}. Rename one, or merge them."

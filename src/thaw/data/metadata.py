@@ -32,7 +32,7 @@ _TIFF_PIXELS = {
 }
 
 
-def lenient(source: str | Path | BinaryIO, read: Callable[[str | Path | BinaryIO], T]) -> T:
+def without_bad_metadata(source: str | Path | BinaryIO, read: Callable[[str | Path | BinaryIO], T]) -> T:
     """Return what `read` makes of an image file; where it fails, what it makes of the file without its metadata.
 
     Raises:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from thaw.errors import UserError
 
 
-def whole(name: str, value: int, least: int = 1) -> int:
+def whole_number(name: str, value: int, least: int = 1) -> int:
     if type(value) is not int or value < least:
         raise UserError(f"{name}={value!r} must be a whole number of at least {least}.")
     return value

@@ -16,7 +16,7 @@ class Crop(NamedTuple):
     mirrored: torch.Tensor  # bool (), left to right, once turned
 
 
-def finished(batch: Sequence) -> tuple[torch.Tensor, torch.Tensor]:
+def apply_augmentation(batch: Sequence) -> tuple[torch.Tensor, torch.Tensor]:
     """(images uint8 (N, 3, S, S), labels (N,)) of a batch from a loader, whose images may have to be turned yet."""
     images, labels = batch
     return turned(images) if isinstance(images, Crop) else images, labels

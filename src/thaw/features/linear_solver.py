@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from thaw.data.option_values import whole
+from thaw.data.option_values import whole_number
 from thaw.errors import UserError
 from thaw.features.linear_objective import FeatureRows, LinearLoss, PrincipalAxes, exact_dtype
 
@@ -93,8 +93,8 @@ class LogisticProbe:
         if type(tolerance) is not float or not 0 < tolerance < 1:
             raise UserError(f"a solver has tolerance={tolerance!r}, which must be a number between 0 and 1.")
         self.penalties = sorted(penalties, reverse=True)
-        self.folds = whole("folds of a solver", folds, 2)
-        self.views = whole("views of a solver", views, 0)
+        self.folds = whole_number("folds of a solver", folds, 2)
+        self.views = whole_number("views of a solver", views, 0)
         self.tolerance = tolerance
 
     def solve(

@@ -8,7 +8,7 @@ from pathlib import Path
 from thaw.data.thumbnails import picture
 from thaw.inference.predict import Prediction
 from thaw.pages.html import render
-from thaw.runs.extras import may_fail
+from thaw.runs.extras import warn_on_failure
 from thaw.storage.files import whole_file
 
 _SHOWN = 500  # pictures; a page of more takes long to open
@@ -24,7 +24,7 @@ def on_a_card(prediction: Prediction) -> Prediction:
 def write_gallery(path: Path, model: str, found: Sequence[Prediction], threshold: float) -> None:
     """A page of the predictions in `found`, the least sure first, with what could not be read on top."""
     page = None
-    with may_fail(f"the page {path}"):
+    with warn_on_failure(f"the page {path}"):
         page = _page(model, found, threshold)
     if page is not None:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from thaw.data.class_names import look_alikes
+from thaw.data.class_names import confusable_names
 from thaw.data.endings import EXTENSIONS, what_to_install
 from thaw.data.folders import Sample, class_samples
 from thaw.data.walk import visible_folders, walk
@@ -63,7 +63,7 @@ def _refuse_others(root: Path, classes: Sequence[str]) -> None:
         choices = " or ".join(str(root / name) for name in splits)
         raise UserError(f"{root} holds {listed(splits)} and no class folders: name one of them as ROOT, {choices}.")
     what = "is no class" if len(others) == 1 else "are no classes"
-    alike = "; ".join(look_alikes({*others, *classes}))
+    alike = "; ".join(confusable_names({*others, *classes}))
     raise UserError(
         f"{listed(map(repr, others))} in {root} {what} of the model's, which are {_names(classes)}"
         f"{alike and f' ({alike})'}."

@@ -1,5 +1,6 @@
 """Line charts drawn with Matplotlib, and how every figure is saved."""
 
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -38,7 +39,7 @@ def penalty_path(solution: dict) -> Figure:
     axes.plot(penalties, [point["loss"] for point in path], "o-", color="black", label="loss")
     right.plot(penalties, [point["acc"] for point in path], "s--", color="#0969da", label="accuracy")
     chosen = axes.axvline(solution["penalty"], color=RIGHT, linestyle=":", label=f"chosen: {solution['penalty']:.2g}")
-    note = solution.get("note")
+    note = textwrap.fill(solution.get("note") or "", 70)
     axes.set(xscale="log", ylabel="loss of held-out training images")
     axes.set_xlabel(f"L2 penalty\n{note}" if note else "L2 penalty")
     right.set_ylabel("their accuracy", color="#0969da")

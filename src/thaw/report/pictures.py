@@ -13,7 +13,7 @@ from thaw.data.datamodule import ImageFolderDataModule
 from thaw.evaluation.evaluation import Evaluation
 from thaw.pages import charts
 from thaw.report import figures, tensorboard
-from thaw.runs.extras import may_fail
+from thaw.runs.extras import warn_on_failure
 
 log = logging.getLogger(__name__)
 
@@ -57,5 +57,5 @@ def _picture(folder: Path, trainer: Trainer, data: ImageFolderDataModule, seen: 
 def _show(folder: Path, trainer: Trainer, name: str, draw: Callable[[], Figure]) -> None:
     """Keep a figure as `figures/<name>.png` and in TensorBoard."""
     path = folder / "figures" / f"{name}.png"
-    with may_fail(f"the figure {path}"):
+    with warn_on_failure(f"the figure {path}"):
         tensorboard.show(trainer, name, charts.save(draw(), path))

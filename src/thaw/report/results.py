@@ -30,7 +30,7 @@ from thaw.training.callbacks import EpochTable
 from thaw.training.checkpoint_io import describe_checkpoint, written_checkpoints
 from thaw.training.classifier import ImageClassifier
 from thaw.training.phase_data import FeatureCache
-from thaw.training.trainer import one_device, told_progress
+from thaw.training.trainer import describe_progress, one_device
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ _PACKAGES = ("thaw", "torch", "torchvision", "lightning", "hydra-core", "torchme
 
 
 @rank_zero_only
-def introduce(
+def log_setup(
     trainer: Trainer, net: StagedNet, phases: list[Phase], data: ImageFolderDataModule, checkpoint: Path | None
 ) -> None:
     """Say what is about to be trained on what."""
@@ -49,11 +49,11 @@ def introduce(
     )
     log.info(stage_table(net, phases) + "\n")
     if checkpoint:
-        log.info(f"continued {told_progress(checkpoint)}\n")
+        log.info(f"continued {describe_progress(checkpoint)}\n")
 
 
 @rank_zero_only
-def begin(folder: RunFolder, trainer: Trainer, data: ImageFolderDataModule, checkpoint: Path | None) -> None:
+def take_folder(folder: RunFolder, trainer: Trainer, data: ImageFolderDataModule, checkpoint: Path | None) -> None:
     """Take the folder, now that all has loaded, and picture some training images, unless the run only goes on."""
     folder.checkpoints = partial(written_checkpoints, trainer, folder.path)
     if folder.take(goes_on=checkpoint is not None):
@@ -63,7 +63,7 @@ def begin(folder: RunFolder, trainer: Trainer, data: ImageFolderDataModule, chec
 
 
 @partial(rank_zero_only, default=({}, None))
-def conclude(
+def finish_run(
     folder: str, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule, features: FeatureCache
 ) -> tuple[dict, Seen | None]:
     """Evaluate the best weights and write their predictions; return the facts for the summary, and what to picture.

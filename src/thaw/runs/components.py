@@ -12,7 +12,7 @@ from hydra.utils import get_object
 from hydra.utils import instantiate as built_by_hydra
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.errors import RunError, UserError, told_error
+from thaw.errors import RunError, UserError, error_with_sentence
 from thaw.runs import reserved_options
 from thaw.runs.call_signatures import parameters
 from thaw.runs.type_hints import describe, fits
@@ -63,7 +63,7 @@ def instantiate(part: Any, **given: object) -> Any:
         return built_by_hydra(_literal(part), **given)
     except InstantiationException as error:
         cause = error.__cause__
-        if told_error(error) or not _is_refusal(cause):
+        if error_with_sentence(error) or not _is_refusal(cause):
             raise
         raise UserError(f"{part._get_full_key(None)}: {first_line(cause)}.") from error
 

@@ -9,7 +9,7 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.errors import UserError, told_error
+from thaw.errors import UserError, error_with_sentence
 from thaw.storage.files import whole_file
 
 FILE = Path(".hydra") / "resolved.yaml"
@@ -30,7 +30,7 @@ def resolved(cfg: DictConfig) -> dict:
     try:
         values = OmegaConf.to_container(task, resolve=True)
     except OmegaConfBaseException as error:
-        raise told_error(error) or error from error
+        raise error_with_sentence(error) or error from error
     return {key: value for key, value in values.items() if key not in ("output_dir", "resume")}
 
 

@@ -8,7 +8,7 @@ log = logging.getLogger(__name__)
 
 
 @contextmanager
-def may_fail(what: str) -> Iterator[None]:
+def warn_on_failure(what: str) -> Iterator[None]:
     """Log one warning where `what` fails, and go on: results are written before it and do not need it."""
     try:
         yield

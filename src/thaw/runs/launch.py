@@ -11,7 +11,7 @@ from typing import NoReturn
 from hydra.errors import ConfigCompositionException, OverrideParseException, SearchPathException
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.errors import told_error
+from thaw.errors import error_with_sentence
 from thaw.pages.text import printable
 from thaw.runs.overrides import sentence, with_additions
 from thaw.runs.ownership import remove_new
@@ -41,7 +41,7 @@ def launch(main: Callable[[], object], conf: Path) -> None:
     except (ConfigCompositionException, OverrideParseException, SearchPathException) as error:
         _refuse(error, sentence(error, sys.argv[1:], conf))
     except OmegaConfBaseException as error:
-        told = told_error(error)
+        told = error_with_sentence(error)
         if told is None:
             raise
         _refuse(error, str(told))

@@ -67,7 +67,7 @@ def remove_new(leftovers: Collection[str]) -> None:
 
 
 def hold(folder: Path, lock: str, option: str | None) -> None:
-    """Keep other processes out of `folder` until `let_go`, by the file `lock` in it.
+    """Keep other processes out of `folder` until `release`, by the file `lock` in it.
 
     The kernel releases the lock when this process ends, however it ends.
 
@@ -92,7 +92,7 @@ def hold(folder: Path, lock: str, option: str | None) -> None:
     _held[path] = held
 
 
-def let_go(folder: Path, lock: str) -> None:
+def release(folder: Path, lock: str) -> None:
     """Release what `hold` has taken."""
     if held := _held.pop(folder.absolute() / lock, None):
         held.release()
@@ -100,14 +100,14 @@ def let_go(folder: Path, lock: str) -> None:
 
 @contextmanager
 def holding(folder: Path, lock: str, option: str | None) -> Iterator[None]:
-    """`hold` and `let_go`; a folder that this process holds already stays held."""
+    """`hold` and `release`; a folder that this process holds already stays held."""
     before = folder.absolute() / lock in _held
     hold(folder, lock, option)
     try:
         yield
     finally:
         if not before:
-            let_go(folder, lock)
+            release(folder, lock)
 
 
 def foreign(folder: Path, leftovers: frozenset[str]) -> list[str]:

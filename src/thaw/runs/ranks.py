@@ -14,7 +14,7 @@ def is_first_process() -> bool:
     return _number() == "0"
 
 
-def beside_first(arguments: list[str]) -> list[str]:
+def for_secondary_rank(arguments: list[str]) -> list[str]:
     """`arguments` of the command line, so that a process which is not the first leaves the run's folder alone.
 
     Each of those that torchrun or SLURM starts would else have a folder named after the second in which it started.

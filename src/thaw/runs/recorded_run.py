@@ -15,7 +15,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from thaw.errors import FrozenTensorError, RunError, UserError, told_error
+from thaw.errors import FrozenTensorError, RunError, UserError, error_with_sentence
 from thaw.pages.text import printable
 from thaw.runs.configuration import refuse_other_configuration
 from thaw.runs.machine_faults import machine_fault
@@ -77,7 +77,7 @@ def _recorded(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
         end()
     except Exception as error:
         worker_deaths.hush()
-        told = told_error(error) or machine_fault(error, folder, place.command)
+        told = error_with_sentence(error) or machine_fault(error, folder, place.command)
         if told is None and stop_signals.received:  # as when a loader's worker was told to end, too
             _end_as_stopped(end, stop_signals.received, place, error)
         sentence = str(told) if told else f"{type(error).__name__}: {error}"

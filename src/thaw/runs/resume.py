@@ -15,7 +15,7 @@ from thaw.storage.addresses import is_remote
 _EPOCHS = "trainer.max_epochs"
 
 
-def resumed(arguments: list[str]) -> list[str]:
+def resume_arguments(arguments: list[str]) -> list[str]:
     """`arguments` of the command line, where there is `resume=RUN_DIR` with all that the run was started with.
 
     Images may have been moved: `data.root=NEW`. `trainer.max_epochs=N` trains a run that has finished longer, and one

@@ -14,7 +14,7 @@ from thaw.runs.ownership import begin_in, foreign, hold, holding, refuse_foreign
 from thaw.runs.ranks import is_first_process
 from thaw.runs.shown_commands import option, resume_command
 from thaw.runs.summary import FILE as SUMMARY
-from thaw.runs.summary import TRACEBACK, make_room, read_summary
+from thaw.runs.summary import TRACEBACK, read_summary, remove_old_results
 
 _LOCK, _OPTION = ".hydra/lock", "hydra.run.dir"
 LEFTOVERS = frozenset((".hydra", "train.log", "console.log", SUMMARY, TRACEBACK))
@@ -63,7 +63,7 @@ class RunFolder:
         begin_in(self.path)
         if goes_on:  # what it was before is no longer so, even if this process is killed
             (self.path / SUMMARY).unlink(missing_ok=True)
-        replaced = not goes_on and make_room(self.path)
+        replaced = not goes_on and remove_old_results(self.path)
         write_configuration(self._configuration, self.path)
         return replaced
 

@@ -16,7 +16,7 @@ _GRAMMAR = re.compile(r"[$(){}\[\]'\"]")  # of Hydra's, which a value means if n
 _BARE = re.compile(r"[A-Za-z0-9_./@%+:*?|\\ -]*")  # what Hydra's grammar reads without quotes
 
 
-def written_out(arguments: list[str]) -> list[str]:
+def expand_shorthand(arguments: list[str]) -> list[str]:
     """`arguments` of the command line in Hydra's terms.
 
     Where images lie says that they are not the demo's drawings: `data.root=PHOTOS` alone chooses image folders. No

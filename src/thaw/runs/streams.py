@@ -49,7 +49,7 @@ class _Outliving:
 
 
 @contextmanager
-def outlived(ends: bool = False) -> Iterator[None]:
+def tolerate_closed_output(ends: bool = False) -> Iterator[None]:
     """Within it, and when Python ends, nobody is told that the reader of this process's output is gone.
 
     The command goes on, for its results are in files; with `ends` it exits with 0, for the output was all it is for.

@@ -41,7 +41,7 @@ def has_finished(folder: Path) -> bool:
     return read_summary(folder).get("status") == "finished"
 
 
-def make_room(folder: Path) -> bool:
+def remove_old_results(folder: Path) -> bool:
     """Remove what an earlier run wrote into `folder`, lest its files and those of a new run be mixed up.
 
     Returns whether there was anything. Files that no run writes stay.

@@ -7,7 +7,7 @@ from torch import nn
 from thaw.models.staged import StagedNet
 
 
-def let_learn(net: StagedNet, names: Collection[str]) -> None:
+def set_trainable(net: StagedNet, names: Collection[str]) -> None:
     """Let just the parameters of these names learn."""
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(name in names)

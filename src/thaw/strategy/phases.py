@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
-from thaw.data.option_values import whole
+from thaw.data.option_values import whole_number
 from thaw.errors import UserError
 from thaw.models.head import linear_head
 from thaw.models.staged import StagedNet
@@ -109,7 +109,7 @@ class Strategy:
         """
         if self._phases and all(phase["solver"] for phase in self._phases):
             max_epochs = len(self._phases)
-        whole("trainer.max_epochs", max_epochs)
+        whole_number("trainer.max_epochs", max_epochs)
         left = self._epochs_left(max_epochs)
         phases, first = [], 0
         for number, phase in enumerate(self._phases, start=1):

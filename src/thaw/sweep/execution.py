@@ -9,12 +9,12 @@ from typing import NoReturn
 
 from thaw.errors import UserError
 from thaw.pages.text import printable
-from thaw.runs.extras import may_fail
-from thaw.runs.ownership import hold, let_go, refuse_foreign
+from thaw.runs.extras import warn_on_failure
+from thaw.runs.ownership import hold, refuse_foreign, release
 from thaw.runs.run_folder import run_folder_held
 from thaw.runs.shown_commands import option, tensorboard_command
 from thaw.runs.stopping import STOPS, Stopped, heard
-from thaw.runs.summary import make_room, write_summary
+from thaw.runs.summary import remove_old_results, write_summary
 from thaw.sweep.jobs import Job
 from thaw.sweep.processes import Process, import_once
 from thaw.sweep.progress import Progress
@@ -52,7 +52,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        let_go(folder, ".lock")
+        release(folder, ".lock")
 
 
 def refuse_other_folder(folder: Path) -> None:
@@ -140,7 +140,7 @@ def _clear(job: Job) -> None:
     """
     with run_folder_held(job.folder):
         if job.arguments == job.overrides:
-            make_room(job.folder)
+            remove_old_results(job.folder)
         (job.folder / "summary.json").unlink(missing_ok=True)
 
 
@@ -157,7 +157,7 @@ def _record_death(job: Job, cause: str) -> None:
     write_summary(job.folder, {"status": "failed", "strategy": job.strategy, "error": error})
 
 
-def conclude(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> None:
+def finish_sweep(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> None:
     """Compare what there is; exits with 1 if a job failed and with 128 + the signal if one stopped the sweep."""
     from thaw.comparison.comparison_page import (  # plots and templates, which planning need not load
         table,
@@ -165,7 +165,7 @@ def conclude(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> None:
     )
 
     compared = None
-    with may_fail(f"the comparison in {folder}"):  # python scripts/compare.py makes it again
+    with warn_on_failure(f"the comparison in {folder}"):  # python scripts/compare.py makes it again
         compared = write_comparison(folder, [job.folder for job in jobs])
     if compared:
         print(f"\n{table(compared)}\n\nreport   {folder / 'report.html'}\ncurves   {tensorboard_command(folder)}")

@@ -11,7 +11,7 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
-from thaw.errors import UserError, told_error
+from thaw.errors import UserError, error_with_sentence
 from thaw.pages.text import printable
 from thaw.runs.configuration import as_hydra_config
 from thaw.runs.ownership import new_folder, refuse_inside
@@ -28,7 +28,7 @@ def _told() -> Iterator[None]:
     try:
         yield
     except OmegaConfBaseException as error:
-        _refuse(str(told_error(error) or error))
+        _refuse(str(error_with_sentence(error) or error))
 
 
 class OwnFolder(Callback):

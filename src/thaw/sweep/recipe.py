@@ -15,7 +15,7 @@ _FLAGS = (
 )
 
 
-def as_multirun(arguments: list[str]) -> list[str]:
+def add_multirun_flag(arguments: list[str]) -> list[str]:
     """`arguments` of the command line, with Hydra's flag for several runs first where a sweep is to be run.
 
     Hydra takes no flag between two overrides.

@@ -14,7 +14,7 @@ from torchmetrics.utilities import dim_zero_cat
 
 from thaw.models.head import fold_head, standardized_keys
 from thaw.models.staged import StagedNet
-from thaw.strategy.freezing import let_learn, set_training_modes
+from thaw.strategy.freezing import set_trainable, set_training_modes
 from thaw.strategy.phases import Phase
 from thaw.training.schedules import PerStep, advance
 
@@ -78,7 +78,7 @@ class ImageClassifier(LightningModule):
         """Let just the parameters of `phase` learn."""
         self.phase = phase
         self.entries = dict.fromkeys(self.entries)
-        let_learn(self.net, phase.parameters)
+        set_trainable(self.net, phase.parameters)
         self.train()
 
     def train(self, mode: bool = True) -> "ImageClassifier":

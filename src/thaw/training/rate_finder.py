@@ -11,11 +11,11 @@ import numpy as np
 from lightning import Callback, Trainer
 from tqdm import tqdm
 
-from thaw.data.option_values import whole
-from thaw.data.rotation import finished
+from thaw.data.option_values import whole_number
+from thaw.data.rotation import apply_augmentation
 from thaw.errors import UserError
 from thaw.pages import charts
-from thaw.runs.extras import may_fail
+from thaw.runs.extras import warn_on_failure
 from thaw.training.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)
@@ -38,7 +38,7 @@ class RateFinder(Callback):
 
     def __init__(self, folder: str, steps: int = 100):
         self.folder = Path(folder)
-        self.steps = whole("callbacks.find_lr.steps", steps)
+        self.steps = whole_number("callbacks.find_lr.steps", steps)
 
     def on_train_start(self, trainer, classifier) -> None:
         if classifier.phase.solver:  # which has no rate
@@ -48,7 +48,7 @@ class RateFinder(Callback):
         rates, losses = self._search(trainer, copy.deepcopy(classifier))
         best, number, own = steepest(rates, losses), classifier.phase.number, classifier.phase.groups[-1].lr
         path = self.folder / f"learning_rate_{number}.png"
-        with may_fail(f"the figure {path}"):
+        with warn_on_failure(f"the figure {path}"):
             charts.save(charts.rate_curve(rates, losses, best, own), path)
         found = f"falls most steeply at {best:.2g}" if best else "never falls"
         log.info(f"learning rate of phase {number}: the loss {found}; the run's is {own:.2g}")
@@ -89,4 +89,4 @@ def _batches(trainer: Trainer) -> Iterator:
     loader = trainer.datamodule.train_dataloader()
     for epoch in itertools.count():
         loader.sampler.set_epoch(epoch)
-        yield from map(finished, loader)
+        yield from map(apply_augmentation, loader)

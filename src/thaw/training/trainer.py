@@ -183,7 +183,7 @@ def refuse_fewer_epochs(run: Path, checkpoint: Path, max_epochs: int) -> None:
         )
 
 
-def told_progress(checkpoint: Path) -> str:
+def describe_progress(checkpoint: Path) -> str:
     """Of the run, when `checkpoint` was saved."""
     progress = _progress(checkpoint)
     epochs, batches = progress["epoch_progress"]["current"], progress["epoch_loop.batch_progress"]["current"]
