@@ -17,11 +17,11 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from scripts.benchmark import main
 from thaw.benchmark import ceiling, inputs, loop, measurements, results_table
 from thaw.benchmark.cases import CASES, Task, plan
 from thaw.benchmark.measure import time_left
 from thaw.benchmark.sides import Sides, override
+from thaw.commands.benchmark import main
 from thaw.errors import RunError
 
 CPU = torch.device("cpu")

@@ -46,13 +46,14 @@ def load_rgb(
 
     def read(source: str | Path | BinaryIO) -> Image.Image:
         with _opened(source, short_side, formats) as image:
-            return _decoded(image, short_side, grey_range)
+            return upright_rgb(image, short_side, grey_range)
 
     with named_fault(source):
         return without_bad_metadata(source, read)
 
 
-def _decoded(image: Image.Image, short_side: int | None, grey_range: GreyRange) -> Image.Image:
+def upright_rgb(image: Image.Image, short_side: int | None, grey_range: GreyRange) -> Image.Image:
+    """Return an opened image as `load_rgb` does; `image` itself changes."""
     size = reduced_size(image.size, short_side)
     # A JPEG alone heeds it; it is never decoded smaller than asked for, and then fills `box` of what is decoded.
     drafted = image.draft(None, size) if size != image.size else None
