@@ -22,6 +22,7 @@ from thaw.benchmark.cases import CASES, Task, plan
 from thaw.benchmark.measure import time_left
 from thaw.benchmark.sides import Sides, override
 from thaw.commands.benchmark import main
+from thaw.commands.frame import run as run_command
 from thaw.errors import RunError
 
 CPU = torch.device("cpu")
@@ -264,7 +265,7 @@ def benchmark(monkeypatch, tmp_path):
     def run(*arguments):
         small = ["--model", "resnet18", "--train", "1", "--val", "1", "--out", str(tmp_path / "out")]
         monkeypatch.setattr(sys, "argv", ["benchmark.py", *small, *arguments])
-        return main()
+        return run_command(main)
 
     return run
 

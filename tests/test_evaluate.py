@@ -194,7 +194,7 @@ def test_a_new_run_removes_what_was_said_of_the_old(tmp_path):
 def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_computed(run_script, photos, monkeypatch):
     monkeypatch.setattr("thaw.inference.evaluate.answers", None)
     status, out, err = run_script(photos, "--out", photos / "a" / "0.png" / "out")
-    assert (status, out) == (2, "") and err.count("\n") == 1 and "--out names another folder" in err
+    assert (status, out) == (2, "") and err.count("\n") == 1 and "choose another folder with --out" in err
 
 
 def test_ctrl_c_ends_it_with_130_and_no_half_written_file(run_script, photos, tmp_path, monkeypatch):
@@ -209,7 +209,7 @@ def test_ctrl_c_ends_it_with_130_and_no_half_written_file(run_script, photos, tm
 @pytest.mark.parametrize("count", ["-1", "many", "1.5"])
 def test_how_many_images_are_pictured_must_be_a_number(count, run_script, photos):
     status, _, err = run_script(photos, f"--top={count}")
-    assert status == 2 and f"'{count}' is not a whole number from 0 on" in err
+    assert status == 2 and f"'{count}' must be a whole number of at least 0" in err
 
 
 def test_a_runs_own_validation_images_get_the_runs_own_answers(tiny_run, image_folder, without_pictures, tmp_path):

@@ -73,7 +73,7 @@ def test_every_command_ends_quietly_when_its_output_is_not_read(tmp_path, comman
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_outlives_its_reader(name):
     text = (ROOT / "scripts" / name).read_text()
-    assert "with tolerate_closed_output(" in text or name == "baselines.py", "which needs nothing of Thaw"
+    assert "from thaw.commands import launch" in text or name == "baselines.py", "which needs nothing of Thaw"
 
 
 def test_a_program_whose_output_was_closed_before_it_began_works(monkeypatch):
