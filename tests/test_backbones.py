@@ -5,7 +5,9 @@ from nets import tiny_net
 from steps import changed_by_a_step
 
 from thaw.errors import UserError
-from thaw.models.backbones import build_net, names, smallest_image
+from thaw.models.backbones import build_net, family_of
+from thaw.models.families.torchvision import Torchvision
+from thaw.models.sizes import demo_size
 from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD
 from thaw.models.weights import load_backbone, load_weights
 
@@ -37,7 +39,7 @@ def reference_net(name, num_classes=5, image_size=None):
 @pytest.fixture(scope="module", params=[*FAMILIES, *(pytest.param(name, marks=pytest.mark.slow) for name in RELATIVES)])
 def family(request):
     """A family's name, torchvision's net, ours and images that are small for both."""
-    side = smallest_image(request.param, 40)
+    side = family_of(request.param).smallest_image(request.param, 40)
     images = torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8)
     return request.param, reference_net(request.param, image_size=side), build_net(request.param, 5, side), images
 
@@ -91,7 +93,7 @@ def test_published_weights_of_a_vit_are_interpolated_to_other_sizes():
 
 
 def test_every_model_of_torchvisions_can_be_named():
-    assert set(torchvision.models.list_models(torchvision.models)) <= set(names())
+    assert set(torchvision.models.list_models(torchvision.models)) <= set(Torchvision().names())
 
 
 @pytest.mark.parametrize(
@@ -154,7 +156,7 @@ def test_images_that_are_too_small_are_refused():
 def test_images_that_patches_or_windows_do_not_divide_are_refused_with_the_nearest_sizes(name, size, told):
     with pytest.raises(UserError, match=told):
         build_net(name, 2, image_size=size)
-    assert smallest_image("vit_h_14", 64) == 70
+    assert demo_size("vit_h_14") == 70
 
 
 def test_a_net_of_one_size_takes_no_other_training_crop():

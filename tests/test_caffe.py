@@ -7,7 +7,7 @@ from steps import changed_by_a_step
 
 from thaw.errors import UserError
 from thaw.models.backbones import build_net
-from thaw.models.families.caffe_names import torchvision_names
+from thaw.models.families.caffe import torchvision_names
 from thaw.models.weights import load_backbone, load_weights
 
 BLOCKS = {50: (3, 4, 6, 3), 101: (3, 4, 23, 3), 152: (3, 8, 36, 3)}

@@ -10,8 +10,8 @@ from torch.optim import SGD
 from torch.optim.lr_scheduler import StepLR
 
 from thaw.data.preprocessing import Preprocessing
-from thaw.models.backbones import build_net
-from thaw.models.families.lite import ARCHITECTURES
+from thaw.models.backbones import build_net, family_of
+from thaw.models.families.timm import Timm
 from thaw.models.head import linear_head
 
 
@@ -39,12 +39,16 @@ def test_all_options_of_a_swept_group_take_the_same_overrides(configure, group):
 @pytest.mark.parametrize("name", options("model"))
 def test_every_model_is_built(configure, name):
     named = {"torchvision": "mnasnet0_5", "timm": "resnet10t"}.get(name)
-    if name == "timm" or name in ARCHITECTURES:
+    if name == "timm" or isinstance(family_of(name, own=True), Timm):
         pytest.importorskip("timm", reason="timm is not installed")
     with torch.device("meta"):  # shapes without numbers, which take seconds to draw
         net = instantiate(configure(f"model={name}", *[f"model.name={named}"] * bool(named)).model, num_classes=3)
     size = {"image_size": 224} if name == "vit_b_16" else {}
     assert net.config == {"name": {"timm": "timm/resnet10t"}.get(name, named or name), "num_classes": 3, **size}
+
+
+def test_a_model_has_the_same_values_as_in_runs_of_before_its_target_had_a_default(configure):
+    assert configure("model=vgg11").model == {"_target_": "thaw.models.backbones.build_net", "name": "vgg11"}
 
 
 @pytest.fixture

@@ -12,15 +12,17 @@ import numpy as np
 import pytest
 import torch
 from conftest import ROOT
+from nets import tiny_net
 from PIL import Image
 
+from thaw.data.preprocessing import TUTORIAL
 from thaw.errors import RunError
 from thaw.inference.export.formats import as_onnx, as_safetensors
 from thaw.inference.export.shipped import Check, Shipped
 from thaw.inference.predict import predictions
 from thaw.inference.trained_model import TrainedModel, load_model
-from thaw.models.backbones import build_net
-from thaw.models.families.timm_nets import is_timms
+from thaw.models.backbones import build_net, family_of
+from thaw.models.families.timm import Timm
 from thaw.models.sizes import published_preprocessing
 from train import main
 
@@ -53,7 +55,7 @@ def export(script):
 
 def untrained(name, size):
     """A model whose answers are neither all equal nor all sure, and a check of it."""
-    if is_timms(name):
+    if isinstance(family_of(name), Timm):
         pytest.importorskip("timm", reason="timm is not installed: pip install -e '.[timm]'")
     torch.manual_seed(0)
     net = build_net(name, len(CLASSES), size).eval()
@@ -171,6 +173,13 @@ def test_timm_reads_the_folder_where_it_has_the_net(tmp_path, name, known):
         with torch.no_grad():
             logits = net(transform(image)[None])
         assert torch.allclose(logits, model.logits(model.transform(image)[None]), atol=1e-3)
+
+
+def test_a_net_of_ones_own_is_exported_and_read_back(tmp_path):
+    model = TrainedModel(tiny_net(2).eval(), ["a", "b"], TUTORIAL.scaled(16), 1.0, torch.device("cpu"), Path())
+    images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
+    expected = model.probabilities(model.logits(images))
+    assert as_safetensors(model, tmp_path / "out", Check(images, expected)).equal(expected)
 
 
 def test_what_differs_from_its_checkpoint_is_deleted(trained, export, tmp_path, monkeypatch):

@@ -14,8 +14,8 @@ from thaw.data.preprocessing import Preprocessing
 from thaw.demo.drawings import SIZE, draw_animal
 from thaw.inference.gradcam import gradcam, overlaid
 from thaw.inference.trained_model import TrainedModel
-from thaw.models.backbones import build_net
-from thaw.models.families.timm_nets import is_timms
+from thaw.models.backbones import build_net, family_of
+from thaw.models.families.timm import Timm
 from thaw.models.staged import Normalize, StagedNet
 
 MARK = 16  # pixels
@@ -108,7 +108,7 @@ def test_before_a_mean_it_is_the_heads_weights_times_what_they_weigh(seeing):
     ],
 )
 def test_every_kind_of_net_has_a_map_within_0_and_1_that_reaches_1(name, size):
-    if is_timms(name):
+    if isinstance(family_of(name), Timm):
         pytest.importorskip("timm")
     torch.manual_seed(0)
     net = build_net(name, 2, size)

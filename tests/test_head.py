@@ -13,8 +13,9 @@ from torch import nn
 
 from thaw.demo.drawings import draw_animal
 from thaw.errors import UserError
-from thaw.models.backbones import build_net, smallest_image
+from thaw.models.backbones import build_net
 from thaw.models.head import NewHead, StandardizedLinear, feature_scale, fold_head, head_layers
+from thaw.models.sizes import demo_size
 from thaw.storage.checkpoints import read_checkpoint
 from train import main
 
@@ -86,7 +87,7 @@ def _scale(x):
 
 def test_a_new_head_calls_every_class_equally_likely():
     for name in ("resnet18", "squeezenet1_1"):
-        size = smallest_image(name, 64)
+        size = demo_size(name)
         net = build_net(name, 5, size)
         NewHead().install(net)
         logits = net.eval()(torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8))
@@ -132,7 +133,7 @@ def test_a_standardised_head_goes_on_bit_for_bit(
 def test_the_first_epoch_never_leaves_chance_upwards(name, configure):
     """An epoch of the default strategy's head on the features of random layers, drawn animals in batches of 16."""
     model = configure(f"model={name}", *_CHOSEN.get(name, [])).model
-    size = smallest_image(model.name if "timm" not in model._target_ else f"timm/{model.name}", 64)
+    size = demo_size(model.name, model._target_)
     torch.manual_seed(0)
     net = instantiate(model, num_classes=2, image_size=size).eval()
     images = torch.stack([_drawn(species, number, size) for number in range(48) for species in ("cat", "dog")])

@@ -11,9 +11,10 @@ from thaw.data.images import load_rgb
 from thaw.data.transforms import eval_transform, read_size
 from thaw.errors import UserError
 from thaw.models.backbones import build_net
-from thaw.models.families.lite import ARCHITECTURES, in_order, packaged_file
+from thaw.models.families.lite import Lite, in_order, packaged_file
 from thaw.models.sizes import published_preprocessing
-from thaw.models.weights import load_weights, read_tensors
+from thaw.models.tensor_files import read_tensors
+from thaw.models.weights import load_weights
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install -e '.[timm]'")
 
@@ -122,7 +123,7 @@ def test_a_file_that_does_not_fit_is_refused_with_the_reason(tmp_path, monkeypat
     tensors = like_the_package(net)
     change(tensors)
     torch.save(tensors, tmp_path / "w.pth")
-    monkeypatch.setattr("thaw.models.weights.packaged_file", lambda name: tmp_path / "w.pth")
+    monkeypatch.setattr("thaw.models.families.lite.packaged_file", lambda name: tmp_path / "w.pth")
     with pytest.raises(UserError, match=rf"w\.pth does not fit efficientnet_lite0: {told}\.$"):
         load_weights(net, "imagenet")
 
@@ -131,7 +132,7 @@ def test_a_file_that_is_cut_off_is_refused(tmp_path, monkeypatch):
     net = build_net("efficientnet_lite0", 2, 32)
     torch.save(like_the_package(net), tmp_path / "w.pth")
     (tmp_path / "w.pth").write_bytes((tmp_path / "w.pth").read_bytes()[:-500])
-    monkeypatch.setattr("thaw.models.weights.packaged_file", lambda name: tmp_path / "w.pth")
+    monkeypatch.setattr("thaw.models.families.lite.packaged_file", lambda name: tmp_path / "w.pth")
     with pytest.raises(UserError, match=r"cannot read weights from .*w\.pth"):
         load_weights(net, "imagenet")
 
@@ -151,7 +152,7 @@ def test_without_timm_the_way_to_install_both_is_told(monkeypatch):
         build_net("efficientnet_lite0", 2)
 
 
-@pytest.mark.parametrize("name", ARCHITECTURES)
+@pytest.mark.parametrize("name", Lite().names())
 def test_each_has_an_entry_and_is_built_again_from_its_configuration(configure, name):
     with torch.device("meta"):
         net = instantiate(configure(f"model={name}").model, num_classes=3)

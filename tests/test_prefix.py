@@ -9,7 +9,8 @@ from nets import tiny_net, tiny_resnet
 from torch import nn
 
 from thaw.features.prefix import FrozenPrefix, frozen_cut
-from thaw.models.backbones import build_net, smallest_image
+from thaw.models.backbones import build_net
+from thaw.models.sizes import demo_size
 from thaw.strategy.phases import Strategy
 from thaw.training.classifier import ImageClassifier
 
@@ -47,7 +48,7 @@ def pictures(size, count=3):
 @pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)])
 @pytest.mark.parametrize("context", [contextlib.nullcontext, BFLOAT16], ids=["float32", "bfloat16"])
 def test_features_and_what_comes_after_them_are_the_net(name, context):
-    size = smallest_image(name, 64)
+    size = demo_size(name)
     net = build_net(name, 2, size)
     middle = net.learned_stages[len(net.learned_stages) // 2]
     for cut in (middle, net.head_name):

@@ -10,9 +10,10 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from thaw.errors import UserError
 from thaw.features.prefix import FrozenPrefix, frozen_cut
-from thaw.models.backbones import build_net, smallest_image
+from thaw.models.backbones import build_net, family_of
+from thaw.models.families.timm import build_timm_net
 from thaw.models.families.timm_chain import staged
-from thaw.models.families.timm_nets import build_timm_net
+from thaw.models.sizes import demo_size
 from thaw.models.weights import load_weights
 from thaw.strategy.phases import Strategy
 from thaw.strategy.selection import selected
@@ -214,8 +215,8 @@ def test_images_that_do_not_fit_are_refused_with_the_published_size():
 
 
 def test_demo_weights_are_learned_on_small_images_where_the_net_takes_them():
-    assert smallest_image("timm/vit_tiny_patch16_224", 64) == 64
-    assert smallest_image("timm/coatnet_0_224", 100) == 224
+    assert demo_size("timm/vit_tiny_patch16_224") == 64
+    assert family_of("timm/coatnet_0_224").smallest_image("timm/coatnet_0_224", 100) == 224
 
 
 def test_without_timm_the_way_to_install_it_is_told(monkeypatch):

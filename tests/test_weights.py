@@ -12,7 +12,9 @@ from safetensors.torch import save_file
 
 from thaw.errors import UserError
 from thaw.models.backbones import build_net
-from thaw.models.weights import imagenet_tensors, load_weights, read_tensors
+from thaw.models.families.torchvision import Torchvision
+from thaw.models.tensor_files import read_tensors
+from thaw.models.weights import load_weights
 
 RESNET34_FILE = "resnet34-b627a593.pth"
 
@@ -87,6 +89,11 @@ def test_an_address_is_refused():
         load_weights(tiny_net(3), "s3://bucket/net.pth")
 
 
+def test_a_net_of_ones_own_has_no_published_weights():
+    with pytest.raises(UserError, match=r"none are published for tiny; choose weights=PATH or weights=none\.$"):
+        load_weights(tiny_net(3), "imagenet")
+
+
 def test_an_unknown_source_is_refused_with_the_choices():
     with pytest.raises(
         UserError, match="weights=imagenett is neither a file nor a name; the choices are imagenet, demo"
@@ -131,7 +138,7 @@ def test_imagenet_weights_come_from_torchvisions_cache(tmp_path):
 def test_imagenet_weights_that_cannot_be_downloaded_name_the_address_the_file_and_the_ways_on(tmp_path, monkeypatch):
     point_at(monkeypatch, "http://127.0.0.1:9/models/")
     with pytest.raises(UserError) as error:
-        imagenet_tensors("resnet18")
+        published_resnet18()
     told = str(error.value)
     assert "http://127.0.0.1:9/models/resnet18-f37072fd.pth" in told
     assert str(tmp_path / "torch-home/hub/checkpoints/resnet18-f37072fd.pth") in told
@@ -154,13 +161,19 @@ def test_imagenet_weights_are_downloaded_checked_and_cached(tmp_path, monkeypatc
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"
         point_at(monkeypatch, address, good)
-        assert imagenet_tensors("resnet18")["fc.bias"].tolist() == [1, 1, 1]
+        assert published_resnet18()["fc.bias"].tolist() == [1, 1, 1]
         point_at(monkeypatch, address, "resnet18-00000000.pth")
         with pytest.raises(UserError, match="the download was damaged"):
-            imagenet_tensors("resnet18")
+            published_resnet18()
         server.shutdown()
     point_at(monkeypatch, address, good)
-    assert imagenet_tensors("resnet18")["fc.bias"].tolist() == [1, 1, 1], "the cached file needs no server"
+    assert published_resnet18()["fc.bias"].tolist() == [1, 1, 1], "the cached file needs no server"
+
+
+def published_resnet18():
+    with torch.device("meta"):
+        net = build_net("resnet18", 2)
+    return Torchvision().published_tensors(net)
 
 
 def point_at(monkeypatch, address, file="resnet18-f37072fd.pth"):

@@ -14,7 +14,8 @@ from thaw.demo.datasets import source_folder
 from thaw.models.backbones import build_net
 from thaw.models.sizes import demo_size
 from thaw.models.staged import StagedNet
-from thaw.models.weights import load_backbone, load_weights, read_tensors
+from thaw.models.tensor_files import read_tensors
+from thaw.models.weights import load_backbone, load_weights
 from thaw.storage.cache import build_once
 from thaw.storage.versions import DRAWINGS, PRETRAINING
 from thaw.strategy.phases import Strategy

@@ -17,7 +17,7 @@ from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import eval_transform, read_size
 from thaw.errors import RunError, UserError
 from thaw.features.prefix import FrozenPrefix
-from thaw.models.backbones import build_net
+from thaw.models.backbones import build_net, is_own
 from thaw.models.staged import StagedNet
 from thaw.runs.configuration import FILE, is_run, read_resolved
 from thaw.runs.summary import read_summary
@@ -189,10 +189,10 @@ def _fill(net: StagedNet, state: dict[str, torch.Tensor], path: Path) -> None:
 
 
 def _built(path: Path, config: dict) -> StagedNet:
-    """As the run built it: a net of one's own by the code that its configuration names."""
+    """Build the net as the run did: a net of one's own with the code that its configuration names."""
     run = run_folder(path)
     builder = read_resolved(run)["model"]["_target_"] if is_run(run) else None
-    if builder is None or builder.startswith("thaw."):
+    if not is_own(builder):
         return build_net(**config)
     refuse_foreign_targets({"model": {"_target_": builder}})
     return get_object(builder)(**config)

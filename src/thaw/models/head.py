@@ -1,4 +1,4 @@
-"""The new classifier at a net's end: where it starts from, and the scale on which it sees features."""
+"""The new classifier at a net's end: its initial weights, and the scale of its input features."""
 
 import math
 from collections.abc import Iterable
@@ -11,7 +11,7 @@ from thaw.errors import UserError
 from thaw.models.staged import StagedNet, within
 
 _STARTS = ("zero", "drawn")
-_SCALE = ".feature_scale"  # what only a standardised layer has in a state dict
+_SCALE = ".feature_scale"  # only a standardised layer has it in a state dict
 
 # The mean squared norm of features for two classes. With it a learning rate of 0.01 brings a head to its optimum in 10
 # epochs of 100 to 1,000 images, and the loss of the first epoch does not rise above ln 2 (docs/strategies.md).
@@ -22,7 +22,7 @@ class StandardizedLinear(nn.Linear):
     """A linear layer whose weights are those of standardised features, (x - mean) * scale, while it learns.
 
     x (..., D) -> logits (..., C). `feature_mean` (D,) and `feature_scale` () do nothing until `standardize` sets them.
-    The state dict holds them beside the weights; `fold_head` makes a plain layer's state of it.
+    The state dict holds them beside the weights; `fold_head` turns it into a plain layer's state.
     """
 
     def __init__(self, layer: nn.Linear):
@@ -33,7 +33,7 @@ class StandardizedLinear(nn.Linear):
 
     @property
     def plain(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """The weight and bias of the plain layer that computes the same."""
+        """Return the weight and bias of the plain layer that computes the same."""
         return folded(self.weight, self.bias, self.feature_mean, self.feature_scale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -41,12 +41,12 @@ class StandardizedLinear(nn.Linear):
 
     @torch.no_grad()
     def standardize(self, mean: torch.Tensor, scale: float) -> None:
-        """Have the weights be those of (x - `mean`) * `scale` from now on; what is computed stays the same."""
+        """Express the weights for (x - `mean`) * `scale`; the layer computes the same as before."""
         self.assign(*self.plain, mean=mean, scale=scale)
 
     @torch.no_grad()
     def assign(self, weight: torch.Tensor, bias: torch.Tensor | None, mean=None, scale=None) -> None:
-        """Compute what the plain layer with this `weight` (C, D) and `bias` (C,) computes."""
+        """Set the weights to compute what the plain layer with `weight` (C, D) and `bias` (C,) computes."""
         if mean is not None:
             self.feature_mean.copy_(mean if bias is not None else torch.zeros_like(self.feature_mean))
             self.feature_scale.fill_(scale)
@@ -55,7 +55,7 @@ class StandardizedLinear(nn.Linear):
         self.weight.copy_(weight / self.feature_scale)
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, *rest) -> None:
-        """A plain layer's state is taken as it is."""
+        """Load a standardised or a plain layer's state."""
         if f"{prefix}feature_mean" not in state_dict:
             self.feature_mean.zero_()
             self.feature_scale.fill_(1)
@@ -68,7 +68,7 @@ class StandardizedLinear(nn.Linear):
 
 
 class NewHead:
-    """How a new classifier begins.
+    """The initial state of a new classifier.
 
     `start` is `zero`, with which every class is as likely as any other before the first step, or `drawn`, as the net's
     own code draws it. With `standardize` its weights learn on features of one scale, whatever the backbone; saved, they
@@ -88,7 +88,7 @@ class NewHead:
         self.standardize = standardize
 
     def install(self, net: StagedNet) -> None:
-        """Prepare the head of `net`, unless it is no linear layer: squeezenet's, say, is a convolution.
+        """Prepare the head of `net`, unless it is not a linear layer: squeezenet's, say, is a convolution.
 
         The features below it should stay about as they are, pretrained or frozen. Those of random layers that learn can
         change their scale a thousandfold.
@@ -106,7 +106,7 @@ class NewHead:
 
 
 def head_layers(net: StagedNet) -> dict[str, nn.Linear]:
-    """The linear layers in the head by their paths, if logits are what they give: more than one in a distilled net."""
+    """Return the linear layers of the head by path, if they give the logits: more than one in a distilled net."""
     last = net.stage_modules(net.head_name)[-1]
     paths = {module: path for path, module in net.named_modules()}
     if not all(isinstance(module, nn.Linear | nn.Dropout) for module in net.stage_modules(net.head_name)):
@@ -117,13 +117,13 @@ def head_layers(net: StagedNet) -> dict[str, nn.Linear]:
 
 
 def linear_head(net: StagedNet) -> nn.Linear | None:
-    """The one linear layer that is all of the head, but for dropout before it; None for other heads."""
+    """Return the head's linear layer, if the head has no other layer than that and dropout before it, else None."""
     layers = list(head_layers(net).values())
     return layers[0] if len(layers) == 1 and net.can_be_cut(net.head_name) else None
 
 
 def feature_scale(features: Iterable[torch.Tensor], classes: int) -> tuple[torch.Tensor, float]:
-    """The mean (D,), float64, of batches (N, D) and the factor that gives their deviations one mean squared norm.
+    """Return the mean (D,), float64, of batches (N, D) and the factor that gives deviations one mean squared norm.
 
     More classes share the pull on a feature, so that the norm grows with the root of their number.
     """
@@ -141,7 +141,7 @@ def feature_scale(features: Iterable[torch.Tensor], classes: int) -> tuple[torch
 def folded(
     weight: torch.Tensor, bias: torch.Tensor | None, mean: torch.Tensor, scale: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """The plain layer that gives x what `weight` (C, D) and `bias` (C,) give (x - mean) * scale."""
+    """Return the plain layer that computes for x what `weight` (C, D) and `bias` (C,) do for (x - mean) * scale."""
     weight = weight * scale
     return weight, bias if bias is None else bias - weight @ mean
 
@@ -161,7 +161,7 @@ def standardized_layer(net: nn.Module) -> StandardizedLinear | None:
 
 
 def fold_head(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """A state dict in which the standardised layer, if there is one, is the plain layer that computes the same."""
+    """Return a state dict in which a standardised layer is replaced by the plain layer that computes the same."""
     state = dict(state)
     for path in _standardized_paths(state):
         mean, scale = state.pop(f"{path}.feature_mean"), state.pop(f"{path}{_SCALE}")

@@ -1,11 +1,8 @@
 """How images are resized for a net: as for its published weights, as in the tutorial, or small for the demo."""
 
-import torchvision
-
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
-from thaw.models.backbones import check_name, names, smallest_image
-from thaw.models.families import timm_nets
-from thaw.models.families.caffe import CAFFE_RESNETS
+from thaw.models.backbones import family_of, is_own
+from thaw.models.families.timm import known_as
 
 _DEMO_SIZE = 64  # little is drawn that would be lost at this size, and a CPU is done soon
 
@@ -19,14 +16,8 @@ def published_preprocessing(name: str, builder: str = "") -> Preprocessing:
         UserError: for a name that is unknown.
 
     """
-    name = _full_name(name, builder)
-    if timm_nets.is_timms(name):
-        return timm_nets.published_preprocessing(name)
-    if _is_foreign(name, builder) or name in CAFFE_RESNETS:
-        return TUTORIAL
-    check_name(name)
-    published = torchvision.models.get_model_weights(name).DEFAULT.transforms()
-    return Preprocessing(published.resize_size[0], published.crop_size[0], published.interpolation.value)
+    name = known_as(name, builder)
+    return family_of(name, is_own(builder)).published_preprocessing(name)
 
 
 def tutorial_preprocessing(name: str, builder: str = "") -> Preprocessing:
@@ -40,19 +31,6 @@ def demo_preprocessing(name: str, builder: str = "") -> Preprocessing:
 
 
 def demo_size(name: str, builder: str = "") -> int:
-    """The side, in pixels, of the drawn animals: small, unless the net needs more."""
-    name = _full_name(name, builder)
-    if _is_foreign(name, builder):
-        return _DEMO_SIZE
-    if not timm_nets.is_timms(name):
-        check_name(name)
-    return smallest_image(name, _DEMO_SIZE)
-
-
-def _full_name(name: str, builder: str) -> str:
-    is_timms = builder.endswith(timm_nets.build_timm_net.__name__)
-    return timm_nets.PREFIX + name.removeprefix(timm_nets.PREFIX) if is_timms else name
-
-
-def _is_foreign(name: str, builder: str) -> bool:
-    return bool(builder) and not builder.startswith("thaw.") and name not in names()
+    """Return the side, in pixels, of the drawn animals: small, unless the net needs more."""
+    name = known_as(name, builder)
+    return family_of(name, is_own(builder)).smallest_image(name, _DEMO_SIZE)

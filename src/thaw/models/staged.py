@@ -44,12 +44,12 @@ class StagedNet(nn.Module):
     """uint8 images (N, 3, H, W) -> logits (N, classes), one module after the other, grouped into named stages.
 
     `parts` become children under their names, which decide the state-dict keys. `stages` lists for each stage the
-    paths of the modules that are applied in it; they may lie deeper than the children. A parameter among them is handed
-    to the module after it, as a further argument. `config` holds plain values that build an equal net again with
+    paths of the modules that are applied in it; they may lie deeper than the children. A parameter among them becomes a
+    further argument of the module after it. `config` holds plain values that build an equal net again with
     `thaw.models.backbones.build_net`; it has an `image_size` where the net takes images of no other size.
     """
 
-    prefix = ""  # what the names of parameters have before those that users know
+    prefix = ""  # precedes the published names of parameters
 
     def __init__(
         self, parts: Mapping[str, nn.Module | nn.Parameter], stages: Mapping[str, Sequence[str]], config: dict
@@ -81,11 +81,11 @@ class StagedNet(nn.Module):
         return x
 
     def can_be_cut(self, stage: str) -> bool:
-        """Whether `forward` can start at `stage`."""
+        """Return whether `forward` can start at `stage`."""
         return True
 
     def until(self, stage: str) -> "StagedNet":
-        """What comes before `stage`, sharing this net's modules under the same names: images -> what goes into it."""
+        """Return a net of the stages before `stage`, with this net's modules and names: images -> input of `stage`."""
         paths = self.paths_before(stage)
         parts = {name: getattr(self, name) for name in dict.fromkeys(path.partition(".")[0] for path in paths)}
         return StagedNet(
@@ -93,30 +93,30 @@ class StagedNet(nn.Module):
         )
 
     def paths_before(self, stage: str) -> list[str]:
-        """The paths of all that is applied before `stage`, in order."""
+        """Return the paths of all parts that are applied before `stage`, in order."""
         names = list(self.stages)
         return [path for name in names[: names.index(stage)] for path in self.stages[name]]
 
     def stage_modules(self, name: str) -> list[nn.Module]:
-        """What is applied in a stage, one module after the other."""
+        """Return the modules of a stage, in the order in which they are applied."""
         parts = [attrgetter(path)(self) for path in self.stages[name]]
         return [part for part in parts if isinstance(part, nn.Module)]
 
     def stage_parameters(self, name: str) -> list[str]:
-        """The names, as in `named_parameters`, of the parameters of a stage."""
+        """Return the names, as in `named_parameters`, of the parameters of a stage."""
         return self._learned[name]
 
     @property
     def learned_stages(self) -> list[str]:
-        """The names of the stages that hold parameters, from the input to the head."""
+        """Return the names of the stages that hold parameters, from the input to the head."""
         return [name for name, parameters in self._learned.items() if parameters]
 
     def is_head(self, key: str) -> bool:
-        """Whether a state-dict key belongs to the head."""
+        """Return whether a state-dict key belongs to the head."""
         return within(key, self.stages[self.head_name])
 
     def check_sizes(self, image_size: int, train_size: int) -> None:
-        """Raises: UserError: for two sizes, if the net takes one alone."""
+        """Raise a UserError for two different sizes, if the net takes images of one size alone."""
         if "image_size" in self.config and image_size != train_size:
             raise UserError(
                 f"data.train_size={train_size} must be data.image_size={image_size} for {self.config['name']}, whose "
@@ -125,5 +125,5 @@ class StagedNet(nn.Module):
 
 
 def within(key: str, paths: Sequence[str]) -> bool:
-    """Whether one of `paths` is, or leads to, what a state-dict key names."""
+    """Return whether a state-dict key is one of `paths`, or lies below one."""
     return any(key == path or key.startswith(f"{path}.") for path in paths)

@@ -1,5 +1,6 @@
 """ONNX, PyTorch's own export and a folder of safetensors; each gives back what it says of the images of a check."""
 
+import copy
 import json
 import warnings
 from collections.abc import Callable, Iterator
@@ -15,7 +16,6 @@ from thaw.errors import UserError
 from thaw.inference.export.shipped import Check, Shipped, example, facts
 from thaw.inference.export.timm_folder import READ_BY_TIMM, probabilities_by_timm, timm_config
 from thaw.inference.trained_model import TrainedModel
-from thaw.models.backbones import build_net
 from thaw.storage.files import as_json
 
 _ANY_NUMBER = {"images": {0: Dim("batch", min=1)}}
@@ -92,7 +92,7 @@ def _write(folder: Path, config: dict) -> None:
 
 
 def _read_back(model: TrainedModel, folder: Path, check: Check) -> torch.Tensor:
-    net = build_net(**model.net.config).eval()
+    net = copy.deepcopy(model.net)
     net.load_state_dict({net.prefix + key: value for key, value in load_file(folder / "model.safetensors").items()})
     again = replace(model, net=net)
     return again.probabilities(torch.cat([again.logits(part) for part in check.images.split(32)]))

@@ -6,7 +6,7 @@ import torch
 
 from thaw.inference.export.shipped import TOLERANCE, Check
 from thaw.inference.trained_model import TrainedModel
-from thaw.models.families.timm_nets import timm_name
+from thaw.models.backbones import family_of
 from thaw.models.staged import PerChannel
 
 READ_BY_TIMM = "timm.create_model('local-dir:FOLDER', pretrained=True)"
@@ -18,7 +18,7 @@ def timm_config(model: TrainedModel) -> dict[str, object]:
     mean, std = _normalisation(model)
     own_size = {"model_args": {"img_size": config["image_size"]}} if "image_size" in config else {}
     return {
-        "architecture": timm_name(config["name"]).partition(".")[0],
+        "architecture": family_of(config["name"], own=True).timm_name(config["name"]).partition(".")[0],
         "num_classes": len(model.classes),
         **own_size,
         "pretrained_cfg": {

@@ -1,1 +1,1 @@
-"""One module for each source of networks: torchvision, Caffe, timm and EfficientNet-Lite."""
+"""Families of nets, one module each: torchvision, Caffe's ResNets, EfficientNet-Lite, timm and nets of one's own."""

@@ -1,16 +1,61 @@
 """The ResNets as they were first published, for Caffe: torchvision's differ in strides, pooling and pixel values."""
 
+import re
+
 import torch
 import torchvision
 from torch import nn
 
-from thaw.models.staged import PerChannel
+from thaw.errors import UserError
+from thaw.models.families.family import Family, Tensors
+from thaw.models.families.torchvision import check_size
+from thaw.models.families.torchvision_chain import staged_net
+from thaw.models.staged import PerChannel, StagedNet
 
-CAFFE_RESNETS = ("caffe_resnet50", "caffe_resnet101", "caffe_resnet152")
-
-SMALLEST_IMAGE = 3  # the first pooling has no padding
-
+_PREFIX = "caffe_"
 _BGR_MEAN = (103.939, 116.779, 123.68)
+
+# The names that converters from Caffe, and detectron2, give to a ResNet's tensors.
+_OUTER = {"conv1": "conv1", "bn_conv1": "bn1", "scale_conv1": "bn1", "fc1000": "fc"}
+_OUTER |= {"stem.conv1": "conv1", "stem.conv1.norm": "bn1", "linear": "fc"}
+
+# res4a, res4b … are a stage's blocks, or res4a, res4b1, res4b2 … where the alphabet would not do.
+_CAFFE = re.compile(r"(res|bn|scale)([2-5])([a-z])(\d*)_branch(1|2[abc])")
+_DETECTRON = re.compile(r"res([2-5])\.(\d+)\.(?:conv([123])|shortcut)(\.norm)?")
+
+
+class Caffe(Family):
+    """Caffe's ResNets, with torchvision's state-dict keys; their preprocessing is the tutorial's."""
+
+    smallest = 3  # the first pooling has no padding
+
+    def names(self) -> list[str]:
+        return [f"{_PREFIX}resnet{depth}" for depth in (50, 101, 152)]
+
+    def build(self, name: str, num_classes: int, image_size: int | None = None) -> StagedNet:
+        """Change torchvision's ResNet to compute what He et al. published.
+
+        A bottleneck halves the image in its first 1x1 convolution, not in the 3x3; the first pooling rounds up (2015,
+        github.com/KaimingHe/deep-residual-networks).
+        """
+        check_size(name, image_size, self.smallest)
+        resnet = name.removeprefix(_PREFIX)
+        net = torchvision.models.get_model(resnet, weights=None, num_classes=num_classes)
+        net.normalize = CaffePixels()
+        net.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
+        for layer in (net.layer2, net.layer3, net.layer4):
+            first = layer[0]
+            first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
+        return staged_net(net, resnet, {"name": name, "num_classes": num_classes})
+
+    def published_tensors(self, net: StagedNet) -> Tensors:
+        raise UserError(
+            f"weights=imagenet: torchvision publishes none for {net.config['name']}; choose weights=PATH with Caffe's "
+            "weights converted to PyTorch, weights=demo or weights=none."
+        )
+
+    def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:
+        return torchvision_names(super().adapted(net, tensors))
 
 
 class CaffePixels(PerChannel):
@@ -23,15 +68,35 @@ class CaffePixels(PerChannel):
         return super().forward(images.flip(1))
 
 
-def caffe_resnet(name: str, num_classes: int) -> nn.Module:
-    """A torchvision ResNet that computes what He et al. (2015, github.com/KaimingHe/deep-residual-networks) published.
+def torchvision_names(tensors: Tensors) -> Tensors:
+    """Return `tensors` under torchvision's names; a name of no known kind is kept.
 
-    A bottleneck halves the image in its first 1x1 convolution, not in the 3x3; the first pooling rounds up.
+    A bias of the first convolution, which Caffe's ResNet-50 has, is taken into the batch-norm behind it.
     """
-    net = torchvision.models.get_model(name.removeprefix("caffe_"), weights=None, num_classes=num_classes)
-    net.normalize = CaffePixels()
-    net.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
-    for layer in (net.layer2, net.layer3, net.layer4):
-        first = layer[0]
-        first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
-    return net
+    named = {}
+    for key, tensor in tensors.items():
+        path, _, kind = key.rpartition(".")
+        new = f"{_path(path)}.{kind}" if path else key
+        named[key if new in named else new] = tensor  # under its own name, a second one is refused as too many
+    bias, mean = named.get("conv1.bias"), named.get("bn1.running_mean")
+    if bias is not None and mean is not None and bias.shape == mean.shape:
+        named["bn1.running_mean"] = mean - named.pop("conv1.bias")
+    return named
+
+
+def _path(path: str) -> str:
+    caffe, detectron = _CAFFE.fullmatch(path), _DETECTRON.fullmatch(path)
+    if caffe:
+        kind, stage, letter, number, branch = caffe.groups()
+        block = int(number) if number else ord(letter) - ord("a")
+        return _layer(stage, block, "abc".find(branch[1:]) + 1 if branch != "1" else None, norm=kind != "res")
+    if detectron:
+        stage, block, position, norm = detectron.groups()
+        return _layer(stage, block, position, norm=bool(norm))
+    return _OUTER.get(path, path)
+
+
+def _layer(stage: str, block: int | str, position: int | str | None, norm: bool) -> str:
+    """Return torchvision's path; `position` is that of a convolution in its block, None for the shortcut's."""
+    module = f"{'bn' if norm else 'conv'}{position}" if position else f"downsample.{int(norm)}"
+    return f"layer{int(stage) - 1}.{block}.{module}"

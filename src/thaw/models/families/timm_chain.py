@@ -10,13 +10,13 @@ from torch import nn
 from thaw.models.families.timm_stages import timm_stages
 from thaw.models.staged import Normalize, StagedNet
 
-# timm's classes that apply their layers one after the other, in the order in which they define them, but for dropout
-# before the classifier, for which they have no module. Of each net that is built it is proven anew.
+# timm's classes that apply their layers one after the other, in the order in which they define them. Dropout before
+# the classifier has no module there. `staged` checks each net that is built.
 _CHAINS = ("EfficientNet", "MobileNetV3", "ResNet")
 
 
 class TimmNet(StagedNet):
-    """A net of timm's behind its own normalisation; its stages say what belongs together, not how it is applied.
+    """timm's net after its normalisation. Its stages say which parts belong together, not how timm applies them.
 
     `mean` and `std` are those of x / 255.
     """
@@ -34,7 +34,7 @@ class TimmNet(StagedNet):
         raise NotImplementedError(f"{self.config['name']} is not known to be a chain of stages")
 
     def can_be_cut(self, stage: str) -> bool:
-        """At a head that is one layer, and the last that is applied; of dropout before it there is none."""
+        """Return whether `stage` is a head of one linear layer whose output is the logits."""
         return stage == self.head_name and self._ends_in_a_layer
 
     @functools.cached_property
@@ -52,14 +52,14 @@ class TimmNet(StagedNet):
         return len(seen) == 1 and seen[0] is logits
 
     def until(self, stage: str) -> StagedNet:
-        """A copy, for timm takes the head out of the net itself."""
+        """Return a copy without the head: timm's own method removes the head in place."""
         net = copy.deepcopy(self)
         net.model.reset_classifier(0)
         return net
 
 
 class TimmChain(TimmNet):
-    """A net of timm's whose stages are applied one after the other, so that it can be cut before each of them."""
+    """timm's net that applies its stages one after the other, so that it can be cut before each of them."""
 
     forward = StagedNet.forward
     run_stage = StagedNet.run_stage
@@ -74,7 +74,7 @@ class TimmChain(TimmNet):
 
 
 def staged(model: nn.Module, config: dict, mean: Sequence[float], std: Sequence[float], size: int) -> TimmNet:
-    """`model` as a chain if, of an image of `size` pixels, the chain gives timm's logits to the last bit."""
+    """Return `model` as a chain if, for an image of `size` pixels, the chain gives timm's logits bit for bit."""
     net = TimmNet(model, config, mean, std).eval()
     images = (37 * torch.arange(3 * size * size) % 256).to(torch.uint8).view(1, 3, size, size)
     with torch.no_grad():

@@ -11,7 +11,7 @@ from thaw.models.staged import Part, within
 
 
 def timm_stages(model: nn.Module, prefix: str) -> dict[str, list[str]]:
-    """For each of timm's groups, and for the head, the paths of the modules and parameters that make it up.
+    """Return the paths of the modules and parameters of each of timm's groups, and of the head.
 
     `model` lies at `prefix`, which ends in a dot. A module without parameters goes with the stage before it, dropout
     with the one after it.
@@ -34,7 +34,7 @@ def timm_stages(model: nn.Module, prefix: str) -> dict[str, list[str]]:
 
 
 def _groups(model: nn.Module) -> dict[str, list[str]]:
-    """The names of the parameters of each stage, by timm's own grouping; the classifier comes last."""
+    """Return the names of the parameters of each stage, by timm's own grouping; the classifier comes last."""
     from timm.models import group_parameters
 
     try:
@@ -55,14 +55,14 @@ def _groups(model: nn.Module) -> dict[str, list[str]]:
 
 
 def _head_paths(model: nn.Module) -> list[str]:
-    """Where the classifier lies, or both of them in a distilled net."""
+    """Return the path of the classifier, or of both classifiers in a distilled net."""
     heads = model.get_classifier()
     heads = heads if isinstance(heads, tuple) else (heads,)
     return [path for path, module in model.named_modules() if any(module is head for head in heads)]
 
 
 def _title(matcher: dict | Callable, keys: list[str]) -> str:
-    """What timm's numbering matched, such as blocks.3; where it has no number, the path that all keys begin with."""
+    """Return what timm's numbering matched, such as blocks.3; without a number, the path that all keys share."""
     specs = matcher.values() if isinstance(matcher, dict) else ()
     for spec in specs:
         for pattern in [spec] if isinstance(spec, str) else [pattern for pattern, _ in spec or ()]:
@@ -74,7 +74,7 @@ def _title(matcher: dict | Callable, keys: list[str]) -> str:
 
 
 def _whole(module: nn.Module, path: str, stage_of: dict[str, str]) -> Iterator[tuple[str, Part, str | None]]:
-    """The largest modules that lie in one stage, and parameters beside them: path, part and stage, None for any."""
+    """Yield path, part and stage, None for any, of the largest modules in one stage and the parameters beside them."""
     path = path.removesuffix(".")
     inside = {stage for key, stage in stage_of.items() if within(key, [path])}
     if len(inside) < 2:

@@ -1,0 +1,127 @@
+"""timm's classification nets by name: built, and filled with what timm publishes."""
+
+import difflib
+import sys
+from collections.abc import Sequence
+from contextlib import suppress
+from types import ModuleType
+
+import torch
+from torch import nn
+
+from thaw.data.preprocessing import Preprocessing
+from thaw.errors import UserError
+from thaw.models.families.family import TAKE_LITE, Family, Tensors
+from thaw.models.families.timm_chain import TimmNet, staged
+
+_PREFIX = "timm/"  # distinguishes timm's nets from torchvision's, which often have the same names
+
+
+def build_timm_net(name: str, num_classes: int, image_size: int | None = None) -> TimmNet:
+    """Build the net that timm calls `name`, as `thaw.models.backbones.build_net` does."""
+    return Timm().build(known_as(name, build_timm_net.__name__), num_classes, image_size)
+
+
+def known_as(name: str, builder: str) -> str:
+    """Return the name that `build_net` has for the net that `builder`, the path of a function, builds as `name`."""
+    return _PREFIX + name.removeprefix(_PREFIX) if builder.endswith(build_timm_net.__name__) else name
+
+
+class Timm(Family):
+    """timm's classification nets, under `timm/` and timm's own name. timm is imported when a net is asked for."""
+
+    install = "pip install -e '.[timm]'"
+    alternative = TAKE_LITE  # to weights that cannot be downloaded
+
+    def has(self, name: str) -> bool:
+        return name.startswith(_PREFIX)
+
+    def build(self, name: str, num_classes: int, image_size: int | None = None) -> TimmNet:
+        published, preprocessing = self._published(name), self.published_preprocessing(name)
+        size = image_size or preprocessing.crop
+        config = {"name": name, "num_classes": num_classes}
+        if published.fixed_input_size:
+            config["image_size"] = size
+        try:
+            return staged(self._created(config), config, *self.statistics(name), size)
+        except UserError:
+            raise
+        except (AssertionError, TypeError, ValueError, RuntimeError) as error:
+            if size == preprocessing.crop:
+                raise
+            raise UserError(
+                f"data.image_size={size} does not fit {self.timm_name(name)} ({_reason(error)}); set data.image_size="
+                f"{preprocessing.crop}."
+            ) from error
+
+    def published_preprocessing(self, name: str) -> Preprocessing:
+        """Return what timm evaluates the weights with, but every image is cropped in the middle."""
+        published = self._published(name)
+        crop = published.input_size[-1]
+        return Preprocessing(int(crop / published.crop_pct), crop, published.interpolation)
+
+    def smallest_image(self, name: str, least: int) -> int:
+        """Return `least`, or the size that the net was published for if it takes no images of `least` pixels."""
+        try:
+            with torch.device("meta"):
+                self.build(name, 2, least)
+        except UserError:
+            return self.published_preprocessing(name).crop
+        return least
+
+    def published_tensors(self, net: TimmNet) -> Tensors:
+        """Return the weights that timm's own code downloads, caches and adapts to the net's size of images."""
+        name = net.config["name"]
+        try:
+            return self._created(net.config, pretrained=True).state_dict()
+        except Exception as error:  # each of timm's ways to download raises its own kind
+            hub = self._published(name).hf_hub_id
+            raise UserError(
+                f"weights=imagenet: timm cannot load its weights of {self.timm_name(name)}"
+                f"{f' from {hub}' * bool(hub)} ({_reason(error)}); {self.alternative}, or choose weights=demo, "
+                "weights=none or weights=PATH."
+            ) from error
+
+    def adapted(self, net: TimmNet, tensors: Tensors) -> Tensors:
+        """Return `tensors`, under timm's names or the net's, under the net's and fitted to its size as timm does."""
+        given = {key.removeprefix(net.prefix): tensor for key, tensor in tensors.items()}
+        fit = getattr(sys.modules[type(net.model).__module__], "checkpoint_filter_fn", None)
+        if fit:
+            with suppress(KeyError, AttributeError, ValueError, RuntimeError):  # another net's: refused by the caller
+                given = fit(dict(given), net.model)
+        return {net.prefix + key: tensor for key, tensor in given.items()}
+
+    def timm_name(self, name: str) -> str:
+        return name.removeprefix(_PREFIX)
+
+    def statistics(self, name: str) -> tuple[Sequence[float], Sequence[float]]:
+        """Return the mean and standard deviation of x / 255 that images are normalised with."""
+        return self._published(name).mean, self._published(name).std
+
+    def _published(self, name: str):
+        """Return timm's record of the weights that it publishes for a net."""
+        timm, name = self._timm(name), self.timm_name(name)
+        known = timm.list_pretrained() if "." in name else timm.list_models()
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=12, cutoff=0.4) or timm.list_models("resnet*")[:12]
+            raise UserError(f"model.name={name!r} is unknown to timm; the nearest choices are {', '.join(close)}.")
+        return timm.get_pretrained_cfg(name)
+
+    def _created(self, config: dict, pretrained: bool = False) -> nn.Module:
+        name, classes = config["name"], config["num_classes"]
+        published = self._published(name).input_size[-1]
+        other = config.get("image_size", published) != published  # not every net accepts a size
+        size = {"img_size": config["image_size"]} if other else {}
+        return self._timm(name).create_model(self.timm_name(name), pretrained=pretrained, num_classes=classes, **size)
+
+    def _timm(self, name: str) -> ModuleType:
+        try:
+            import timm
+        except ImportError as error:
+            model = name.partition("/")[0]
+            raise UserError(f"model={model} needs the package timm: {self.install}.") from error
+        return timm
+
+
+def _reason(error: Exception) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")

@@ -1,0 +1,35 @@
+"""Files of tensors: .pth, .safetensors and .ckpt."""
+
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file
+
+from thaw.errors import UserError
+
+_CONTAINERS = ("state_dict", "model")  # where training programs put the weights; they also prefix names: net., module.
+
+
+def read_tensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a file by name, never running code that it holds.
+
+    Raises:
+        UserError: if it is no such file, or holds more than plain values.
+
+    """
+    try:
+        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+    except Exception as error:  # any kind can come out of bytes that are not what they should be
+        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"cannot read weights from {path}: it must be a .safetensors file, or a .pth or .ckpt file that holds "
+            f"tensors alone ({reason})."
+        ) from error
+    for container in _CONTAINERS:
+        if isinstance(content, dict) and isinstance(content.get(container), dict):
+            content = content[container]
+    named = content.items() if isinstance(content, dict) else ()
+    tensors = {name.removeprefix("net.").removeprefix("module."): value for name, value in named}
+    if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
+        raise UserError(f"cannot read weights from {path}: it holds no table of tensors by name.")
+    return tensors
