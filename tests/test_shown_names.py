@@ -5,6 +5,7 @@ import warnings
 
 import pytest
 import torch
+from conftest import ROOT
 from fontTools.fontBuilder import FontBuilder
 from fontTools.pens.ttGlyphPen import TTGlyphPen
 from matplotlib.figure import Figure
@@ -137,6 +138,7 @@ def test_a_comparisons_plots_show_candidates_of_any_name(tmp_path):
 
 def test_a_page_shows_a_long_name_in_short_and_whole_under_the_pointer():
     assert short("<b>") == "&lt;b&gt;"
+    assert short("<שלום>") == "<bdi>&lt;שלום&gt;</bdi>", "else it would turn round what stands beside it"
     assert short(f"<{LONG}", 9) == f'<span title="&lt;{LONG}">&lt;xxx…yyyy</span>'
 
 
@@ -154,3 +156,10 @@ def test_the_first_line_of_a_run_cuts_long_names(image_folder):
     data = ImageFolderDataModule(image_folder((LONG, "猫"), train=1, val=1), 16)
     told = described(data.root, data.splits, "", None, {})
     assert f"{cut(LONG, 40)}, 猫" in told and LONG not in told
+
+
+def test_every_page_that_enlarges_pictures_has_the_style_for_it():
+    templates = [path for path in (ROOT / "src").rglob("*.jinja") if "page.js.html" in path.read_text()]
+    assert len(templates) == 4
+    assert all("{% include 'page.css' %}" in path.read_text() for path in templates)
+    assert "dialog::backdrop" in (ROOT / "src/thaw/report/page.css").read_text()
