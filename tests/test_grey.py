@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.data.grey import FULL, OWN, chosen_range
+from thaw.data.grey import FULL, OWN, resolve_grey_range
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
@@ -44,7 +44,7 @@ KINDS = {
 def test_the_values_of_a_data_set_reach_from_black_to_white(tmp_path, kind):
     low, high, dtype, ending = KINDS[kind]
     paths = written(tmp_path, low, high, dtype, ending=ending)
-    found, deep = chosen_range("auto", paths)
+    found, deep = resolve_grey_range("auto", paths)
     assert deep and found == pytest.approx((low, high), abs=(high - low) / 200)
     pixels = [np.asarray(load_rgb(path, grey_range=found))[0, :, 0].astype(int) for path in paths]
     assert pixels[0].tolist() == pytest.approx(np.linspace(0, 255, 64), abs=2), "with all its levels"
@@ -67,7 +67,7 @@ def test_a_defect_of_the_sensor_costs_no_more_than_half_of_the_levels(tmp_path):
     pixels = np.tile(pixels, (20, 5))
     pixels[3, 3] = 65535
     Image.fromarray(pixels).save(paths[0])
-    (low, high), _ = chosen_range("auto", paths)
+    (low, high), _ = resolve_grey_range("auto", paths)
     assert low == 0 and 4095 < high < 2 * 4095
 
 
@@ -75,14 +75,14 @@ def test_nothing_that_is_no_number_widens_the_range(tmp_path):
     pixels = np.tile(np.linspace(270, 300, 64, dtype=np.float32), (8, 1))
     pixels[0, :3] = np.nan, np.inf, -np.inf
     Image.fromarray(pixels).save(tmp_path / "a.tif")
-    found, _ = chosen_range("auto", [str(tmp_path / "a.tif")])
+    found, _ = resolve_grey_range("auto", [str(tmp_path / "a.tif")])
     assert found == pytest.approx((270, 300), abs=1.5)
     assert np.asarray(load_rgb(tmp_path / "a.tif", grey_range=found))[0, :3, 0].tolist() == [0, 255, 0]
 
 
 def test_an_image_without_contrast_is_read(tmp_path):
     Image.fromarray(np.full((8, 8), 7, np.float32)).save(tmp_path / "a.tif")
-    found, _ = chosen_range("auto", [str(tmp_path / "a.tif")])
+    found, _ = resolve_grey_range("auto", [str(tmp_path / "a.tif")])
     assert np.asarray(load_rgb(tmp_path / "a.tif", grey_range=found)).max() == 0
     assert np.asarray(load_rgb(tmp_path / "a.tif", grey_range=OWN)).max() == 0
 
@@ -90,13 +90,13 @@ def test_an_image_without_contrast_is_read(tmp_path):
 def test_where_no_image_is_deep_the_range_is_that_of_16_bits(tmp_path):
     Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
     (tmp_path / "b.tif").write_bytes(b"broken")
-    assert chosen_range("auto", [str(tmp_path / name) for name in ("a.png", "b.tif", "c.jpg")]) == (FULL, False)
+    assert resolve_grey_range("auto", [str(tmp_path / name) for name in ("a.png", "b.tif", "c.jpg")]) == (FULL, False)
 
 
-@pytest.mark.parametrize("told", ["wide", [5], [5, 5], [9, 1], [0, float("nan")], [0, "x"], [True, 9], None, 4])
-def test_a_range_that_is_none_is_refused(told):
+@pytest.mark.parametrize("option", ["wide", [5], [5, 5], [9, 1], [0, float("nan")], [0, "x"], [True, 9], None, 4])
+def test_a_range_that_is_none_is_refused(option):
     with pytest.raises(UserError, match=r"data\.grey_range=.* must be auto or \[low,high\]"):
-        chosen_range(told, [])
+        resolve_grey_range(option, [])
 
 
 @pytest.fixture
@@ -153,8 +153,8 @@ def test_predict_evaluate_export_and_serve_see_what_training_saw(kelvin, tiny_ru
     assert [one.top[0][0] for one in predictions(model, paths)] == [row["predicted"] for row in said]
     done = evaluate(model, read_labelled(kelvin / "val", model.classes), robustness=False)
     assert torch.allclose(done.evaluation.logits, model.logits(seen), atol=1e-5)
-    told = json.loads(json.dumps(facts(model)))
-    assert told["preprocessing"]["grey_range"] == [265, 320]
+    exported = json.loads(json.dumps(facts(model)))
+    assert exported["preprocessing"]["grey_range"] == [265, 320]
     describe_checkpoint(model.source, preprocessing={"resize": 18, "crop": 16})  # as older ones do
     older = load_model(tmp_path / "run")
     assert torch.equal(older.read(paths[0]), older.transform(load_rgb(paths[0], 36)))

@@ -210,5 +210,5 @@ def test_an_open_file_is_read_as_one_with_a_path(tmp_path):
     Image.fromarray(RAMP).save(path)
     read = load_rgb(io.BytesIO(path.read_bytes()), 32, ["PNG"])
     assert (np.asarray(read) == np.asarray(load_rgb(path, 32))).all()
-    with pytest.raises(UnreadableImageError, match=r"^cannot read the image: it is none that Pillow knows\.$"):
+    with pytest.raises(UnreadableImageError, match=r"^cannot read the image: Pillow does not know its format\.$"):
         load_rgb(io.BytesIO(path.read_bytes()), formats=["JPEG"])

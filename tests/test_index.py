@@ -56,8 +56,8 @@ def test_a_second_start_reads_no_image(image_folder, monkeypatch, options):
     first = start()
     for name in (
         "digests._file_digest",
-        "pixels.pixel_count",
-        "pixels.load_rgb",
+        "pixel_cache.pixel_count",
+        "pixel_cache.load_rgb",
         "readable.load_rgb",
         "folders.load_rgb",
     ):
@@ -170,5 +170,5 @@ def test_a_file_that_cannot_be_read_is_named(files):
     with pytest.raises(UnreadableImageError, match=r"cannot read the image .*gone"):
         file_digests([*files, files[0].with_name("gone")])
     os.mkfifo(files[0].with_name("pipe"))
-    with pytest.raises(UnreadableImageError, match=r"pipe: it is no file\."):
+    with pytest.raises(UnreadableImageError, match=r"pipe: it is not a file\."):
         file_digests([files[0].with_name("pipe")])

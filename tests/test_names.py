@@ -90,9 +90,9 @@ def test_the_projector_gets_bytes_as_replacements(tmp_path, monkeypatch):
         ("cat", "c\u200bat", "cannot be seen"),
     ],
 )
-def test_classes_that_look_the_same_are_told_apart(tmp_path, one, other, difference):
-    (told,) = confusable_names(["dog", one, other])
-    assert difference in told and ascii(other) in told
+def test_classes_that_look_the_same_are_refused(tmp_path, one, other, difference):
+    (sentence,) = confusable_names(["dog", one, other])
+    assert difference in sentence and ascii(other) in sentence
     for split, names in (("train", [one, "dog"]), ("val", [other, "dog"])):
         for name in names:
             (tmp_path / split / name).mkdir(parents=True)
@@ -103,7 +103,7 @@ def test_classes_that_look_the_same_are_told_apart(tmp_path, one, other, differe
         read_labelled(tmp_path / "val", [one, "dog"])
     for split, name in (("train", other), ("val", one)):
         (tmp_path / split / name).mkdir()
-    with pytest.raises(UserError, match=f"two classes in .*train cannot be told apart.*{difference}"):
+    with pytest.raises(UserError, match=f"two classes in .*train have confusable names.*{difference}"):
         aligned_classes(tmp_path / "train", tmp_path / "val")
 
 
@@ -158,15 +158,15 @@ def test_a_run_on_names_in_other_bytes_is_predicted_evaluated_and_shown(tiny_run
         (root / split / LATIN / "1.png").rename(root / split / LATIN / f"{LATIN}.png")
     run = tmp_path / "run"
     main(tiny_run(root=root))
-    told = {row["path"]: row["predicted"] for row in read_rows(run / "predictions.csv")}
-    assert f"val/{LATIN}/{LATIN}.png" in told and LATIN in read_summary(run)["classes"]
+    recorded = {row["path"]: row["predicted"] for row in read_rows(run / "predictions.csv")}
+    assert f"val/{LATIN}/{LATIN}.png" in recorded and LATIN in read_summary(run)["classes"]
     (table,) = run.glob("tensorboard/*/*/metadata.tsv")
     assert SEEN in table.read_text("utf-8")
     assert script("predict", run, root / "val", "--format", "csv", "--out", tmp_path / "found.csv")[0] == 0
     found = {os.path.relpath(row["path"], root): row["predicted"] for row in read_rows(tmp_path / "found.csv")}
-    assert found == told
+    assert found == recorded
     assert script("evaluate", run, root / "val", "--no-robustness", "--out", tmp_path / "e")[0] == 0
-    assert len(read_rows(tmp_path / "e" / "predictions.csv")) == len(told)
+    assert len(read_rows(tmp_path / "e" / "predictions.csv")) == len(recorded)
     assert SEEN in (tmp_path / "e" / "evaluation.html").read_text("utf-8")
 
 

@@ -9,13 +9,17 @@ import pytest
 from PIL import Image
 
 from thaw.data import pixel_cache
-from thaw.data.digests import contents_digest
+from thaw.data.digests import file_digests, joint_digest
 from thaw.data.images import load_rgb
 from thaw.data.pixel_cache import bytes_needed, stored_pixels
 from thaw.errors import UnreadableImageError
 from thaw.storage.cache import cache_dir
 
 SIDE = 40
+
+
+def contents_digest(paths):
+    return joint_digest(file_digests(paths))
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from test_datamodule import batches, same
 from thaw.data import readable
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.digests import file_digests
-from thaw.data.readable import unreadable, with_stand_ins
+from thaw.data.readable import unreadable, with_replacements
 from thaw.errors import RunError, UnreadableImageError, UserError
 from train import main
 
@@ -56,8 +56,8 @@ def test_another_of_its_class_stands_in_for_a_bad_training_image_and_validation_
         "train": ["train/bees/4.jpg"],
         "val": ["val/ants/2.jpg"],
     }
-    told = data.describe()
-    assert "skipped, for they cannot be decoded, 1 of train and 1 of val: train/bees/4.jpg, val/ants/2.jpg" in told
+    text = data.describe()
+    assert "skipped because they cannot be decoded, 1 of train and 1 of val: train/bees/4.jpg, val/ants/2.jpg" in text
 
 
 def test_what_cannot_even_be_opened_is_skipped_as_well(image_folder):
@@ -78,7 +78,7 @@ def test_what_cannot_even_be_opened_is_skipped_as_well(image_folder):
 
 def test_the_next_of_the_class_stands_in_and_after_the_last_the_first():
     samples = [("a0", 0), ("b0", 1), ("a1", 0), ("a2", 0), ("b1", 1), ("b2", 1)]
-    repaired = with_stand_ins(samples, {"a1", "a2", "b2"})
+    repaired = with_replacements(samples, {"a1", "a2", "b2"})
     assert repaired == [("a0", 0), ("b0", 1), ("a0", 0), ("a0", 0), ("b1", 1), ("b0", 1)]
 
 
@@ -157,8 +157,8 @@ def test_an_image_that_goes_bad_in_the_middle_of_an_epoch_stops_the_run_and_keep
     with pytest.raises(SystemExit) as raised:
         main(tiny_run(*spoiler, "+callbacks.spoiler.epoch=2", *decoding, "trainer.max_epochs=4", root=root))
     assert raised.value.code == 1
-    told = [record.message for record in caplog.records if record.name == "thaw.errors"]
-    assert len(told) == 1 and told[0].startswith(f"error: cannot read the image {broken}: ")
+    messages = [record.message for record in caplog.records if record.name == "thaw.errors"]
+    assert len(messages) == 1 and messages[0].startswith(f"error: cannot read the image {broken}: ")
     assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "failed"
     last = torch.load(tmp_path / "run/checkpoints/last.ckpt", weights_only=True)
     assert 1 <= last["epoch"] + 1 == len(rows(tmp_path / "run/metrics.csv")) < 4

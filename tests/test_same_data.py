@@ -49,7 +49,7 @@ def swap_labels(root):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "sentence"),
     [
         (rename_class, "the classes were ants, bees, and are ants, wasps now"),
         (add_class, "the classes were ants, bees, and are ants, bees, wasps now"),
@@ -59,10 +59,10 @@ def swap_labels(root):
         (swap_labels, "(train|val) images"),
     ],
 )
-def test_images_that_have_changed_are_told_in_a_sentence(drawn, tmp_path, change, told):
+def test_images_that_have_changed_are_refused_in_a_sentence(drawn, tmp_path, change, sentence):
     torch.save({"data": of(drawn)}, tmp_path / "last.ckpt")
     change(drawn)
-    with pytest.raises(UserError, match=rf"resume=run: the images in data\.root=.* are not those.*{told}"):
+    with pytest.raises(UserError, match=rf"resume=run: the images in data\.root=.* are not those.*{sentence}"):
         refuse_other_data("run", tmp_path / "last.ckpt", of(drawn), drawn)
 
 

@@ -14,7 +14,7 @@ from runs import write_run
 
 from thaw.comparison.compare import compare
 from thaw.comparison.finished_runs import Run
-from thaw.data.description import described
+from thaw.data.description import describe_images
 from thaw.evaluation.evaluation import Evaluation
 from thaw.inference.predict import Prediction
 from thaw.inference.prediction_tables import table
@@ -154,8 +154,8 @@ def test_the_first_line_of_a_run_cuts_long_names(image_folder):
     from thaw.data.datamodule import ImageFolderDataModule
 
     data = ImageFolderDataModule(image_folder((LONG, "猫"), train=1, val=1), 16)
-    told = described(data.root, data.splits, "", None, {})
-    assert f"{cut(LONG, 40)}, 猫" in told and LONG not in told
+    text = describe_images(data.root, data.splits, "", None, {})
+    assert f"{cut(LONG, 40)}, 猫" in text and LONG not in text
 
 
 def test_every_page_that_enlarges_pictures_has_the_style_for_it():

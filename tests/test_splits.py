@@ -153,7 +153,7 @@ def test_test_images_of_other_classes_are_refused(image_folder):
 def test_training_images_alone_are_not_divided_and_the_way_to_do_it_is_told(image_folder):
     root = image_folder()
     shutil.rmtree(root / "val")
-    with pytest.raises(UserError, match=r"no folder .*val: .* or nothing but a folder per class, .*holds train"):
+    with pytest.raises(UserError, match=r"no folder .*val: .* or only one folder per class, .*holds train"):
         read_splits(root)
 
 
@@ -163,19 +163,19 @@ def test_splits_with_other_names_are_not_taken_for_classes(image_folder, names):
     for name, other in zip(("train", "val"), names, strict=True):
         (root / name).rename(root / f"{name}_")
         (root / f"{name}_").rename(root / other)
-    with pytest.raises(UserError, match=f"holds {names[0]}, {names[1]}, which is no class by its name"):
+    with pytest.raises(UserError, match=f"holds {names[0]}, {names[1]}, named like a split, not like a class"):
         read_splits(root)
 
 
 def test_a_folder_of_data_sets_is_not_taken_for_one(image_folder):
     root = image_folder(name="all/photos").parent
     image_folder(name="all/drawings")
-    with pytest.raises(UserError, match=r"drawings holds train, val, which is no class"):
+    with pytest.raises(UserError, match=r"drawings holds train, val, named like a split"):
         read_splits(root)
 
 
 @pytest.mark.parametrize(
-    ("asked", "told"),
+    ("asked", "sentence"),
     [
         ({"val_fraction": 0}, r"data\.val_fraction=0 must be above 0 and below 1\."),
         ({"val_fraction": 1}, r"data\.val_fraction=1 must be above 0 and below 1\."),
@@ -183,14 +183,14 @@ def test_a_folder_of_data_sets_is_not_taken_for_one(image_folder):
         ({"folds": 1}, r"data\.folds=1 must be null or a whole number of at least 2\."),
         ({"fold": 2}, r"data\.fold=2 needs data\.folds"),
         ({"folds": 4, "fold": 4}, r"data\.fold=4 must be one of 0 to 3, for data\.folds=4\."),
-        ({"folds": 5}, r"data\.folds=5 cannot be: each part needs an image of 'bees', .* \(3 "),
-        ({"val_fraction": 0.2, "counts": {"bees": 1}}, r"data\.val_fraction=0\.2 cannot be: .*'bees'"),
+        ({"folds": 5}, r"data\.folds=5 is not possible: each part needs an image of 'bees', .* \(3 "),
+        ({"val_fraction": 0.2, "counts": {"bees": 1}}, r"data\.val_fraction=0\.2 is not possible: .*'bees'"),
     ],
 )
-def test_a_split_that_cannot_be_is_refused(class_folders, asked, told):
+def test_a_split_that_cannot_be_is_refused(class_folders, asked, sentence):
     root = class_folders({"ants": 6, "bees": 3, **asked.get("counts", {})})
     asked = {name: value for name, value in asked.items() if name != "counts"}
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=sentence):
         read_splits(root, **asked)
 
 
@@ -199,11 +199,11 @@ def test_the_description_says_how_images_are_divided(class_folders, image_folder
     (root / "notes.txt").touch()
     described = ImageFolderDataModule(root, 16).describe()
     assert "16 training and 4 validation images of 2 classes (ants, bees), validated on 20 % of each class" in described
-    assert described.endswith("not read, for they do not end like images: notes.txt")
+    assert described.endswith("not read because their names do not end like images: notes.txt")
     root = image_folder(name="divided")
     shutil.copytree(root / "val", root / "test")
-    told = "and 10 test images; also in training, byte for byte: 0 validation and 0 test images"
-    assert ImageFolderDataModule(root, 16).describe().endswith(told)
+    sentence = "and 10 test images; also in training, byte for byte: 0 validation and 0 test images"
+    assert ImageFolderDataModule(root, 16).describe().endswith(sentence)
 
 
 @pytest.mark.parametrize("names", [("car", "plane", "train"), ("car", "plane", "val"), ("bike", "car", "training")])
@@ -213,7 +213,7 @@ def test_a_class_may_be_called_like_a_split_among_others(class_folders, names):
 
 
 def test_train_and_val_without_classes_in_them_are_no_classes(class_folders):
-    with pytest.raises(UserError, match=r"at least two classes \(folders\) are needed .*train, and there is none"):
+    with pytest.raises(UserError, match=r"train needs at least two class folders, and there is none"):
         read_splits(class_folders(dict.fromkeys(("images", "masks", "train", "val"), 3)))
 
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torchvision.transforms.v2 import functional as F
 
-from thaw.data.rotation import Crop, apply_augmentation, turned
+from thaw.data.rotation import Crop, apply_augmentation, rotate
 
 
 def crops(count, size, most=15.0):
@@ -25,20 +25,20 @@ def one_by_one(batch):
 @pytest.mark.parametrize(("size", "most"), [(7, 15), (64, 180), (129, 15), (300, 30)])
 def test_a_batch_is_turned_as_torchvision_turns_each_image(size, most):
     batch = crops(9, size, most)
-    differs = (turned(batch) != one_by_one(batch)).any(1).flatten(1).sum(1)
+    differs = (rotate(batch) != one_by_one(batch)).any(1).flatten(1).sum(1)
     assert differs.max() <= 1e-4 * size**2 + 1, "but for sources halfway between two pixels"
 
 
 def test_an_image_that_is_not_to_be_turned_stays_as_it_is():
     batch = crops(4, 31, most=0)
-    assert turned(batch).equal(torch.where(batch.mirrored[:, None, None, None], batch.pixels.flip(3), batch.pixels))
+    assert rotate(batch).equal(torch.where(batch.mirrored[:, None, None, None], batch.pixels.flip(3), batch.pixels))
 
 
 @pytest.mark.parametrize("size", [16, 400])
 def test_an_image_does_not_depend_on_its_batch(size):
     batch = crops(20, size)
-    alone = [turned(Crop(*(tensor[index : index + 1] for tensor in batch))) for index in range(20)]
-    assert turned(batch).equal(torch.cat(alone))
+    alone = [rotate(Crop(*(tensor[index : index + 1] for tensor in batch))) for index in range(20)]
+    assert rotate(batch).equal(torch.cat(alone))
 
 
 def test_what_is_no_crop_is_not_turned():
@@ -49,5 +49,5 @@ def test_what_is_no_crop_is_not_turned():
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
 def test_a_gpu_turns_as_the_cpu_does():
     batch = crops(9, 64)
-    differs = (turned(Crop(*(tensor.cuda() for tensor in batch))).cpu() != turned(batch)).any(1).flatten(1).sum(1)
+    differs = (rotate(Crop(*(tensor.cuda() for tensor in batch))).cpu() != rotate(batch)).any(1).flatten(1).sum(1)
     assert differs.max() <= 2

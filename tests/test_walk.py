@@ -84,7 +84,7 @@ def test_paths_in_the_folder_where_one_is_are_as_short_as_can_be(root, monkeypat
 
 def test_two_classes_that_are_one_folder_are_refused(root):
     (root / "wolf").symlink_to("dog")
-    with pytest.raises(UserError, match=r"no images in .*wolf \(wolf: a link to a folder that is read in another"):
+    with pytest.raises(UserError, match=r"no images in .*wolf \(wolf: a link to a folder that is read elsewhere"):
         ClassFolders(root, [*CLASSES, "wolf"], transform=None)
 
 
@@ -121,7 +121,7 @@ def test_a_link_to_nothing_is_a_file_and_a_pipe_is_none(root):
     found = walk(root)
     assert "gone.jpg" in found.files["cat"]
     assert found.special == ["cat/pipe.jpg"]
-    assert str(root / "cat/pipe.jpg") in ClassFolders(root, CLASSES, transform=None).ignored()
+    assert str(root / "cat/pipe.jpg") in ClassFolders(root, CLASSES, transform=None).ignored
 
 
 def test_a_folder_that_cannot_be_opened_is_told(root, monkeypatch):
@@ -138,5 +138,5 @@ def test_images_come_class_by_class_folder_by_folder(tmp_path):
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).touch()
     images = ClassFolders(tmp_path, ["b", "b-2", "a"], transform=None)
-    told = [(os.path.relpath(path, tmp_path), label) for path, label in images.samples]
-    assert told == [("a/9.jpg", 2), ("b/1.jpg", 0), ("b/2.jpg", 0), ("b/sub/0.jpg", 0), ("b-2/1.jpg", 1)]
+    relative = [(os.path.relpath(path, tmp_path), label) for path, label in images.samples]
+    assert relative == [("a/9.jpg", 2), ("b/1.jpg", 0), ("b/2.jpg", 0), ("b/sub/0.jpg", 0), ("b-2/1.jpg", 1)]

@@ -85,7 +85,7 @@ def test_weights_that_do_not_fit_name_the_tensor_and_change_nothing(source, tmp_
 
 
 def test_an_address_is_refused():
-    with pytest.raises(UserError, match=r"weights=s3://bucket/net\.pth is an address, and only files of this machine"):
+    with pytest.raises(UserError, match=r"weights=s3://bucket/net\.pth is an address, and Thaw reads only local files"):
         load_weights(tiny_net(3), "s3://bucket/net.pth")
 
 

@@ -1,60 +1,65 @@
-"""What a run says of its images before it starts."""
+"""The paragraph that a run prints about its images before it starts."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from thaw.data.endings import what_to_install
 from thaw.data.folders import ClassFolders
 from thaw.pages.text import printable, shown
 
-_NAMED = 3
+_PATHS_SHOWN = 3
+_CLASSES_SHOWN = 10
 _NAMES = {"val": "validation", "test": "test"}
 
 
-def described(
+def describe_images(
     root: Path, splits: Mapping[str, ClassFolders], share: str, drawn: str | None, skipped: Mapping[str, Sequence[str]]
 ) -> str:
-    """One paragraph: where the images are, how many of which class, how they are divided, and what is not read.
+    """Return one paragraph: folder, images per split, classes, copies across splits, and files that are not read.
 
-    `share` and `drawn` say which images are trained on and validated on, `skipped` which cannot be decoded.
+    `share` says which part of the training images is used, `drawn` how Thaw chose the validation images. `skipped`
+    holds the paths of each split that cannot be decoded.
     """
     classes = splits["train"].classes
-    names = ", ".join(map(shown, classes[:10])) + (", …" if len(classes) > 10 else "")
+    names = ", ".join(map(shown, classes[:_CLASSES_SHOWN])) + (", …" if len(classes) > _CLASSES_SHOWN else "")
     text = f"{root}: {len(splits['train'])} training{share} and {len(splits['val'])} validation images "
     text += f"of {len(classes)} classes ({names})"
     text += f", validated on {drawn}" if drawn else ""
     text += f", and {len(splits['test'])} test images" if "test" in splits else ""
-    text += _seen_in_training(splits)
+    text += _copies_in_training(splits)
     ignored = _ignored(splits.values())
     needed = what_to_install(ignored)
-    text += _told("not read, for they do not end like images", ignored, root) + (f" ({needed})" if needed else "")
+    text += _paths_with_reason("not read because their names do not end like images", ignored, root)
+    text += f" ({needed})" if needed else ""
     repeated = sorted({path for images in splits.values() for path in images.repeated})
-    text += _told("links not followed, for the folder holds them or is read in another place", repeated, root)
+    text += _paths_with_reason(
+        "links not followed because their target contains them or is read elsewhere", repeated, root
+    )
     bad = sorted({path for paths in skipped.values() for path in paths})
     counts = " and ".join(f"{len(paths)} of {name}" for name, paths in skipped.items() if paths)
-    return text + _told(f"skipped, for they cannot be decoded, {counts}", bad, root)
+    return text + _paths_with_reason(f"skipped because they cannot be decoded, {counts}", bad, root)
 
 
-def _seen_in_training(splits: Mapping[str, ClassFolders]) -> str:
-    """How many images of the other splits are training images, too, as equal files."""
+def _copies_in_training(splits: Mapping[str, ClassFolders]) -> str:
+    """Return a clause that counts the validation and test files that are also training files."""
     trained = set(splits["train"].digests)
     counts = {
         name: sum(digest in trained for digest in images.digests) for name, images in splits.items() if name != "train"
     }
-    told = " and ".join(f"{count} {_NAMES[name]}" for name, count in counts.items())
+    copies = " and ".join(f"{count} {_NAMES[name]}" for name, count in counts.items())
     where = " (scripts/audit_data.py names them)" if any(counts.values()) else ""
-    return f"; also in training, byte for byte: {told} images{where}"
+    return f"; also in training, byte for byte: {copies} images{where}"
 
 
-def _ignored(splits: Sequence[ClassFolders]) -> list[str]:
-    """Of splits one of which may lie inside another's folder."""
+def _ignored(splits: Iterable[ClassFolders]) -> list[str]:
+    """Return the ignored paths of all splits, without images of another split that lies in the same folder."""
     read = set().union(*(images.found for images in splits))
-    return sorted({path for images in splits for path in images.ignored()} - read)
+    return sorted({path for images in splits for path in images.ignored} - read)
 
 
-def _told(what: str, paths: Sequence[str], root: Path) -> str:
+def _paths_with_reason(reason: str, paths: Sequence[str], root: Path) -> str:
     if not paths:
         return ""
-    named = ", ".join(printable(os.path.relpath(path, root)) for path in paths[:_NAMED])
-    return f"; {what}: {named}" + (f", … ({len(paths)} in all)" if len(paths) > _NAMED else "")
+    named = ", ".join(printable(os.path.relpath(path, root)) for path in paths[:_PATHS_SHOWN])
+    return f"; {reason}: {named}" + (f", … ({len(paths)} in all)" if len(paths) > _PATHS_SHOWN else "")

@@ -1,4 +1,4 @@
-"""Which files are images, by the endings of their names."""
+"""Endings of image files, and what to install to read more of them."""
 
 import os
 from collections.abc import Iterable
@@ -6,12 +6,14 @@ from importlib.util import find_spec
 
 from PIL import features
 
-# The endings that torchvision's ImageFolder reads, whose import takes seconds, and others of the same formats.
+# torchvision's IMG_EXTENSIONS, copied because its import takes seconds, and other endings of the same formats.
 _ALWAYS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".jfif", ".jpe")
 _AVIF, _HEIF = (".avif",), (".heic", ".heif")
 _HAS_AVIF, _HAS_HEIF = features.check("avif"), find_spec("pillow_heif") is not None
 
-_BRANDS = dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), ".heic")
+_BRANDS: dict[bytes, str] = dict.fromkeys(
+    (b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), ".heic"
+)
 _BRANDS |= {b"avif": ".avif", b"avis": ".avif"}
 
 EXTENSIONS = (*_ALWAYS, *(_AVIF if _HAS_AVIF else ()), *(_HEIF if _HAS_HEIF else ()))
@@ -25,24 +27,24 @@ def is_image(name: str) -> bool:
 
 
 def what_to_install(names: Iterable[str]) -> str:
-    """Return what has to be installed so that Thaw can read all of `names`, or an empty string."""
+    """Return what to install so that Thaw can read all files of these `names`, or an empty string."""
     return _installation({_ending(name) for name in names})
 
 
 def what_to_install_for(content: bytes) -> str:
-    """Return what `what_to_install` does, for the bytes of one file without a name."""
+    """Return what to install so that Thaw can read a file with this `content`, or an empty string."""
     return _installation({_BRANDS[content[8:12]]} if content[4:8] == b"ftyp" and content[8:12] in _BRANDS else set())
 
 
 def more_formats() -> tuple[str, ...]:
-    """Return the formats, by Pillow's names, that not every installation of Pillow reads but this one does."""
+    """Return Pillow's names of the optional formats that this installation can read."""
     return (*(["AVIF"] if _HAS_AVIF else []), *(["HEIF"] if _HAS_HEIF else []))
 
 
 def register_plugins() -> None:
-    """Let Pillow read the formats that need another package."""
+    """Register with Pillow the formats that need another package."""
     if _HAS_HEIF:
-        from pillow_heif import register_heif_opener
+        from pillow_heif import register_heif_opener  # pyright: ignore[reportMissingImports]  # optional
 
         register_heif_opener()
 

@@ -1,6 +1,6 @@
-"""An index in the cache of what files held, so that a file that has not changed need not be read again.
+"""An index of file digests in the cache, so that unchanged files need not be read again.
 
-Losing the index costs time and nothing else: where it cannot be read or written, files are read.
+Losing the index costs time and nothing else: without it, files are read.
 """
 
 import logging
@@ -20,41 +20,46 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-Found = TypeVar("Found")
+Result = TypeVar("Result")
 
 _STAMP = struct.Struct("<QQQQ")
 _DIGEST = slice(_STAMP.size, _STAMP.size + 32)
-_MOST = 2_000_000  # files, of some 200 bytes each
-_COARSE = 2_000_000_000  # ns; where clocks are coarse, a file can change once more within the same stamp
-_FEW = 1000  # files that are looked up one by one
-_PATIENCE = 10  # seconds that another process may take to write
-_RARELY = 7  # days after which the use of an entry is noted once more
+_MOST = 2_000_000  # files, about 200 bytes each
+_COARSE = 2_000_000_000  # ns; coarse clocks give a file that changes again within this time the same stamp
+_FEW = 1000  # files; up to this many are looked up one by one
+_PATIENCE = 10  # seconds to wait for another process that writes
+_RARELY = 7  # days between two updates of an entry's last use
 _TABLE = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, fact BLOB, used INTEGER) WITHOUT ROWID"
 
 
 def stamp(facts: os.stat_result) -> bytes:
-    """Return what changes with a file: its size, the times of its last modification and change, and its inode."""
+    """Return bytes that change with a file: its size, modification time, change time and inode."""
     values = facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
     return _STAMP.pack(*(value % 2**64 for value in values))
 
 
-def recalled(paths: Sequence[str | Path], stamps: Sequence[bytes]) -> list[bytes | None]:
-    """Return the SHA-256 of each file, or None where the index does not have it with that stamp."""
+def recall(paths: Sequence[str | Path], stamps: Sequence[bytes]) -> list[bytes | None]:
+    """Return the SHA-256 of each file, or None if the index has no entry with the same stamp."""
     keys = _keys(paths)
-    rows = _asked(lambda database: _rows(database, keys), []) if keys else []
+    rows = _query(lambda database: _rows(database, keys), []) if keys else []
     known = {key: fact for key, fact, _ in rows}
     _mark_used([key for key, _, used in rows if (used or 0) < _today() - _RARELY])
-    return [_digest(key, mine, known.get(key)) for key, mine in zip(keys, stamps, strict=True)]
+    return [_digest(key, file_stamp, known.get(key)) for key, file_stamp in zip(keys, stamps, strict=True)]
 
 
 def remember(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> None:
-    """Keep (path, stamp, SHA-256) of files that were read after `began`, in ns.
+    """Store (path, stamp, SHA-256) of files that were read after the time `began`, in ns.
 
-    A file that had just been written then is left out: it may change once more without a new stamp.
+    Files that changed shortly before `began` are left out: they may change again without a new stamp.
     """
-    settled = [(path, mine, digest) for path, mine, digest in entries if _changed(mine) < began - _COARSE]
+    settled = [
+        (path, file_stamp, digest) for path, file_stamp, digest in entries if _change_time(file_stamp) < began - _COARSE
+    ]
     keys = _keys([path for path, _, _ in settled])
-    rows = [(key, _fact(key, mine, digest), _today()) for key, (_, mine, digest) in zip(keys, settled, strict=True)]
+    rows = [
+        (key, _fact(key, file_stamp, digest), _today())
+        for key, (_, file_stamp, digest) in zip(keys, settled, strict=True)
+    ]
 
     def keep(database: "Connection") -> None:
         database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
@@ -63,12 +68,12 @@ def remember(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> 
         database.execute(f"DELETE FROM files WHERE path IN ({oldest})", (max(0, count - _MOST),))
 
     if rows:
-        _asked(keep, None)
+        _query(keep, None)
 
 
-def _changed(mine: bytes) -> int:
-    """Return when a file last changed; its time of modification can be set to anything."""
-    return _STAMP.unpack(mine)[2]
+def _change_time(file_stamp: bytes) -> int:
+    """Return the change time in ns; users can set the modification time to anything."""
+    return _STAMP.unpack(file_stamp)[2]
 
 
 def _keys(paths: Sequence[str | Path]) -> list[bytes]:
@@ -83,54 +88,53 @@ def _keys(paths: Sequence[str | Path]) -> list[bytes]:
     return [key(os.fsencode(path)) for path in paths]
 
 
-def _fact(key: bytes, mine: bytes, digest: bytes) -> bytes:
-    fact = mine + digest
-    return fact + _check(key, fact)
+def _fact(key: bytes, file_stamp: bytes, digest: bytes) -> bytes:
+    return file_stamp + digest + _checksum(key, file_stamp + digest)
 
 
-def _check(key: bytes, fact: bytes) -> bytes:
+def _checksum(key: bytes, fact: bytes) -> bytes:
     return zlib.crc32(fact, zlib.crc32(key)).to_bytes(4, "little")
 
 
-def _digest(key: bytes, mine: bytes, fact: bytes | None) -> bytes | None:
-    if not fact or not fact.startswith(mine) or fact[_DIGEST.stop :] != _check(key, fact[: _DIGEST.stop]):
+def _digest(key: bytes, file_stamp: bytes, fact: bytes | None) -> bytes | None:
+    if not fact or not fact.startswith(file_stamp) or fact[_DIGEST.stop :] != _checksum(key, fact[: _DIGEST.stop]):
         return None
     return fact[_DIGEST]
 
 
 def _rows(database: "Connection", keys: Sequence[bytes]) -> list[tuple[bytes, bytes, int]]:
-    asked = "SELECT path, CAST(fact AS BLOB), CAST(used AS INTEGER) FROM files WHERE path"
+    select = "SELECT path, CAST(fact AS BLOB), CAST(used AS INTEGER) FROM files WHERE path"
     if len(keys) > _FEW:
-        return database.execute(f"{asked} BETWEEN ? AND ?", (min(keys), max(keys))).fetchall()
-    return [row for key in keys for row in database.execute(f"{asked} = ?", (key,))]
+        return database.execute(f"{select} BETWEEN ? AND ?", (min(keys), max(keys))).fetchall()
+    return [row for key in keys for row in database.execute(f"{select} = ?", (key,))]
 
 
 def _mark_used(keys: Sequence[bytes]) -> None:
     rows = [(_today(), key) for key in keys]
     if rows:
-        _asked(lambda database: database.executemany("UPDATE files SET used = ? WHERE path = ?", rows), None)
+        _query(lambda database: database.executemany("UPDATE files SET used = ? WHERE path = ?", rows), None)
 
 
 def _today() -> int:
     return int(time.time() // 86400)
 
 
-def _asked(task: Callable[["Connection"], Found], otherwise: Found) -> Found:
-    """Return what `task` returns of the database, whose changes are kept together; `otherwise` if there is none."""
+def _query(task: Callable[["Connection"], Result], default: Result) -> Result:
+    """Return the result of `task` in one transaction, or `default` if the database cannot be used."""
     try:
-        import sqlite3  # which some builds of Python lack
+        import sqlite3  # some builds of Python lack it
     except ImportError:
-        return otherwise
+        return default
     path = cache_dir() / "files-1.sqlite"
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(path, _PATIENCE)) as database, database:
             database.execute(_TABLE)
             return task(database)
-    except (sqlite3.OperationalError, OSError) as error:  # as on a full disk, or one that cannot be written
-        log.debug(f"the index of files is not used: {error}")
+    except (sqlite3.OperationalError, OSError) as error:  # a full or read-only disk, for example
+        log.debug(f"the file index cannot be used: {error}")
     except sqlite3.DatabaseError as error:
-        log.debug(f"the index of files is damaged and made anew: {error}")
+        log.debug(f"the file index is damaged and deleted: {error}")
         for damaged in (path.with_name(f"{path.name}-journal"), path):
             damaged.unlink(missing_ok=True)
-    return otherwise
+    return default

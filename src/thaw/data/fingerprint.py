@@ -1,4 +1,4 @@
-"""What a run has been trained on, in a few strings, so that it goes on with the same images or not at all."""
+"""Fingerprints of the images of a run, so that a run resumes with the same images or not at all."""
 
 import hashlib
 from collections import Counter
@@ -13,7 +13,7 @@ from thaw.storage.checkpoints import read_checkpoint
 
 
 def fingerprint(classes: Sequence[str], splits: Mapping[str, ClassFolders]) -> dict:
-    """Return plain values that change with the classes, with any image, its class, its split or its place."""
+    """Return plain values that change with the classes and with the content, class, split or position of any image."""
     return {"classes": list(classes), "splits": {name: _split(classes, images) for name, images in splits.items()}}
 
 
@@ -27,7 +27,7 @@ def _split(classes: Sequence[str], images: ClassFolders) -> dict:
 
 
 def difference(before: dict, now: dict) -> str | None:
-    """Return what has changed from one fingerprint to the other, or None."""
+    """Return a clause that names the first difference between two fingerprints, or None."""
     if before["classes"] != now["classes"]:
         return f"the classes were {listed(before['classes'])}, and are {listed(now['classes'])} now"
     for name in sorted(before["splits"].keys() | now["splits"].keys()):
@@ -38,8 +38,8 @@ def difference(before: dict, now: dict) -> str | None:
 
 
 def _changed(old: dict | None, new: dict | None) -> str:
-    told = [_counted(one) for one in (old, new)]
-    return f"were {told[0]}, and are {told[1]} now" if told[0] != told[1] else f"are other files than the {told[0]}"
+    before, now = _counted(old), _counted(new)
+    return f"were {before}, and are {now} now" if before != now else f"are other files than the {before}"
 
 
 def _counted(split: dict | None) -> str:
@@ -50,28 +50,23 @@ def _counted(split: dict | None) -> str:
 
 
 def refuse_other_data(run: Path, checkpoint: Path, now: dict, root: Path) -> None:
-    """Compare what the run in `run` was trained on, as its `checkpoint` says, with what is at `root` now.
-
-    Raises:
-        UserError: naming what has changed.
-
-    """
+    """Raise UserError if `now`, the fingerprint of the images in `root`, differs from the one in `checkpoint`."""
     before = read_checkpoint(checkpoint).get("data")
     if before is None:
         _refuse_moved(run, root)
     changed = before and difference(before, now)
     if changed:
         raise UserError(
-            f"resume={run}: the images in data.root={root} are not those that the run was trained on: {changed}; put "
-            "them back, say with data.root=… where they are, or start another run."
+            f"resume={run}: the images in data.root={root} are not those that the run was trained on: {changed}. "
+            "Put them back, set data.root=… to their folder, or start another run."
         )
 
 
 def _refuse_moved(run: Path, root: Path) -> None:
-    """Of a run whose checkpoint does not say what it was trained on."""
+    """Raise UserError if an old run, whose checkpoint has no fingerprint, was trained on another folder."""
     recorded = read_resolved(run)["data"].get("root") if is_run(run) else None
     if isinstance(recorded, str) and Path(recorded).expanduser() != root:
         raise UserError(
-            f"resume={run}: the run was trained on data.root={recorded} and has not kept which images these were, so "
-            f"that nothing says whether those in {root} are the same; start another run."
+            f"resume={run}: the run was trained on data.root={recorded} and has not kept which images these were. "
+            f"Thaw cannot check that {root} holds the same images; start another run."
         )

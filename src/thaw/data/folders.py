@@ -1,4 +1,4 @@
-"""A split of a data set: one folder per class, images inside."""
+"""A split of a data set: a folder with one folder of images per class."""
 
 import copy
 import os
@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Sampler, default_collate
-from torchvision.datasets import ImageFolder
+from torch.utils.data import Dataset, Sampler, default_collate
 
 from thaw.data.digests import digest_of, file_digests, joint_digest, reading_version
 from thaw.data.endings import EXTENSIONS, is_image, what_to_install
@@ -25,18 +24,18 @@ from thaw.storage.versions import TRANSFORMS
 
 Key = int | tuple[int, int]
 Sample = tuple[str, int]  # a path and the index of its class
+Transform = Callable[[Image.Image], torch.Tensor | Crop]
 
 
-class ClassFolders(ImageFolder):
-    """The images of `root` whose classes are `classes` in that order, whatever the order of the folders.
+class ClassFolders(Dataset):
+    """The images in `root`, labelled in the order of `classes`, whatever the order of the folders.
 
-    An item, what `transform` gives and a label, is asked for by its index, or by (index, seed) where its random
-    transforms are to depend on the seed alone: not on the worker that loads it, nor on what was loaded before. Images
-    are read with `short_side` and `grey_range` as `thaw.data.images.load_rgb` does. `files` is what was found in
-    `root`, if that is known.
+    An item is (transformed image, label). Its key is an index, or (index, seed) if random transforms shall depend only
+    on the seed: not on the process that loads the item, nor on earlier items. `thaw.data.images.load_rgb` loads the
+    image with `short_side` and `grey_range`. `files` is the walk over `root`, if the caller has it.
 
     Raises:
-        UserError: from the constructor, if the folder is missing or a class is empty.
+        UserError: from the constructor, for a missing folder or an empty class.
 
     """
 
@@ -44,38 +43,34 @@ class ClassFolders(ImageFolder):
         self,
         root: Path,
         classes: Sequence[str],
-        transform: Callable[[Image.Image], torch.Tensor | Crop],
+        transform: Transform | None = None,
         short_side: int | None = None,
         grey_range: GreyRange = None,
         files: Walk | None = None,
     ):
         files = files or walk(root)
-        self._expected, self._every_sample = list(classes), class_samples(files, classes)
-        _refuse_empty_classes(files, classes, {label for _, label in self._every_sample})
-        super().__init__(str(root), transform=transform)
-        self.short_side, self.grey_range = short_side, grey_range
-        self.found = set(self.paths)  # whichever of them are kept
+        self.classes, self.samples = list(classes), class_samples(files, classes)
+        _refuse_empty_classes(files, classes, set(self.targets))
+        self.transform, self.short_side, self.grey_range = transform, short_side, grey_range
+        self.found = set(self.paths)  # all images, also those that `keep` drops
         self.repeated = [os.path.join(root, link) for link in files.repeated]
-        self._ignored = sorted(set(files.paths()) - self.found)
+        self.ignored = sorted(set(files.paths()) - self.found)  # other endings, or outside a class folder
         self._stored: StoredPixels | None = None
 
-    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
-        return self._expected, {name: label for label, name in enumerate(self._expected)}
-
-    def make_dataset(self, *given, **rest) -> list[Sample]:
-        """The samples of Thaw's own walk: torchvision's reads hidden files, and linked folders as often as they are."""
-        return self._every_sample
+    def __len__(self) -> int:
+        return len(self.samples)
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor | Crop, int]:
         if isinstance(key, int):
-            return self.transform(self._read(key)), self.targets[key]
+            assert self.transform is not None, "an item needs a transform"
+            return self.transform(self._read(key)), self.samples[key][1]
         index, seed = key
         with torch.random.fork_rng(devices=[]):
             torch.default_generator.manual_seed(seed)
             return self[index]
 
     def picture(self, key: Key) -> tuple[torch.Tensor, int]:
-        """An item as the net sees it: uint8 (3, S, S), turned if it is to be, and its label."""
+        """Return an item as the network sees it: the augmented image, uint8 (3, S, S), and its label."""
         (image,), (label,) = apply_augmentation(default_collate([self[key]]))
         return image, int(label)
 
@@ -88,24 +83,28 @@ class ClassFolders(ImageFolder):
     def paths(self) -> list[str]:
         return [path for path, _ in self.samples]
 
+    @property
+    def targets(self) -> list[int]:
+        return [label for _, label in self.samples]
+
     @cached_property
     def digests(self) -> list[bytes]:
-        """Of every file in order, the SHA-256."""
+        """The SHA-256 of each file, in order."""
         return file_digests(self.paths)
 
     @cached_property
     def contents(self) -> str:
-        """Of every file in order, a digest."""
+        """One SHA-256 of all files, in order."""
         return joint_digest(self.digests)
 
     @cached_property
     def digest(self) -> str:
-        """Of all that decides the items, but for their seeds and labels: equal in every process."""
+        """A digest of everything that determines the images of all items except seeds, equal in every process."""
         code = reading_version(TRANSFORMS)
         return digest_of(self.contents, self.short_side, self.grey_range, repr(self.transform), code)
 
     def keep_share(self, share: float, seed: int) -> None:
-        """Of each class that share of its images, at least one; what a smaller share keeps, a larger one keeps, too."""
+        """Keep a random share of each class, at least one image; a larger share includes a smaller one."""
         random, targets, kept = np.random.default_rng(seed), np.array(self.targets), []
         for label in range(len(self.classes)):
             (own,) = np.nonzero(targets == label)
@@ -113,17 +112,16 @@ class ClassFolders(ImageFolder):
         self.keep([self.samples[index] for index in kept])
 
     def keep(self, samples: Sequence[Sample]) -> None:
-        """Have these images, in this order, instead of all that the folder holds."""
+        """Keep only `samples`, in their order."""
         known = dict(zip(self.paths, self.digests, strict=True)) if "digests" in self.__dict__ else {}
-        self.samples = self.imgs = list(samples)
-        self.targets = [label for _, label in self.samples]
+        self.samples = list(samples)
         for name in ("digests", "contents", "digest"):
             self.__dict__.pop(name, None)
         if known and known.keys() >= set(self.paths):
             self.digests = [known[path] for path in self.paths]
 
     def seen_as(self, other: "ClassFolders") -> "ClassFolders":
-        """The same images, read and transformed as those of `other` are."""
+        """Return the same images, loaded and transformed like those of `other`."""
         same = copy.copy(self)
         same.__dict__.pop("digest", None)
         same.transform = other.transform
@@ -132,40 +130,33 @@ class ClassFolders(ImageFolder):
         return same
 
     def some(self, most: int) -> "ClassFolders":
-        """At most so many of the images, evenly spread over them."""
+        """Return at most `most` of the images, at even distances."""
         few = copy.copy(self)
         if len(self) > most:
-            few.keep([self.samples[place] for place in np.linspace(0, len(self) - 1, most).round().astype(int)])
+            few.keep([self.samples[index] for index in np.linspace(0, len(self) - 1, most).round().astype(int)])
             few._stored = None
         return few
 
-    def bytes_decoded(self) -> int:
-        """That `keep_decoded` needs."""
+    def decoded_size(self) -> int:
+        """Return the number of bytes that `store_decoded` needs."""
         return bytes_needed(self.paths, self.contents, self.short_side)
 
-    def keep_decoded(self, size: int, max_size: float) -> None:
-        """Read images from the cache from now on, of whose `max_size` bytes they take `size`, if they can be there."""
-        given = self.paths, self.contents, self.short_side, size, max_size, self.grey_range
-        self._stored = stored_pixels(*given)
+    def store_decoded(self, size: int, max_size: float) -> None:
+        """Store decoded images in the cache, and load images from there; see `thaw.data.pixel_cache.stored_pixels`."""
+        self._stored = stored_pixels(self.paths, self.contents, self.short_side, size, max_size, self.grey_range)
 
-    def ignored(self) -> list[str]:
-        """Visible files that are not read, for their ending or for lying outside of a class folder."""
-        return self._ignored
-
-    def prepared(
-        self, transform: Callable[[Image.Image], torch.Tensor | Crop], short_side: int, grey_range: GreyRange
-    ) -> "ClassFolders":
-        """The same images with another transform, read in another way."""
+    def with_transform(self, transform: Transform, short_side: int, grey_range: GreyRange) -> "ClassFolders":
+        """Return the same images with another transform, short side and grey range."""
         same = copy.copy(self)
         same.transform, same.short_side, same.grey_range = transform, short_side, grey_range
         return same
 
 
 class SeededOrder(Sampler):
-    """A shuffled epoch as (index, seed) pairs, fixed by `seed` and the epoch that Lightning sets.
+    """A shuffled epoch of (index, seed) pairs, which depend only on `seed` and the epoch that Lightning sets.
 
-    Of several processes each takes every `processes`-th, from `rank` on, so that their batches together are those of
-    one process. A last batch of `batch_size` with less than `fewest` images for each of them is left out. With
+    Each of several processes takes every `processes`-th pair, from `rank` on: together their batches equal those of a
+    single process. A last batch of `batch_size` with fewer than `fewest` images per process is dropped. With
     `chances`, a number for each image, images are drawn with replacement.
     """
 
@@ -183,7 +174,7 @@ class SeededOrder(Sampler):
         self.size = size
         self.seed = seed
         self.epoch = 0
-        self._skipped: tuple[int, int] | None = None  # an epoch, and how many images of it
+        self._skipped: tuple[int, int] | None = None  # an epoch and a number of its images
         self._local_batch_size = batch_size // processes
         self._chances = None if chances is None else np.array(chances) / sum(chances)
         self._mine = slice(rank, size - rest if rest < fewest * processes else size, processes)
@@ -192,7 +183,7 @@ class SeededOrder(Sampler):
         self.epoch = epoch
 
     def skip(self, epoch: int, batches: int) -> None:
-        """Begin that epoch after so many batches, whenever it comes."""
+        """Start `epoch` after its first `batches`."""
         self._skipped = epoch, batches * self._local_batch_size
 
     def __len__(self) -> int:
@@ -211,7 +202,7 @@ class SeededOrder(Sampler):
 
 
 def class_samples(files: Walk, classes: Sequence[str]) -> list[Sample]:
-    """Return the images in the folders `classes`, class by class in the order of their names."""
+    """Return the images in the folders `classes`, ordered by class name."""
     labels = {name: label for label, name in enumerate(classes)}
     folders = [(folder.partition(os.sep)[0], folder) for folder in files.files if folder]
     return [
@@ -223,14 +214,14 @@ def class_samples(files: Walk, classes: Sequence[str]) -> list[Sample]:
     ]
 
 
-def _refuse_empty_classes(files: Walk, classes: Sequence[str], there: Collection[int]) -> None:
-    empty = [name for label, name in enumerate(classes) if label not in there]
+def _refuse_empty_classes(files: Walk, classes: Sequence[str], labels: Collection[int]) -> None:
+    empty = [name for label, name in enumerate(classes) if label not in labels]
     if not empty:
         return
     elsewhere = [name for name in empty if name in files.repeated]
-    told = f" ({listed(elsewhere)}: a link to a folder that is read in another place)" if elsewhere else ""
+    reason = f" ({listed(elsewhere)}: a link to a folder that is read elsewhere)" if elsewhere else ""
     needed = what_to_install(files.paths())
     raise UserError(
-        f"no images in {listed(files.root / name for name in empty)}{told}: each class needs at least one file ending "
-        f"in {', '.join(EXTENSIONS)}{needed and f'; {needed}'}."
+        f"no images in {listed(files.root / name for name in empty)}{reason}: each class needs at least one file "
+        f"ending in {', '.join(EXTENSIONS)}{needed and f'; {needed}'}."
     )

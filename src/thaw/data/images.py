@@ -1,4 +1,4 @@
-"""Reading a photograph: any Pillow mode, upright, as RGB, no larger than it is needed."""
+"""Reading of image files: upright RGB from any Pillow mode, no larger than needed."""
 
 import os
 import stat
@@ -11,17 +11,17 @@ from typing import BinaryIO
 from PIL import Image, ImageCms, UnidentifiedImageError
 
 from thaw.data.endings import register_plugins, what_to_install
-from thaw.data.grey import GreyRange, eight_bits, is_deep
+from thaw.data.grey import GreyRange, is_deep, to_eight_bits
 from thaw.data.metadata import orientation, upright, without_bad_metadata
 from thaw.errors import UnreadableImageError
 
 register_plugins()
 
-warnings.filterwarnings("ignore", module=r"PIL\b")  # of odd metadata; an image that cannot be used is told by name
+warnings.filterwarnings("ignore", module=r"PIL\b")  # about odd metadata; unusable images raise an error with their name
 
-# Large reductions average whole blocks of pixels first; from 3 on that cannot be told from resizing at once (Pillow).
+# Large reductions average whole blocks of pixels first. Pillow: from 3 on the result looks like a single resize.
 _REDUCING_GAP = 3.0
-_FILTER = Image.Resampling.BILINEAR  # that of the transforms
+_FILTER = Image.Resampling.BILINEAR  # the same as in the transforms
 
 
 def load_rgb(
@@ -30,17 +30,17 @@ def load_rgb(
     formats: Sequence[str] | None = None,
     grey_range: GreyRange = None,
 ) -> Image.Image:
-    """The first frame as an upright 8-bit RGB image; transparency is laid over white.
+    """Return the first frame as an upright 8-bit RGB image; transparent pixels are blended with white.
 
-    `source` is a path or an open file; `formats` are those of Pillow's that are tried, by their names, else all.
-    `grey_range` says what becomes black and white in grey of more than 8 bits (`thaw.data.grey`).
+    `source` is a path or an open file. `formats` are Pillow's names of the formats to try; None tries all.
+    `grey_range` says which values become black and white in grey of more than 8 bits (`thaw.data.grey`).
 
-    An image whose short side has more than `short_side` pixels is reduced to that many; a JPEG of at least twice as
-    many is decoded at a half, a quarter or an eighth of its size on the way, which is several times as quick.
+    An image with a short side above `short_side` pixels is reduced to that size. A JPEG at least twice as large is
+    decoded at a half, a quarter or an eighth of its size first, which is several times as fast.
 
     Raises:
-        UnreadableImageError: naming the path, if there is one, for whatever Pillow cannot decode to the last row, and
-            for more pixels than it takes for harmless, which the header alone decides.
+        UnreadableImageError: for an image that Pillow cannot decode to the last row, and for a header with more pixels
+            than Pillow takes for harmless. The message names the path, if there is one.
 
     """
 
@@ -55,7 +55,7 @@ def load_rgb(
 def upright_rgb(image: Image.Image, short_side: int | None, grey_range: GreyRange) -> Image.Image:
     """Return an opened image as `load_rgb` does; `image` itself changes."""
     size = reduced_size(image.size, short_side)
-    # A JPEG alone heeds it; it is never decoded smaller than asked for, and then fills `box` of what is decoded.
+    # Only JPEG supports it. The decoded image is never smaller than `size`, and the photograph fills its `box`.
     drafted = image.draft(None, size) if size != image.size else None
     image.load()
     turn = orientation(image)
@@ -68,10 +68,10 @@ def upright_rgb(image: Image.Image, short_side: int | None, grey_range: GreyRang
 
 
 def pixel_count(path: str | Path, short_side: int | None = None) -> int:
-    """How many pixels `load_rgb` will give, from the file's header alone.
+    """Return the number of pixels of the image that `load_rgb` would return, from the file's header alone.
 
     Raises:
-        UnreadableImageError: naming the path, if there is no such header, or one with too many pixels.
+        UnreadableImageError: with the path, for a broken header or too many pixels.
 
     """
 
@@ -85,7 +85,7 @@ def pixel_count(path: str | Path, short_side: int | None = None) -> int:
 
 
 def reduced_size(size: tuple[int, int], short_side: int | None) -> tuple[int, int]:
-    """`size`, or the one of the same shape whose short side is `short_side`, if that is smaller."""
+    """Return (width, height), reduced in proportion until the short side is at most `short_side`."""
     short = min(size)
     if short_side is None or short <= short_side:
         return size
@@ -95,7 +95,7 @@ def reduced_size(size: tuple[int, int], short_side: int | None) -> tuple[int, in
 
 @contextmanager
 def named_fault(source: str | Path | BinaryIO) -> Iterator[None]:
-    """Tells whatever goes wrong in reading an image in one sentence."""
+    """Turn any exception while an image is read into an UnreadableImageError with one sentence."""
     path = str(source) if isinstance(source, str | Path) else None
     name = f"the image {path}" if path else "the image"
     try:
@@ -103,9 +103,9 @@ def named_fault(source: str | Path | BinaryIO) -> Iterator[None]:
     except UnidentifiedImageError as error:
         needed = what_to_install([path or ""])
         raise UnreadableImageError(
-            f"cannot read {name}: it is none that Pillow knows{needed and f' ({needed})'}."
+            f"cannot read {name}: Pillow does not know its format{needed and f' ({needed})'}."
         ) from error
-    except Exception as error:  # each of Pillow's decoders fails in its own ways
+    except Exception as error:  # Pillow's decoders raise many kinds
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = reason.replace(repr(path or source), "it").rstrip(".")
         raise UnreadableImageError(f"cannot read {name}: {reason}.") from error
@@ -116,14 +116,14 @@ def _opened(
     source: str | Path | BinaryIO, short_side: int | None, formats: Sequence[str] | None = None
 ) -> Iterator[Image.Image]:
     if isinstance(source, str | Path) and stat.S_ISFIFO(os.stat(source).st_mode):
-        raise ValueError("it is a pipe, of which nobody knows whether it will ever end")
-    with Image.open(source, formats=formats) as image:
+        raise ValueError("it is a pipe, which may never end")
+    with Image.open(source, formats=list(formats) if formats else None) as image:
         _refuse_many_pixels(image.size, short_side)
         yield image
 
 
 def _refuse_many_pixels(size: tuple[int, int], short_side: int | None) -> None:
-    """Pillow itself refuses from twice as many on, and warns before; and it knows nothing of what is done with it."""
+    """Raise ValueError above Pillow's limit, where Pillow only warns, and for strips that get too long when resized."""
     pixels, most = size[0] * size[1], Image.MAX_IMAGE_PIXELS
     if most is not None and pixels > most:
         raise ValueError(f"its {pixels} pixels are more than the {most} that Pillow takes for harmless")
@@ -135,10 +135,12 @@ def to_rgb(image: Image.Image, grey_range: GreyRange = None) -> Image.Image:
     if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if is_deep(image):
-        return eight_bits(image, grey_range).convert("RGB")
+        return to_eight_bits(image, grey_range).convert("RGB")
     if image.mode == "LAB":
         to_srgb = ImageCms.buildTransform(ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), "LAB", "RGB")
-        return ImageCms.applyTransform(image, to_srgb)
+        converted = ImageCms.applyTransform(image, to_srgb)
+        assert converted is not None, "None is returned only in place"
+        return converted
     if image.has_transparency_data:
         image = image.convert("RGBA")
         return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")

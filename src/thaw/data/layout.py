@@ -1,4 +1,4 @@
-"""Where in a folder the classes of a data set are: in train/ and val/, or at its top."""
+"""Layout of a data set's folder: class folders in train/ and val/, or at the top."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,10 +12,10 @@ _SPLIT_NAMES = ("train", "training", "val", "valid", "validation")
 
 
 def layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
-    """Return the classes, the folders that hold them, and the one with test images.
+    """Return the class names, the folders that contain class folders, and the folder of test images or None.
 
     Raises:
-        UserError: for folders that are no data set.
+        UserError: for a folder that is not a data set.
 
     """
     train, val, test = (root / name for name in ("train", "val", "test"))
@@ -33,19 +33,19 @@ def layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
 
 
 def is_divided(root: Path) -> bool:
-    """Return whether `root` is to have train/ and val/, rather than a folder per class."""
+    """Return whether `root` should contain train/ and val/ instead of one folder per class."""
     names = find_classes(root) if root.is_dir() else []
     return len(names) < 2 or any(name in names and not _is_class(root, name, names) for name in ("train", "val"))
 
 
 def has_test_beside_classes(root: Path) -> bool:
-    """Return whether test/ in `root` holds one of the classes beside it; else it is a class like others."""
+    """Return whether test/ in `root` contains one of the classes beside it; otherwise test/ is a class itself."""
     names = find_classes(root)
     return "test" in names and not {*find_classes(root / "test")}.isdisjoint({*names} - {"test"})
 
 
 def _is_class(root: Path, name: str, names: Sequence[str]) -> bool:
-    """Return whether the one folder that is named like a split is a class of several: of vehicles, for example."""
+    """Return whether the folder `name` is a class although it is named like a split: train beside car and ship."""
     others = [other for other in names if other.casefold() not in (*_SPLIT_NAMES, "test")]
     alone = not any(other != name and other.casefold() in _SPLIT_NAMES for other in names)
     return alone and len(others) > 1 and not visible_folders(root / name)
@@ -57,73 +57,51 @@ def _refuse_other_roots(root: Path, classes: Sequence[str]) -> None:
         named = [name for name in names if name.casefold() in _SPLIT_NAMES and not _is_class(folder, name, names)]
         if named:
             raise UserError(
-                f"{folder} holds {listed(named)}, which is no class by its name; "
-                f"data.root={root} needs train/ and val/, or nothing but a folder per class."
+                f"{folder} holds {listed(named)}, named like a split, not like a class; "
+                f"data.root={root} needs train/ and val/, or only one folder per class."
             )
     if len(classes) < 2:
-        raise UserError(f"at least two classes (folders) are needed to tell apart in {root}, beside test/.")
+        raise UserError(f"{root} needs at least two class folders, beside test/.")
 
 
 def find_classes(root: Path) -> list[str]:
-    """The visible folders in `root`, sorted: a class each.
-
-    Raises:
-        UserError: if `root` is not a folder.
-
-    """
+    """Return the sorted names of the visible folders in `root`; raise UserError if there is no such folder."""
     if not root.is_dir():
         beside = sorted(path.name for path in root.parent.iterdir()) if root.parent.is_dir() else []
         there = f"{root.parent} holds {listed(beside)}" if beside else f"{root.parent} does not exist or is empty"
         raise UserError(
-            f"there is no folder {root}: data.root needs train/ and val/ with a folder per class, "
-            f"or nothing but a folder per class, of which Thaw draws validation images; {there}."
+            f"there is no folder {root}: data.root needs train/ and val/ with one folder per class, "
+            f"or only one folder per class, from which Thaw draws validation images; {there}."
         )
     return visible_folders(root)
 
 
 def aligned_classes(train: Path, val: Path) -> list[str]:
-    """The class names of both splits.
-
-    Raises:
-        UserError: if the splits' classes differ or are fewer than two.
-
-    """
+    """Return the class names of both splits; raise UserError if they differ or are fewer than two."""
     classes = find_classes(train)
     refuse_other_classes(train, classes, val)
     if len(classes) < 2:
         found = f"only {classes[0]!r}" if classes else "none"
-        raise UserError(f"at least two classes (folders) are needed to tell apart in {train}, and there is {found}.")
+        raise UserError(f"{train} needs at least two class folders, and there is {found}.")
     return classes
 
 
 def refuse_other_classes(folder: Path, classes: Sequence[str], split: Path) -> None:
-    """Compare the class folders of `split` with the `classes` of `folder`.
-
-    Raises:
-        UserError: if they differ, or there is no such split.
-
-    """
+    """Raise UserError unless `split` exists and has class folders with the same names as `classes` of `folder`."""
     others = find_classes(split)
     refuse_confusable_names(folder, classes)
     differences = {folder: set(classes) - set(others), split: set(others) - set(classes)}
-    told = " and ".join(f"{listed(sorted(names))} only in {place}" for place, names in differences.items() if names)
-    if told:
+    found = " and ".join(f"{listed(sorted(names))} only in {place}" for place, names in differences.items() if names)
+    if found:
         alike = "; ".join(confusable_names({*classes, *others}))
         raise UserError(
-            f"{folder.name} and {split.name} must have the same class folders, but there is {told}"
+            f"{folder.name} and {split.name} must have the same class folders, but there is {found}"
             f"{alike and f' ({alike})'}."
         )
 
 
 def refuse_confusable_names(folder: Path, classes: Sequence[str]) -> None:
-    """Check that the names of a folder's classes can be told apart.
-
-    Raises:
-        UserError: for two that look the same.
-
-    """
-    told = next(confusable_names(classes), None)
-    if told:
-        raise UserError(
-            f"two classes in {folder} cannot be told apart by their names: {told}. Rename one, or merge them."
-        )
+    """Raise UserError if two class names in a folder look the same."""
+    sentence = next(confusable_names(classes), None)
+    if sentence:
+        raise UserError(f"two classes in {folder} have confusable names: {sentence}. Rename one, or merge them.")

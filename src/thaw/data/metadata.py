@@ -1,4 +1,4 @@
-"""What a file says beside its pixels, which may be broken: it costs no image."""
+"""Metadata of image files: orientation, and removal of broken metadata that stops Pillow from decoding an image."""
 
 import io
 import struct
@@ -25,7 +25,7 @@ _TURNS = {
 _PNG, _PNG_KEPT = b"\x89PNG\r\n\x1a\n", (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
 _WEBP_KEPT, _WEBP_EXIF = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"EXIF"), 0x08
-_WEBP_OTHERS = 0x20 | 0x04  # flags of a profile and of XMP
+_WEBP_OTHERS = 0x20 | 0x04  # flags for a colour profile and XMP
 _TIFF_PIXELS = {
     *(256, 257, 258, 259, 262, 266, 273, 274, 277, 278, 279, 284, 292, 293, 317, 320, 322, 323, 324, 325, 332, 338),
     *(339, 340, 341, 347, 512, 513, 514, 515, 517, 518, 519, 520, 521, 529, 530, 531, 532),
@@ -33,10 +33,10 @@ _TIFF_PIXELS = {
 
 
 def without_bad_metadata(source: str | Path | BinaryIO, read: Callable[[str | Path | BinaryIO], T]) -> T:
-    """Return what `read` makes of an image file; where it fails, what it makes of the file without its metadata.
+    """Return `read(source)`; if it fails, return what `read` returns for the file without its metadata.
 
     Raises:
-        Exception: what `read` raises of the file as it is, where it fails both times.
+        Exception: the first exception of `read`, if it fails both times.
 
     """
     try:
@@ -52,37 +52,32 @@ def without_bad_metadata(source: str | Path | BinaryIO, read: Callable[[str | Pa
 
 
 def is_turned_by_loading(image: Image.Image) -> bool:
-    """Whether Pillow turns an image upright as it decodes it, which it does with TIFF."""
+    """Return whether Pillow turns the image upright when it decodes it, as it does with TIFF."""
     return getattr(image, "tag_v2", {}).get(_ORIENTATION) in _TURNS
 
 
 def orientation(image: Image.Image) -> int:
-    """Return how an image that is loaded has to be turned, 1 to 8 as EXIF counts; 1 where that cannot be told."""
+    """Return the EXIF orientation of a loaded image, 1 to 8; 1 (upright) if it is missing or broken."""
     try:
-        told = image.getexif().get(_ORIENTATION, 1)
-        return int(told) if told in _TURNS else 1
-    except Exception:  # of whatever is in there instead
+        value = image.getexif().get(_ORIENTATION, 1)
+        return int(value) if value in _TURNS else 1
+    except Exception:  # broken EXIF data raises many kinds
         return 1
 
 
-def upright(image: Image.Image, told: int) -> Image.Image:
-    """Return a copy of an image whose orientation is `told`, turned upright."""
-    return image.transpose(_TURNS[told]) if told in _TURNS else image.copy()
+def upright(image: Image.Image, orientation: int) -> Image.Image:
+    """Return a copy of an image with this EXIF orientation, turned upright."""
+    return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image.copy()
 
 
 def without_metadata(content: bytes) -> bytes | None:
-    """Return a JPEG, PNG, WebP or TIFF file with nothing in it but its pixels and orientation; None for any other."""
-    for head, strip in (
-        (b"\xff\xd8\xff", _jpeg),
-        (_PNG, _png),
-        (b"RIFF", _webp),
-        (b"II*\x00", _tiff),
-        (b"MM\x00*", _tiff),
-    ):
+    """Return a JPEG, PNG, WebP or TIFF file that keeps only pixels and orientation; None for other formats."""
+    strips = {b"\xff\xd8\xff": _jpeg, _PNG: _png, b"RIFF": _webp, b"II*\x00": _tiff, b"MM\x00*": _tiff}
+    for head, strip in strips.items():
         if content.startswith(head):
             try:
                 return strip(content)
-            except (struct.error, IndexError):  # it is cut off before its pixels
+            except (struct.error, IndexError):  # the file ends before its pixels
                 return None
     return None
 
@@ -99,19 +94,19 @@ def _content(source: str | Path | BinaryIO) -> bytes:
 
 
 def _jpeg(content: bytes) -> bytes:
-    """Without comments and application segments, but for EXIF and the two that say how colours are stored."""
-    kept, place = [content[:2]], 2
-    while content[place + 1] != 0xDA:  # the pixels follow
-        marker, (length,) = content[place + 1], struct.unpack_from(">H", content, place + 2)
-        segment = content[place : place + 2 + length]
+    """Drop comments and application segments except EXIF and the two that describe how colours are stored."""
+    kept, offset = [content[:2]], 2
+    while content[offset + 1] != 0xDA:  # the pixels follow
+        marker, (length,) = content[offset + 1], struct.unpack_from(">H", content, offset + 2)
+        segment = content[offset : offset + 2 + length]
         if marker == 0xE0 and segment[4:8] == b"JFIF":
             kept.append(_JFIF)
         elif marker == 0xEE or segment[4:8] == b"Exif" or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
             kept.append(segment)
-        place += 2 + length
-        while content[place + 1] == 0xFF:  # padding
-            place += 1
-    return b"".join([*kept, content[place:]])
+        offset += 2 + length
+        while content[offset + 1] == 0xFF:  # padding
+            offset += 1
+    return b"".join([*kept, content[offset:]])
 
 
 def _png(content: bytes) -> bytes:
@@ -126,7 +121,7 @@ def _png(content: bytes) -> bytes:
 def _webp(content: bytes) -> bytes:
     kept = [(kind, chunk) for kind, chunk in _chunks(content, 12, "<", "kind first") if kind in _WEBP_KEPT]
     if kept[-1][0] == b"EXIF" and len(kept[-1][1]) < 8 + struct.unpack_from("<I", kept[-1][1], 4)[0]:
-        del kept[-1]  # it is cut off
+        del kept[-1]  # a truncated chunk
     dropped = _WEBP_OTHERS | (0 if b"EXIF" in dict(kept) else _WEBP_EXIF)
     body = b"WEBP" + b"".join(
         chunk[:8] + bytes([chunk[8] & ~dropped]) + chunk[9:] if kind == b"VP8X" else chunk for kind, chunk in kept
@@ -134,25 +129,25 @@ def _webp(content: bytes) -> bytes:
     return b"RIFF" + struct.pack("<I", len(body)) + body
 
 
-def _chunks(content: bytes, place: int, order: str, layout: str) -> Iterator[tuple[bytes, bytes]]:
-    """The kind of each chunk from `place` on, and the chunk as a whole: those of PNG end in a checksum."""
-    while place + 8 <= len(content):
+def _chunks(content: bytes, offset: int, order: str, layout: str) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the kind and all bytes of each chunk from `offset` on; PNG chunks include their checksum."""
+    while offset + 8 <= len(content):
         if layout == "kind first":
-            kind, length = struct.unpack_from(f"{order}4sI", content, place)
-            end = place + 8 + length + length % 2
+            kind, length = struct.unpack_from(f"{order}4sI", content, offset)
+            end = offset + 8 + length + length % 2
         else:
-            length, kind = struct.unpack_from(f"{order}I4s", content, place)
-            end = place + 12 + length
-        yield kind, content[place:end]
-        place = end
+            length, kind = struct.unpack_from(f"{order}I4s", content, offset)
+            end = offset + 12 + length
+        yield kind, content[offset:end]
+        offset = end
 
 
 def _tiff(content: bytes) -> bytes:
-    """With another directory of the first image behind all else, to which the header points."""
+    """Append a directory with only the needed entries of the first image, and point the header to it."""
     order = "<" if content.startswith(b"II") else ">"
-    (place,) = struct.unpack_from(f"{order}I", content, 4)
-    (count,) = struct.unpack_from(f"{order}H", content, place)
-    entries = [content[place + 2 + 12 * n : place + 14 + 12 * n] for n in range(count)]
+    (offset,) = struct.unpack_from(f"{order}I", content, 4)
+    (count,) = struct.unpack_from(f"{order}H", content, offset)
+    entries = [content[offset + 2 + 12 * n : offset + 14 + 12 * n] for n in range(count)]
     kept = [entry for entry in entries if _is_needed(entry, order)]
     directory = struct.pack(f"{order}H", len(kept)) + b"".join(kept) + bytes(4)
     padding = bytes(len(content) % 2)

@@ -1,11 +1,14 @@
-"""Values that a data set can be given, refused in one sentence where they make no sense."""
+"""Checks of option values; each returns the value or raises a UserError."""
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 from thaw.errors import UserError
 
+Choice = TypeVar("Choice", str, str | None)
 
-def whole_number(name: str, value: int, least: int = 1) -> int:
+
+def whole_number(name: str, value: object, least: int = 1) -> int:
     if type(value) is not int or value < least:
         raise UserError(f"{name}={value!r} must be a whole number of at least {least}.")
     return value
@@ -17,16 +20,28 @@ def number(name: str, value: float) -> float:
     return value
 
 
-def shares(name: str, value: Sequence[float]) -> tuple[float, float]:
-    """The bounds of a share, the lower one first."""
+def bounds(name: str, value: Sequence[float]) -> tuple[float, float]:
+    """Return the two bounds of a share, the lower one first."""
     pair = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
     if len(pair) != 2 or any(type(bound) not in (int, float) for bound in pair) or not 0 < pair[0] <= pair[1] <= 1:
         raise UserError(f"{name}={value!r} must be two numbers above 0 and at most 1, the lower one first.")
-    return tuple(pair)
+    return pair[0], pair[1]
 
 
-def one_of(name: str, value: str | None, choices: Sequence[str | None]) -> str | None:
+def share(name: str, value: float) -> float:
+    if type(value) not in (int, float) or not 0 < value <= 1:
+        raise UserError(f"{name}={value!r} must be above 0 and at most 1.")
+    return value
+
+
+def boolean(name: str, value: bool) -> bool:
+    if type(value) is not bool:
+        raise UserError(f"{name}={value!r} is neither true nor false.")
+    return value
+
+
+def one_of(name: str, value: Choice, choices: Sequence[Choice]) -> Choice:
     if value not in choices:
-        told = ", ".join("null" if choice is None else choice for choice in choices)
-        raise UserError(f"{name}={value!r} is unknown; the choices are {told}.")
+        listing = ", ".join("null" if choice is None else choice for choice in choices)
+        raise UserError(f"{name}={value!r} is unknown; the choices are {listing}.")
     return value

@@ -1,9 +1,9 @@
-"""Decoded images in the cache: what `load_rgb` gives, read back at once instead of being decoded for every epoch."""
+"""Decoded images in the cache, so that images need not be decoded in every epoch."""
 
 import logging
 import sys
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from itertools import islice
 from pathlib import Path
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from thaw.data.digests import digest_of, reading_version
 from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb, pixel_count
-from thaw.data.workers import usable_cores
+from thaw.data.workers import in_threads, usable_cores
 from thaw.errors import UserError
 from thaw.storage.arrays import DamagedArrayError, read_array, write_array
 from thaw.storage.cache import build_bounded, build_once
@@ -23,15 +23,15 @@ from thaw.storage.versions import PIXELS
 
 log = logging.getLogger(__name__)
 
-_BYTES_BESIDE = 64  # for an image's size and checksum
-_COUNTS_KEPT = 100  # entries of the cache, of some bytes each
+_BYTES_PER_IMAGE = 64  # for its size and checksum, beside the pixels
+_COUNTS_KEPT = 100  # entries of the cache, a few bytes each
 
 
 class StoredPixels:
-    """The images of a split, in its order; loader processes that are not forked open the file themselves."""
+    """The decoded images of a split, in order; spawned loader processes open the file themselves."""
 
     def __init__(self, pixels: np.memmap, sizes: np.ndarray):
-        """`pixels` are uint8 (all,), `sizes` int64 (N, 2) of (height, width)."""
+        """Take `pixels`, uint8 (all,), and `sizes`, int64 (N, 2) with height and width of each image."""
         self.pixels, self.sizes = pixels, sizes
         self.ends = np.cumsum(3 * sizes.prod(1))
 
@@ -55,13 +55,13 @@ def stored_pixels(
     max_size: float,
     grey_range: GreyRange = None,
 ) -> StoredPixels | None:
-    """What `load_rgb` gives of each path with `short_side` and `grey_range`, from the cache or put into it now.
+    """Return the images that `load_rgb` decodes from `paths`; decode them into the cache if they are not there yet.
 
-    `contents` is the digest of the files. The images take `size` bytes of the `max_size` that all such entries of the
-    cache may have. None if they cannot be kept, which is logged.
+    `contents` is the digest of the files. The images take `size` bytes; all entries of this kind in the cache take at
+    most `max_size` bytes. If the images cannot be stored, log a warning and return None.
 
     Raises:
-        UnreadableImageError: naming the path, for an image that cannot be decoded.
+        UnreadableImageError: with the path, for an image that cannot be decoded.
 
     """
     key = digest_of(contents, short_side, grey_range, reading_version(PIXELS))
@@ -80,17 +80,12 @@ def stored_pixels(
         )
         return found[0] if found else _read(folder)
     except (OSError, DamagedArrayError) as error:
-        log.warning(f"decoded images cannot be kept, so that they are decoded for every epoch: {error}")
+        log.warning(f"decoded images cannot be stored, so images are decoded for every epoch: {error}")
         return None
 
 
 def bytes_needed(paths: Sequence[str], contents: str, short_side: int | None) -> int:
-    """Of the images at `paths` once decoded, by their headers, which are read once for the digest `contents`.
-
-    Raises:
-        UnreadableImageError: naming the path, for a file that does not begin like an image.
-
-    """
+    """Return the size of the decoded images in bytes, from their headers or from the cache entry for `contents`."""
     key = digest_of(contents, short_side, Image.MAX_IMAGE_PIXELS, reading_version(PIXELS))
 
     def write(part: Path) -> None:
@@ -101,14 +96,13 @@ def bytes_needed(paths: Sequence[str], contents: str, short_side: int | None) ->
 
     try:
         return int(build_once(f"pixel-counts/{key}", write, is_whole, _COUNTS_KEPT).read_text())
-    except UserError:  # the cache cannot be written
+    except UserError:  # the cache is not writable
         return _counted(paths, short_side)
 
 
 def _counted(paths: Sequence[str], short_side: int | None) -> int:
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        counts = pool.map(lambda path: pixel_count(path, short_side), paths)
-        return sum(3 * count + _BYTES_BESIDE for count in counts)
+    counts = in_threads(lambda path: pixel_count(path, short_side), paths)
+    return sum(3 * count + _BYTES_PER_IMAGE for count in counts)
 
 
 def _write(folder: Path, paths: Sequence[str], short_side: int | None, grey_range: GreyRange) -> None:
@@ -124,13 +118,15 @@ def _write(folder: Path, paths: Sequence[str], short_side: int | None, grey_rang
     write_array(folder, "sizes", [np.array(sizes)])
 
 
-def _decoded(paths: Sequence[str], short_side: int | None, grey_range: GreyRange) -> Iterator[np.ndarray]:
-    """uint8 (H, W, 3) of each path in order, a few ahead of what is taken; Pillow lets threads decode at once."""
+def _decoded(paths: Iterable[str], short_side: int | None, grey_range: GreyRange) -> Iterator[np.ndarray]:
+    """Yield uint8 (H, W, 3) for each path in order; threads decode a few images ahead, as Pillow releases the GIL."""
+
+    def decode(path: str) -> np.ndarray:
+        return np.asarray(load_rgb(path, short_side, None, grey_range))
+
     cores = usable_cores()
     with ThreadPoolExecutor(cores) as pool:
-        rest = (
-            pool.submit(lambda path: np.asarray(load_rgb(path, short_side, None, grey_range)), path) for path in paths
-        )
+        rest = (pool.submit(decode, path) for path in paths)
         ahead = deque(islice(rest, 4 * cores))
         try:
             while ahead:
@@ -147,5 +143,5 @@ def _read(folder: Path) -> StoredPixels:
 def _opened(path: str, sizes: np.ndarray) -> StoredPixels | None:
     try:
         return StoredPixels(np.memmap(path, np.uint8, mode="c"), sizes)
-    except FileNotFoundError:  # a cache may be deleted at any time
+    except FileNotFoundError:  # users may delete the cache at any time
         return None

@@ -1,11 +1,10 @@
-"""Images that cannot be decoded, found before training, and what takes their place."""
+"""Detection of undecodable images before training, and their replacement."""
 
 import json
 import os
 import stat
 import sys
 from collections.abc import Collection, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from tqdm import tqdm
@@ -13,47 +12,46 @@ from tqdm import tqdm
 from thaw.data.digests import digest_of, reading_version
 from thaw.data.folders import ClassFolders, Sample
 from thaw.data.images import load_rgb
-from thaw.data.workers import usable_cores
+from thaw.data.workers import in_threads
 from thaw.errors import RunError, UnreadableImageError
 from thaw.pages.text import listed
 from thaw.storage.cache import build_once
 
-_SHARE = 0.01  # of a split's images that may be skipped
+_SHARE = 0.01  # of a split's images may be skipped
 _KEPT = 100  # verdicts in the cache, a few bytes each
 
 
 def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
-    """The paths in each split that cannot be opened or decoded, which it has no more.
+    """Remove images that cannot be opened or decoded from all splits, and return their paths per split.
 
-    In training the next image of the same class stands in for each. Elsewhere one that counted twice would make results
-    look surer than they are, so that the image is left out.
+    In training, the next image of the same class replaces each of them. Other splits only leave them out: images that
+    count twice would make confidence intervals too narrow.
 
     Raises:
-        RunError: for too many of them, or a class with nothing else.
+        RunError: for too many of them, or a class that has no other image.
 
     """
     before = {name: images.samples for name, images in splits.items()}
-    bad = unopened([path for images in splits.values() for path in images.paths])
+    bad = unopenable([path for images in splits.values() for path in images.paths])
     for images in splits.values() if bad else ():
         images.keep([sample for sample in images.samples if sample[0] not in bad])
     bad |= unreadable(
         [path for images in splits.values() for path in images.paths],
         [digest for images in splits.values() for digest in images.digests],
-        max(images.short_side for images in splits.values()),
+        max(images.short_side or 0 for images in splits.values()) or None,
     )
     skipped = {name: [path for path, _ in samples if path in bad] for name, samples in before.items()}
     for name, images in splits.items():
         _refuse_many(name, skipped[name], len(before[name]))
         kept = [sample for sample in before[name] if sample[0] not in bad]
         _refuse_lost_classes(name, images.classes, before[name], kept)
-        images.keep(with_stand_ins(before[name], bad) if name == "train" else kept)
+        images.keep(with_replacements(before[name], bad) if name == "train" else kept)
     return skipped
 
 
-def unopened(paths: Sequence[str]) -> set[str]:
-    """Those of `paths` that are no files that can be read: links to nothing, files of others."""
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        return {path for path, good in zip(paths, pool.map(_can_be_opened, paths), strict=True) if not good}
+def unopenable(paths: Sequence[str]) -> set[str]:
+    """Return the paths that are not readable files, for example broken links and files without permission."""
+    return {path for path, good in zip(paths, in_threads(_can_be_opened, paths), strict=True) if not good}
 
 
 def _can_be_opened(path: str) -> bool:
@@ -68,7 +66,7 @@ def _can_be_opened(path: str) -> bool:
 
 
 def unreadable(paths: Sequence[str], digests: Sequence[bytes], short_side: int | None) -> set[str]:
-    """Those of `paths` that `load_rgb` cannot give; the cache remembers the contents that it could not."""
+    """Return the paths that `load_rgb` cannot decode; the cache remembers the digests of these files."""
     by_digest = dict(zip(paths, (digest.hex() for digest in digests), strict=True))
     contents = {digest: path for path, digest in by_digest.items()}
     key = digest_of(sorted(contents), short_side, reading_version())
@@ -80,15 +78,15 @@ def unreadable(paths: Sequence[str], digests: Sequence[bytes], short_side: int |
     return {path for path, digest in by_digest.items() if digest in bad}
 
 
-def with_stand_ins(samples: Sequence[Sample], bad: Collection[str]) -> list[Sample]:
-    """`samples`, but for each of those in `bad` the next of its class that is not; after the last comes the first."""
+def with_replacements(samples: Sequence[Sample], bad: Collection[str]) -> list[Sample]:
+    """Return `samples` with each sample in `bad` replaced by the next good one of its class, wrapping at the end."""
     repaired = list(samples)
     following: dict[int, Sample] = {}
-    for place in [*reversed(range(len(samples)))] * 2:  # the second time it is known what comes first
-        path, label = samples[place]
+    for index in [*reversed(range(len(samples)))] * 2:  # the second pass knows the first good sample of each class
+        path, label = samples[index]
         if path not in bad:
-            following[label] = samples[place]
-        repaired[place] = following.get(label, samples[place])
+            following[label] = samples[index]
+        repaired[index] = following.get(label, samples[index])
     return repaired
 
 
@@ -100,10 +98,9 @@ def _undecodable(contents: Mapping[str, str], short_side: int | None) -> list[st
             return False
         return True
 
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        found = pool.map(can_be_decoded, contents.values())
-        shown = tqdm(found, "checking images, once", len(contents), leave=False, disable=not sys.stderr.isatty())
-        return [digest for digest, good in zip(contents, shown, strict=True) if not good]
+    found = in_threads(can_be_decoded, contents.values())
+    shown = tqdm(found, "checking images, once", len(contents), leave=False, disable=not sys.stderr.isatty())
+    return [digest for digest, good in zip(contents, shown, strict=True) if not good]
 
 
 def _is_whole(path: Path) -> bool:
@@ -117,12 +114,12 @@ def _refuse_many(name: str, bad: Sequence[str], count: int) -> None:
     if len(bad) > max(1, _SHARE * count):
         raise RunError(
             f"{len(bad)} of {count} {name} images cannot be decoded, which is more than the {_SHARE:.0%} "
-            f"(or one) that data.on_bad_image=skip passes over: {listed(bad, 3)}."
+            f"(or one) that data.on_bad_image=skip may skip: {listed(bad, 3)}."
         )
 
 
 def _refuse_lost_classes(name: str, classes: Sequence[str], before: Sequence[Sample], kept: Sequence[Sample]) -> None:
     lost = {label for _, label in before} - {label for _, label in kept}
     if lost:
-        told = listed(repr(classes[label]) for label in sorted(lost))
-        raise RunError(f"no {name} image of the class {told} can be decoded, so that none can be skipped.")
+        names = listed(repr(classes[label]) for label in sorted(lost))
+        raise RunError(f"no {name} image of the class {names} can be decoded, so that none can be skipped.")

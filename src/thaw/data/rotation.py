@@ -1,35 +1,36 @@
-"""Turning and mirroring whole batches on the device that computes with them, each image in its own way."""
+"""Rotation and mirroring of whole batches on their device, with one angle per image."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
 
 import torch
 
-_CACHED = 2**16  # pixels that are worked on at once on a CPU, whose cache holds what is computed for them
+_PIXELS_AT_ONCE = 2**16  # on a CPU, so that intermediate results fit into its cache
 
 
 class Crop(NamedTuple):
-    """What a loader gives of a training image, or a batch of it, whose tensors have one dimension more."""
+    """A crop of a training image from a loader, or a batch of crops, whose tensors have one dimension more."""
 
     pixels: torch.Tensor  # uint8 (3, S, S)
-    angle: torch.Tensor  # float32 (), degrees against the clock
-    mirrored: torch.Tensor  # bool (), left to right, once turned
+    angle: torch.Tensor  # float32 (), degrees anticlockwise
+    mirrored: torch.Tensor  # bool (), left to right, after the rotation
 
 
 def apply_augmentation(batch: Sequence) -> tuple[torch.Tensor, torch.Tensor]:
-    """(images uint8 (N, 3, S, S), labels (N,)) of a batch from a loader, whose images may have to be turned yet."""
+    """Return (images uint8 (N, 3, S, S), labels (N,)) of a batch from a loader; rotate and mirror its crops."""
     images, labels = batch
-    return turned(images) if isinstance(images, Crop) else images, labels
+    return rotate(images) if isinstance(images, Crop) else images, labels
 
 
-def turned(batch: Crop) -> torch.Tensor:
-    """uint8 (N, 3, S, S): of each image the nearest pixels, and black where there are none.
+def rotate(batch: Crop) -> torch.Tensor:
+    """Return the rotated and mirrored crops, uint8 (N, 3, S, S), by nearest neighbour, with black corners.
 
-    As torchvision's `rotate` and `horizontal_flip`, but for single pixels whose source lies halfway between two.
+    Equal to torchvision's `rotate` and `horizontal_flip`, except for single pixels whose source lies halfway between
+    two others.
     """
     count, _, _, size = batch.pixels.shape
     images = torch.empty_like(batch.pixels, memory_format=torch.contiguous_format)
-    step = max(1, _CACHED // size**2) if images.device.type == "cpu" else count
+    step = max(1, _PIXELS_AT_ONCE // size**2) if images.device.type == "cpu" else count
     for part in (slice(start, start + step) for start in range(0, count, step)):
         sources = _sources(batch.angle[part], batch.mirrored[part], size)[:, None].expand(-1, 3, -1)
         torch.gather(_bordered(batch.pixels[part]), 2, sources, out=images[part].flatten(2))
@@ -37,7 +38,7 @@ def turned(batch: Crop) -> torch.Tensor:
 
 
 def _bordered(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 (N, 3, (S + 2)^2): the images in a black border, which stands for all that lies outside."""
+    """Return the images with a black border, uint8 (N, 3, (S + 2)^2); sources outside an image point to the border."""
     count, channels, _, size = pixels.shape
     bordered = pixels.new_zeros(count, channels, size + 2, size + 2)
     bordered[..., 1:-1, 1:-1] = pixels
@@ -45,9 +46,9 @@ def _bordered(pixels: torch.Tensor) -> torch.Tensor:
 
 
 def _sources(angles: torch.Tensor, mirrored: torch.Tensor, size: int) -> torch.Tensor:
-    """int64 (N, S * S): where in the bordered image each pixel comes from.
+    """Return the index of each pixel's source in the bordered image, int64 (N, S * S).
 
-    The row that it comes from is a sum of what its own row and its own column add to it, and so is the column.
+    A source row is the sum of one term for the pixel's row and one for its column; so is a source column.
     """
     radians = angles.deg2rad()
     cos, sin = radians.cos()[:, None], radians.sin()[:, None]
@@ -59,6 +60,6 @@ def _sources(angles: torch.Tensor, mirrored: torch.Tensor, size: int) -> torch.T
 
 
 def _nearest(by_column: torch.Tensor, by_row: torch.Tensor, size: int) -> torch.Tensor:
-    """int32 (N, S, S): positions in the bordered image, those outside on its border."""
-    centre = (size + 1) / 2 + 0.5  # the half makes cutting off what it is to round
+    """Return rows or columns in the bordered image, int32 (N, S, S), clamped to the border."""
+    centre = (size + 1) / 2 + 0.5  # with the half, truncation rounds
     return (by_column[:, None, :] + (by_row + centre)[:, :, None]).clamp_(0, size + 1).int()

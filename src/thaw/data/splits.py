@@ -1,7 +1,7 @@
-"""Which images are learned from and which are validated on: the folders say so, or a draw that is the same everywhere.
+"""Training, validation and test splits, from folders or drawn by Thaw.
 
-What is drawn depends on the contents of the files alone: not on their names or order, nor on a run's seed, so that runs
-with different seeds can be compared on the same images.
+A drawn split depends only on the contents of the files: not on their names or order, nor on a run's seed. Runs with
+different seeds therefore validate on the same images.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _SALT = b"Thaw divides images, version 1"
 
 @dataclass(frozen=True)
 class Split:
-    """`samples` are some of the images in the folder of `whole`, or, where parts are drawn, in its neighbours."""
+    """The `samples` of a split; `whole` is their folder. A drawn split can take samples from several folders."""
 
     whole: ClassFolders
     samples: list[Sample]
@@ -27,7 +27,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """`drawn` says how validation images were chosen, if folders did not do it."""
+    """All splits of a data set; `drawn` describes how Thaw chose the validation images, if it did."""
 
     classes: list[str]
     train: Split
@@ -37,91 +37,82 @@ class Splits:
 
 
 def read_splits(root: Path, val_fraction: float = 0.2, folds: int | None = None, fold: int = 0) -> Splits:
-    """What `root` holds: `train/` and `val/`, or class folders alone, and in either case perhaps `test/`.
+    """Return the splits in `root`: `train/` and `val/`, or only class folders, and in both cases perhaps `test/`.
 
-    Of class folders alone `val_fraction` of each class are validation images. With `folds`, all but test images are
-    divided into so many parts, of which `fold`, counted from 0, is validated on. Copies of a file stay together.
+    Without `train/` and `val/`, `val_fraction` of each class become validation images. With `folds`, all images except
+    test images are divided into that many parts, and part `fold`, counted from 0, is the validation split. Copies of a
+    file stay in the same split.
 
     Raises:
-        UserError: for folders or values that cannot be learned with.
+        UserError: for unusable folders or values.
 
     """
-    _check(val_fraction, folds, fold)
+    _refuse_bad_options(val_fraction, folds, fold)
     classes, folders, test = layout(root)
-    parts = [ClassFolders(folder, classes, transform=None) for folder in folders]
-    tested = _whole(ClassFolders(test, classes, transform=None)) if test else None
-    if folds is None and len(folders) == 2:
-        return Splits(classes, *map(_whole, parts), tested, None)
-    samples = [sample for part in parts for sample in part.samples]
-    copies = _copies([digest for part in parts for digest in part.digests])
-    chosen, drawn = _drawn(classes, samples, copies, val_fraction, folds, fold)
-    train = [sample for place, sample in enumerate(samples) if place not in chosen]
-    val = [samples[place] for place in sorted(chosen)]
-    return Splits(classes, Split(parts[0], train), Split(parts[-1], val), tested, drawn)
+    splits = [_read(folder, classes) for folder in folders]
+    test_split = _read(test, classes) if test else None
+    if folds is None and len(splits) == 2:
+        return Splits(classes, splits[0], splits[1], test_split, None)
+    samples = [sample for split in splits for sample in split.samples]
+    copies = _copies([digest for split in splits for digest in split.whole.digests])
+    if folds is None:
+        parts, option = _divided_once(samples, copies, val_fraction), f"data.val_fraction={val_fraction:g}"
+        drawn = f"{100 * val_fraction:g} % of each class, drawn by Thaw"
+    else:
+        parts, option = _divided_into_folds(samples, copies, folds), f"data.folds={folds}"
+        drawn = f"fold {fold} of 0 to {folds - 1}, drawn by Thaw"
+    _refuse_missing_classes(classes, samples, parts, option)
+    chosen = parts[fold or 0]
+    train = [sample for index, sample in enumerate(samples) if index not in chosen]
+    val = [samples[index] for index in sorted(chosen)]
+    return Splits(classes, Split(splits[0].whole, train), Split(splits[-1].whole, val), test_split, drawn)
 
 
-def _whole(images: ClassFolders) -> Split:
+def _read(folder: Path, classes: Sequence[str]) -> Split:
+    images = ClassFolders(folder, classes)
     return Split(images, images.samples)
 
 
-def _check(val_fraction: float, folds: int | None, fold: int) -> None:
+def _refuse_bad_options(val_fraction: float, folds: int | None, fold: int) -> None:
     if type(val_fraction) not in (int, float) or not 0 < val_fraction < 1:
         raise UserError(f"data.val_fraction={val_fraction!r} must be above 0 and below 1.")
     if folds is not None and (type(folds) is not int or folds < 2):
         raise UserError(f"data.folds={folds!r} must be null or a whole number of at least 2.")
     if folds is None and fold != 0:
-        raise UserError(f"data.fold={fold!r} needs data.folds, the number of parts that the images are divided into.")
+        raise UserError(f"data.fold={fold!r} needs data.folds, the number of parts.")
     if folds is not None and (type(fold) is not int or not 0 <= fold < folds):
         raise UserError(f"data.fold={fold!r} must be one of 0 to {folds - 1}, for data.folds={folds}.")
 
 
-def _drawn(
-    classes: Sequence[str],
-    samples: Sequence[Sample],
-    copies: Sequence[Sequence[int]],
-    val_fraction: float,
-    folds: int | None,
-    fold: int,
-) -> tuple[set[int], str]:
-    """The places of the validation images, and how they were chosen."""
-    if folds is None:
-        parts, fold, asked = _parted(samples, copies, val_fraction), 0, f"data.val_fraction={val_fraction:g}"
-        told = f"{100 * val_fraction:g} % of each class"
-    else:
-        parts, asked, told = _folded(samples, copies, folds), f"data.folds={folds}", f"fold {fold} of 0 to {folds - 1}"
-    _refuse_missing_classes(classes, samples, parts, asked)
-    return parts[fold], f"{told}, drawn by Thaw"
-
-
 def _copies(digests: Sequence[bytes]) -> list[list[int]]:
-    """The places of equal files together, in an order that follows from their contents."""
-    together = defaultdict(list)
-    for place, digest in enumerate(digests):
-        together[hashlib.sha256(_SALT + digest).digest()].append(place)
-    return [together[key] for key in sorted(together)]
+    """Return groups of indices of equal files, in an order that depends only on their contents."""
+    groups = defaultdict(list)
+    for index, digest in enumerate(digests):
+        groups[hashlib.sha256(_SALT + digest).digest()].append(index)
+    return [groups[key] for key in sorted(groups)]
 
 
-def _parted(samples: Sequence[Sample], copies: Sequence[Sequence[int]], share: float) -> list[set[int]]:
-    """The places of that share of each class, at least one image, and those of the rest."""
+def _divided_once(samples: Sequence[Sample], copies: Sequence[Sequence[int]], share: float) -> list[set[int]]:
+    """Return the indices of `share` of each class, at least one image, and the indices of the rest."""
     labels = [label for _, label in samples]
     wanted = {label: max(1, round(share * count)) for label, count in Counter(labels).items()}
     chosen, taken = set(), Counter()
     for group in copies:
-        own = [labels[place] for place in group]
+        own = [labels[index] for index in group]
         if all(taken[label] + own.count(label) <= wanted[label] for label in own):
             chosen.update(group)
             taken.update(own)
-    for label in wanted.keys() - taken.keys():  # there are more copies of each image than are wanted
-        chosen.update(min((group for group in copies if label in {labels[place] for place in group}), key=len))
+    for label in wanted.keys() - taken.keys():  # each image has more copies than the class may take
+        chosen.update(min((group for group in copies if label in {labels[index] for index in group}), key=len))
     return [chosen, set(range(len(samples))) - chosen]
 
 
-def _folded(samples: Sequence[Sample], copies: Sequence[Sequence[int]], folds: int) -> list[set[int]]:
-    """The places of so many parts, over which each class is spread evenly."""
+def _divided_into_folds(samples: Sequence[Sample], copies: Sequence[Sequence[int]], folds: int) -> list[set[int]]:
+    """Return the indices of `folds` parts, with each class spread evenly over them."""
     labels = [label for _, label in samples]
     parts, counts = [set() for _ in range(folds)], [Counter() for _ in range(folds)]
     for group in sorted(copies, key=len, reverse=True):
-        own = Counter(labels[place] for place in group)
+        own = Counter(labels[index] for index in group)
         emptiest = min(range(folds), key=lambda part: (sum(counts[part][label] for label in own), counts[part].total()))
         parts[emptiest].update(group)
         counts[emptiest] += own
@@ -129,12 +120,12 @@ def _folded(samples: Sequence[Sample], copies: Sequence[Sequence[int]], folds: i
 
 
 def _refuse_missing_classes(
-    classes: Sequence[str], samples: Sequence[Sample], parts: Sequence[set[int]], asked: str
+    classes: Sequence[str], samples: Sequence[Sample], parts: Sequence[set[int]], option: str
 ) -> None:
-    counts = [Counter(samples[place][1] for place in part) for part in parts]
+    counts = [Counter(samples[index][1] for index in part) for part in parts]
     for label, name in enumerate(classes):
         if not all(count[label] for count in counts):
             raise UserError(
-                f"{asked} cannot be: each part needs an image of {name!r}, of which there are too few different ones "
-                f"({sum(count[label] for count in counts)} with their copies)."
+                f"{option} is not possible: each part needs an image of {name!r}, and there are too few different "
+                f"ones ({sum(count[label] for count in counts)} with their copies)."
             )

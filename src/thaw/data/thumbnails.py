@@ -1,4 +1,4 @@
-"""Small pictures of image files, for pages."""
+"""Thumbnails of image files for pages."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _SIDE = 320  # pixels
 
 
 def picture(path: Path, side: int = _SIDE) -> str | None:
-    """An image as a data URL; None if it cannot be read, or is no longer there."""
+    """Return a thumbnail as a data URL, or None if the image is missing or unreadable."""
     try:
         image = load_rgb(path, side, grey_range=OWN)
     except UnreadableImageError:

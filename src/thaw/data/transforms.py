@@ -1,4 +1,4 @@
-"""The tutorial's transforms; they end in uint8, since normalising belongs to the net (`thaw.models.staged`)."""
+"""The tutorial's transforms without normalisation, which is the network's first stage (`thaw.models.staged`)."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,14 +11,14 @@ from torchvision.transforms import v2
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.rotation import Crop
 
-# Photographs are read at twice the size that they are seen at: room for training to zoom in, and none is blurred by
-# being resized twice. What the web shows, 500 x 375 say, is then read as it is for nets of 224 pixels.
+# Photographs are loaded at twice the size that the network sees. Crops can zoom in, and resizing twice blurs nothing.
+# For networks of 224 pixels, pictures of 500 x 375 pixels are loaded at full size.
 _ROOM = 2
 
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """PIL image -> a random crop of `size` pixels, to be turned by up to `rotation` degrees, mirrored or not.
+    """A random crop of `size` pixels, a random angle of up to `rotation` degrees, and whether to mirror it.
 
     `crop_scale` bounds the share of the image's area that a crop covers.
     """
@@ -41,19 +41,19 @@ class TrainTransform:
 
 
 def mixup_or_cutmix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -> v2.Transform:
-    """Of batches (images, labels), either mix with the same probability."""
+    """Return a transform of batches (images, labels) that applies MixUp or CutMix with equal probability."""
     return v2.RandomChoice(
         [v2.MixUp(alpha=mixup_alpha, num_classes=num_classes), v2.CutMix(alpha=cutmix_alpha, num_classes=num_classes)]
     )
 
 
 def eval_transform(preprocessing: Preprocessing) -> Callable[[Image.Image], torch.Tensor]:
-    """PIL image -> uint8 (3, crop, crop): the centre of the resized image."""
+    """Return a transform of PIL images to uint8 (3, crop, crop), the centre of the resized image."""
     interpolation = v2.InterpolationMode(preprocessing.interpolation)
     resize = v2.Resize(preprocessing.resize, interpolation=interpolation)
     return v2.Compose([resize, v2.CenterCrop(preprocessing.crop), v2.PILToTensor()])
 
 
 def read_size(short_side: int) -> int:
-    """The short side to which larger images are reduced as they are read, if a transform makes it `short_side`."""
+    """Return the short side, in pixels, at which to load images that a transform resizes to `short_side`."""
     return _ROOM * short_side

@@ -1,24 +1,23 @@
-"""The one walk over the files of a folder, the same for every command."""
+"""The walk over a folder's files that all commands share."""
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from thaw.errors import UserError
 
-# Systems, archives and file servers leave these beside a user's files.
-_OF_SYSTEMS = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin"}
-_OF_SYSTEMS |= {"system volume information", "lost+found"}
+# Operating systems, archives and file servers leave these beside a user's files.
+_SYSTEM_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin"}
+_SYSTEM_NAMES |= {"system volume information", "lost+found"}
 
 
 @dataclass
 class Walk:
-    """What lies below `root`, as paths relative to it, sorted.
+    """The files below `root`, as sorted relative paths.
 
-    `files` are names by their folder, which is "" for `root` itself. `hidden` files and folders are not read, nor is
-    what is neither a file nor a folder (`special`, such as a pipe). `repeated` are links to folders that are read in
-    another place.
+    `files` maps each folder ("" for `root` itself) to file names. `hidden` files and folders are not read. `special`
+    paths, such as pipes, are neither files nor folders. `repeated` are links to folders that are read elsewhere.
     """
 
     root: Path
@@ -28,39 +27,40 @@ class Walk:
     repeated: list[str] = field(default_factory=list)
 
     def paths(self) -> list[str]:
-        """Return the paths, with `root`, of all files and of what is special."""
+        """Return the paths of all files and special paths, including `root`."""
         found = [path for folder in self.files for path in self.paths_in(folder)]
         return found + [os.path.join(self._start, path) for path in self.special]
 
     def paths_in(self, folder: str) -> list[str]:
-        """Return the paths, with `root`, of the files of one folder."""
+        """Return the paths of the files in one folder, including `root`."""
         start = os.path.join(self._start, folder, "") if folder else self._start
         return [start + name for name in self.files[folder]]
 
     @property
     def _start(self) -> str:
-        """As pathlib has it: `x` in the folder `.` is not `./x`."""
+        """Return the prefix of all paths; like pathlib, it omits `./`."""
         return "" if str(self.root) == "." else os.path.join(self.root, "")
 
 
 def is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in _OF_SYSTEMS
+    return name.startswith(".") or name.casefold() in _SYSTEM_NAMES
 
 
 def visible_folders(root: Path) -> list[str]:
-    """Return the names of the folders in `root`, sorted, and of links to folders but for those that hold the link."""
-    place = os.path.realpath(root)
-    with _scanned(str(root)) as entries:
-        folders = [entry for entry in entries if not is_hidden(entry.name) and _leads_to_folder(entry)]
-    loops = {entry.name for entry in folders if entry.is_symlink() and _holds(os.path.realpath(entry.path), place)}
+    """Return the sorted names of the visible folders in `root`, without links to a folder that contains the link."""
+    real_root = os.path.realpath(root)
+    folders = [entry for entry in _entries(str(root)) if not is_hidden(entry.name) and _leads_to_folder(entry)]
+    loops = {
+        entry.name for entry in folders if entry.is_symlink() and _contains(os.path.realpath(entry.path), real_root)
+    }
     return sorted({entry.name for entry in folders} - loops)
 
 
 def walk(root: Path) -> Walk:
-    """Return what lies below `root`.
+    """Return the files below `root`.
 
-    Links are followed, but each real folder is read once: in its own place if that is below `root`, else under the
-    first link to it. A link to a folder that holds the link is not followed. A link to nothing counts as a file.
+    Links are followed, but each real folder is read once: in its own place if that is below `root`, otherwise under
+    the first link to it. A link to a folder that contains the link is not followed. A broken link counts as a file.
 
     Raises:
         UserError: for a folder that cannot be opened.
@@ -70,9 +70,9 @@ def walk(root: Path) -> Walk:
     links = _read_tree(found, "", os.path.realpath(root), read)
     while links:
         followed: dict[str, str] = {}
-        for link, place in sorted(links):
+        for link, real_folder in sorted(links):
             target = os.path.realpath(os.path.join(root, link))
-            if target in read or target in followed or _holds(target, place):
+            if target in read or target in followed or _contains(target, real_folder):
                 found.repeated.append(link)
             else:
                 followed[target] = link
@@ -88,24 +88,24 @@ def walk(root: Path) -> Walk:
 def _read_tree(
     found: Walk, top: str, real_top: str, read: set[str], others: Collection[str] = ()
 ) -> list[tuple[str, str]]:
-    """Add what lies in the folder `top`, which really is at `real_top`, but for folders in `read` and `others`.
+    """Add the contents of the folder `top` to `found`, without folders in `read` and `others`.
 
-    Return its links to folders, each with the real folder that it lies in.
+    `real_top` is the folder's real path. Return all links to folders, each with the real path of the link's folder.
     """
-    links, left = [], [(top, real_top)]
-    while left:
-        folder, place = left.pop()
-        if place in read or (place in others and place != real_top):
+    links, pending = [], [(top, real_top)]
+    while pending:
+        folder, real_folder = pending.pop()
+        if real_folder in read or (real_folder in others and real_folder != real_top):
             continue
-        read.add(place)
-        for entry in _entries(found.root, folder):
+        read.add(real_folder)
+        for entry in _entries(os.path.join(found.root, folder)):
             path = os.path.join(folder, entry.name)
             if is_hidden(entry.name):
                 found.hidden.append(path)
             elif entry.is_dir(follow_symlinks=False):
-                left.append((path, os.path.join(place, entry.name)))
+                pending.append((path, os.path.join(real_folder, entry.name)))
             elif entry.is_symlink() and _leads_to_folder(entry):
-                links.append((path, place))
+                links.append((path, real_folder))
             elif _is_special(entry):
                 found.special.append(path)
             else:
@@ -113,20 +113,16 @@ def _read_tree(
     return links
 
 
-def _entries(root: Path, folder: str) -> Iterator[os.DirEntry]:
-    with _scanned(os.path.join(root, folder)) as entries:
-        yield from entries
-
-
-def _scanned(path: str):
+def _entries(path: str) -> list[os.DirEntry]:
     try:
-        return os.scandir(path)
+        with os.scandir(path) as entries:
+            return list(entries)
     except OSError as error:
         raise UserError(f"the folder {path} cannot be opened: {error.strerror or error}.") from error
 
 
-def _holds(folder: str, place: str) -> bool:
-    return os.path.commonpath([folder, place]) == folder
+def _contains(folder: str, other: str) -> bool:
+    return os.path.commonpath([folder, other]) == folder
 
 
 def _leads_to_folder(entry: os.DirEntry) -> bool:

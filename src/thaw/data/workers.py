@@ -1,20 +1,32 @@
-"""How much of this machine loads images, and computes with how many at once."""
+"""Numbers of cores, loader processes and images per batch that suit this machine."""
 
 import os
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
-_ROOMY_PIXELS = 50 * 224**2  # in a batch: 2 GB of activations for the widest nets
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+_ROOMY_PIXELS = 50 * 224**2  # per batch: 2 GB of activations for the widest networks
 
 
 def usable_cores() -> int:
-    """Cores that this process may run on, which in a container or a job can be fewer than the machine has."""
+    """Return the number of cores that this process may use; containers and cluster jobs can restrict it."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+    """Yield `function(item)` for each item in order; one thread per usable core calls the function."""
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        yield from pool.map(function, items)
+
+
 def best_workers(feeds_gpu: bool) -> int:
-    """A loader process per core to feed a GPU; none where the cores are busy computing anyway."""
+    """Return the number of loader processes: one per core to feed a GPU, none if the cores compute."""
     return usable_cores() if feeds_gpu else 0
 
 
 def roomy_batch_size(size: int) -> int:
-    """How many images of `size` pixels are looked at at once where nothing is learned."""
+    """Return the batch size for images of `size` x `size` pixels where no gradients are needed."""
     return max(1, min(256, _ROOMY_PIXELS // size**2))

@@ -1,4 +1,4 @@
-"""The demo's image folders, drawn once into the cache: cats and dogs to transfer to, other animals to learn from."""
+"""Image folders of the demo, drawn once into the cache: cats and dogs, and other animals for pretraining."""
 
 from pathlib import Path
 
@@ -10,17 +10,17 @@ SOURCE_TRAIN, SOURCE_VAL = 300, 25
 
 
 def target_folder(train: int = 50, val: int = 200, seed: int = 0) -> Path:
-    """The root of the cats and dogs, `train` and `val` JPEGs a class."""
+    """Return the folder of cats and dogs, with `train` and `val` JPEGs per class."""
     return _cached_folder("target", TARGET_SPECIES, {"train": train, "val": val}, seed)
 
 
 def source_folder() -> Path:
-    """The root of the eight other species, the task that demo weights are learned on."""
+    """Return the folder of the eight other species, on which demo weights are pretrained."""
     return _cached_folder("source", SOURCE_SPECIES, {"train": SOURCE_TRAIN, "val": SOURCE_VAL}, seed=0)
 
 
 def draw_folder(root: Path, species: tuple[str, ...], counts: dict[str, int], seed: int) -> None:
-    """Write `root/<split>/<species>/<number>.jpg`; equal arguments write equal bytes (with one Pillow version)."""
+    """Write `root/<split>/<species>/<number>.jpg`; equal arguments give equal bytes with the same Pillow version."""
     for split, count in counts.items():
         for name in species:
             folder = root / split / name

@@ -1,4 +1,4 @@
-"""Demo weights: a backbone learned once from the drawn source animals, kept in the cache."""
+"""Demo weights: a backbone pretrained once on drawn animals and kept in the cache."""
 
 import logging
 from functools import partial
@@ -27,21 +27,16 @@ from thaw.training.trainer import build_trainer, fit
 
 log = logging.getLogger(__name__)
 
-# AdamW and one cycle of its rate get a deep net through 450 steps, in which SGD has hardly begun to learn.
+# AdamW with a one-cycle rate trains a deep network in 450 steps, in which SGD learns almost nothing.
 BATCH_SIZE, EPOCHS, WEIGHT_DECAY = 32, 6, 0.05
 CROP_SCALE = (0.4, 1.0)
 LR, LR_WITHOUT_BATCH_NORM = 2e-3, 2e-4
 BATCH_NORM_MOMENTUM = 0.1
-POOR = 0.25  # of eight species
+POOR = 0.25  # accuracy; chance is 0.125
 
 
 def load_pretrained(net: StagedNet, weights: str) -> None:
-    """Fill `net` as `load_weights` does, and with demo weights if `weights` is demo.
-
-    Raises:
-        UserError: as `load_weights` does.
-
-    """
+    """Load the demo weights or, with `load_weights`, any other `weights` into `net`."""
     if weights == "demo":
         load_backbone(net, read_tensors(demo_weights(net.config["name"])), source="weights=demo")
     else:
@@ -49,26 +44,26 @@ def load_pretrained(net: StagedNet, weights: str) -> None:
 
 
 def demo_weights(name: str) -> Path:
-    """The .safetensors file with the backbone of the model `name`, learned now if the cache lacks it."""
+    """Return the .safetensors file with the backbone of the model `name`; pretrain it if the cache lacks it."""
     return build_once(
         f"weights/{name.replace('/', '-')}-v{PRETRAINING}.{DRAWINGS}.safetensors",
-        lambda path: _learn(name, path),
+        lambda path: _pretrain(name, path),
         lambda path: path.stat().st_size > 0,
         keep=8,
     )
 
 
-def _learn(name: str, path: Path) -> None:
+def _pretrain(name: str, path: Path) -> None:
     image_size = demo_size(name)
     data = ImageFolderDataModule(source_folder(), image_size, batch_size=BATCH_SIZE, crop_scale=CROP_SCALE)
     log.info(
-        f"demo weights for {name} are learned now, once, from {len(data.train)} drawn animals of "
+        f"pretraining demo weights for {name}, once, on {len(data.train)} drawn animals of "
         f"{len(data.classes)} species ({EPOCHS} epochs; about 2.5 minutes for resnet34 on 2 cores)"
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)  # so that the weights do not depend on the seed of the run that needs them first
+        torch.manual_seed(0)  # the weights must not depend on the seed of the run that needs them first
         net = build_net(name, len(data.classes), image_size)
-        _make_quick(net)
+        _speed_up(net)
         save_file(_trained(net, data).state_dict(), path)
 
 
@@ -88,15 +83,17 @@ def _trained(net: StagedNet, data: ImageFolderDataModule) -> StagedNet:
     )
     fit(trainer, classifier, strategy.schedule(net, EPOCHS), data)
     if table.rows[-1]["val/acc"] < POOR:
-        log.warning(f"{net.config['name']} has learned little of them: expect little of the transfer")
+        log.warning(
+            f"{net.config['name']} has learned little from the drawings: expect low accuracy after the transfer"
+        )
     return net.to(memory_format=torch.contiguous_format)
 
 
-def _make_quick(net: nn.Module) -> None:
-    """Residual blocks that start as the identity (Goyal et al. 2017, section 5.1) and statistics that keep up."""
+def _speed_up(net: nn.Module) -> None:
+    """Start residual blocks as the identity (Goyal et al. 2017, section 5.1) and let statistics adapt faster."""
     for module in net.modules():
         last = getattr(module, "bn3", None) or getattr(module, "bn2", None)
         if isinstance(last, nn.BatchNorm2d) and hasattr(module, "downsample"):  # a block with a shortcut around it
             nn.init.zeros_(last.weight)
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = BATCH_NORM_MOMENTUM  # some families' 0.01 or less needs thousands of steps
+            module.momentum = BATCH_NORM_MOMENTUM  # 0.01 or less in some families, which needs thousands of steps

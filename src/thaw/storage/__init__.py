@@ -1,1 +1,1 @@
-"""Read and write files: the cache, arrays, checkpoints and files that appear whole or not at all."""
+"""Files on disk: the cache, arrays, checkpoints, and files that are written completely or not at all."""

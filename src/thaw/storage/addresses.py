@@ -1,4 +1,4 @@
-"""Files are read from this machine alone: what an address gives today, another gives tomorrow."""
+"""Refusal of addresses: Thaw reads only local files, because the content of an address can change."""
 
 from thaw.errors import UserError
 
@@ -8,9 +8,6 @@ def is_remote(path: str) -> bool:
 
 
 def refuse_remote(name: str, path: str) -> None:
-    """Raises:
-    UserError: if `path`, which `name` was given as, is an address.
-
-    """
+    """Raise UserError if `path`, the value of the option `name`, is an address."""
     if is_remote(path):
-        raise UserError(f"{name}={path} is an address, and only files of this machine are read: download it first.")
+        raise UserError(f"{name}={path} is an address, and Thaw reads only local files: download it first.")

@@ -1,4 +1,4 @@
-"""Arrays on disk: written piece by piece, read as a memory map, never read if they are not what was written."""
+"""Arrays on disk with checksums: written piece by piece, read as a memory map."""
 
 import json
 import zlib
@@ -12,13 +12,13 @@ _THREADS = 4
 
 
 class DamagedArrayError(Exception):
-    """An array on disk is not what was written."""
+    """An array on disk that differs from what was written."""
 
 
 def write_array(folder: Path, name: str, pieces: Iterable[np.ndarray]) -> None:
-    """Write `pieces`, at least one and equal but for their first dimension, as one array, with its checksums."""
+    """Write at least one piece as one array with checksums; pieces are concatenated along their first dimension."""
     folder.mkdir(parents=True, exist_ok=True)
-    checks, rows = [], 0
+    checks, rows, data = [], 0, np.empty(0)
     with (folder / f"{name}.bin").open("wb") as file:
         for piece in pieces:
             data = np.ascontiguousarray(piece)
@@ -30,10 +30,10 @@ def write_array(folder: Path, name: str, pieces: Iterable[np.ndarray]) -> None:
 
 
 def read_array(folder: Path, name: str) -> np.memmap:
-    """The array; what is written into it stays in memory. All of it is read once, to be compared with its checksums.
+    """Return the array as a memory map, after one pass over it to compare the checksums; changes to it stay in memory.
 
     Raises:
-        DamagedArrayError: if anything is missing, too much or changed.
+        DamagedArrayError: for missing, additional or changed bytes.
 
     """
     try:
@@ -43,12 +43,12 @@ def read_array(folder: Path, name: str) -> np.memmap:
         ends = np.cumsum([0, *(size for size, _ in checks)])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DamagedArrayError(f"{folder / name} cannot be read: {error}") from error
-    data = memoryview(array.reshape(-1).view(np.uint8))
+    data = memoryview(array.reshape(-1).view(np.uint8).data)
     if ends[-1] != len(data) or (folder / f"{name}.bin").stat().st_size != len(data):
-        raise DamagedArrayError(f"{folder / name} is not as long as it was")
+        raise DamagedArrayError(f"{folder / name} has another length than what was written")
     with ThreadPoolExecutor(_THREADS) as pool:
         if not all(pool.map(lambda part: _is_whole(data, ends, checks, part), _parts(len(checks)))):
-            raise DamagedArrayError(f"{folder / name} is not what was written")
+            raise DamagedArrayError(f"{folder / name} differs from what was written")
     return array
 
 

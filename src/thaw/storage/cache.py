@@ -1,4 +1,4 @@
-"""`$THAW_CACHE`: what Thaw made once and may make again, shared by all runs and safe to delete at any time."""
+"""The cache folder `$THAW_CACHE`: results that Thaw can compute again, shared by all runs, safe to delete any time."""
 
 import errno
 import logging
@@ -21,10 +21,10 @@ def cache_dir() -> Path:
 
 
 def build_once(name: str, build: Callable[[Path], None], is_whole: Callable[[Path], bool], keep: int) -> Path:
-    """The file or folder `name` of the cache, made by `build(path)` unless a whole one is there.
+    """Return the path of the cache entry `name`; call `build(path)` first unless a whole entry exists.
 
-    One process builds, others wait for it; what is half built never bears the final name. Of the entries beside it
-    the `keep` most recently used stay.
+    One process builds while others wait. An unfinished entry never has the final name. The `keep` most recently used
+    entries of the same folder stay; older ones are deleted. A cache folder that is not writable raises UserError.
     """
     path = cache_dir() / name
     try:
@@ -34,7 +34,7 @@ def build_once(name: str, build: Callable[[Path], None], is_whole: Callable[[Pat
     except OSError as error:
         raise UserError(
             f"cannot write to the cache folder {cache_dir()} ({error.strerror or error}); "
-            "set THAW_CACHE to a folder that can be written."
+            "set THAW_CACHE to a writable folder."
         ) from error
     return path
 
@@ -42,24 +42,25 @@ def build_once(name: str, build: Callable[[Path], None], is_whole: Callable[[Pat
 def build_bounded(
     name: str, build: Callable[[Path], None], is_whole: Callable[[Path], bool], size: int, max_size: float
 ) -> Path:
-    """As `build_once`, for a folder of `size` bytes whose neighbours may have `max_size` bytes together with it.
+    """Return the path of a folder of `size` bytes as `build_once` does; all entries beside it take at most `max_size`.
 
-    Room is made before it is built, by removing what was used least recently; who has a file of it open keeps it.
+    The least recently used entries are deleted before the new one is built. Processes that have a file of them open
+    can keep reading it.
 
     Raises:
-        OSError: if it cannot be written, for want of room above all; nothing of it is left then.
+        OSError: if the entry cannot be written, for example on a full disk. Nothing of it stays.
 
     """
 
-    def build_in_room(part: Path) -> None:
+    def build_after_making_room(part: Path) -> None:
         _make_room(path.parent, max_size - size)
         free = shutil.disk_usage(path.parent).free
         if free < size:
-            raise OSError(errno.ENOSPC, f"{size / 1e9:.2f} GB are needed where {free / 1e9:.2f} GB are free")
+            raise OSError(errno.ENOSPC, f"{size / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free")
         build(part)
 
     path = cache_dir() / name
-    _build_locked(path, build_in_room, is_whole)
+    _build_locked(path, build_after_making_room, is_whole)
     return path
 
 
@@ -77,7 +78,7 @@ def _locked(path: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=1)
     except Timeout:
-        log.info(f"waiting for another process that is making {path}")
+        log.info(f"waiting for another process that builds {path}")
         lock.acquire()
     try:
         yield
@@ -98,7 +99,7 @@ def _build(path: Path, build: Callable[[Path], None]) -> None:
 
 
 def _by_age(folder: Path) -> list[Path]:
-    """The whole entries of a folder, those used most recently first; what has no lock beside it is somebody else's."""
+    """Return the whole entries of a folder, most recently used first; files without a lock are not the cache's."""
     entries = [entry for entry in folder.iterdir() if entry.with_name(f"{entry.name}.lock").is_file()]
     entries = [entry for entry in entries if entry.suffix != ".lock" and ".part-" not in entry.name]
     return sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)

@@ -1,4 +1,4 @@
-"""Reading checkpoints, which needs PyTorch alone."""
+"""Reading of checkpoints, which needs only PyTorch."""
 
 from pathlib import Path
 
@@ -9,21 +9,21 @@ from thaw.storage.addresses import refuse_remote
 
 
 def read_checkpoint(path: str | Path) -> dict:
-    """On the CPU, as far as it is looked at; whatever the file holds, no code of it is run.
+    """Return the values of a checkpoint on the CPU; tensors are loaded on first use, and no code in the file runs.
 
     Raises:
-        UserError: for an address in place of a path.
-        RunError: for a file that is damaged, or that could run code if it was read in another way.
+        UserError: for an address instead of a path.
+        RunError: for a damaged file, or one that holds more than plain values.
 
     """
     refuse_remote("a checkpoint", str(path))
     try:
         content = torch.load(path, "cpu", weights_only=True, mmap=True)
-    except Exception as error:  # any kind can come out of bytes that are not what they should be
+    except Exception as error:  # damaged bytes raise many kinds
         raise RunError(
             f"cannot read the checkpoint {path}: it is damaged, or holds more than plain values, which Thaw never "
-            "saves; a run that it belongs to has to start anew."
+            "saves. Start its run again."
         ) from error
     if not isinstance(content, dict):
-        raise RunError(f"{path} is no checkpoint: it holds no table of values by name.")
+        raise RunError(f"{path} is not a checkpoint: it holds no table of values by name.")
     return content
