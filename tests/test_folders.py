@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.datasets import ImageFolder
 
 from thaw.data.folders import ClassFolders, SeededOrder
 from thaw.data.layout import aligned_classes
@@ -146,3 +147,11 @@ def test_a_digest_is_equal_in_another_process(image_folder):
 
 def digest_in_process(root):
     return ClassFolders(Path(root), ["ants", "bees"], eval_transform(SMALL), 36).digest
+
+
+def test_a_split_is_an_image_folder_of_torchvisions_with_the_classes_in_the_order_that_is_asked_for(image_folder):
+    folders = ClassFolders(image_folder() / "train", ["bees", "ants"], transform=None)
+    theirs = ImageFolder(str(image_folder(name="again") / "train"))
+    assert isinstance(folders, ImageFolder)
+    assert (folders.classes, folders.class_to_idx) == (["bees", "ants"], {"bees": 0, "ants": 1})
+    assert len(folders) == len(theirs) and sorted(folders.targets) == sorted(theirs.targets)

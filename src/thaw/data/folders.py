@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import Dataset, Sampler, default_collate
+from torch.utils.data import Sampler, default_collate
+from torchvision.datasets import ImageFolder
 
 from thaw.data.digests import digest_of, file_digests, joint_digest, reading_version
 from thaw.data.endings import EXTENSIONS, is_image, what_to_install
@@ -27,7 +28,7 @@ Sample = tuple[str, int]  # a path and the index of its class
 Transform = Callable[[Image.Image], torch.Tensor | Crop]
 
 
-class ClassFolders(Dataset):
+class ClassFolders(ImageFolder):
     """The images in `root`, labelled in the order of `classes`, whatever the order of the folders.
 
     An item is (transformed image, label). Its key is an index, or (index, seed) if random transforms shall depend only
@@ -49,16 +50,21 @@ class ClassFolders(Dataset):
         files: Walk | None = None,
     ):
         files = files or walk(root)
-        self.classes, self.samples = list(classes), class_samples(files, classes)
-        _refuse_empty_classes(files, classes, set(self.targets))
-        self.transform, self.short_side, self.grey_range = transform, short_side, grey_range
+        self._classes, self._samples = list(classes), class_samples(files, classes)
+        _refuse_empty_classes(files, classes, {label for _, label in self._samples})
+        super().__init__(str(root), transform=transform)
+        self.short_side, self.grey_range = short_side, grey_range
         self.found = set(self.paths)  # all images, also those that `keep` drops
         self.repeated = [os.path.join(root, link) for link in files.repeated]
         self.ignored = sorted(set(files.paths()) - self.found)  # other endings, or outside a class folder
         self._stored: StoredPixels | None = None
 
-    def __len__(self) -> int:
-        return len(self.samples)
+    def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
+        return self._classes, {name: label for label, name in enumerate(self._classes)}
+
+    def make_dataset(self, *args, **kwargs) -> list[Sample]:
+        """Return the samples of `thaw.data.walk`: torchvision's walk reads hidden files, and linked folders twice."""
+        return self._samples
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor | Crop, int]:
         if isinstance(key, int):
@@ -82,10 +88,6 @@ class ClassFolders(Dataset):
     @property
     def paths(self) -> list[str]:
         return [path for path, _ in self.samples]
-
-    @property
-    def targets(self) -> list[int]:
-        return [label for _, label in self.samples]
 
     @cached_property
     def digests(self) -> list[bytes]:
@@ -114,7 +116,8 @@ class ClassFolders(Dataset):
     def keep(self, samples: Sequence[Sample]) -> None:
         """Keep only `samples`, in their order."""
         known = dict(zip(self.paths, self.digests, strict=True)) if "digests" in self.__dict__ else {}
-        self.samples = list(samples)
+        self.samples = self.imgs = list(samples)
+        self.targets = [label for _, label in self.samples]
         for name in ("digests", "contents", "digest"):
             self.__dict__.pop(name, None)
         if known and known.keys() >= set(self.paths):
