@@ -39,7 +39,7 @@ def test_paths_images_and_arrays_of_equal_pixels_get_equal_predictions(tmp_path)
     assert found[4].top != found[0].top
     assert thaw.predict(model, []) == []
     assert thaw.predict(model, [tmp_path / "none.png"])[0].fault
-    with pytest.raises(ValueError, match="is no image"):
+    with pytest.raises(ValueError, match="is not an image"):
         thaw.predict(model, [np.zeros((2, 3, 4, 5))])
 
 

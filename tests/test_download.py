@@ -81,12 +81,12 @@ def test_what_was_fetched_to_the_end_before_is_not_fetched_again(archive, tmp_pa
 
 
 def test_another_file_than_expected_is_not_used(archive, tmp_path):
-    with pytest.raises(RunError, match="is not the file that is expected"):
+    with pytest.raises(RunError, match="is not the expected file"):
         fetch(archive.described("0" * 64), tmp_path / "pets")
     assert sorted(path.name for path in tmp_path.iterdir()) == []
 
 
-def test_a_server_that_is_not_there_is_told_in_a_sentence(archive, tmp_path):
+def test_a_server_that_is_not_there_is_reported_in_a_sentence(archive, tmp_path):
     what = archive.described()
     archive.server.shutdown()
     archive.server.server_close()

@@ -119,7 +119,7 @@ def test_each_corruption_is_held_against_the_same_images_without(model, photos):
 
 def test_the_batch_size_decides_nothing_but_time(model, photos, monkeypatch):
     whole = evaluate(model, read_labelled(photos, CLASSES))
-    monkeypatch.setattr("thaw.inference.answers.roomy_batch_size", lambda size: 5)
+    monkeypatch.setattr("thaw.inference.folder_predictions.roomy_batch_size", lambda size: 5)
     parts = evaluate(model, read_labelled(photos, CLASSES))
     assert torch.allclose(whole.evaluation.logits, parts.evaluation.logits, atol=1e-5)
     assert [row["acc"] for row in parts.facts["robustness"]] == [row["acc"] for row in whole.facts["robustness"]]
@@ -133,7 +133,7 @@ def png_of(width, height):
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
 
 
-def test_broken_images_are_told_one_by_one_and_all_others_evaluated(run_script, photos, tmp_path):
+def test_broken_images_are_reported_one_by_one_and_all_others_evaluated(run_script, photos, tmp_path):
     whole = (photos / "a" / "0.png").read_bytes()
     broken = {
         "truncated.png": whole[:100],
@@ -167,11 +167,11 @@ def test_where_no_image_can_be_read_a_sentence_says_so(run_script, tmp_path):
     assert "none of the" not in err and "cannot read" in err and "1.jpg" in err
 
 
-def test_a_class_without_images_is_told_and_left_out_of_averages(run_script, tmp_path):
+def test_a_class_without_images_is_reported_and_left_out_of_averages(run_script, tmp_path):
     fill(tmp_path / "photos", ["a", "ü猫"])
     status, out, err = run_script(tmp_path / "photos", "--out", tmp_path / "out", "--no-robustness")
     assert (status, err) == (0, "")
-    assert 'not there: <b>&"x; macro averages are over the other classes' in out
+    assert 'no images of: <b>&"x; macro averages are over the other classes' in out
     facts = json.loads((tmp_path / "out" / "evaluation.json").read_text())
     recalls = [row["recall"]["value"] for row in facts["per_class"] if row["recall"]]
     assert len(recalls) == 2 and facts["macro_acc"]["value"] == pytest.approx(np.mean(recalls))
@@ -191,8 +191,8 @@ def test_a_new_run_removes_what_was_said_of_the_old(tmp_path):
     assert not (tmp_path / "evaluation").exists()
 
 
-def test_a_folder_that_cannot_be_written_to_is_told_before_anything_is_computed(run_script, photos, monkeypatch):
-    monkeypatch.setattr("thaw.inference.evaluate.answers", None)
+def test_a_folder_that_cannot_be_written_to_is_reported_before_anything_is_computed(run_script, photos, monkeypatch):
+    monkeypatch.setattr("thaw.inference.evaluate.predict_folder", None)
     status, out, err = run_script(photos, "--out", photos / "a" / "0.png" / "out")
     assert (status, out) == (2, "") and err.count("\n") == 1 and "choose another folder with --out" in err
 
@@ -201,7 +201,7 @@ def test_ctrl_c_ends_it_with_130_and_no_half_written_file(run_script, photos, tm
     def stopped(*given):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("thaw.inference.evaluate.answers", stopped)
+    monkeypatch.setattr("thaw.inference.evaluate.predict_folder", stopped)
     assert run_script(photos, "--out", tmp_path / "out") == (130, "", "")
     assert os.listdir(tmp_path / "out") == []
 

@@ -210,4 +210,4 @@ def test_it_is_checked_on_images_of_every_class_or_on_those_that_are_named(train
     assert status == 2
     assert errors.startswith("error: there are no images to check the export with")
     status, _, errors = export(trained, tmp_path / "a.pt2", "--format", "torch")
-    assert (status, errors.count("is there already")) == (2, 1)
+    assert (status, errors.count("exists already")) == (2, 1)

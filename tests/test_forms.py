@@ -41,10 +41,10 @@ def test_the_file_in_a_form_is_taken_as_it_is(body):
         (part(b"1", "") * 2 + b"--a line--", 422, "no file"),
         (part(b"", '; filename=""') + b"--a line--", 422, "no file"),
         (b"--a line--\r\n", 422, "no file"),
-        (part(BYTES), 400, "not whole"),
-        (part(BYTES)[:60], 400, "not whole"),
-        (BYTES, 400, "not whole"),
-        (b"--a line\r\n" + b"x" * 9000 + b"\r\n\r\n\r\n--a line--", 400, "not whole"),
+        (part(BYTES), 400, "incomplete"),
+        (part(BYTES)[:60], 400, "incomplete"),
+        (BYTES, 400, "incomplete"),
+        (b"--a line\r\n" + b"x" * 9000 + b"\r\n\r\n\r\n--a line--", 400, "incomplete"),
     ],
 )
 def test_a_form_without_exactly_one_file_is_refused_in_a_sentence(body, status, told):

@@ -99,7 +99,7 @@ def test_files_that_cannot_be_read_have_no_doubtful_label(tmp_path):
     assert all(doubt.path.name != "empty.jpg" for doubt in doubts)
 
 
-def test_a_net_that_cannot_be_had_is_told_in_the_words_of_the_audit():
+def test_a_net_that_cannot_be_had_is_reported_in_the_words_of_the_audit():
     told = r"^--weights imagenet: .* --model efficientnet_lite0 .*--weights demo, --weights none or --weights PATH\.$"
     with pytest.raises(UserError, match=told):
         load_backbone("squeezenet1_1", "imagenet")

@@ -113,7 +113,7 @@ def test_an_audit_shows_the_smallest_classes_and_a_part_of_a_large_group(tmp_pat
 
 MEASURED = """
 import resource, torch
-from thaw.evaluation.measures import Answered
+from thaw.evaluation.measures import Predictions
 from thaw.evaluation.evaluation import Evaluation
 n, classes = 8000, 1000
 labels = torch.arange(n) % classes
@@ -121,7 +121,7 @@ logits = torch.randn(n, classes, generator=torch.Generator().manual_seed(0))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 evaluation = Evaluation([""] * n, labels, logits, [str(i) for i in range(classes)])
 before = peak()
-evaluation.metrics(), evaluation.calibration(), Answered(labels.numpy(), logits.numpy(), 1.5).losses
+evaluation.metrics(), evaluation.calibration(), Predictions(labels.numpy(), logits.numpy(), 1.5).losses
 print(peak() - before)
 """
 

@@ -6,26 +6,26 @@ from evaluated import by_hand
 
 from thaw.evaluation.confusion import confused_pairs
 from thaw.evaluation.evaluation import wilson
-from thaw.evaluation.measures import MEASURES, RESAMPLES, Answered, bootstrap, overall, per_class, reliability
+from thaw.evaluation.measures import MEASURES, RESAMPLES, Predictions, bootstrap, overall, per_class, reliability
 
 
-def answered(n=60, classes=4, absent=None):
+def predictions_of(n=60, classes=4, absent=None):
     random = np.random.default_rng(3)
     labels = random.integers(classes, size=n)
     labels[labels == absent] = 0
     logits = random.normal(size=(n, classes)).astype(np.float32) + 1.5 * np.eye(classes, dtype=np.float32)[labels]
-    return Answered(labels, logits, 1.7)
+    return Predictions(labels, logits, 1.7)
 
 
 @pytest.mark.parametrize("absent", [None, 2])
 def test_measures_equal_those_worked_out_by_hand(absent):
-    given = answered(absent=absent)
+    given = predictions_of(absent=absent)
     values = [one["value"] for one in overall(given).values()]
     assert values == pytest.approx(by_hand(given.labels, given.logits, 1.7))
 
 
 def test_intervals_are_percentiles_of_the_measures_of_drawn_images():
-    given = answered(n=40)
+    given = predictions_of(n=40)
     drawn = np.random.default_rng(0).integers(40, size=(RESAMPLES, 40))
     measured = [by_hand(given.labels[one], given.logits[one], 1.7) for one in drawn]
     expected = np.percentile(measured, [2.5, 97.5], axis=0).T
@@ -45,7 +45,7 @@ def two_sure_classes(random, confidences, right, n):
     kind = random.integers(len(confidences), size=n)
     odds = np.log(np.array(confidences) / (1 - np.array(confidences)))[kind]
     labels = (random.random(n) >= np.array(right)[kind]).astype(int)
-    return Answered(labels, np.stack([odds, np.zeros(n)], 1), 1.0)
+    return Predictions(labels, np.stack([odds, np.zeros(n)], 1), 1.0)
 
 
 @pytest.mark.parametrize(("right", "truth"), [((0.7, 0.9), 0.0), ((0.6, 0.7), 0.15)])
@@ -68,7 +68,7 @@ def test_the_interval_of_a_mean_is_as_wide_as_theory_says():
 
 
 def test_draws_are_made_a_few_at_a_time_where_images_are_many(monkeypatch):
-    given = answered()
+    given = predictions_of()
     before = overall(given)
     monkeypatch.setattr("thaw.evaluation.measures._AT_ONCE", 7 * 60)
     assert [one["ci95"] for one in overall(given).values()] == [pytest.approx(one["ci95"]) for one in before.values()]
@@ -90,7 +90,7 @@ def test_pairs_are_listed_by_count_and_then_by_share():
 
 
 def test_bins_of_confidence_hold_every_image_once_and_make_up_the_calibration_error():
-    given = answered()
+    given = predictions_of()
     bins = reliability(given)
     assert sum(row["n"] for row in bins) == 60
     gaps = [row["n"] * abs(row["confidence"] - row["right"]["value"]) for row in bins]

@@ -99,7 +99,7 @@ def test_classes_that_look_the_same_are_refused(tmp_path, one, other, difference
     with pytest.raises(UserError, match=f"train and val must have the same class folders.*{difference}"):
         aligned_classes(tmp_path / "train", tmp_path / "val")
     (tmp_path / "val" / "dog" / "1.jpg").touch()
-    with pytest.raises(UserError, match=f"is no class of the model's, which are .*{difference}"):
+    with pytest.raises(UserError, match=f"is no class of the model. Its classes are .*{difference}"):
         read_labelled(tmp_path / "val", [one, "dog"])
     for split, name in (("train", other), ("val", one)):
         (tmp_path / split / name).mkdir()

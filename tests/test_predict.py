@@ -115,7 +115,7 @@ def test_formats_hold_the_same(trained, predict):
     assert unsure.count("unsure") == 10
 
 
-def test_what_cannot_be_read_is_told_and_the_rest_is_done(trained, predict, tmp_path):
+def test_what_cannot_be_read_is_reported_and_the_rest_is_done(trained, predict, tmp_path):
     run, photos = trained()
     good, heap = photos / "val" / "ants" / "0.png", tmp_path / "heap"
     heap.mkdir()
@@ -148,13 +148,13 @@ def test_a_reader_may_hang_up(trained, tmp_path):
 @pytest.mark.parametrize(
     ("options", "told"),
     [
-        (["nowhere", "x.jpg"], "error: there is no trained model in nowhere: name the folder of a run"),
+        (["nowhere", "x.jpg"], "error: there is no trained model in nowhere; choose the folder of a run"),
         ([".", "x.jpg"], "error: . holds 1 runs; choose one of run."),
         (["run", "photos/val", "--out", "no/folder/x.csv"], "error: no/folder/x.csv cannot be written (No such file"),
         (["photos/val/ants/0.png", "x.jpg"], "error: cannot read the checkpoint photos/val/ants/0.png: it is damaged"),
     ],
 )
-def test_wrong_usage_is_told_in_a_sentence(trained, predict, tmp_path, monkeypatch, options, told):
+def test_wrong_usage_is_reported_in_a_sentence(trained, predict, tmp_path, monkeypatch, options, told):
     trained()
     monkeypatch.chdir(tmp_path)
     status, _, errors = predict(*options)

@@ -139,7 +139,7 @@ def test_the_same_again_does_just_what_is_missing(heap, tmp_path):
     lost = sorted(dest.rglob("*.jpg"))[:3]
     for path in lost:
         path.unlink()
-    assert "3 files were missing and are back" in prepared(heap, dest, val=5)
+    assert "3 missing files were restored" in prepared(heap, dest, val=5)
     assert snapshot(dest) == before
 
 
@@ -153,10 +153,10 @@ def altered(heap, dest):
     [
         (lambda heap, dest: prepared(heap, dest, val=6), "was prepared with val=5"),
         (altered, "from other files"),
-        (lambda heap, dest: prepared(heap, heap.root / "data", val=5), "must not lie in each other"),
-        (lambda heap, dest: prepared(heap, heap.root.parent, val=5), "must not lie in each other"),
+        (lambda heap, dest: prepared(heap, heap.root / "data", val=5), "must not contain each other"),
+        (lambda heap, dest: prepared(heap, heap.root.parent, val=5), "must not contain each other"),
         (lambda heap, dest: prepared(heap, dest.parent / "none", val=40), "none is left to train on"),
-        (lambda heap, dest: prepared(heap, dest.parent / "none", val=5, pattern="cat"), "must hold {class} once"),
+        (lambda heap, dest: prepared(heap, dest.parent / "none", val=5, pattern="cat"), "must contain {class} once"),
         (
             lambda heap, dest: prepare(Request(dest, dest.parent / "again", Shares())),
             "divided into train and val already",
@@ -165,7 +165,7 @@ def altered(heap, dest):
         (lambda heap, dest: prepare(Request(heap.root / "Cat", dest, Shares())), "0 classes"),
     ],
 )
-def test_what_cannot_be_done_is_told_in_a_sentence(heap, tmp_path, change, told):
+def test_what_cannot_be_done_is_reported_in_a_sentence(heap, tmp_path, change, told):
     dest = tmp_path / "data"
     prepared(heap, dest, val=5)
     before = snapshot(dest)
@@ -180,7 +180,7 @@ def test_a_folder_of_somebody_elses_is_not_touched(heap, tmp_path):
         prepared(heap, tmp_path / "data")
 
 
-def test_copies_that_do_not_add_up_are_told():
+def test_copies_that_do_not_add_up_are_reported():
     trio = Group((0, 1, 2), "a")
     assert Counter(assign([trio, Group((3,), "b")], "cat", Shares(val=1)).values()) == {"train": 3, "val": 1}
     with pytest.raises(UserError, match="cannot give exactly 2 images to val"):
@@ -283,7 +283,7 @@ def test_equal_names_in_several_folders_each_get_a_place(tmp_path, link):
         "train/cat/cat.2.jpg",
     ]
     assert [(data / target).read_text() for target in targets.values()] == [str(path) for path in paths]
-    with pytest.raises(UserError, match=r"cat\.1\.jpg is there already: the file system of DEST takes two names"):
+    with pytest.raises(UserError, match=r"cat\.1\.jpg exists already: the file system of DEST treats two names"):
         place(targets, heap, data, link)
 
 

@@ -52,13 +52,13 @@ def test_a_file_in_a_form_is_answered_as_the_file_itself(client, model, images):
     answer = client.post("/predict?top=3", files={"file": ("a cat.jpg", content, "image/jpeg")}, data={"note": "x"})
     assert_is_own(answer, own_answer(model, images[0]))
     for files, status, told in (
-        ([("a", content), ("b", content)], 400, "the form holds several files, and one is taken: send"),
+        ([("a", content), ("b", content)], 400, "the form holds several files, but the server takes one: send"),
         ([("a", b"no image")], 415, "no image of a known format"),
     ):
         assert_refused(client.post("/predict", files=files), status, told)
 
 
-def test_as_many_classes_are_told_as_are_asked_for(client, images):
+def test_as_many_classes_are_reported_as_are_asked_for(client, images):
     for top, told in ((1, 1), (2, 2), (99, 3)):
         answer = client.post("/predict", params={"top": top}, content=images[0].read_bytes()).json()
         assert len(answer["probabilities"]) == told
@@ -133,7 +133,7 @@ def test_chosen_images_are_shown_with_their_class_and_what_speaks_for_it(page, i
     card.wait_for()
     expected = own_answer(model, images[0])
     best = max(expected)
-    assert card.locator(".told").text_content() == f"{CLASSES[expected.index(best)]}, {100 * best:.1f}\u00a0%"
+    assert card.locator(".result").text_content() == f"{CLASSES[expected.index(best)]}, {100 * best:.1f}\u00a0%"
     assert card.locator("h2").text_content() == images[0].name
     assert sorted(card.locator("li span:first-child").all_text_contents()) == CLASSES
     for picture in card.locator("img").all():
@@ -142,7 +142,7 @@ def test_chosen_images_are_shown_with_their_class_and_what_speaks_for_it(page, i
     assert card.locator("img").nth(1).evaluate("image => image.naturalWidth") == 64
     failed = page.locator(".card", has=page.locator(".failed"))
     assert failed.locator("h2").text_content() == text.name
-    assert "no image of a known format" in failed.locator(".told").text_content()
+    assert "no image of a known format" in failed.locator(".result").text_content()
     assert page.locator(".card b").count() == len(CLASSES)  # the bars: names are no markup
     assert page.locator(".card i").count() == 0
     assert page.evaluate("() => document.documentElement.scrollWidth") == 375

@@ -75,7 +75,7 @@ def test_more_than_may_wait_is_sent_away_and_the_rest_is_answered(model, images,
             assert_is_own(answer.result(), own_answer(model, images[0]))
 
 
-def test_a_failure_of_the_net_is_told_and_does_not_last(model, images, caplog):
+def test_a_failure_of_the_net_is_reported_and_does_not_last(model, images, caplog):
     class Failing(HeldNet):
         def logits(self, images):
             if not self.go.is_set():
@@ -154,7 +154,7 @@ def test_other_hosts_and_the_pages_of_others_are_refused(client, images):
         "[",
         "x:y",
     ):
-        assert_refused(client.get("/health", headers={"Host": host}), 403, "another name")
+        assert_refused(client.get("/health", headers={"Host": host}), 403, "Host header")
     for host in ("localhost", f"LOCALHOST:{port}", "[::1]:1"):
         assert client.get("/health", headers={"Host": host}).status_code == 200
     for origin in ("http://evil.example", f"http://127.0.0.1:{port + 1}", "null"):
@@ -238,5 +238,5 @@ def test_a_client_that_stalls_does_not_keep_the_server_from_ending(model, capfd)
         running.should_exit = True
         thread.join(5)
         assert not thread.is_alive()
-        assert b"the server ends" in connection.recv(65536)
+        assert b"the server is stopping" in connection.recv(65536)
     assert "Traceback" not in capfd.readouterr().err

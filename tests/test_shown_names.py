@@ -162,4 +162,4 @@ def test_every_page_that_enlarges_pictures_has_the_style_for_it():
     templates = [path for path in (ROOT / "src").rglob("*.jinja") if "page.js.html" in path.read_text()]
     assert len(templates) == 4
     assert all("{% include 'page.css' %}" in path.read_text() for path in templates)
-    assert "dialog::backdrop" in (ROOT / "src/thaw/report/page.css").read_text()
+    assert "dialog::backdrop" in (ROOT / "src/thaw/pages/templates/page.css").read_text()

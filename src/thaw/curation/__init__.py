@@ -1,1 +1,1 @@
-"""Turn a heap of photographs into a data set: inspect files, find near-duplicates, split."""
+"""Turn a folder of photographs into a data set: inspect files, find near-duplicates, split."""

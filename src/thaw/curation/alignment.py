@@ -1,7 +1,7 @@
-"""Fit images onto each other: which box of one image shows the same as the whole of another.
+"""Align images: find the box of one image that shows the same as the whole of another.
 
-All functions work on batches of square grey images, float32 (n, side, side), since a Python loop over pairs would take
-longer than the arithmetic. A box is (top, bottom, left, right) in parts of the side.
+All functions work on batches of square grey images, float32 (n, side, side), because a Python loop over pairs would be
+slow. A box is (top, bottom, left, right) in fractions of the side.
 """
 
 from collections.abc import Sequence
@@ -10,14 +10,14 @@ from functools import lru_cache
 import numpy as np
 
 WHOLE = (0.0, 1.0, 0.0, 1.0)
-_FARTHEST = 0.45  # of a side, that an end of a box may move inwards
+_FARTHEST = 0.45  # fraction of the side that an edge of a box may move inwards
 _OUTSIDE = 0.1  # the same outwards
-_STEP = 0.04  # that an end may move at once
-_BLURS = (2.5, 2.5, 1.8, 1.8, 1.2, 1.2, 0.8)  # coarse to fine, in pixels of 48
+_STEP = 0.04  # largest move of an edge in one step
+_BLURS = (2.5, 2.5, 1.8, 1.8, 1.2, 1.2, 0.8)  # coarse to fine, in pixels of an image of side 48
 
 
 def fit(fixed: np.ndarray, moving: np.ndarray, boxes: np.ndarray, blurs: Sequence[float] = _BLURS) -> np.ndarray:
-    """Return the `boxes` (n, 4), improved, where `moving` looks most like `fixed` up to brightness and contrast."""
+    """Return `boxes` (n, 4), moved to where `moving` looks most like `fixed` up to brightness and contrast."""
     boxes = boxes.astype(np.float32)
     for sigma in blurs:
         kernel = _blur(fixed.shape[1], sigma * fixed.shape[1] / 48)
@@ -28,7 +28,7 @@ def fit(fixed: np.ndarray, moving: np.ndarray, boxes: np.ndarray, blurs: Sequenc
 
 
 def cut(images: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the boxes of the images, resized to the whole side, and where they lie inside the images (0 or 1)."""
+    """Return the boxes cut from the images, resized to the full side, and a mask: 1 inside the image, 0 outside."""
     rows, inside_rows = _samples(images.shape[1], boxes[:, 0], boxes[:, 1])
     columns, inside_columns = _samples(images.shape[2], boxes[:, 2], boxes[:, 3])
     return rows @ images @ columns.swapaxes(1, 2), inside_rows[:, :, None] * inside_columns[:, None, :]
@@ -42,7 +42,7 @@ def residue(fixed: np.ndarray, moving: np.ndarray, boxes: np.ndarray, sigma: flo
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return that of the pixels inside; 0 where it is negative."""
+    """Return the correlation (n,) of the pixels inside; a negative one becomes 0."""
     count = inside.sum((1, 2), keepdims=True) + 1e-9
     a = (a - (a * inside).sum((1, 2), keepdims=True) / count) * inside
     b = (b - (b * inside).sum((1, 2), keepdims=True) / count) * inside
@@ -51,7 +51,7 @@ def _correlation(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> np.ndarray
 
 
 def _improvement(blurred: np.ndarray, moving: np.ndarray, boxes: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Return a Gauss-Newton step (n, 4) of the boxes; brightness and contrast are solved for at the same time."""
+    """Return a Gauss-Newton step (n, 4) of the boxes; it also solves for brightness and contrast."""
     pictures, inside = cut(moving, boxes)
     pictures = kernel @ pictures @ kernel.T
     inside = _without_rim(inside)
@@ -68,12 +68,12 @@ def _improvement(blurred: np.ndarray, moving: np.ndarray, boxes: np.ndarray, ker
     return (step * np.minimum(1, _STEP / np.maximum(longest, 1e-9))).astype(np.float32)
 
 
-def _least_squares(terms: np.ndarray, wanted: np.ndarray) -> np.ndarray:
+def _least_squares(terms: np.ndarray, target: np.ndarray) -> np.ndarray:
     products = (terms @ terms.swapaxes(1, 2)).astype(np.float64)
     diagonal = np.arange(terms.shape[1])
-    products[:, diagonal, diagonal] *= 1 + 1e-4  # directions that the picture does not determine stay where they are
+    products[:, diagonal, diagonal] *= 1 + 1e-4  # keeps undetermined directions at zero
     products[:, diagonal, diagonal] += 1e-6
-    return np.linalg.solve(products, (terms @ wanted).astype(np.float64))[:, :, 0]
+    return np.linalg.solve(products, (terms @ target).astype(np.float64))[:, :, 0]
 
 
 def _sides(boxes: np.ndarray, axis: int) -> np.ndarray:
@@ -85,7 +85,7 @@ def _places(side: int) -> np.ndarray:
 
 
 def _without_rim(inside: np.ndarray) -> np.ndarray:
-    """Return `inside` without the outermost pixels: a crop's neighbours there are unknown."""
+    """Return `inside` without the outermost pixels, where a crop's neighbours are unknown."""
     inside = inside.copy()
     rim = max(1, inside.shape[1] // 32)
     inside[:, :rim] = inside[:, -rim:] = inside[:, :, :rim] = inside[:, :, -rim:] = 0
@@ -93,7 +93,7 @@ def _without_rim(inside: np.ndarray) -> np.ndarray:
 
 
 def _samples(side: int, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return cubic interpolation (n, side, side) between the ends, and which samples are inside (n, side)."""
+    """Return matrices (n, side, side) of cubic interpolation between two ends, and a mask (n, side) of inner points."""
     places = (starts[:, None] + (ends - starts)[:, None] * _places(side)) * side - 0.5
     apart = np.abs(places.clip(0, side - 1)[:, :, None] - np.arange(side, dtype=np.float32))
     near, far = (1.5 * apart - 2.5) * apart**2 + 1, ((2.5 - 0.5 * apart) * apart - 4) * apart + 2
@@ -104,8 +104,8 @@ def _samples(side: int, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarra
 
 @lru_cache
 def _blur(side: int, sigma: float) -> np.ndarray:
-    """Return the matrix (side, side) that blurs by a Gaussian and mirrors what lies beyond the ends."""
-    apart = np.arange(-round(4 * sigma), round(4 * sigma) + 1)  # beyond are denormal numbers, which are slow
+    """Return the matrix (side, side) of a Gaussian blur that mirrors the image at its ends."""
+    apart = np.arange(-round(4 * sigma), round(4 * sigma) + 1)  # farther values are denormal numbers, which are slow
     kernel = np.exp(-0.5 * (apart / sigma) ** 2)
     source = np.arange(side)[:, None] + apart
     source = np.where(source % (2 * side) < side, source % side, side - 1 - source % side)

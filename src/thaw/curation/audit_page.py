@@ -1,4 +1,4 @@
-"""An audit as a table, as `audit.json` and as a page with pictures."""
+"""Write an audit as a table, as `audit.json` and as a page with pictures."""
 
 import json
 from collections import Counter
@@ -14,14 +14,14 @@ from thaw.pages.text import agreeing, amount, counted, printable, shown
 from thaw.runs.extras import warn_on_failure
 from thaw.storage.files import whole_file
 
-_SHOWN = 24  # groups of a finding that the page pictures
-_TOGETHER = 12  # images of a group that it pictures
-_SIDE = 200
-_DOUBTS = 10  # doubtful labels in a terminal
+_SHOWN = 24  # groups per finding on the page
+_TOGETHER = 12  # pictures per group
+_SIDE = 200  # pixels of a picture
+_DOUBTS = 10  # doubtful labels in the table
 
 
 def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:
-    """All that `audit.json` says; `doubts` is None where labels have not been looked at."""
+    """Return the content of `audit.json`; `doubts` is None if labels were not checked."""
     files = {file.path: file.found for file in audit.files}
     counts = Counter((file.split, file.label) for file in audit.files)
     findings = [
@@ -40,7 +40,7 @@ def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:
         "root": str(audit.root.resolve()),
         "images": len(audit.files),
         "classes": {
-            split: {label: n for (mine, label), n in sorted(counts.items()) if mine == split} for split in audit.trees
+            split: {label: n for (own, label), n in sorted(counts.items()) if own == split} for split in audit.trees
         },
         "distorted": audit.distorted,
         "findings": findings,
@@ -48,44 +48,44 @@ def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:
     }
 
 
-def write_audit(folder: Path, told: dict) -> None:
-    """`audit.json` and `audit.html`."""
+def write_audit(folder: Path, facts: dict) -> None:
+    """Write `audit.json` and `audit.html`."""
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "audit.json") as file:
-        file.write(json.dumps(told, indent=1) + "\n")
+        file.write(json.dumps(facts, indent=1) + "\n")
     with warn_on_failure(f"the page {folder / 'audit.html'}"):
-        page = _page(told)
+        page = _page(facts)
         with whole_file(folder / "audit.html") as file:
             file.write(page)
 
 
-def _page(told: dict) -> str:
-    root = Path(told["root"])
+def _page(facts: dict) -> str:
+    root = Path(facts["root"])
     pictured = {
-        path for finding in told["findings"] for group in finding["paths"][:_SHOWN] for path in group[:_TOGETHER]
+        path for finding in facts["findings"] for group in finding["paths"][:_SHOWN] for path in group[:_TOGETHER]
     }
-    pictured |= {doubt["path"] for doubt in (told["doubted_labels"] or [])[:_SHOWN]}
+    pictured |= {doubt["path"] for doubt in (facts["doubted_labels"] or [])[:_SHOWN]}
     pictures = {path: picture(root / path, _SIDE) if (root / path).is_file() else None for path in sorted(pictured)}
-    counts = [(split, label, n) for split, classes in told["classes"].items() for label, n in classes.items()]
+    counts = [(split, label, n) for split, classes in facts["classes"].items() for label, n in classes.items()]
     fewest = sorted(sorted(counts, key=lambda row: row[2])[:ROWS], key=counts.index)
-    values = {**told, "counts": fewest, "all_counts": len(counts), "pictures": pictures}
+    values = {**facts, "counts": fewest, "all_counts": len(counts), "pictures": pictures}
     return render("audit.html.jinja", **values, shown=_SHOWN, together=_TOGETHER)
 
 
-def table(told: dict) -> str:
-    """For a terminal: how many images, and a line for each finding with its first paths."""
+def table(facts: dict) -> str:
+    """Return a table for a terminal: numbers of images, and a line per finding with its first paths."""
     lines = []
-    for split, classes in told["classes"].items():
+    for split, classes in facts["classes"].items():
         names = counted(f"{count} {label}" for label, count in classes.items())
         lines.append(f"{split or 'all'}: {amount(sum(classes.values()), 'image')} ({names})")
-    lines += [""] if told["findings"] else ["", "nothing is wrong with them"]
-    for finding in told["findings"]:
+    lines += [""] if facts["findings"] else ["", "no problems found"]
+    for finding in facts["findings"]:
         first = "; ".join(" = ".join(map(printable, group[:_TOGETHER])) for group in finding["paths"][:2])
         more = f" and {finding['count'] - 2} more" if finding["count"] > 2 else ""
         paths = f": {first}{more}" if first else ""
         lines.append(f"{finding['severity']:7}  {finding['count'] or '':5} {finding['text']}{paths}")
-    if told["doubted_labels"] is not None:
-        lines += ["", *_doubtful(told["doubted_labels"])]
+    if facts["doubted_labels"] is not None:
+        lines += ["", *_doubtful(facts["doubted_labels"])]
     return "\n".join(map(printable, lines))
 
 
@@ -101,14 +101,14 @@ def _doubtful(doubts: Sequence[dict]) -> list[str]:
 
 
 def _details(files: Mapping[Path, Inspection], finding: Finding) -> dict[str, str]:
-    """By path, what there is to say of a file beyond the finding's own words."""
-    told = {}
+    """Return details by path: the fault, the real format, or the size of each file."""
+    details = {}
     for path in (path for group in finding.groups for path in group if path in files):
         found = files[path]
         if found.fault:
-            told[path.as_posix()] = found.fault
+            details[path.as_posix()] = found.fault
         elif finding.kind == "misnamed":
-            told[path.as_posix()] = f"is a {found.format} file"
+            details[path.as_posix()] = f"is a {found.format} file"
         elif found.width:
-            told[path.as_posix()] = f"{found.width} × {found.height}, {found.mode}"
-    return told
+            details[path.as_posix()] = f"{found.width} × {found.height}, {found.mode}"
+    return details

@@ -1,4 +1,4 @@
-"""What becomes of every file of a heap: which split it goes to, or why it goes nowhere."""
+"""Decide the split of each file, or the reason to set it aside."""
 
 from collections import defaultdict
 from collections.abc import Callable, Sequence
@@ -15,7 +15,10 @@ QUARANTINE, UNUSED = "quarantine", "unused"
 
 @dataclass(frozen=True)
 class Entry:
-    """`split` is train, val, test, unused (beyond the limit) or quarantine; `verdict` is `ok` or says what is wrong."""
+    """Decision about one file.
+
+    `split` is train, val, test, unused (beyond the limit) or quarantine. `verdict` is `ok` or a reason.
+    """
 
     path: Path  # relative to the source
     label: str
@@ -31,7 +34,7 @@ Similar = Callable[[Sequence[Path], Sequence], list[tuple[int, int]]]
 def plan(
     tree: Tree, inspections: Sequence[Inspection], shares: Shares, similar: Similar = similar_pairs
 ) -> list[Entry]:
-    """An entry for each image of `tree`, in its order.
+    """Return an entry for each image of `tree`, in order.
 
     Raises:
         UserError: if a class has too few images for the `shares`.
@@ -43,10 +46,10 @@ def plan(
     ]
     _set_copies_aside(entries)
     usable = [index for index, entry in enumerate(entries) if not entry.split]
-    together = _copies(entries, usable, similar)
-    _set_conflicts_aside(entries, together)
+    groups_of_copies = _copies(entries, usable, similar)
+    _set_conflicts_aside(entries, groups_of_copies)
     by_class = defaultdict(list)
-    for members in together:
+    for members in groups_of_copies:
         if not entries[members[0]].split:
             by_class[entries[members[0]].label].append(
                 Group(tuple(members), min(entries[i].found.sha256 for i in members))
@@ -59,6 +62,7 @@ def plan(
 
 def _own_verdict(found: Inspection) -> tuple[str, str]:
     if found.fault:
+        assert found.kind is not None, "an inspection with a fault has its kind"
         return found.kind, found.fault
     if found.misnamed:
         ending = suffixes(found.format)[0]
@@ -67,7 +71,7 @@ def _own_verdict(found: Inspection) -> tuple[str, str]:
 
 
 def _set_copies_aside(entries: list[Entry]) -> None:
-    """Of equal files one is used; if they are in several classes, none is."""
+    """Keep the first of equal files; keep none if they are in several classes."""
     equal = defaultdict(list)
     for index, entry in enumerate(entries):
         if entry.found.fault:
@@ -78,8 +82,9 @@ def _set_copies_aside(entries: list[Entry]) -> None:
         labels = {entries[index].label for index in members}
         first = entries[members[0]].path
         for index in members if len(labels) > 1 else members[1:]:
-            aside = _conflict(entries, members, index) if len(labels) > 1 else ("copy", f"is the same file as {first}")
-            entries[index] = replace(entries[index], split=QUARANTINE, kind=aside[0], verdict=aside[1])
+            copy = "copy", f"is the same file as {first}"
+            kind, verdict = _conflict(entries, members, index) if len(labels) > 1 else copy
+            entries[index] = replace(entries[index], split=QUARANTINE, kind=kind, verdict=verdict)
 
 
 def _copies(entries: Sequence[Entry], usable: Sequence[int], similar: Similar) -> list[list[int]]:
@@ -88,11 +93,11 @@ def _copies(entries: Sequence[Entry], usable: Sequence[int], similar: Similar) -
     return [[usable[member] for member in members] for members in groups(len(usable), pairs)]
 
 
-def _set_conflicts_aside(entries: list[Entry], together: Sequence[Sequence[int]]) -> None:
-    for members in together:
+def _set_conflicts_aside(entries: list[Entry], groups_of_copies: Sequence[Sequence[int]]) -> None:
+    for members in groups_of_copies:
         if len({entries[index].label for index in members}) > 1:
-            told = {index: _conflict(entries, members, index) for index in members}
-            for index, (kind, verdict) in told.items():
+            verdicts = {index: _conflict(entries, members, index) for index in members}
+            for index, (kind, verdict) in verdicts.items():
                 entries[index] = replace(entries[index], split=QUARANTINE, kind=kind, verdict=verdict)
 
 

@@ -1,4 +1,4 @@
-"""What differs between two images, measured by what re-encoding one of them would change."""
+"""Measure the difference of two images, relative to the change that re-encoding causes."""
 
 import io
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from thaw.data.grey import OWN
 from thaw.data.images import load_rgb
 from thaw.errors import UnreadableImageError
 
-_SIDE = 192  # pixels that are compared
-_READ = 512  # of the short side
-_BLURS = (0.6, 0.4, 0.3, 0.3)  # the boxes are nearly right
-_QUALITY = 40  # of the JPEG that a copy may have been
-_BLOCKS = 12  # along a side, that are compared one by one
-_LOCAL = 4.0  # times as far as the whole may a block be from what re-encoding does
-_COLOURS = 48  # pixels of a side, at which colours are compared
-_ROUNDING = 0.01  # squared, of 255, in what re-encoding changes
-_FEW = 0.2  # of the pixels; fewer do not decide
+_SIDE = 192  # pixels of a side for the comparison
+_READ = 512  # pixels of the short side that is read
+_BLURS = (0.6, 0.4, 0.3, 0.3)  # small, because the boxes are nearly correct
+_QUALITY = 40  # JPEG quality of the reference re-encoding
+_BLOCKS = 12  # blocks along a side, each compared by itself
+_LOCAL = 4.0  # tolerance of a block, relative to that of the whole image
+_COLOURS = 48  # pixels of a side for the comparison of colours
+_ROUNDING = 0.01  # squared value, of 255, added to the change by re-encoding
+_FEW = 0.2  # share of pixels; fewer are too few to compare
 _GREY = 2.0  # standard deviation of colour, of 255, below which an image is grey
-_TOLERATED, _TOLERATED_SHARE = 3.0, 0.35  # of colour: in values, and of what the image has
+_TOLERATED, _TOLERATED_SHARE = 3.0, 0.35  # colour difference: absolute, and relative to the image's own spread
 
 
 @dataclass(frozen=True)
 class Pair:
-    """`first`, mirrored or not, may show the `box` (top, bottom, left, right, in parts) of `second`."""
+    """Possible copies: `first`, perhaps mirrored, and the `box` of `second` (top, bottom, left, right)."""
 
     first: Path
     second: Path
@@ -38,13 +38,13 @@ class Pair:
 
 
 def excess(pair: Pair) -> float:
-    """Return how many times as much two images differ as one of them does from a JPEG of itself.
+    """Return the difference of two images, divided by the difference between one of them and a JPEG of itself.
 
-    Brightness and contrast do not count. Copies are below 1, unless they have been encoded worse than that JPEG.
+    Brightness and contrast do not count. Copies are below 1, unless their own JPEG quality is lower.
     """
     try:
         first, second = _read(pair.first), _read(pair.second)
-    except UnreadableImageError:  # it has been deleted since
+    except UnreadableImageError:  # deleted since the inspection
         return np.inf
     if pair.mirrored:
         first = ImageOps.mirror(first)
@@ -52,7 +52,7 @@ def excess(pair: Pair) -> float:
     if _colours_differ(first, second):
         return np.inf
     compared = _clipped(first) == _clipped(second)
-    return _of_brightness(first.convert("L"), second.convert("L"), compared | (compared.mean() < _FEW))
+    return _brightness_excess(first.convert("L"), second.convert("L"), compared | (compared.mean() < _FEW))
 
 
 @lru_cache(32)
@@ -67,7 +67,7 @@ def _fitted(first: Image.Image, second: Image.Image, box: tuple[float, ...]) -> 
 
 
 def _same_part(first: Image.Image, second: Image.Image, box: np.ndarray) -> tuple[Image.Image, Image.Image]:
-    """Return what both images show, at the smaller of both sizes."""
+    """Return the part that both images show, at the smaller size of the two."""
     starts, ends = box[0::2], box[1::2]
     low, high = starts.clip(0), ends.clip(max=1)
     parts = [((low - starts) / (ends - starts), (high - starts) / (ends - starts)), (low, high)]
@@ -75,18 +75,17 @@ def _same_part(first: Image.Image, second: Image.Image, box: np.ndarray) -> tupl
         np.array(image.size[::-1]) * (end - start) for image, (start, end) in zip((first, second), parts, strict=True)
     ]
     height, width = np.minimum(*sizes).round().astype(int).clip(8)
-    corners = [
-        (start[1] * image.width, start[0] * image.height, end[1] * image.width, end[0] * image.height)
-        for image, (start, end) in zip((first, second), parts, strict=True)
-    ]
-    return tuple(
-        image.resize((width, height), Image.Resampling.BICUBIC, tuple(map(float, box)))
-        for image, box in zip((first, second), corners, strict=True)
-    )
+
+    def cut_out(image: Image.Image, start: np.ndarray, end: np.ndarray) -> Image.Image:
+        left, right = float(start[1] * image.width), float(end[1] * image.width)
+        top, bottom = float(start[0] * image.height), float(end[0] * image.height)
+        return image.resize((width, height), Image.Resampling.BICUBIC, (left, top, right, bottom))
+
+    return cut_out(first, *parts[0]), cut_out(second, *parts[1])
 
 
 def _colours_differ(first: Image.Image, second: Image.Image) -> bool:
-    """Whether colour differs between images that are not grey; light of another colour is allowed for."""
+    """Return whether colours differ more than other lighting explains; False if one image is grey."""
     colours = [_colours(image) for image in (first, second)]
     if min(colour.std(0).max() for colour in colours) < _GREY:
         return False
@@ -101,25 +100,26 @@ def _colours(image: Image.Image) -> np.ndarray:
 
 
 def _clipped(image: Image.Image) -> np.ndarray:
-    """Return where a channel has reached either end, so that a change of brightness cannot be undone."""
+    """Return where a channel is clipped to black or white; a change of brightness cannot be undone there."""
     values = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0))
     return gaussian_filter(((values < 3) | (values > 252)).any(2).astype(np.float32), 1.5) > 0.1
 
 
-def _of_brightness(first: Image.Image, second: Image.Image, compared: np.ndarray) -> float:
-    values = [_array(image, _SIDE) for image in (first, second, _encoded(first), _encoded(second))]
-    first, second, *encoded = (gaussian_filter(value, 1.0) for value in values)
-    explained = _as_bright(second, first, compared)
-    gain = explained[compared].std() / (second[compared].std() + 1e-6)
-    found = _blocks((first - explained) ** 2 * compared)
-    lost = [(encoded[0] - first) ** 2, ((encoded[1] - second) * gain) ** 2]  # a JPEG loses little when encoded again
+def _brightness_excess(first: Image.Image, second: Image.Image, compared: np.ndarray) -> float:
+    images = (first, second, _encoded(first), _encoded(second))
+    one, other, *encoded = [gaussian_filter(_array(image, _SIDE), 1.0) for image in images]
+    explained = _as_bright(other, one, compared)
+    gain = explained[compared].std() / (other[compared].std() + 1e-6)
+    found = _blocks((one - explained) ** 2 * compared)
+    # The larger loss of both, because a JPEG loses little when it is encoded again.
+    lost = [(encoded[0] - one) ** 2, ((encoded[1] - other) * gain) ** 2]
     usual = np.maximum(*(_blocks(each * compared) for each in lost)) + _ROUNDING
     local = found / (usual + usual.mean() / 2)
     return float(max(found.mean() / usual.mean(), local.max() / _LOCAL))
 
 
 def _as_bright(image: np.ndarray, other: np.ndarray, compared: np.ndarray) -> np.ndarray:
-    """Return `image` with its brightness changed by the cubic curve that brings it closest to `other`."""
+    """Return `image` with its brightness mapped by the cubic curve that fits `other` best."""
     middle, spread = image[compared].mean(), image[compared].std() + 1e-6
     powers = np.vander(((image - middle) / spread).ravel(), 4)
     curve = np.linalg.lstsq(powers[compared.ravel()], other[compared], rcond=None)[0]

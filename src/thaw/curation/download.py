@@ -1,4 +1,4 @@
-"""A published data set, fetched once: what was fetched of it before stays, and nothing is used unless it is whole."""
+"""Download a published data set once; an interrupted download resumes, and the archive's SHA-256 is checked."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Archive:
-    """A ZIP file at `url`, of whose content `folder` is wanted."""
+    """ZIP file at `url`; the data set is its `folder`."""
 
     url: str
     sha256: str
@@ -28,10 +28,11 @@ class Archive:
 
 
 def fetch(what: Archive, dest: Path) -> Path:
-    """The folder `dest`, filled from the archive unless it is there.
+    """Return the folder `dest`, and fill it from the archive if it does not exist.
 
     Raises:
-        RunError: if the archive cannot be had, or is not the one that is described.
+        UserError: if `<dest>.zip` exists and is another file.
+        RunError: if the download fails, or its SHA-256 differs.
 
     """
     if dest.is_dir():
@@ -42,7 +43,7 @@ def fetch(what: Archive, dest: Path) -> Path:
     if not found:
         _download(what.url, what.sha256, archive)
     elif _sha256(archive) != what.sha256:
-        raise UserError(f"{archive} is there and is not the archive of {what.url}: move it, or name another SOURCE.")
+        raise UserError(f"{archive} exists and is not the archive of {what.url}; move it, or choose another SOURCE.")
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=dest.parent) as unpacked:
         _unpack(archive, Path(unpacked))
         os.replace(Path(unpacked) / what.folder, dest)
@@ -53,17 +54,19 @@ def fetch(what: Archive, dest: Path) -> Path:
 
 def _download(url: str, sha256: str, archive: Path) -> None:
     part = archive.with_name(f"{archive.name}.part")
-    begun = part.exists()
+    resumed = part.exists()
     try:
         _receive(url, part)
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", None) or error
-        raise RunError(f"cannot fetch {url} ({reason}); the same command goes on from where it broke off.") from error
+        raise RunError(
+            f"cannot fetch {url} ({reason}); the same command goes on where the download stopped."
+        ) from error
     if (digest := _sha256(part)) != sha256:
-        cure = f"; {part} was there before: remove it and try again" if begun else ""
-        if not begun:
+        cure = f"; it continued an earlier download: remove {part} and try again" if resumed else ""
+        if not resumed:
             part.unlink()
-        raise RunError(f"{url} is not the file that is expected: its SHA-256 is {digest}, not {sha256}{cure}.")
+        raise RunError(f"{url} is not the expected file: its SHA-256 is {digest}, not {sha256}{cure}.")
     os.replace(part, archive)
 
 
@@ -76,13 +79,13 @@ def _sha256(path: Path) -> str:
 
 
 def _receive(url: str, part: Path) -> None:
-    """Goes on after the bytes that are in `part`, where the server can do that."""
+    """Download to `part`, and continue after the bytes in it if the server supports that."""
     there = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
     try:
         answer = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # all of it is there
+        if error.code == 416:  # the whole file is there
             return
         raise
     with answer:
@@ -103,6 +106,6 @@ def _receive(url: str, part: Path) -> None:
 def _unpack(archive: Path, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as content:
-            content.extractall(folder)  # which keeps every name inside of `folder`
+            content.extractall(folder)  # extractall keeps every path inside `folder`
     except zipfile.BadZipFile as error:
-        raise RunError(f"{archive} is no whole ZIP archive; remove it and try again.") from error
+        raise RunError(f"{archive} is not a complete ZIP archive; remove it and try again.") from error

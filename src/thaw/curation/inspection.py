@@ -1,4 +1,4 @@
-"""What a file holds, found out by decoding it to the last row."""
+"""Inspect image files by decoding them completely."""
 
 import hashlib
 from collections.abc import Iterator, Sequence
@@ -28,10 +28,11 @@ _CUT_OFF = ("truncated", "not enough image data", "premature end")
 
 @dataclass(frozen=True)
 class Inspection:
-    """`fault` says why the file is no image that can be used, and `kind` which sort of fault that is; None for none.
+    """Properties of a file.
 
-    `marks` are `thaw.curation.similarity.marks_of` the image, None for a file with a fault. `width` and `height` are
-    those of the image as it is stored; `turned` says that its EXIF turns it.
+    `fault` is the reason why the file cannot be used as an image, and `kind` is the kind of fault; both are None for a
+    good file. `marks` is the result of `thaw.curation.similarity.marks_of`, None for a file with a fault. `width` and
+    `height` are the stored ones, and `turned` is True if EXIF turns the image.
     """
 
     path: Path
@@ -48,17 +49,17 @@ class Inspection:
 
     @property
     def misnamed(self) -> bool:
-        """Whether the file's ending is not one of its format."""
+        """True if the file's ending does not fit its format."""
         return bool(self.format) and self.path.suffix.lower() not in suffixes(self.format)
 
 
 def suffixes(image_format: str) -> Sequence[str]:
-    """The endings that files of a format of Pillow's have, the usual one first."""
+    """Return the endings of one of Pillow's formats, the usual one first."""
     return _SUFFIXES.get(image_format, (f".{image_format.lower()}",))
 
 
 def inspect(path: Path) -> Inspection:
-    """Reads the whole file; whatever is wrong with it is in what is returned."""
+    """Return the properties of a file, including its fault, if any; nothing is raised."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -69,39 +70,43 @@ def inspect(path: Path) -> Inspection:
     try:
         return _decoded(facts)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        return Inspection(**facts, kind="bomb", fault=_bomb())
-    except Exception as error:  # each of Pillow's decoders fails in its own ways
-        return Inspection(**facts, **_told(error))
+        return Inspection(**facts, kind="bomb", fault=f"has more than {pixel_limit()}")
+    except Exception as error:  # Pillow's decoders raise different errors
+        kind, fault = _fault(error)
+        return Inspection(**facts, kind=kind, fault=fault)
 
 
 def inspect_all(paths: Sequence[Path], title: str) -> Iterator[Inspection]:
-    """In the order of `paths`."""
+    """Yield the inspections of `paths`, in order."""
     return on_every_core(inspect, paths, title, "file")
 
 
 def _decoded(facts: dict) -> Inspection:
-    def read(source: Path | BinaryIO) -> Inspection:
+    def read(source: str | Path | BinaryIO) -> Inspection:
         with Image.open(source) as image:
-            seen = {"width": image.width, "height": image.height, "mode": image.mode, "format": image.format}
+            stored = {"width": image.width, "height": image.height, "mode": image.mode, "format": image.format}
             if image.width * image.height > Image.MAX_IMAGE_PIXELS:
-                return Inspection(**facts, **seen, kind="bomb", fault=_bomb())
+                return Inspection(**facts, **stored, kind="bomb", fault=f"has more than {pixel_limit()}")
             turned = is_turned_by_loading(image)
             image.load()
             turn = orientation(image)
             rgb = to_rgb(upright(image, turn), OWN)
-        return Inspection(**facts, **seen, turned=turned or turn != 1, marks=marks_of(rgb))
+        return Inspection(**facts, **stored, turned=turned or turn != 1, marks=marks_of(rgb))
 
     return without_bad_metadata(facts["path"], read)
 
 
-def _bomb() -> str:
-    return f"has more than {Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels"
+def pixel_limit() -> str:
+    """Return the largest number of pixels that Pillow decodes, in words."""
+    assert Image.MAX_IMAGE_PIXELS is not None
+    return f"{Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels"
 
 
-def _told(error: Exception) -> dict:
+def _fault(error: Exception) -> tuple[str, str]:
+    """Return the kind of fault and its reason."""
     text = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     if any(words in text.lower() for words in _CUT_OFF):
-        return {"kind": "truncated", "fault": f"is cut off ({text})"}
+        return "truncated", f"is cut off ({text})"
     if "cannot identify image file" in text:
-        return {"kind": "no image", "fault": "is no image that Pillow knows"}
-    return {"kind": "unreadable", "fault": f"cannot be decoded ({text})"}
+        return "no image", "is in no image format that Pillow reads"
+    return "unreadable", f"cannot be decoded ({text})"

@@ -1,4 +1,4 @@
-"""Inspections that are kept while a heap is looked through, so that whoever is interrupted need not begin anew."""
+"""Journal of inspections, so that an interrupted command need not repeat them."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from thaw.curation.similarity import SIDE
 
 
 def inspected(root: Path, paths: Sequence[Path], journal: Path, title: str) -> list[Inspection]:
-    """Of the files at `paths` below `root`, in order; what `journal` knows of files that have not changed is taken."""
+    """Return the inspections of `paths` below `root`, in order; unchanged files are taken from `journal`."""
     stamps = {path: _stamp(root / path) for path in paths}
     known = {path: found for path, stamp, found in _read(journal, root) if stamps.get(path) == stamp}
     left = [path for path in paths if path not in known]
@@ -46,12 +46,12 @@ def _read(journal: Path, root: Path) -> Iterator[tuple[Path, list[int], Inspecti
         for line in file:
             try:
                 values = json.loads(line)
-            except json.JSONDecodeError:  # a line that was being written when the end came
+            except json.JSONDecodeError:  # an interrupted write
                 continue
             path, stamp, marks = Path(values["path"]), values.pop("stamp"), values["marks"]
             if marks:
                 shape, content = marks
-                if tuple(shape) != (SIDE, SIDE):  # of an older version
+                if tuple(shape) != (SIDE, SIDE):  # written by an older version
                     continue
                 values["marks"] = np.frombuffer(base64.b64decode(content), np.float16).reshape(shape)
             yield path, stamp, Inspection(**values | {"path": root / path})

@@ -1,7 +1,7 @@
-"""Which labels are likely wrong, by what a classifier says that has not seen them.
+"""Find labels that are probably wrong, with a classifier trained on other images.
 
-Confident learning (Northcutt et al. 2021): a label is doubted where another class is as likely as it is, on average,
-for images that bear that class's label.
+Confident learning (Northcutt et al. 2021): a label is doubtful if another class is at least as probable as that class
+is on average for the images that have its label.
 """
 
 import contextlib
@@ -33,25 +33,25 @@ from thaw.storage.versions import TRANSFORMS
 from thaw.training.hardware import best_precision
 
 _FOLDS = 5
-_DECAY = 1e-3  # of the classifier's weights, for features of unit variance
+_DECAY = 1e-3  # weight decay of the classifier, for features of unit variance
 _STEPS = 100
 _BATCH = 64
-_MOST = 2e9  # bytes of features in the cache
+_MOST = 2e9  # largest size of the features in the cache, in bytes
 
 
 @dataclass(frozen=True)
 class Backbone:
-    """A pretrained net, and the preprocessing of its images."""
+    """Pretrained network with its preprocessing."""
 
     net: StagedNet
     preprocessing: Preprocessing
 
 
 def load_backbone(model: str, weights: str) -> Backbone:
-    """Load the net that the audit's `--model` and `--weights` name.
+    """Load the network of the audit's options `--model` and `--weights`.
 
     Raises:
-        UserError: for a model or weights that cannot be had, in the words of the audit's command line.
+        UserError: if the model or the weights are not available; the sentence names these options.
 
     """
     try:
@@ -64,37 +64,37 @@ def load_backbone(model: str, weights: str) -> Backbone:
 
 
 def doubted_labels(files: Sequence[File], backbone: Backbone) -> list[Doubt]:
-    """Return the doubtful labels of the images among `files` that can be read, the most doubtful first."""
+    """Return the doubtful labels of the readable images in `files`, the most doubtful first."""
     good = [file for file in files if not file.found.fault]
     classes = sorted({file.label for file in good})
     labels = np.array([classes.index(file.label) for file in good])
     digests = [file.found.sha256 for file in good]
     features = _features([file.found.path for file in good], digests, backbone)
     probabilities = out_of_fold(features, labels, _folds(digests, labels))
-    return [
-        Doubt(
-            good[i].path, classes[labels[i]], classes[j], float(probabilities[i, labels[i]]), float(probabilities[i, j])
-        )
-        for i, j in ranked(probabilities, labels)
-    ]
+
+    def doubt(image: int, suggested: int) -> Doubt:
+        own, other = (float(probabilities[image, label]) for label in (labels[image], suggested))
+        return Doubt(good[image].path, classes[labels[image]], classes[suggested], own, other)
+
+    return [doubt(image, suggested) for image, suggested in ranked(probabilities, labels)]
 
 
 def out_of_fold(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Probabilities (n, classes) from a logistic regression on the other folds' features (n, D)."""
+    """Return probabilities (n, classes) by logistic regression on features (n, D), trained without the image's fold."""
     inputs, targets = torch.from_numpy(features).float(), torch.from_numpy(labels)
     classes = int(labels.max()) + 1
-    told = torch.zeros(len(labels), classes)
+    probabilities = torch.zeros(len(labels), classes)
     for fold in np.unique(folds):
         held_out = torch.from_numpy(folds == fold)
         mean, deviation = inputs[~held_out].mean(0), inputs[~held_out].std(0).clamp(min=1e-6)
         scaled = (inputs - mean) / deviation / inputs.shape[1] ** 0.5
         weight, bias = _regression(scaled[~held_out], targets[~held_out], classes)
-        told[held_out] = (scaled[held_out] @ weight + bias).softmax(1)
-    return told.numpy()
+        probabilities[held_out] = (scaled[held_out] @ weight + bias).softmax(1)
+    return probabilities.numpy()
 
 
 def ranked(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
-    """(image, suggested class) of doubted labels, that with the largest margin of the suggestion first."""
+    """Return (image, suggested class) of each doubtful label; the largest margin of the suggestion comes first."""
     rows = np.arange(len(labels))
     own = probabilities[rows, labels]
     usual = np.array(
@@ -124,13 +124,14 @@ def _regression(inputs: torch.Tensor, targets: torch.Tensor, classes: int) -> tu
 
 
 def _folds(digests: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    """The fold of each image: classes are divided evenly, and equal files stay together."""
+    """Return the fold of each image; folds share each class evenly, and equal files have the same fold."""
     folds = np.zeros(len(labels), int)
     for label in np.unique(labels):
-        own = sorted({digest for digest, mine in zip(digests, labels, strict=True) if mine == label})
-        place = {digest: number % _FOLDS for number, digest in enumerate(own)}
-        for index in np.flatnonzero(labels == label):
-            folds[index] = place[digests[index]]
+        members = [index for index, other in enumerate(labels) if other == label]
+        different = sorted({digests[index] for index in members})
+        fold_of = {digest: number % _FOLDS for number, digest in enumerate(different)}
+        for index in members:
+            folds[index] = fold_of[digests[index]]
     return folds
 
 
@@ -147,7 +148,7 @@ class _Photographs(Dataset):
 
 
 def _features(paths: Sequence[Path], digests: Sequence[str], backbone: Backbone) -> np.ndarray:
-    """Return what goes into the net's head, and keep it in the cache."""
+    """Return the inputs of the network's head, float32 (n, D), through the cache of features."""
     net, preprocessing = backbone.net, backbone.preprocessing
     photographs = _Photographs(paths, preprocessing)
     context = contextlib.nullcontext

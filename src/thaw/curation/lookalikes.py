@@ -1,7 +1,7 @@
-"""A few images that each image might be a copy of, and where in them it may lie.
+"""Nominate for each image a few others that it may be a copy of, and the box in which they may overlap.
 
-Three searches nominate, since each finds copies that the others miss: one for whole images, one for crops on a grid,
-and one that first fits every image to what the set has in common, which tells for a homogeneous set where a crop lies.
+Each of three searches finds copies that the others miss. One compares whole images, one compares crops on a grid. The
+third first aligns every image with the common content of the set, which locates crops in a homogeneous set.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,19 +14,22 @@ from thaw.curation.parallel import progress
 from thaw.curation.signatures import Box, Signatures, blocks, crops, damping, unit
 
 _COARSE, _MIDDLE, _FINE = Signatures(9), Signatures(16), Signatures(28)
-_DAMPED = 48  # directions, if there are ten times as many images
-_WHOLES = [0, 1, 2, 5, 12, 25]  # ranks; the far ones hold large groups of copies together
-_MIRRORED, _CROPS, _FITTED = 2, 6, 2  # nominations of an image by each other search
-_SAMPLED = 500  # images that show what a set has in common
-_COMMON = 0.8  # share of the variance that this may leave unexplained
-_FAR = 32  # the look-alike of this rank is no copy, unless there are that many copies of one image
-_GRIDS = [(0.04, 5), (0.06, 3), (0.1, 1), (0.0, 0)]
+_DAMPED = 48  # directions to damp, if there are ten times as many images
+_WHOLES = [0, 1, 2, 5, 12, 25]  # ranks of nominated look-alikes; far ones connect large groups of copies
+_MIRRORED, _CROPS, _FITTED = 2, 6, 2  # nominations per image by the other searches
+_SAMPLED = 500  # images from which the common content is computed
+_COMMON = 0.8  # largest share of variance that the common content may leave unexplained
+_FAR = 32  # rank of a look-alike that is no copy, unless an image has that many copies
+_GRIDS = [(0.04, 5), (0.06, 3), (0.1, 1), (0.0, 0)]  # arguments of `crops`, fine to coarse
 _MOST = 4e10  # comparisons of signatures: a few minutes
 
 
 @dataclass(frozen=True)
 class Nominations:
-    """Image `first[n]`, mirrored if `mirrored[n]`, may show what `boxes[n]` of image `second[n]` shows."""
+    """Possible pairs of copies.
+
+    Image `first[n]`, mirrored if `mirrored[n]`, may show the same as `boxes[n]` of image `second[n]`.
+    """
 
     first: np.ndarray
     second: np.ndarray
@@ -41,7 +44,7 @@ class Nominations:
 
 
 def nominate(pictures: np.ndarray) -> tuple[Nominations, np.ndarray]:
-    """Return about a dozen look-alikes for each picture (n, side, side), and the index of a farther one (n)."""
+    """Return about a dozen look-alikes per picture (n, side, side), and the index (n) of one of a far rank."""
     wholes, far = _whole_images(pictures)
     found = [*wholes, *_on_a_grid(pictures), *_fitted(pictures)]
     return Nominations(*(np.concatenate(parts) for parts in zip(*found, strict=True))), far
@@ -51,7 +54,7 @@ Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
 
 
 def _nominations(second: np.ndarray, mirrored: np.ndarray | bool, boxes: np.ndarray | Box) -> Found:
-    """Flatten `second` (n, k), the look-alikes of each image, and what belongs to them."""
+    """Return flat arrays of `second` (n, k), the look-alikes of each image, and of the values that belong to them."""
     first = np.repeat(np.arange(len(second)), second.shape[1])
     boxes = np.broadcast_to(np.asarray(boxes, np.float32), (*second.shape, 4)).reshape(-1, 4)
     return first, second.ravel(), np.broadcast_to(mirrored, second.shape).ravel(), boxes
@@ -70,12 +73,12 @@ def _whole_images(pictures: np.ndarray) -> tuple[list[Found], np.ndarray]:
     return found, nearest[:, -1]
 
 
-def _nearest(asked: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
-    """Return the (n, count) most alike other images of each, the most alike first."""
+def _nearest(queries: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
+    """Return the indices (n, count) of the `count` most similar other images, the most similar first."""
     count = min(count, len(among) - 1)
     found = []
-    for rows in blocks(len(asked)):
-        alike = asked[rows] @ among.T
+    for rows in blocks(len(queries)):
+        alike = queries[rows] @ among.T
         alike[np.arange(len(alike)), np.arange(rows.start, rows.stop)] = -np.inf
         best = np.argpartition(-alike, count - 1, axis=1)[:, :count]
         order = np.argsort(-np.take_along_axis(alike, best, 1), axis=1)
@@ -84,7 +87,7 @@ def _nearest(asked: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
 
 
 def _on_a_grid(pictures: np.ndarray) -> Iterator[Found]:
-    """Yield images that contain others, as far as one of the crops that are tried fits."""
+    """Yield nominations of images whose whole resembles a crop of another image, over a grid of crops."""
     step, most = next((grid for grid in _GRIDS if len(crops(*grid)) * len(pictures) ** 2 <= _MOST), _GRIDS[-1])
     tried = crops(step, most)
     whole = _COARSE.of(pictures, WHOLE)
@@ -104,10 +107,10 @@ def _on_a_grid(pictures: np.ndarray) -> Iterator[Found]:
     yield _nominations(second, best.T % 2 == 1, boxes)
 
 
-def _most_alike(asked: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    second, likeness = np.empty(len(asked), np.int64), np.empty(len(asked), np.float32)
-    for rows in blocks(len(asked)):
-        alike = asked[rows] @ among.T
+def _most_alike(queries: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    second, likeness = np.empty(len(queries), np.int64), np.empty(len(queries), np.float32)
+    for rows in blocks(len(queries)):
+        alike = queries[rows] @ among.T
         alike[np.arange(len(alike)), np.arange(rows.start, rows.stop)] = -2
         second[rows] = alike.argmax(1)
         likeness[rows] = np.take_along_axis(alike, second[rows, None], 1)[:, 0]
@@ -115,21 +118,21 @@ def _most_alike(asked: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.nd
 
 
 def _outlying(likeness: np.ndarray) -> np.ndarray:
-    """Return robust z-scores: an image's best likeness against those of all images, for the same crop."""
+    """Return robust z-scores of each image's best likeness among those of all images, for one crop."""
     middle = np.median(likeness)
     return (likeness - middle) / (1.4826 * np.median(np.abs(likeness - middle)) + 0.01)
 
 
 def _distinct_best(found: np.ndarray, outliers: np.ndarray) -> np.ndarray:
-    """Return the (`_CROPS`, n) searches that found something for each image, the clearest first, no image twice."""
+    """Return the indices (`_CROPS`, n) of the clearest results per image, each with another look-alike."""
     order = np.argsort(-outliers, axis=0)[: 4 * _CROPS]
-    images = 2 * np.take_along_axis(found, order, 0) + order % 2  # a mirrored image is another
+    images = 2 * np.take_along_axis(found, order, 0) + order % 2  # a mirrored image counts as another image
     seen = np.array([(images[:place] == images[place]).any(0) for place in range(len(images))])
     return np.take_along_axis(order, np.argsort(seen, axis=0, kind="stable")[:_CROPS], 0)
 
 
 def _fitted(pictures: np.ndarray) -> Iterator[Found]:
-    """Yield look-alikes of images that have been fitted to what the set has in common, if there is such a thing."""
+    """Yield nominations after alignment with the common content of the set; yield nothing without common content."""
     tried = crops(0.04, 5)
     frame = _frame(pictures, tried)
     if frame is None:
@@ -147,7 +150,7 @@ def _fitted(pictures: np.ndarray) -> Iterator[Found]:
 
 
 def _frame(pictures: np.ndarray, tried: Sequence[Box]) -> np.ndarray | None:
-    """Return what the pictures have in common, None if that explains little of them."""
+    """Return the common content of the pictures, (side, side), or None if it explains little of them."""
     sample = pictures[:: max(1, len(pictures) // _SAMPLED)]
     frame = np.median(sample, axis=0)
     boxes = _boxes_in(frame, sample, tried)
@@ -160,7 +163,7 @@ def _frame(pictures: np.ndarray, tried: Sequence[Box]) -> np.ndarray | None:
 
 
 def _boxes_in(frame: np.ndarray, pictures: np.ndarray, tried: Sequence[Box]) -> np.ndarray:
-    """Return the boxes (n, 4) of the frame that look most like the pictures."""
+    """Return the boxes (n, 4) of `frame` that look most like the pictures."""
     parts = unit(np.concatenate([_COARSE.of(frame[None], box) for box in tried]))
     boxes = np.array(tried, np.float32)[(unit(_COARSE.of(pictures, WHOLE)) @ parts.T).argmax(1)]
     for start in range(0, len(pictures), 64):
@@ -181,7 +184,7 @@ def halved(pictures: np.ndarray) -> np.ndarray:
 
 
 def _beyond(pictures: np.ndarray, boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Return what the pictures show beyond the frame, at its place in the frame; zeros where they show nothing."""
+    """Return the pictures minus the frame, in the frame's coordinates; zeros outside the pictures."""
     placed, inside = cut(pictures, _relative(np.array(WHOLE, np.float32), boxes))
     count = inside.sum((1, 2), keepdims=True) + 1e-6
     common = (frame - (frame * inside).sum((1, 2), keepdims=True) / count) * inside
@@ -191,7 +194,7 @@ def _beyond(pictures: np.ndarray, boxes: np.ndarray, frame: np.ndarray) -> np.nd
 
 
 def _relative(boxes: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return `boxes` in parts of the boxes `inside`; all are in parts of the same picture."""
+    """Return `boxes` in fractions of the boxes `inside`; all are in fractions of the same picture."""
     starts, ends = inside[..., 0::2], inside[..., 1::2]
     scaled = [(boxes[..., corner::2] - starts) / (ends - starts) for corner in (0, 1)]
     return np.stack(scaled, -1).reshape(*scaled[0].shape[:-1], 4).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Work on many files, on every core that this process may use."""
+"""Run a task for many items on every core that this process may use."""
 
 import multiprocessing
 import signal
@@ -11,32 +11,33 @@ from tqdm import tqdm
 
 from thaw.data.workers import usable_cores
 
-Given, Found = TypeVar("Given"), TypeVar("Found")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
-_CHUNK = 16  # pieces of work that a process is handed at once
-_FEW = 64  # that are done sooner than processes are started
-
-
-def on_every_core(task: Callable[[Given], Found], given: Sequence[Given], title: str, unit: str) -> Iterator[Found]:
-    """What `task` makes of each of `given`, in their order, with a progress bar where a terminal shows it."""
-    yield from progress(_results(task, given), title, unit, len(given))
+_CHUNK = 16  # items that a process takes at once
+_FEW = 64  # fewer items are done before processes have started
 
 
-def progress(given: Iterable[Given], title: str, unit: str, total: int | None = None) -> Iterator[Given]:
-    """Yield each of `given`, with a progress bar where a terminal shows it."""
-    yield from tqdm(given, title, total, unit=unit, disable=not sys.stderr.isatty(), leave=False)
+def on_every_core(task: Callable[[Item], Result], items: Sequence[Item], title: str, unit: str) -> Iterator[Result]:
+    """Yield `task(item)` for each item, in order, with a progress bar in a terminal."""
+    yield from progress(_results(task, items), title, unit, len(items))
 
 
-def _results(task: Callable[[Given], Found], given: Sequence[Given]) -> Iterator[Found]:
-    if len(given) < _FEW or usable_cores() == 1:
-        yield from map(task, given)
+def progress(items: Iterable[Item], title: str, unit: str, total: int | None = None) -> Iterator[Item]:
+    """Yield the items, with a progress bar in a terminal."""
+    yield from tqdm(items, title, total, unit=unit, disable=not sys.stderr.isatty(), leave=False)
+
+
+def _results(task: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
+    if len(items) < _FEW or usable_cores() == 1:
+        yield from map(task, items)
         return
     context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")
     with context.Pool(usable_cores(), _start_process) as pool:
-        yield from pool.imap(task, given, _CHUNK)
+        yield from pool.imap(task, items, _CHUNK)
 
 
 def _start_process() -> None:
-    """Leave Ctrl-C to the parent, and the other cores to the other processes: NumPy would use them all in each."""
+    """Ignore Ctrl-C, which the parent handles, and use one core: NumPy would use all of them in every process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(1)

@@ -1,4 +1,4 @@
-"""How images get from a heap to their places in a data set, each to one of its own."""
+"""Link or copy images to their paths in the data set."""
 
 import errno
 import hashlib
@@ -16,9 +16,9 @@ _NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.E
 
 
 def places(rows: Sequence[tuple[Path, str, str]], in_class_folders: bool) -> dict[Path, Path]:
-    """Return where each image of (path, class, split) goes, relative to the data set; no two go to the same place.
+    """Return the target of each image of (path, class, split), relative to the data set; all targets differ.
 
-    Where classes are in the names of files, an image's folders are left out if its name alone will do.
+    If classes are in the names of files, a target has the image's folders only if its name alone is not unique.
     """
     used = [(path, Path(split, label)) for path, label, split in rows if split in SPLITS]
     if in_class_folders:
@@ -31,7 +31,7 @@ def place(targets: Mapping[Path, Path], source: Path, root: Path, how: str) -> N
     """Link or copy each file of `source` to its target in `root`.
 
     Raises:
-        UserError: for a target that is there already.
+        UserError: if a target exists already.
 
     """
     root.mkdir(parents=True, exist_ok=True)
@@ -41,7 +41,7 @@ def place(targets: Mapping[Path, Path], source: Path, root: Path, how: str) -> N
 
 
 def _key(path: Path) -> str:
-    """Equal for paths that some file systems take for the same."""
+    """Return a key that is equal for paths that some file systems treat as the same."""
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 
@@ -55,7 +55,7 @@ def _link(source: Path, target: Path, how: str) -> None:
             _copy(source, target)
     except FileExistsError as error:
         raise UserError(
-            f"{target} is there already: the file system of DEST takes two names of images for the same."
+            f"{target} exists already: the file system of DEST treats two names of images as the same."
         ) from error
     except OSError as error:  # another file system, or one without hard links
         if how != "hard" or error.errno not in _NO_HARD_LINKS:
@@ -66,7 +66,7 @@ def _link(source: Path, target: Path, how: str) -> None:
 def _copy(source: Path, target: Path) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    # The name of an image may be as long as one can be.
+    # A hash, because the image's own name may have the greatest possible length already.
     part = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.part")
     shutil.copy2(source, part)
     os.replace(part, target)

@@ -1,4 +1,4 @@
-"""A heap of photographs becomes `train/`, `val/` and, if asked for, `test/` with a folder per class in each."""
+"""Turn a folder of photographs into `train/`, `val/` and, on request, `test/`, each with one folder per class."""
 
 import csv
 import hashlib
@@ -33,7 +33,7 @@ _MANIFEST = ("path", "class", "split", "sha256", "size", "mode", "verdict", "wid
 
 @dataclass(frozen=True)
 class Request:
-    """What is asked for; `pattern` names classes in the names of files, else they are folders."""
+    """Options of one preparation; `pattern` finds classes in file names, None means that they are folders."""
 
     source: Path
     dest: Path
@@ -43,24 +43,24 @@ class Request:
 
 
 def prepare(request: Request) -> str:
-    """Makes the data set, or what is missing of it, and tells what has become of how many files.
+    """Create the data set, or restore its missing files, and return a summary.
 
-    The source is never changed. `dest` appears as a whole when all is done; until then what is known lies in
-    `<dest>.part`, from where the next call goes on.
+    The source is never changed. Work in progress is in `<dest>.part`, and the next call continues from there. `dest`
+    appears only when it is complete.
 
     Raises:
-        UserError: for a source that cannot be used, or a `dest` that holds something else.
+        UserError: if the source cannot be used, or `dest` contains something else.
 
     """
     _check(request)
     tree = read_tree(request.source, request.pattern)
-    record = {**_told(request), "files": _listing(tree)}
+    record = {**_options(request), "files": _listing(tree)}
     if request.dest.exists():
         return _complete(request, record)
     part = _part(request.dest)
     if part.exists() and not _is_own(part):
         raise UserError(
-            f"{part}, where this command keeps what is not done yet, is there already and holds something else: choose "
+            f"{part}, which this command needs for work in progress, exists and contains something else; choose "
             "another DEST, or move it."
         )
     refuse_unwritable(part, "DEST")
@@ -82,7 +82,7 @@ def _part(dest: Path) -> Path:
 
 
 def _is_own(part: Path) -> bool:
-    """Whether a folder is what an earlier call has left, and holds nothing else."""
+    """Return whether a folder contains only what an interrupted call left."""
     names = {path.name for path in part.iterdir()} if part.is_dir() else set()
     return _LOCK in names and names <= {_LOCK, "inspections", "data"}
 
@@ -90,7 +90,7 @@ def _is_own(part: Path) -> bool:
 def _check(request: Request) -> None:
     source, dest = request.source.resolve(), request.dest.resolve()
     if source == dest or source in dest.parents or dest in source.parents:
-        raise UserError(f"DEST={request.dest} and SOURCE={request.source} must not lie in each other.")
+        raise UserError(f"DEST={request.dest} and SOURCE={request.source} must not contain each other.")
 
 
 @contextmanager
@@ -99,20 +99,20 @@ def _alone(path: Path, dest: Path) -> Iterator[None]:
     try:
         lock.acquire(timeout=1)
     except Timeout as error:
-        raise UserError(f"{dest} is being prepared by another process.") from error
+        raise UserError(f"{dest} is being prepared by another process; wait until it ends.") from error
     try:
         yield
     finally:
         lock.release()
 
 
-def _told(request: Request) -> dict:
+def _options(request: Request) -> dict:
     shares = asdict(request.shares)
     return {"source": str(request.source.resolve()), "pattern": request.pattern, "link": request.link, **shares}
 
 
 def _listing(tree: Tree) -> str:
-    """Changes with any image that is added, removed or altered."""
+    """Return a digest that changes if an image is added, removed or modified."""
     digest = hashlib.sha256()
     for path, label in tree.images:
         facts = (tree.root / path).stat()
@@ -122,22 +122,22 @@ def _listing(tree: Tree) -> str:
 
 
 def _complete(request: Request, record: dict) -> str:
-    """What is there, with files that have been lost from it put back."""
+    """Restore missing files of an existing data set, and return a summary."""
     kept = request.dest / RECORD
     before = json.loads(kept.read_text()) if kept.is_file() else None
     if before != record:
-        raise UserError(f"DEST={request.dest} {_difference(before, record)}; choose another DEST, or remove it first.")
+        raise UserError(f"DEST={request.dest} {_difference(before, record)}; choose another DEST, or delete it first.")
     with (request.dest / MANIFEST).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         rows = [(Path(row["path"]), row["class"], row["split"]) for row in csv.DictReader(file)]
     targets = places(rows, not request.pattern)
     missing = {path: target for path, target in targets.items() if not (request.dest / target).exists()}
     for target in missing.values():
-        (request.dest / target).unlink(missing_ok=True)  # a link to what is gone
+        (request.dest / target).unlink(missing_ok=True)  # a broken link
     place(missing, request.source, request.dest, request.link)
     if _is_own(_part(request.dest)):
         shutil.rmtree(_part(request.dest), ignore_errors=True)
-    were = agreeing("file[s] [were] missing and [are] back", len(missing))
-    done = f"{len(missing):,} {were}" if missing else "there is nothing to do"
+    restored = agreeing("missing file[s] [were] restored", len(missing))
+    done = f"{len(missing):,} {restored}" if missing else "there is nothing to do"
     return f"{request.dest} has been prepared before: {done}."
 
 
@@ -160,10 +160,10 @@ def _write_lists(root: Path, tree: Tree, entries: Sequence[Entry]) -> None:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["path", "class", "kind", "reason"])
         aside = [(entry.path, entry.label, entry.kind, entry.verdict) for entry in entries if entry.split == QUARANTINE]
-        aside += [(path, "", "stray", "does not end like an image of a class") for path in tree.stray]
+        aside += [(path, "", "stray", "has no image's ending, or is in no class") for path in tree.stray]
         aside += [(path, "", "hidden", "is hidden") for path in tree.hidden]
         aside += [
-            (path, "", "repeated", "leads to a folder that holds it or is read in another place")
+            (path, "", "repeated", "is a link to a folder that contains it or is read in another place")
             for path in tree.repeated
         ]
         rows.writerows((path.as_posix(), *rest) for path, *rest in sorted(aside))
@@ -179,7 +179,7 @@ def _summary(entries: Sequence[Entry], tree: Tree, request: Request) -> str:
     kinds = Counter(entry.kind for entry in entries if entry.split == QUARANTINE)
     kinds |= Counter({name: len(getattr(tree, name)) for name in ("stray", "hidden", "repeated")})
     aside = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()) if count)
-    told = f"\nset aside, with reasons in {request.dest / QUARANTINED}: {aside}" if aside else ""
+    notes = f"\nset aside, with reasons in {request.dest / QUARANTINED}: {aside}" if aside else ""
     alike = alike_by_design([entry.found.marks for entry in entries if entry.found.marks is not None])
-    told += f"\nnote     {alike}" if alike else ""
-    return "\n".join(table) + told + f"\ndata     {request.dest}"
+    notes += f"\nnote     {alike}" if alike else ""
+    return "\n".join(table) + notes + f"\ndata     {request.dest}"

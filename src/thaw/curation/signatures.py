@@ -1,7 +1,7 @@
-"""Short vectors for pictures and their crops, whose products say how alike they are beyond what a set has in common.
+"""Signatures: short vectors of pictures and crops whose dot products measure similarity.
 
-They are low frequencies of the cosine transform. The directions in which a set varies most (its frame, its brightness)
-are damped, since two images that are alike in those are only of the same kind.
+A signature holds low frequencies of the cosine transform. The directions in which the set varies most, such as its
+frame and brightness, are damped: two images that agree only in those are of the same kind, not copies.
 """
 
 from collections.abc import Iterator
@@ -10,31 +10,31 @@ from itertools import product
 
 import numpy as np
 
-Box = tuple[float, float, float, float]  # top, bottom, left, right, in parts of the side
+Box = tuple[float, float, float, float]  # top, bottom, left, right, in fractions of the side
 
 
 class Signatures:
-    """Cosine waves with fewer than `waves` half periods along either axis."""
+    """Signatures of cosine waves with fewer than `waves` half periods along either axis."""
 
     def __init__(self, waves: int):
         self.waves = waves
         down, across = np.mgrid[:waves, :waves]
         frequency = np.hypot(down, across).ravel()
         self._used = np.flatnonzero((frequency >= 1) & (frequency < waves))
-        self._weights = frequency[self._used].astype(np.float32)  # pictures have less of what is finer
+        self._weights = frequency[self._used].astype(np.float32)  # fine waves are weaker in photographs
         self.mirror = np.where(across.ravel()[self._used] % 2, -1, 1).astype(np.float32)
 
     def of(self, pictures: np.ndarray, box: Box) -> np.ndarray:
-        """Return (n, D) of that box of each picture (n, side, side)."""
+        """Return the signatures (n, D) of a box of each picture (n, side, side)."""
         top, bottom, left, right = box
         rows = _transform(self.waves, pictures.shape[1], top, bottom)
         columns = _transform(self.waves, pictures.shape[2], left, right)
         return (rows @ pictures @ columns.T).reshape(len(pictures), -1)[:, self._used] * self._weights
 
 
-@lru_cache(maxsize=1024)  # every search cuts the same boxes
+@lru_cache(maxsize=1024)  # every search uses the same boxes
 def _transform(waves: int, side: int, start: float, end: float) -> np.ndarray:
-    """Return the matrix (waves, side) of the cosine transform of what lies between two ends, in parts of the side."""
+    """Return the matrix (waves, side) of the cosine transform between two ends, in fractions of the side."""
     samples = 2 * waves
     middle = (np.arange(samples) + 0.5) / samples
     places = ((start + middle * (end - start)) * side - 0.5).clip(0, side - 1)
@@ -44,7 +44,7 @@ def _transform(waves: int, side: int, start: float, end: float) -> np.ndarray:
 
 
 def damping(signatures: np.ndarray, directions: int) -> np.ndarray:
-    """Return the matrix (D, D) that damps the `directions` of greatest variance to the level of the next one."""
+    """Return the matrix (D, D) that scales the `directions` of largest variance to the variance of the next one."""
     apart = signatures - signatures.mean(0)
     variances, axes = np.linalg.eigh((apart.T @ apart / len(apart)).astype(np.float64))
     level = variances[max(0, len(variances) - 1 - directions)]
@@ -56,14 +56,15 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def crops(step: float, most: int) -> list[Box]:
-    """Return boxes that lack up to `most` times `step` of each side, at all places; both sides lack about as much."""
+    """Return boxes up to `most` times `step` shorter than the side, at all offsets; height and width are similar."""
     ends = [(lack, at * step, 1 - (lack - at) * step) for lack in range(most + 1) for at in range(lack + 1)]
     if most:
         ends.append((1, step / 2, 1 - step / 2))
-    return [(*rows, *columns) for (a, *rows), (b, *columns) in product(ends, ends) if abs(a - b) <= 1]
+    pairs = product(ends, ends)
+    return [(top, bottom, left, right) for (a, top, bottom), (b, left, right) in pairs if abs(a - b) <= 1]
 
 
 def blocks(count: int, memory: float = 1.6e7) -> Iterator[slice]:
-    """Yield slices of rows of a matrix (count, count), each with about `memory` numbers."""
+    """Return slices of the rows of a matrix (count, count), each with about `memory` numbers."""
     rows = max(1, int(memory / max(count, 1)))
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))

@@ -1,4 +1,4 @@
-"""What lies in a folder of photographs: files by class, and what is beside them."""
+"""Read a folder of photographs: images by class, and all other files."""
 
 import os
 import re
@@ -17,9 +17,10 @@ SPLITS = ("train", "val", "test")
 
 @dataclass
 class Tree:
-    """All paths are relative to `root`, and sorted; `images` are files that end like images, with their class.
+    """Content of a folder; all paths are sorted and relative to `root`.
 
-    `repeated` are links to folders that are read in another place.
+    `images` are files with an image's ending, and their class. `repeated` are links to folders that are read in another
+    place. `empty` are classes without images.
     """
 
     root: Path
@@ -35,10 +36,10 @@ class Tree:
 
 
 def read_tree(root: Path, pattern: str | None = None) -> Tree:
-    """A folder per class; with a `pattern` such as `{class}.*` classes are in the names of the files.
+    """Return the images of a folder with one folder per class, or with a `pattern` such as `{class}.*` for file names.
 
     Raises:
-        UserError: for a folder without classes, or a pattern that no file or only one class fits.
+        UserError: if there are fewer than two classes.
 
     """
     tree = scan(root, pattern)
@@ -46,7 +47,7 @@ def read_tree(root: Path, pattern: str | None = None) -> Tree:
         _refuse_divided(root)
     if len({label for _, label in tree.images}) < 2:
         how = f"names like {pattern}" if pattern else "folders with images in them"
-        raise UserError(f"{root} has {amount(len(tree.classes), 'class')} ({how}), and at least two are needed.")
+        raise UserError(f"{root} has {amount(len(tree.classes), 'class')} ({how}); at least two are needed.")
     refuse_confusable_names(root, tree.classes)
     return tree
 
@@ -54,11 +55,11 @@ def read_tree(root: Path, pattern: str | None = None) -> Tree:
 def _refuse_divided(root: Path) -> None:
     train, val = (set(visible_folders(root / name)) if (root / name).is_dir() else set() for name in SPLITS[:2])
     if train & val:
-        raise UserError(f"{root} is divided into train and val already: name one of them as SOURCE.")
+        raise UserError(f"{root} is divided into train and val already; choose one of them as SOURCE.")
 
 
 def scan(root: Path, pattern: str | None = None, others: Collection[str] = ()) -> Tree:
-    """As `read_tree`, for a folder with any number of classes; the folders `others` in it are left out."""
+    """Return the images of a folder like `read_tree`, with any number of classes and without the folders `others`."""
     if not root.is_dir():
         raise UserError(f"there is no folder {root}.")
     named = _compiled(pattern) if pattern else None
@@ -76,8 +77,8 @@ def scan(root: Path, pattern: str | None = None, others: Collection[str] = ()) -
             tree.stray.append(path)
     tree.stray.sort()
     if named is None:
-        there = {label for _, label in tree.images} | {*others}
-        tree.empty = [name for name in visible_folders(root) if name not in there]
+        known = {label for _, label in tree.images} | {*others}
+        tree.empty = [name for name in visible_folders(root) if name not in known]
     return tree
 
 
@@ -90,6 +91,8 @@ def _label(path: Path, named: re.Pattern | None) -> str | None:
 
 def _compiled(pattern: str) -> re.Pattern:
     if pattern.count("{class}") != 1:
-        raise UserError(f"--pattern {pattern} must hold {{class}} once, and * for anything else, as in '{{class}}.*'.")
+        raise UserError(
+            f"--pattern {pattern} must contain {{class}} once; * matches anything else, as in '{{class}}.*'."
+        )
     parts = [re.escape(part).replace(r"\*", ".*") for part in pattern.split("{class}")]
     return re.compile(parts[0] + "(?P<name>.+?)" + parts[1])

@@ -1,4 +1,4 @@
-"""Who goes into which split: by content and seed alone, whatever files are called and however they are ordered."""
+"""Assign images to splits by content and seed; names and order of files do not matter."""
 
 import hashlib
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from thaw.pages.text import agreeing, amount
 
 @dataclass(frozen=True)
 class Shares:
-    """Images of each class: as a number, or as a share below 1 of what is used; `limit` of all that is used."""
+    """Sizes of splits per class, as numbers of images or as shares below 1; `limit` is the number of images to use."""
 
     val: float = 0.2
     test: float = 0
@@ -20,29 +20,29 @@ class Shares:
 
 @dataclass(frozen=True)
 class Group:
-    """Images that are copies of each other, as indices, and the smallest of their digests."""
+    """Copies of one image: their indices, and the smallest of their digests as the key."""
 
     members: tuple[int, ...]
     key: str
 
 
 def assign(groups: Sequence[Group], label: str, shares: Shares) -> dict[int, str]:
-    """The split of each image of a class, and `unused` for those beyond the limit.
+    """Return the split of each image of a class, `unused` for images beyond the limit.
 
     Raises:
-        UserError: if the class has fewer images than are asked for, or none would be left to train on.
+        UserError: if the class has too few images, or copies prevent the exact sizes.
 
     """
     ordered = sorted(groups, key=lambda group: hashlib.sha256(f"{shares.seed}/{group.key}".encode()).digest())
-    there = sum(len(group.members) for group in groups)
-    used = min(there, shares.limit or there)
+    available = sum(len(group.members) for group in groups)
+    used = min(available, shares.limit or available)
     wanted = {name: _number(share, used) for name, share in (("test", shares.test), ("val", shares.val))}
     held_out = sum(wanted.values())
     if used <= held_out:
         raise UserError(
-            f"class {label} has {amount(there, 'image')} that can be used{_of_limit(shares, there)}, and {held_out} "
-            f"{agreeing('[are]', held_out)} to be held out, so that none is left to train on; ask for fewer with --val "
-            "or --test."
+            f"class {label} has {amount(available, 'usable image')}{_limit_note(shares, available)}, of which "
+            f"{held_out} {agreeing('[are]', held_out)} to be held out, so that none is left to train on; "
+            "choose fewer with --val or --test."
         )
     splits: dict[int, str] = {}
     for name, count in (*wanted.items(), ("train", used - held_out)):
@@ -52,8 +52,8 @@ def assign(groups: Sequence[Group], label: str, shares: Shares) -> dict[int, str
                 count -= len(group.members)
         if count and name != "train":
             raise UserError(
-                f"class {label} cannot give exactly {amount(wanted[name], 'image')} to {name}: copies of an image stay "
-                "together, and they do not add up; ask for another number."
+                f"class {label} cannot give exactly {amount(wanted[name], 'image')} to {name}, because copies of an "
+                "image stay in one split; choose another number."
             )
     return {index: splits.get(index, "unused") for group in groups for index in group.members}
 
@@ -62,5 +62,5 @@ def _number(share: float, of: int) -> int:
     return round(share * of) if share < 1 else int(share)
 
 
-def _of_limit(shares: Shares, there: int) -> str:
-    return f" (--limit {shares.limit})" if shares.limit and shares.limit < there else ""
+def _limit_note(shares: Shares, available: int) -> str:
+    return f" (--limit {shares.limit})" if shares.limit and shares.limit < available else ""

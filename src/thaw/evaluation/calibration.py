@@ -1,4 +1,4 @@
-"""How far a net's confidence can be believed: a temperature for its logits."""
+"""Temperature scaling: divide logits by a fitted temperature, so that confidence matches accuracy."""
 
 from collections.abc import Iterator
 
@@ -7,24 +7,22 @@ import torch
 from scipy.optimize import minimize_scalar
 
 _LEAST = 0.02
-_LEAST_MARGIN = 0.01  # that is left between two classes, half of the time; else rounding would decide between them
+_LEAST_MARGIN = 0.01  # median margin between the top two classes after division; rounding would decide a smaller one
 _FOLDS = 5
-_AT_ONCE = (
-    2**16
-)  # logits that a processor's cache holds; copies of all would not fit into memory where classes are many
+_AT_ONCE = 2**16  # logits: as many as fit into a processor's cache; copies of all may not fit into memory
 
 
 def parts(count: int, classes: int) -> Iterator[slice]:
-    """Yield `count` rows of logits in order, as many at a time as are quick to compute with."""
+    """Return slices of `count` rows of logits, in order; each slice fits into a processor's cache."""
     rows = max(1, _AT_ONCE // classes)
     return (slice(first, first + rows) for first in range(0, count, rows))
 
 
 def fitted_temperature(logits: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor | None = None) -> float:
-    """The T for which softmax(logits / T) is likeliest, of float (n, classes) and int64 (n,) (Guo et al. 2017).
+    """Return the temperature T that minimises the cross-entropy of softmax(logits / T) (Guo et al. 2017).
 
-    With `rows`, int64 indices, it is that of these images. One image more, of which every class is as likely, keeps it
-    finite where a net makes no mistake (as Platt 1999).
+    `logits` are float (n, classes), `labels` int64 (n,). `rows`, int64 indices, select the images to fit on. The fit
+    adds one image whose classes are all equally likely. It keeps T finite if the network makes no mistake (Platt 1999).
     """
     rows = torch.arange(len(labels)) if rows is None else rows
     share = 1 / (len(rows) + 2)
@@ -41,14 +39,14 @@ def fitted_temperature(logits: torch.Tensor, labels: torch.Tensor, rows: torch.T
         return total / len(rows) - inverse * wanted.mean().item()
 
     margin = np.median((margins[:, 0] - margins[:, 1]).numpy())
-    most = max(1.0, margin / _LEAST_MARGIN)  # of a net that knows nothing; else the loss is lowest before
-    # It is convex in 1/T, but looks flat from far away: the logarithm of T is searched.
+    most = max(1.0, margin / _LEAST_MARGIN)  # reached only by a network that has learned nothing
+    # The loss is convex in 1/T, but flat far from its minimum. Searching log T avoids that.
     found = minimize_scalar(lambda log: loss(np.exp(-log)), bounds=(np.log(_LEAST), np.log(most)), method="bounded")
     return float(np.exp(found.x))
 
 
 def cross_fitted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Float (n,): of each image a temperature that was fitted without it, to tell what to expect of other images."""
+    """Return each image's temperature, float (n,), fitted on the other folds, to estimate the effect on new images."""
     fold = torch.from_numpy(np.random.default_rng(0).permutation(len(labels)) % _FOLDS)
     temperatures = torch.ones(len(labels))
     for number in range(_FOLDS):

@@ -1,4 +1,4 @@
-"""Which classes are taken for which: counts, of which most are 0 where classes are many."""
+"""Confusion counts, as sparse matrices: with many classes most counts are 0."""
 
 from collections.abc import Sequence
 
@@ -7,13 +7,13 @@ from scipy.sparse import coo_array, csr_array
 
 
 def confusion_counts(labels: np.ndarray, predicted: np.ndarray, classes: int) -> csr_array:
-    """Return the counts (true class, predicted class) of int64 (n,) each."""
+    """Return the counts (true class, predicted class); `labels` and `predicted` are int64 (n,)."""
     pairs, counts = np.unique(labels * classes + predicted, return_counts=True)
     return csr_array((counts, (pairs // classes, pairs % classes)), (classes, classes))
 
 
 def confused_pairs(confusion: np.ndarray | csr_array, classes: Sequence[str], most: int = 10) -> list[dict]:
-    """The most frequent mistakes, with the share of the true class that they are."""
+    """Return the `most` most frequent mistakes, each with its count and its share of the true class."""
     counts, totals = coo_array(confusion), confusion.sum(1)
     found = zip(*(values.tolist() for values in (counts.row, counts.col, counts.data)), strict=True)
     pairs = [(true, predicted, count) for true, predicted, count in found if true != predicted and count]

@@ -1,7 +1,7 @@
-"""Images made worse in known ways: a part of the corruptions of ImageNet-C (Hendrycks and Dietterich 2019).
+"""Image corruptions: four of those in ImageNet-C (Hendrycks and Dietterich 2019).
 
-The strengths are severities 1, 3 and 5 of that benchmark, "Benchmarking Neural Network Robustness to Common Corruptions
-and Perturbations". Here they act on the crop that a net sees, and are the same at every call.
+The strengths are severities 1, 3 and 5 of "Benchmarking Neural Network Robustness to Common Corruptions and
+Perturbations". A corruption changes the crop that the network sees. Every call gives the same result.
 """
 
 import io
@@ -17,7 +17,7 @@ _REFERENCE_SIDE = 224  # pixels of the crops that the strengths were chosen for
 
 @dataclass(frozen=True)
 class Corruption:
-    """`strength` is in units of `unit`; `severity` is that of ImageNet-C, 1 to 5."""
+    """Corruption of one kind; `strength` is in units of `unit`, `severity` is ImageNet-C's, 1 to 5."""
 
     kind: str
     severity: int
@@ -25,45 +25,46 @@ class Corruption:
     unit: str
 
     @property
-    def told(self) -> str:
+    def description(self) -> str:
+        """The strength with its unit, such as `quality 15`."""
         return f"{self.strength:g} {self.unit}" if self.kind == "blur" else f"{self.unit} {self.strength:g}"
 
     def __call__(self, crop: torch.Tensor, index: int) -> torch.Tensor:
-        """uint8 (3, S, S) -> the same, corrupted; what is random in it follows from `index`, at least 0, alone."""
+        """Return the corrupted crop, uint8 (3, S, S) like `crop`; `index`, at least 0, seeds the random numbers."""
         pixels = crop.permute(1, 2, 0).numpy()
         changed = _CHANGES[self.kind](pixels, self.strength, index)
         return torch.from_numpy(np.ascontiguousarray(changed.transpose(2, 0, 1)))
 
 
 def blurred(pixels: np.ndarray, sigma: float, index: int) -> np.ndarray:
-    """uint8 (S, S, 3), Gaussian blur with a standard deviation of `sigma` pixels of a crop of 224, > 0.
+    """Return the pixels, uint8 (S, S, 3), with Gaussian blur; `sigma` > 0 is its standard deviation in a crop of 224.
 
-    In a crop of another size it is as wide in proportion. Pillow makes it of three box filters.
+    The blur of another crop is wider or narrower in proportion. Pillow approximates it by three box filters.
     """
     radius = sigma * pixels.shape[0] / _REFERENCE_SIDE
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
 
 
 def noisy(pixels: np.ndarray, deviation: float, index: int) -> np.ndarray:
-    """uint8 (S, S, 3), Gaussian noise of that standard deviation, where 1 is white, independent in each channel."""
+    """Return the pixels, uint8 (S, S, 3), with Gaussian noise in each channel; a `deviation` of 1 is white."""
     noise = np.random.default_rng(index).standard_normal(pixels.shape, dtype=np.float32)
     return _eight_bits(pixels / np.float32(255) + np.float32(deviation) * noise)
 
 
 def compressed(pixels: np.ndarray, quality: float, index: int) -> np.ndarray:
-    """uint8 (S, S, 3), once through a JPEG of that `quality`, 1 (worst) to 95, with halved colours (4:2:0)."""
+    """Return the pixels, uint8 (S, S, 3), after JPEG encoding with 4:2:0 colours; `quality` is 1 (worst) to 95."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "jpeg", quality=int(quality), subsampling="4:2:0")
     return np.asarray(Image.open(file).convert("RGB"))
 
 
 def brightened(pixels: np.ndarray, more: float, index: int) -> np.ndarray:
-    """uint8 (S, S, 3), the value of HSV raised by `more`, where 1 is white; hue and saturation stay."""
+    """Return the pixels, uint8 (S, S, 3), with `more` added to the value of HSV, where 1 is white."""
     scaled = pixels / np.float32(255)
     value = scaled.max(2, keepdims=True)
     raised = np.minimum(value + np.float32(more), 1)
     coloured = scaled * (raised / np.maximum(value, np.float32(1 / 255)))
-    return _eight_bits(np.where(value > 0, coloured, raised))  # black has no hue, and becomes grey
+    return _eight_bits(np.where(value > 0, coloured, raised))  # black has no hue: it becomes grey
 
 
 def _eight_bits(scaled: np.ndarray) -> np.ndarray:

@@ -1,4 +1,4 @@
-"""What the best weights say of every validation image, and the numbers that follow from it."""
+"""Metrics, calibration and the table of predictions, computed from logits and labels."""
 
 import csv
 from collections.abc import Sequence
@@ -26,9 +26,9 @@ _BINS = 15  # of confidences
 
 @dataclass(frozen=True)
 class Evaluation:
-    """`logits` (n, classes) float32 and `labels` (n,) int64 of the images at `paths`, in the same order.
+    """Logits, float32 (n, classes), and labels, int64 (n,), of the images at `paths`, in the same order.
 
-    Nothing else of the logits' size is kept: with many classes there is no room for it.
+    Probabilities are computed in parts and never kept: with many classes they would not fit into memory.
     """
 
     paths: Sequence[str]
@@ -46,12 +46,12 @@ class Evaluation:
 
     @cached_property
     def calibrated(self) -> torch.Tensor:
-        """The confidences (n,) of logits that are divided by the temperature."""
+        """Confidences, float (n,), of the logits divided by the temperature."""
         return self._judge(torch.full((len(self.labels),), self.temperature))[0]
 
     @property
     def mistakes(self) -> torch.Tensor:
-        """Bool (n,)"""
+        """Bool (n,): True where the prediction is wrong."""
         return self.predicted != self.labels
 
     @cached_property
@@ -60,7 +60,7 @@ class Evaluation:
         return confusion_counts(self.labels.numpy(), self.predicted.numpy(), len(self.classes))
 
     def metrics(self) -> dict:
-        """The `val` entry of a run's summary."""
+        """Return the `val` entry of a run's summary."""
         count, n = len(self.classes), len(self.labels)
         right = n - int(self.mistakes.sum())
         ece, loss = self._ece_and_loss(*self._judged)
@@ -76,23 +76,24 @@ class Evaluation:
 
     @cached_property
     def temperature(self) -> float:
-        """By which logits are to be divided, so that of images with a confidence of p the share p is right."""
+        """Temperature to divide the logits by, fitted on all images."""
         return fitted_temperature(self.logits, self.labels)
 
     def calibration(self) -> dict:
-        """The `calibration` entry of a run's summary: what the temperature does to images that it was not fitted on."""
+        """Return the `calibration` entry of a run's summary: ECE and loss without and with temperature scaling."""
         divided = self._judge(cross_fitted(self.logits, self.labels))
         both = [self._ece_and_loss(*judged) for judged in (self._judged, divided)]
         return {"temperature": self.temperature, "ece": [ece for ece, _ in both], "loss": [loss for _, loss in both]}
 
     def write_csv(self, path: Path, root: Path) -> None:
-        """A row per image, its path relative to `root`."""
+        """Write `predictions.csv`: a row per image, with its path relative to `root`."""
         with whole_file(path) as file:
             rows = csv.writer(file)
             rows.writerow([*COLUMNS, *map(probability_column, self.classes)])
             for part in parts(*self.logits.shape):
                 probabilities = self.logits[part].softmax(1)
-                columns = self.paths[part], self.labels[part], self.predicted[part], probabilities.max(1).values
+                labels, predicted = self.labels[part].tolist(), self.predicted[part].tolist()
+                columns = self.paths[part], labels, predicted, probabilities.max(1).values.tolist()
                 for image, label, predicted, confidence, row in zip(*columns, probabilities.tolist(), strict=True):
                     names = Path(image).relative_to(root).as_posix(), self.classes[label], self.classes[predicted]
                     rows.writerow([*names, f"{confidence:.6f}", *[f"{p:.6f}" for p in row]])
@@ -102,7 +103,7 @@ class Evaluation:
         return self._judge(torch.ones(len(self.labels)))
 
     def _judge(self, temperatures: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The confidence and the cross-entropy of each image, its logits over a temperature of its own."""
+        """Return each image's confidence and cross-entropy, after dividing its logits by its temperature."""
         confidences, losses = [], []
         for part in parts(*self.logits.shape):
             logits = self.logits[part] / temperatures[part, None]
@@ -116,7 +117,7 @@ class Evaluation:
 
 
 def joined(batches: list[torch.Tensor]) -> torch.Tensor:
-    """Return the rows of all batches on the CPU, and leave `batches` empty: there may be no room for them twice."""
+    """Return the rows of all batches on the CPU, and empty `batches`: memory may not hold them twice."""
     rows = torch.empty(sum(map(len, batches)), batches[0].shape[1])
     end = len(rows)
     while batches:
@@ -127,6 +128,6 @@ def joined(batches: list[torch.Tensor]) -> torch.Tensor:
 
 
 def wilson(right: int, n: int) -> list[float]:
-    """The 95 % interval of a share (Wilson 1927)."""
+    """Return the 95 % confidence interval of the share `right` / `n` (Wilson 1927)."""
     interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
     return [float(interval.low), float(interval.high)]

@@ -1,4 +1,4 @@
-"""Numbers that answers to labelled images give, with 95 % intervals: how far they may be off, the images being few."""
+"""Metrics of predictions with 95 % confidence intervals, images being a sample."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,14 +13,14 @@ from thaw.evaluation.evaluation import wilson
 
 BINS = 15  # of confidences, equally wide
 RESAMPLES = 1000
-_AT_ONCE = 2**22  # weights of resamples
+_AT_ONCE = 2**22  # weights of resamples in memory
 MEASURES = ("macro_acc", "macro_f1", "loss", "ece", "ece_uncalibrated")
-_ERRORS = (3, 4)  # the places of calibration errors in it
+_ERRORS = (3, 4)  # indices of the calibration errors in MEASURES
 
 
 @dataclass(frozen=True)
-class Answered:
-    """`logits`, float (n, classes), over `temperature`, in answer to images of the classes `labels`, int (n,)."""
+class Predictions:
+    """Labels, int (n,), and logits, float (n, classes), which every method divides by `temperature`."""
 
     labels: np.ndarray
     logits: np.ndarray
@@ -32,17 +32,17 @@ class Answered:
 
     @property
     def right(self) -> np.ndarray:
-        """Bool (n,)"""
+        """Bool (n,): True where the prediction is correct."""
         return self.predicted == self.labels
 
     @property
     def confidence(self) -> np.ndarray:
-        """Float (n,) within 0..1: the probability of the predicted class."""
+        """Probability of the predicted class, float (n,) within 0..1."""
         return self._judged[0]
 
     @property
     def losses(self) -> np.ndarray:
-        """Float (n,): the cross-entropy of each image, in nats."""
+        """Cross-entropy of each image in nats, float (n,)."""
         return self._judged[1]
 
     @cached_property
@@ -56,19 +56,19 @@ class Answered:
 
     @property
     def bins(self) -> np.ndarray:
-        """Int (n,): each confidence's bin, the lower edge being part of it."""
+        """Bin of each confidence, int (n,); a bin contains its lower edge."""
         return _bins(self.confidence)
 
     @property
     def ece(self) -> float:
         return calibration_error(self.confidence, self.right)
 
-    def divided_by(self, temperature: float) -> "Answered":
-        return Answered(self.labels, self.logits, temperature)
+    def divided_by(self, temperature: float) -> "Predictions":
+        return Predictions(self.labels, self.logits, temperature)
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """How far confidence is from the share of right answers, in the mean over images (Naeini et al. 2015)."""
+    """Return the expected calibration error: the mean gap of confidence and accuracy in bins (Naeini et al. 2015)."""
     return float(np.abs(np.bincount(_bins(confidence), confidence - right, BINS)).sum() / len(right))
 
 
@@ -76,14 +76,14 @@ def _bins(confidence: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(np.linspace(0, 1, BINS + 1), confidence, side="right") - 1, 0, BINS - 1)
 
 
-def overall(answered: Answered) -> dict[str, dict]:
-    """Each of `MEASURES` as {"value", "ci95"}; macro averages are over the classes that have images."""
-    labels, predicted, right, n = answered.labels, answered.predicted, answered.right, len(answered.labels)
-    classes = answered.logits.shape[1]
+def overall(predictions: Predictions) -> dict[str, dict]:
+    """Return each of `MEASURES` as {"value", "ci95"}; macro averages are over the classes that have images."""
+    labels, predicted, right = predictions.labels, predictions.predicted, predictions.right
+    n, classes = predictions.logits.shape
     of_label, of_prediction = _sums(labels, classes), _sums(predicted, classes)
-    hits, losses = _sums(labels, classes, right), answered.losses
-    both = answered, answered.divided_by(1.0)
-    gaps = [_sums(a.bins, BINS, a.confidence - a.right) for a in both]
+    hits, losses = _sums(labels, classes, right), predictions.losses
+    both = predictions, predictions.divided_by(1.0)
+    gaps = [_sums(each.bins, BINS, each.confidence - each.right) for each in both]
 
     def measure(weights: np.ndarray) -> np.ndarray:
         counted, found = (weights @ sums for sums in (of_label, hits))
@@ -106,11 +106,11 @@ def overall(answered: Answered) -> dict[str, dict]:
 def bootstrap(
     measure: Callable[[np.ndarray], np.ndarray], n: int, biased: Sequence[int] = ()
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Values (k,) and their 95 % percentile intervals (k, 2) over `RESAMPLES` draws of n of n images (Efron 1979).
+    """Return values (k,) and their 95 % percentile intervals (k, 2) from `RESAMPLES` bootstrap samples (Efron 1979).
 
-    `measure` takes weights, float (draws, n), how often each image was drawn, and gives (draws, k). The draws are the
-    same at every call, so that whatever is measured of the same images is paired. Of the values that are not below 0
-    and that drawing makes larger, `biased`, the intervals are shifted by the mean that draws differ from the value.
+    `measure` takes weights, float (draws, n), which count how often each image was drawn. It returns (draws, k). Every
+    call draws the same samples, so metrics of the same images are paired. `biased` lists non-negative values that
+    resampling inflates. Their intervals are shifted by the mean inflation.
     """
     drawn = np.concatenate([measure(weights) for weights in _resamples(n)])
     values = measure(np.ones((1, n)))[0]
@@ -121,10 +121,10 @@ def bootstrap(
     return values, intervals
 
 
-def _calibrated_error(answered: Answered) -> float:
-    """Return the error that a perfectly calibrated model with these confidences exceeds in 2.5 % of draws."""
-    random, confidence, n = np.random.default_rng(0), answered.confidence, len(answered.labels)
-    places, drawn = _sums(answered.bins, BINS), []
+def _calibrated_error(predictions: Predictions) -> float:
+    """Return the ECE that a perfectly calibrated model with these confidences exceeds in 2.5 % of draws."""
+    random, confidence, n = np.random.default_rng(0), predictions.confidence, len(predictions.labels)
+    places, drawn = _sums(predictions.bins, BINS), []
     for rows in _draws_at_once(n):
         gaps = confidence - (random.random((rows, n)) < confidence)
         drawn.append(np.abs(gaps @ places).sum(1) / n)
@@ -139,7 +139,7 @@ def _resamples(n: int) -> Iterator[np.ndarray]:
 
 
 def _draws_at_once(n: int) -> Iterator[int]:
-    """Yield how many draws of n images fit into memory together, `RESAMPLES` in all."""
+    """Yield numbers of draws of n images that fit into memory together; their sum is `RESAMPLES`."""
     left = RESAMPLES
     while left:
         rows = min(left, max(1, _AT_ONCE // n))
@@ -148,35 +148,35 @@ def _draws_at_once(n: int) -> Iterator[int]:
 
 
 def _sums(groups: np.ndarray, count: int, values: np.ndarray | float = 1.0) -> csr_array:
-    """(n, count), which weights (draws, n) are multiplied by for the sums of `values` in each group."""
+    """Return a matrix (n, count); weights (draws, n) times it are the weighted sums of `values` in each group."""
     n = len(groups)
     return csr_array((np.broadcast_to(np.asarray(values, float), n), (np.arange(n), groups)), (n, count))
 
 
 def share(right: int, n: int) -> dict | None:
-    """A share with Wilson's interval; None of nothing."""
+    """Return the share `right` / `n` with Wilson's interval, None if `n` is 0."""
     return {"value": right / n, "ci95": wilson(right, n)} if n else None
 
 
 def per_class(confusion: np.ndarray | csr_array, classes: Sequence[str]) -> list[dict]:
-    """Of counts (true class, predicted class): a row per class, its scores None where it has no image."""
+    """Return a row per class; the scores of a class without images are None."""
     rows = []
     for name, *counts in zip(classes, confusion.diagonal(), confusion.sum(1), confusion.sum(0), strict=True):
         hits, n, predicted = map(int, counts)
-        scores = dict.fromkeys(("recall", "precision", "f1"))
+        scores: dict[str, object] = {"recall": None, "precision": None, "f1": None}
         if n:
             scores = {"recall": share(hits, n), "precision": share(hits, predicted), "f1": 2 * hits / (n + predicted)}
         rows.append({"class": name, "n": n, "predicted": predicted, **scores})
     return rows
 
 
-def reliability(answered: Answered) -> list[dict]:
-    """A row per bin of confidences that is not empty: its mean confidence against its share of right answers."""
+def reliability(predictions: Predictions) -> list[dict]:
+    """Return a row per non-empty bin of confidences: its mean confidence and its accuracy."""
     rows = []
-    for place in np.unique(answered.bins):
-        own = answered.bins == place
+    for place in np.unique(predictions.bins):
+        own = predictions.bins == place
         n = int(own.sum())
-        right = share(int(answered.right[own].sum()), n)
+        right = share(int(predictions.right[own].sum()), n)
         edges = [place / BINS, (place + 1) / BINS]
-        rows.append({"bin": edges, "n": n, "confidence": float(answered.confidence[own].mean()), "right": right})
+        rows.append({"bin": edges, "n": n, "confidence": float(predictions.confidence[own].mean()), "right": right})
     return rows

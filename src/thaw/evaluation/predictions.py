@@ -1,4 +1,4 @@
-"""`predictions.csv`: a row per image, with the probability of each class."""
+"""Read `predictions.csv`: a row per image, with the probability of each class."""
 
 import csv
 from collections.abc import Iterator
@@ -10,14 +10,14 @@ Row = tuple[str, str, str, float]  # path, label, predicted, confidence
 
 
 def probability_column(name: str) -> str:
-    """Return the column of a class, which is none of `COLUMNS` whatever the class is called."""
+    """Return the column name of a class; the prefix keeps it apart from `COLUMNS`."""
     return f"p_{name}"
 
 
 def read_predictions(path: Path) -> Iterator[Row]:
-    """Yield the rows of a table, none where it is missing.
+    """Yield the rows of a table; yield nothing if the file is missing.
 
-    Older tables name a class's column like the class, which may be one of `COLUMNS`: the first of that name counts.
+    In older tables a class's column has the name of the class, even one of `COLUMNS`. The first of equal names counts.
     """
     if not path.is_file():
         return

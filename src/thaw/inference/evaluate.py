@@ -1,4 +1,4 @@
-"""A trained model on a folder of labelled images: everything that `evaluation.json` and the page say."""
+"""Evaluate a trained model on a folder of labelled images: all values of `evaluation.json` and its page."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -10,7 +10,7 @@ from thaw.evaluation.confusion import confused_pairs
 from thaw.evaluation.corruptions import CORRUPTIONS, Corruption
 from thaw.evaluation.evaluation import Evaluation
 from thaw.evaluation.measures import (
-    Answered,
+    Predictions,
     bootstrap,
     calibration_error,
     overall,
@@ -19,7 +19,7 @@ from thaw.evaluation.measures import (
     share,
 )
 from thaw.evaluation.statistics import holm, mcnemar
-from thaw.inference.answers import Answers, answers
+from thaw.inference.folder_predictions import FolderPredictions, predict_folder
 from thaw.inference.labelled_folder import LabelledFolder
 from thaw.inference.trained_model import TrainedModel
 from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
@@ -27,7 +27,11 @@ from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
 
 @dataclass(frozen=True)
 class Evaluated:
-    """`facts` hold plain values alone; `worst` are the indices of the images with the highest loss, highest first."""
+    """Evaluation of a model on a folder.
+
+    `facts` holds the plain values of `evaluation.json`. `worst` are the indices of the images with the highest loss,
+    highest first.
+    """
 
     model: TrainedModel
     folder: LabelledFolder
@@ -37,27 +41,27 @@ class Evaluated:
 
 
 def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = True, top: int = 24) -> Evaluated:
-    """The model's answers to all images of a folder, and what follows from them.
+    """Return the metrics of a model on all images of a folder.
 
-    With `robustness` every image is also looked at with each of `CORRUPTIONS`. `top` is how many of the images with
-    the highest loss are listed.
+    With `robustness` they include the accuracy under each of `CORRUPTIONS`. `top` is the number of high-loss images
+    to list.
 
     Raises:
         UserError: if no image can be read.
 
     """
     corruptions = CORRUPTIONS if robustness else ()
-    given = answers(model, folder.samples, corruptions)
-    evaluation = Evaluation([path for path, _ in given.samples], given.labels, given.logits, model.classes)
-    clean = Answered(given.labels.numpy(), given.logits.numpy(), model.temperature)
+    found = predict_folder(model, folder.samples, corruptions)
+    evaluation = Evaluation([path for path, _ in found.samples], found.labels, found.logits, model.classes)
+    clean = Predictions(found.labels.numpy(), found.logits.numpy(), model.temperature)
     worst = np.argsort(-clean.losses, kind="stable")[:top].tolist()
     confusion = evaluation.confusion
     few = len(model.classes) <= KEPT_MATRIX
     facts = {
         "checkpoint": str(model.source),
         "root": str(folder.root.resolve()),
-        "images": len(given.samples),
-        "unreadable": list(given.faults),
+        "images": len(found.samples),
+        "unreadable": list(found.faults),
         "ignored": folder.ignored,
         "classes": list(model.classes),
         "missing": list(folder.missing),
@@ -69,13 +73,13 @@ def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = Tru
         "confusion": confusion.toarray().tolist() if few else None,
         "confused": confused_pairs(confusion, model.classes, CONFUSIONS),
         "reliability": {"uncalibrated": reliability(clean.divided_by(1.0)), "calibrated": reliability(clean)},
-        "top_losses": [_one(evaluation, clean, folder.root, index) for index in worst],
-        "robustness": _robustness(given, corruptions, clean) if robustness else None,
+        "top_losses": [_loss_row(evaluation, clean, folder.root, index) for index in worst],
+        "robustness": _robustness(found, corruptions, clean) if robustness else None,
     }
     return Evaluated(model, folder, evaluation, worst, facts)
 
 
-def _one(evaluation: Evaluation, clean: Answered, root: Path, index: int) -> dict:
+def _loss_row(evaluation: Evaluation, clean: Predictions, root: Path, index: int) -> dict:
     classes = evaluation.classes
     return {
         "path": Path(evaluation.paths[index]).relative_to(root).as_posix(),
@@ -86,24 +90,24 @@ def _one(evaluation: Evaluation, clean: Answered, root: Path, index: int) -> dic
     }
 
 
-def _robustness(given: Answers, corruptions: Sequence[Corruption], clean: Answered) -> list[dict]:
-    """A row per corruption, each image with it held against the same image without."""
-    changes = np.stack([right.astype(float) - clean.right for right, _ in given.corrupted], 1)
+def _robustness(found: FolderPredictions, corruptions: Sequence[Corruption], clean: Predictions) -> list[dict]:
+    """Return a row per corruption, which compares each corrupted image with the same image uncorrupted."""
+    changes = np.stack([right.astype(float) - clean.right for right, _ in found.corrupted], 1)
     n = len(clean.labels)
     drops, intervals = bootstrap(lambda weights: weights @ changes / n, n)
-    ps = holm([mcnemar(right, clean.right) for right, _ in given.corrupted])
+    ps = holm([mcnemar(right, clean.right) for right, _ in found.corrupted])
     return [
         {
             "corruption": corruption.kind,
             "severity": corruption.severity,
             "strength": corruption.strength,
-            "told": corruption.told,
+            "description": corruption.description,
             "acc": share(int(right.sum()), n),
             "ece": calibration_error(confidence, right),
             "change": {"value": float(drop), "ci95": interval.tolist()},
             "p": p,
         }
         for corruption, (right, confidence), drop, interval, p in zip(
-            corruptions, given.corrupted, drops, intervals, ps, strict=True
+            corruptions, found.corrupted, drops, intervals, ps, strict=True
         )
     ]

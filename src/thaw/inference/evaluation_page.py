@@ -1,4 +1,4 @@
-"""An evaluation as a table, as `evaluation.json`, `predictions.csv` and a page with pictures."""
+"""Write an evaluation as a table, as `evaluation.json`, `predictions.csv` and a page with pictures."""
 
 import json
 from collections.abc import Sequence
@@ -26,13 +26,13 @@ _NAMES = {
     "ece": "ECE",
     "ece_uncalibrated": "ECE, uncalibrated",
 }
-_PAIRS = 10  # of classes that are confused, in a terminal
-_BOTH = COLOURS[1::-1]  # uncalibrated, calibrated
-_COUNT = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
+_PAIRS = 10  # confused pairs of classes in the table
+_CURVE_COLOURS = COLOURS[1::-1]  # uncalibrated, calibrated
+_COUNT_STYLE = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 
 
 def write_evaluation(folder: Path, done: Evaluated) -> None:
-    """`predictions.csv`, `evaluation.json` and `evaluation.html`, in a folder that is there."""
+    """Write `predictions.csv`, `evaluation.json` and `evaluation.html` into an existing folder."""
     done.evaluation.write_csv(folder / "predictions.csv", done.folder.root)
     with whole_file(folder / "evaluation.json") as file:
         file.write(json.dumps(done.facts, indent=1) + "\n")
@@ -43,39 +43,60 @@ def write_evaluation(folder: Path, done: Evaluated) -> None:
 
 
 def table(facts: dict) -> str:
-    """For a terminal: the numbers with their intervals, each class, the most frequent mistakes, and robustness."""
-    classes = amount(len(facts["classes"]) - len(facts["missing"]), "class")
-    lines = [f"{amount(facts['images'], 'image')} of {classes} in {facts['root']}"]
-    if facts["missing"]:
-        lines.append(f"not there: {counted(facts['missing'])}; macro averages are over the other classes")
-    if facts["ignored"]:
-        lines.append(f"files that are not read, for their ending or their place: {facts['ignored']}")
-    numbers = [("", "value", "95 % interval")]
-    numbers += [(name, f"{facts[key]['value']:.4f}", _interval(facts[key])) for key, name in _NAMES.items()]
-    classes = [("class", "images", "recall", "95 % interval", "precision", "95 % interval", "F1")]
-    for row in hardest(facts["per_class"], LINES):
-        scores = (row["recall"], row["precision"])
-        told = [cell for score in scores for cell in (_value(score), _interval(score))]
-        classes.append((shown(row["class"]), str(row["n"]), *told, "" if row["f1"] is None else f"{row['f1']:.4f}"))
-    blocks = [lines, aligned(numbers), aligned(classes)]
+    """Return tables for a terminal: metrics with intervals, classes, the most frequent mistakes and robustness."""
+    blocks = [_summary(facts), _metrics(facts), _classes(facts)]
     if len(facts["per_class"]) > LINES:
         blocks.append([f"those are the {LINES} classes with the lowest F1; evaluation.json has all"])
     if facts["confused"]:
-        pairs = [("true", "predicted", "images", "of the class")]
-        pairs += [
-            (shown(p["label"]), shown(p["predicted"]), str(p["count"]), f"{p['share']:.1%}")
-            for p in facts["confused"][:_PAIRS]
-        ]
-        blocks.append(aligned(pairs))
+        blocks.append(_mistakes(facts))
     if facts["robustness"]:
-        rows = [("corruption", "strength", "accuracy", "change", "95 % interval", "p", "ECE")]
-        rows.append(("none", "", _value(facts["acc"]), "", "", "", f"{facts['ece']['value']:.4f}"))
-        for row in facts["robustness"]:
-            low, high = row["change"]["ci95"]
-            change = f"{row['change']['value']:+.4f}", f"{low:+.4f} to {high:+.4f}", f"{row['p']:.3g}"
-            rows.append((row["corruption"], row["told"], _value(row["acc"]), *change, f"{row['ece']:.4f}"))
-        blocks.append(aligned(rows))
+        blocks.append(_robustness(facts))
     return "\n\n".join("\n".join(block) for block in blocks)
+
+
+def _summary(facts: dict) -> list[str]:
+    classes = amount(len(facts["classes"]) - len(facts["missing"]), "class")
+    lines = [f"{amount(facts['images'], 'image')} of {classes} in {facts['root']}"]
+    if facts["missing"]:
+        lines.append(f"no images of: {counted(facts['missing'])}; macro averages are over the other classes")
+    if facts["ignored"]:
+        lines.append(f"files skipped because of their ending or their place: {facts['ignored']}")
+    return lines
+
+
+def _metrics(facts: dict) -> list[str]:
+    rows = [("", "value", "95 % interval")]
+    rows += [(name, f"{facts[key]['value']:.4f}", _interval(facts[key])) for key, name in _NAMES.items()]
+    return aligned(rows)
+
+
+def _classes(facts: dict) -> list[str]:
+    rows: list[tuple[str, ...]] = [("class", "images", "recall", "95 % interval", "precision", "95 % interval", "F1")]
+    for row in hardest(facts["per_class"], LINES):
+        scores = (row["recall"], row["precision"])
+        cells = [cell for score in scores for cell in (_value(score), _interval(score))]
+        f1 = "" if row["f1"] is None else f"{row['f1']:.4f}"
+        rows.append((shown(row["class"]), str(row["n"]), *cells, f1))
+    return aligned(rows)
+
+
+def _mistakes(facts: dict) -> list[str]:
+    rows = [("true", "predicted", "images", "of the class")]
+    rows += [
+        (shown(pair["label"]), shown(pair["predicted"]), str(pair["count"]), f"{pair['share']:.1%}")
+        for pair in facts["confused"][:_PAIRS]
+    ]
+    return aligned(rows)
+
+
+def _robustness(facts: dict) -> list[str]:
+    rows = [("corruption", "strength", "accuracy", "change", "95 % interval", "p", "ECE")]
+    rows.append(("none", "", _value(facts["acc"]), "", "", "", f"{facts['ece']['value']:.4f}"))
+    for row in facts["robustness"]:
+        low, high = row["change"]["ci95"]
+        change = f"{row['change']['value']:+.4f}", f"{low:+.4f} to {high:+.4f}", f"{row['p']:.3g}"
+        rows.append((row["corruption"], row["description"], _value(row["acc"]), *change, f"{row['ece']:.4f}"))
+    return aligned(rows)
 
 
 def _value(score: dict | None) -> str:
@@ -87,41 +108,40 @@ def _interval(score: dict | None) -> str:
 
 
 def hardest(rows: Sequence[dict], most: int) -> list[dict]:
-    """Return the rows of the `most` classes with the lowest F1, in the order of `rows`; those without images last."""
+    """Return the rows of the `most` classes with the lowest F1, in order; classes without images are chosen last."""
     order = sorted(range(len(rows)), key=lambda place: 2.0 if rows[place]["f1"] is None else rows[place]["f1"])
     return [rows[place] for place in sorted(order[:most])]
 
 
 def _page(done: Evaluated) -> str:
     facts = done.facts
-    pictures = [{"seen": data_url(seen), "heat": data_url(heat)} for seen, heat in _looks(done)]
+    pictures = [{"crop": data_url(crop), "heatmap": data_url(heatmap)} for crop, heatmap in _pictures(done)]
+    curves = zip(facts["reliability"].items(), _CURVE_COLOURS, strict=True)
     return render(
         "evaluation.html.jinja",
         **facts,
         names=_NAMES,
-        plots=[
-            _reliability_plot(*named, colour) for named, colour in zip(facts["reliability"].items(), _BOTH, strict=True)
-        ],
+        plots=[_reliability_plot(name, rows, colour) for (name, rows), colour in curves],
         losses=list(zip(facts["top_losses"], pictures, strict=True)),
         matrix=MATRIX,
         listed=hardest(facts["per_class"], ROWS),
     )
 
 
-def _looks(done: Evaluated) -> list[tuple[Image.Image, Image.Image]]:
-    """Each of the worst images as the net sees it, and where it looks for the class that it predicts."""
+def _pictures(done: Evaluated) -> list[tuple[Image.Image, Image.Image]]:
+    """Return each high-loss image's crop and the Grad-CAM heatmap of its predicted class over it."""
     found, size = [], roomy_batch_size(done.model.preprocessing.crop)
     for first in range(0, len(done.worst), size):
-        own = list(done.worst[first : first + size])
-        crops = torch.stack([done.model.read(done.evaluation.paths[index]) for index in own])
-        heats = gradcam(done.model, crops, done.evaluation.predicted[own])
+        batch = list(done.worst[first : first + size])
+        crops = torch.stack([done.model.read(done.evaluation.paths[index]) for index in batch])
+        heats = gradcam(done.model, crops, done.evaluation.predicted[batch])
         for crop, heat in zip(crops, heats, strict=True):
             found.append((Image.fromarray(crop.permute(1, 2, 0).numpy()), overlaid(crop, heat)))
     return found
 
 
 def _reliability_plot(name: str, rows: Sequence[dict], colour: str) -> str:
-    """Share right against mean confidence, a dot for each bin; the diagonal is perfect calibration."""
+    """Return a plot of accuracy against mean confidence, a dot per bin; the diagonal is perfect calibration."""
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], ":", color=INK, linewidth=1)
@@ -129,8 +149,8 @@ def _reliability_plot(name: str, rows: Sequence[dict], colour: str) -> str:
             low, high = row["right"]["ci95"]
             axes.plot([row["confidence"]] * 2, [low, high], color=colour, linewidth=1.5, alpha=0.7)
             axes.plot(row["confidence"], row["right"]["value"], "o", color=colour, markersize=6)
-            axes.annotate(str(row["n"]), (row["confidence"], high), (0, 5), **_COUNT)
-        axes.set(xlabel="mean confidence", ylabel="share right", title=name, xlim=(-0.03, 1.05), ylim=(-0.03, 1.1))
+            axes.annotate(str(row["n"]), (row["confidence"], high), (0, 5), **_COUNT_STYLE)
+        axes.set(xlabel="mean confidence", ylabel="accuracy", title=name, xlim=(-0.03, 1.05), ylim=(-0.03, 1.1))
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_formatter(percent())
         axes.grid(alpha=0.3)

@@ -1,4 +1,4 @@
-"""Predictions as a page with pictures."""
+"""Write predictions as a page with pictures."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from thaw.pages.html import render
 from thaw.runs.extras import warn_on_failure
 from thaw.storage.files import whole_file
 
-_SHOWN = 500  # pictures; a page of more takes long to open
+_SHOWN = 500  # pictures; a larger page opens slowly
 _SIDE = 224
-_TOP, _COUNTED = 10, 20  # classes on a card, and on top of the page
+_TOP, _COUNTED = 10, 20  # classes on a card and at the top of the page
 
 
 def on_a_card(prediction: Prediction) -> Prediction:
-    """Return what the page shows of a prediction, which may be one of many with many classes each."""
+    """Return a prediction with only the classes that its card shows, to save memory."""
     return replace(prediction, top=prediction.top[:_TOP])
 
 
 def write_gallery(path: Path, model: str, found: Sequence[Prediction], threshold: float) -> None:
-    """A page of the predictions in `found`, the least sure first, with what could not be read on top."""
+    """Write a page of predictions, the least confident first; faults of unreadable images are at the top."""
     page = None
     with warn_on_failure(f"the page {path}"):
         page = _page(model, found, threshold)

@@ -1,4 +1,4 @@
-"""Which images are meant: files, folders, patterns, and a list on standard input."""
+"""Find images by the names of files, folders, patterns, and a list on standard input."""
 
 import codecs
 import glob
@@ -18,14 +18,14 @@ _UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 
 
 def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[str]]:
-    """The images that `named` stands for, each once and in order; a sentence for each name that stands for none.
+    """Return the paths of the images that `named` selects, each once and in order, and a sentence per name without any.
 
-    A folder stands for all images in it and below, but for hidden ones; `-` for the lines of `listed`.
+    A folder selects all images in it and below it, except hidden ones. `-` selects the lines of `listed`.
     """
     found: dict[str, None] = {}
     faults = []
     for name in _with_list(named, listed):
-        paths, fault = _meant(name)
+        paths, fault = _selected(name)
         found.update(dict.fromkeys(paths))
         faults += [fault] if fault else []
     return list(found), faults
@@ -37,36 +37,40 @@ def _with_list(named: Iterable[str], listed: TextIO) -> Iterator[str]:
 
 
 def _lines(listed: TextIO) -> list[str]:
-    """The names in a list, as bytes where they are not UTF-8; `find -print0` divides them by zero bytes."""
+    """Return the names in a list, separated by line ends or, as `find -print0` does it, by zero bytes.
+
+    Bytes that are not UTF-8 become surrogate escapes.
+    """
     content = listed.buffer.read() if hasattr(listed, "buffer") else listed.read().encode(errors="surrogateescape")
     if content.startswith(_UTF16):
         text = content.decode("utf-16", "replace")
-    elif 2 * content.count(0) > 0.8 * len(content):  # without a mark of its byte order: every second byte is zero
+    elif 2 * content.count(0) > 0.8 * len(content):  # UTF-16 without a byte order mark
         text = content.decode("utf-16-le" if content[1::2].count(0) > content[::2].count(0) else "utf-16-be", "replace")
     else:
         text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
     return text.split("\0") if "\0" in text else re.split(r"\r?\n", text)
 
 
-def _meant(name: str) -> tuple[list[str], str]:
+def _selected(name: str) -> tuple[list[str], str]:
+    """Return the images that a name selects, and a sentence if there are none."""
     try:
         path = Path(name).expanduser()
         if path.is_dir():
             return _images_in(path)
-        existing = next((one for one in _forms(path) if one.exists()), None)
+        existing = next((form for form in _unicode_forms(path) if form.exists()), None)
         if existing:
             return [str(existing)], ""
         matches = _matches(str(path)) if glob.has_magic(name) else []
-        images = [image for match in matches for image in _meant(match)[0]]
+        images = [image for match in matches for image in _selected(match)[0]]
         return images, "" if images else f"there is no file {name}."
     except UserError as error:
         return [], str(error)
-    except (OSError, ValueError, RuntimeError) as error:  # names too long, with a zero byte, of nobody's home
-        return [], f"{name[:200]} cannot be looked up: {getattr(error, 'strerror', None) or error}."
+    except (OSError, ValueError, RuntimeError) as error:  # too long, with a zero byte, or an unknown user's home
+        return [], f"{name[:200]} cannot be read as a path: {getattr(error, 'strerror', None) or error}."
 
 
-def _forms(path: Path) -> Iterator[Path]:
-    """The path itself, and as other systems write its accented letters."""
+def _unicode_forms(path: Path) -> Iterator[Path]:
+    """Yield the path itself, then with composed and with decomposed accented letters."""
     yield path
     yield from (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
 
@@ -86,19 +90,19 @@ def _matches(pattern: str) -> list[str]:
         return sorted(glob.glob(pattern))
     roots = filter(os.path.isdir, glob.glob(start) if start else ["."])
     parts = ("**" + rest).split(os.sep)
-    return [path for root in sorted(roots) for path in _fitting(root, bool(start), parts)]
+    return [path for root in sorted(roots) for path in _matches_below(root, bool(start), parts)]
 
 
-def _fitting(root: str, named: bool, parts: Sequence[str]) -> list[str]:
-    """The files below `root` that fit a pattern with `**`, each once, whatever links lead to it."""
+def _matches_below(root: str, named: bool, parts: Sequence[str]) -> list[str]:
+    """Return the files below `root` that match a pattern with `**`, each once even if several links lead to it."""
     below = [os.path.relpath(path, root) for path in walk(Path(root)).paths()]
-    found = [path for path in below if _fits(path.split(os.sep), parts) and (parts[-1] != "**" or is_image(path))]
+    found = [path for path in below if _match(path.split(os.sep), parts) and (parts[-1] != "**" or is_image(path))]
     return sorted(os.path.join(root, path) if named else path for path in found)
 
 
-def _fits(names: Sequence[str], parts: Sequence[str]) -> bool:
+def _match(names: Sequence[str], parts: Sequence[str]) -> bool:
     if not parts or not names:
         return not names and all(part == "**" for part in parts)
     if parts[0] == "**":
-        return _fits(names, parts[1:]) or _fits(names[1:], parts)
-    return fnmatchcase(names[0], parts[0]) and _fits(names[1:], parts[1:])
+        return _match(names, parts[1:]) or _match(names[1:], parts)
+    return fnmatchcase(names[0], parts[0]) and _match(names[1:], parts[1:])

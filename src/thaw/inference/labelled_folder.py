@@ -1,4 +1,4 @@
-"""A folder of labelled images that a trained model has not seen: one folder per class of the model's."""
+"""Read a folder of labelled images for a trained model: one folder per class of the model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ _SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class LabelledFolder:
-    """`samples` are the images in `root` with the index of their class in `classes`, in the order of a data set.
+    """Images in `root`; each of the `samples` is a path and its class's index in `classes`, in the data set's order.
 
-    `missing` names the classes without a file, `ignored` counts visible files that do not end as images do or lie
-    outside of the class folders.
+    `missing` are the classes without images. `ignored` counts visible files that have no image's ending or lie outside
+    the class folders.
     """
 
     root: Path
@@ -30,24 +30,23 @@ class LabelledFolder:
 
 
 def read_labelled(root: Path, classes: Sequence[str]) -> LabelledFolder:
-    """Whatever is named with a dot first is not looked at; no image is opened.
+    """Return the images in the class folders of `root`, without hidden files; no image is opened.
 
     Raises:
-        UserError: if `root` is not a folder, holds a folder that is none of `classes`, or no file named like an image.
+        UserError: if `root` is not a folder, contains a folder that is not in `classes`, or contains no image.
 
     """
     if not root.is_dir():
-        raise UserError(
-            f"{root} is {'a file' if root.exists() else 'not there'}: ROOT is a folder with {_wanted(classes)}."
-        )
+        fault = "is a file" if root.exists() else "does not exist"
+        raise UserError(f"ROOT={root} {fault}. ROOT must be a folder with {_wanted(classes)}.")
     _refuse_others(root, classes)
     files = walk(root)
     samples = class_samples(files, classes)
     if not samples:
         needed = what_to_install(files.paths())
         raise UserError(
-            f"there is no image in {root}: ROOT is a folder with {_wanted(classes)}, and images in them that end in "
-            f"{', '.join(EXTENSIONS)}{needed and f'; {needed}'}."
+            f"there is no image in {root}. ROOT must be a folder with {_wanted(classes)}, which contain images that "
+            f"end in {', '.join(EXTENSIONS)}{needed and f'; {needed}'}."
         )
     labels = {label for _, label in samples}
     missing = [name for index, name in enumerate(classes) if index not in labels]
@@ -61,11 +60,11 @@ def _refuse_others(root: Path, classes: Sequence[str]) -> None:
     splits = [name for name in _SPLITS if name in others and set(visible_folders(root / name)) & set(classes)]
     if splits:
         choices = " or ".join(str(root / name) for name in splits)
-        raise UserError(f"{root} holds {listed(splits)} and no class folders: name one of them as ROOT, {choices}.")
+        raise UserError(f"ROOT={root} has {listed(splits)} in place of class folders; choose ROOT={choices}.")
     what = "is no class" if len(others) == 1 else "are no classes"
     alike = "; ".join(confusable_names({*others, *classes}))
     raise UserError(
-        f"{listed(map(repr, others))} in {root} {what} of the model's, which are {_names(classes)}"
+        f"{listed(map(repr, others))} in {root} {what} of the model. Its classes are {_names(classes)}"
         f"{alike and f' ({alike})'}."
     )
 

@@ -18,9 +18,10 @@ UNSURE = "unsure"
 
 @dataclass(frozen=True)
 class Prediction:
-    """Of one file: `top` has the likeliest classes with their calibrated probabilities, the likeliest first.
+    """Prediction for one image.
 
-    `fault` is a sentence in place of them, for a file that cannot be read.
+    `top` has the most probable classes with their calibrated probabilities, the most probable first. For an unreadable
+    file it is empty, and `fault` is a sentence with the reason.
     """
 
     path: str
@@ -28,7 +29,7 @@ class Prediction:
     fault: str = ""
 
     def named(self, threshold: float) -> str:
-        """The likeliest class, or `unsure` where its probability is below `threshold`."""
+        """Return the most probable class, or `unsure` if its probability is below `threshold`."""
         name, probability = self.top[0]
         return name if probability >= threshold else UNSURE
 
@@ -36,13 +37,13 @@ class Prediction:
 def predict(
     model: TrainedModel, images: str | Path | Image.Image | np.ndarray | Sequence, top: int = 1
 ) -> list[Prediction]:
-    """Return a prediction for each of `images`, or for the one that is given alone, in their order.
+    """Return a prediction for each of `images`, in order; `images` may also be a single image.
 
-    An image is a path, a PIL image, or an array: uint8 (H, W, 3) in RGB, or (H, W) in grey of any number of bits. `top`
-    is the number of classes in a prediction. Arrays and PIL images have their number in place of a path.
+    An image is a path, a PIL image, or an array: uint8 (H, W, 3) in RGB, or (H, W) in grey with any number of bits.
+    `top` is the number of classes per prediction. For arrays and PIL images `Prediction.path` is the index.
 
     Raises:
-        ValueError: for an array that is no image.
+        ValueError: if an array is not an image.
 
     """
     several = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
@@ -54,12 +55,14 @@ def _opened(image: str | Path | Image.Image | np.ndarray) -> str | Image.Image:
         try:
             return Image.fromarray(image)
         except TypeError as error:
-            raise ValueError(f"an array {image.dtype} {image.shape} is no image: uint8 (H, W, 3) or (H, W)") from error
+            raise ValueError(
+                f"an array {image.dtype} {image.shape} is not an image: it must be uint8 (H, W, 3), or (H, W) in grey."
+            ) from error
     return image if isinstance(image, Image.Image) else str(image)
 
 
 def predictions(model: TrainedModel, paths: Sequence[str | Image.Image], top: int = 1) -> Iterator[Prediction]:
-    """Yield the prediction for every file or image in order, as soon as its batch is done."""
+    """Yield a prediction for each file or image in order, as soon as its batch is computed."""
     size = roomy_batch_size(model.preprocessing.crop)
     images = _Images(model, paths)
     for batch in DataLoader(images, size, num_workers=best_workers(torch.cuda.is_available()), collate_fn=list):
@@ -72,14 +75,14 @@ def predictions(model: TrainedModel, paths: Sequence[str | Image.Image], top: in
 def _likeliest(model: TrainedModel, images: torch.Tensor, top: int) -> Iterator[list[tuple[str, float]]]:
     logits = model.logits(images)
     probabilities = model.probabilities(logits)
-    # By logits, for of probabilities many can be rounded to the same 0 or 1.
+    # Sort logits: several probabilities may round to the same 0 or 1.
     orders = logits.sort(dim=1, descending=True, stable=True).indices[:, :top]
     for row, order in zip(probabilities, orders, strict=True):
-        yield [(model.classes[index], row[index].item()) for index in order.tolist()]
+        yield [(model.classes[int(index)], float(row[index])) for index in order]
 
 
 class _Images(Dataset):
-    """(path or number, uint8 (3, S, S), fault) of each image: pixels, or the reason why there are none."""
+    """Items (path or index, uint8 (3, S, S) or None, fault)."""
 
     def __init__(self, model: TrainedModel, images: Sequence[str | Image.Image]):
         self._model, self._images = model, images

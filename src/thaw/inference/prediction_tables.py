@@ -1,4 +1,7 @@
-"""Predictions as text: a table for a terminal, CSV, or a line of JSON for each."""
+"""Write predictions as a table for a terminal, as CSV, or as lines of JSON.
+
+Each function starts its format and returns a function that writes one prediction.
+"""
 
 import csv
 from collections.abc import Callable, Sequence
@@ -8,7 +11,7 @@ from thaw.inference.predict import UNSURE, Prediction
 from thaw.pages.text import WIDEST_NAME, padded, printable, shown, width
 from thaw.storage.files import as_json as json_text
 
-_WIDEST = 60  # characters of a path in a table, whose columns then are no longer in line
+_WIDEST = 60  # columns for a path in a table; longer paths shift the other columns
 
 
 def table(file: TextIO, paths: Sequence[str], classes: Sequence[str], top: int, threshold: float) -> "Write":
@@ -40,9 +43,9 @@ def as_csv(file: TextIO, paths: Sequence[str], classes: Sequence[str], top: int,
 def as_json(file: TextIO, paths: Sequence[str], classes: Sequence[str], top: int, threshold: float) -> "Write":
     def write(prediction: Prediction) -> None:
         ranked = [{"class": name, "probability": round(p, 6)} for name, p in prediction.top]
-        told = {"path": prediction.path, "predicted": prediction.named(threshold)}
-        told |= {"confidence": ranked[0]["probability"], "top": ranked}
-        print(json_text(told), file=file)
+        values = {"path": prediction.path, "predicted": prediction.named(threshold)}
+        values |= {"confidence": ranked[0]["probability"], "top": ranked}
+        print(json_text(values), file=file)
 
     return write
 

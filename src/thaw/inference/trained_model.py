@@ -1,4 +1,4 @@
-"""What a run has learned, ready for images that it has never seen."""
+"""Load a trained model from a run's folder or a checkpoint."""
 
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -30,9 +30,9 @@ BEST, LAST = Path("checkpoints") / "best.ckpt", Path("checkpoints") / "last.ckpt
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """A net and all that is needed to use it: the names of its classes, and how an image becomes its input.
+    """Network with its classes, the preprocessing of validation and a temperature.
 
-    `preprocessing` is that of validation. Logits are divided by `temperature`, which changes no predicted class.
+    Probabilities are computed from logits divided by `temperature`, which changes no predicted class.
     """
 
     net: StagedNet
@@ -45,79 +45,84 @@ class TrainedModel:
     prefix: FrozenPrefix | None = None
 
     def read(self, source: str | Path | BinaryIO, formats: Sequence[str] | None = None) -> torch.Tensor:
-        """uint8 (3, crop, crop) of an image file, as validation reads it.
+        """Return an image file as uint8 (3, crop, crop), preprocessed as in validation.
 
-        `source` and `formats` are those of `load_rgb`.
+        `source` and `formats` are arguments of `load_rgb`.
 
         Raises:
-            UnreadableImageError: naming the path.
+            UnreadableImageError: if the image cannot be read.
 
         """
-        seen = self.preprocessing
-        return self.transform(load_rgb(source, read_size(seen.resize), formats, seen.grey_range))
+        used = self.preprocessing
+        return self.transform(load_rgb(source, read_size(used.resize), formats, used.grey_range))
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
-        """Return uint8 (3, crop, crop) of a PIL image, the same as of a lossless file with its pixels."""
-        seen = self.preprocessing
-        return self.transform(upright_rgb(image.copy(), read_size(seen.resize), seen.grey_range))
+        """Return a PIL image as uint8 (3, crop, crop), equal to `read` of a lossless file with these pixels."""
+        used = self.preprocessing
+        return self.transform(upright_rgb(image.copy(), read_size(used.resize), used.grey_range))
 
     @cached_property
     def transform(self) -> Callable[[Image.Image], torch.Tensor]:
-        """PIL image -> uint8 (3, crop, crop)."""
+        """Transform from a PIL image to uint8 (3, crop, crop)."""
         return eval_transform(self.preprocessing)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (N, 3, crop, crop) -> float32 (N, classes), both on the CPU; undivided."""
+        """Return logits, float32 (N, classes), of uint8 images (N, 3, crop, crop); both tensors are on the CPU."""
         images = images.to(self.device)
         with torch.inference_mode():
-            given = self.prefix(images) if self.prefix else images
+            inputs = self.prefix(images) if self.prefix else images
             with self.context():
-                return self.net(given, self.prefix.cut if self.prefix else None).float().cpu()
+                return self.net(inputs, self.prefix.cut if self.prefix else None).float().cpu()
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
-        """Float (N, classes), calibrated."""
+        """Return calibrated probabilities, float (N, classes)."""
         return (logits / self.temperature).softmax(1)
 
 
 def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> TrainedModel:
-    """The best weights of a run's folder, or of a checkpoint file; `auto` is a GPU if there is one.
+    """Return the model with the best weights of a run's folder, or with the weights of a checkpoint file.
 
-    It computes as the run did when it made its predictions, in bfloat16, say, where the device is quick in it; with
-    `exact` plainly and in float32.
+    The model computes as the run did, in bfloat16 if the run used it and the device is fast in it. With `exact` it
+    computes in float32. `device` is `auto` (a GPU if there is one) or a PyTorch device.
 
     Raises:
-        UserError: if there is no such run, it has not saved anything yet, or its net cannot be built.
-        RunError: for a checkpoint that is damaged.
+        UserError: if there is no such run, it has no checkpoint yet, or its network cannot be built.
+        RunError: if the checkpoint is damaged.
 
     """
     path = checkpoint_path(Path(run).expanduser())
     checkpoint = read_checkpoint(path)
     described = checkpoint.get("thaw")
     if not described or not described["preprocessing"]:
-        raise UserError(f"{path} is no checkpoint of a run of Thaw's: it does not say what its classes are.")
-    net = _built(path, described["model"])
-    _fill(net, checkpoint["state_dict"], path)
+        raise UserError(f"{path} is not a checkpoint of a Thaw run: it does not contain the names of its classes.")
+    net = _build(path, described["model"])
+    _load_weights(net, checkpoint["state_dict"], path)
     keep_freed_memory()
-    device = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
-    net = net.eval().to(device, memory_format=memory_format())
+    target = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
+    net = net.eval().to(target).to(memory_format=memory_format())
     context, cut = nullcontext, None if exact else described.get("cut")
-    if described.get("precision") == "bf16-mixed" == best_precision(device.type) and not exact:
-        context = partial(torch.autocast, device.type, torch.bfloat16)
+    if described.get("precision") == "bf16-mixed" == best_precision(target.type) and not exact:
+        context = partial(torch.autocast, target.type, torch.bfloat16)
     return TrainedModel(
         net,
         described["classes"],
         Preprocessing(**described["preprocessing"]),
         described.get("temperature", 1.0),
-        device,
+        target,
         path,
         context,
-        FrozenPrefix(net, cut, device, context) if cut else None,
+        FrozenPrefix(net, cut, target, context) if cut else None,
     )
 
 
 def checkpoint_path(run: Path) -> Path:
-    """Raises: UserError: if there is none."""
-    if os.path.isfile(run):  # not Path's own, which raises for names that are too long
+    """Return the best checkpoint in a run's folder, or `run` itself if it is a file.
+
+    Raises:
+        UserError: if there is no checkpoint, or more than one candidate.
+
+    """
+    if os.path.isfile(run):  # Path.is_file raises for names that are too long
         return run
     if os.path.isdir(run):
         if best := best_file(run):
@@ -125,15 +130,15 @@ def checkpoint_path(run: Path) -> Path:
         _refuse_several(run)
         _refuse_unnamed(run)
     raise UserError(
-        f"there is no trained model in {run}: name the folder of a run, which holds {BEST}, or a checkpoint file."
+        f"there is no trained model in {run}; choose the folder of a run, which contains {BEST}, or a checkpoint file."
     )
 
 
 def best_file(run: Path) -> Path | None:
-    """The checkpoint in a run's folder that its summary is of; of a run that has not finished, the best so far.
+    """Return the checkpoint that a run's summary names, or the best one so far of an unfinished run.
 
     Raises:
-        UserError: if the summary names a file that is no longer there.
+        UserError: if the file that the summary names is missing.
 
     """
     summary = read_summary(run)
@@ -141,13 +146,13 @@ def best_file(run: Path) -> Path | None:
         if (run / named).is_file():
             return run / named
         if summary.get("status") == "finished":
-            raise UserError(f"the best weights of {run} are {named}, by its summary.json, and there is no such file.")
+            raise UserError(f"the best weights of {run} are {named}, says its summary.json, but there is no such file.")
     candidates = (*_saved_best(run), run / BEST)
     return next((path for path in candidates if path.is_file()), None)
 
 
 def _saved_best(run: Path) -> Iterator[Path]:
-    """What a run's last checkpoint says is the best; a run that was killed has no summary."""
+    """Yield the best checkpoint according to the last one, because a killed run has no summary."""
     last = run / LAST
     if last.is_file():
         with suppress(RunError):
@@ -168,31 +173,31 @@ def _refuse_unnamed(run: Path) -> None:
     found = sorted(path for path in (run / LAST).parent.glob("**/*.ckpt") if path != run / LAST)
     if found:
         raise UserError(
-            f"{run} has not finished, and does not say which of its checkpoints is the best; name the file: "
+            f"{run} has not finished and does not record which of its checkpoints is the best; name the file: "
             f"{', '.join(map(str, found[:8]))}."
         )
 
 
 def run_folder(checkpoint: Path) -> Path:
-    """Of the run that saved it; the folder it lies in, for a checkpoint that was taken out of one."""
+    """Return the folder of the run that saved a checkpoint, or the checkpoint's own folder if it was moved."""
     run = next((folder for folder in list(checkpoint.parents)[:4] if is_run(folder)), None)
     return run or (checkpoint.parent.parent if checkpoint.parent.name == BEST.parent.name else checkpoint.parent)
 
 
-def _fill(net: StagedNet, state: dict[str, torch.Tensor], path: Path) -> None:
-    """With a classifier's `state`, in which the net is one part."""
+def _load_weights(net: StagedNet, state: dict[str, torch.Tensor], path: Path) -> None:
+    """Load the network's part of a classifier's `state`."""
     prefix = "net."
     try:
         net.load_state_dict({key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)})
     except RuntimeError as error:
-        raise RunError(f"the weights in {path} do not fit the net {net.config['name']} that it names.") from error
+        raise RunError(f"the weights in {path} do not fit the network that it names, {net.config['name']}.") from error
 
 
-def _built(path: Path, config: dict) -> StagedNet:
-    """Build the net as the run did: a net of one's own with the code that its configuration names."""
+def _build(path: Path, config: dict) -> StagedNet:
+    """Return the network, built as in the run: a custom network by the function that its configuration names."""
     run = run_folder(path)
     builder = read_resolved(run)["model"]["_target_"] if is_run(run) else None
-    if not is_own(builder):
+    if builder is None or not is_own(builder):
         return build_net(**config)
     refuse_foreign_targets({"model": {"_target_": builder}})
     return get_object(builder)(**config)

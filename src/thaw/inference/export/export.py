@@ -1,4 +1,4 @@
-"""An export from its checkpoint to its place: nothing is there that has not been checked."""
+"""Export a checkpoint: write to a temporary folder, check, then move the result to its destination."""
 
 import os
 import tempfile
@@ -15,7 +15,10 @@ from thaw.storage.files import as_json
 
 @dataclass(frozen=True)
 class Exported:
-    """`difference` is the largest between the probabilities of the export and of its checkpoint, of `images` images."""
+    """Finished export.
+
+    `difference` is the largest difference between its probabilities and the checkpoint's, over `images` images.
+    """
 
     path: Path
     bytes: int
@@ -24,28 +27,28 @@ class Exported:
 
 
 def export(run: Path, destination: Path, kind: str, images: list[str]) -> Exported:
-    """Writes `destination`, and beside a file `<destination>.json` (in a folder `export.json`) with what was found.
+    """Write `destination` and its record: `<destination>.json`, or `export.json` inside a folder.
 
     Raises:
-        UserError: for a run without a model, a destination that is taken or cannot be written, or no images to check
-            with.
-        RunError: if the export differs from the checkpoint; it is deleted then.
+        UserError: if the run has no model, the destination exists or cannot be written, or there are no images to check
+            the export with.
+        RunError: if the export differs from the checkpoint; the export is deleted.
 
     """
     record = destination.with_name(f"{destination.name}.json")
     for path in (destination, record):
         if os.path.lexists(path):
-            raise UserError(f"{path} is there already: name another place, or delete it.")
+            raise UserError(f"{path} exists already; choose another DEST, or delete it.")
     refuse_unwritable(destination.parent, "DEST")
     model = load_model(run, exact=True, device="cpu")
     checked = check(model, images)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=destination.parent) as folder:
         part = Path(folder) / destination.name
         difference = checked.difference(FORMATS[kind](model, part, checked))
-        told = {"format": kind, "run": str(run), **facts(model)}
-        told |= {"checked_images": len(checked.images), "largest_difference": difference}
+        values = {"format": kind, "run": str(run), **facts(model)}
+        values |= {"checked_images": len(checked.images), "largest_difference": difference}
         record = part / "export.json" if part.is_dir() else record
-        record.write_text(as_json(told, indent=2) + "\n", encoding="utf-8")
+        record.write_text(as_json(values, indent=2) + "\n", encoding="utf-8")
         os.replace(part, destination)
     return Exported(destination, _bytes(destination), len(checked.images), difference)
 

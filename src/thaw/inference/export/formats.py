@@ -1,4 +1,7 @@
-"""ONNX, PyTorch's own export and a folder of safetensors; each gives back what it says of the images of a check."""
+"""Write ONNX, PyTorch's export format or a folder with safetensors.
+
+Each function writes its format, reads it back, and returns the probabilities of the check's images.
+"""
 
 import copy
 import json
@@ -22,15 +25,15 @@ _ANY_NUMBER = {"images": {0: Dim("batch", min=1)}}
 
 
 def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
-    """One file, for any number of images at once; its metadata has the classes and the preprocessing."""
+    """Write one ONNX file, with any batch size; its metadata has the classes and the preprocessing."""
     try:
         import onnx
         import onnxruntime
-        import onnxscript  # noqa: F401 (which torch.onnx needs)
+        import onnxscript  # noqa: F401 (torch.onnx needs it)
     except ImportError as error:
         raise UserError(f"--format onnx needs the package {error.name}: pip install -e '.[export]'.") from error
     with _quiet():
-        program = torch.onnx.export(
+        exported = torch.onnx.export(
             Shipped(model.net, model.temperature).eval(),
             (example(model),),
             input_names=["images"],
@@ -38,7 +41,9 @@ def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
             dynamic_shapes=_ANY_NUMBER,
             dynamo=True,
             verbose=False,
-        ).model_proto
+        )
+    assert exported is not None, "with dynamo=True an ONNXProgram is returned"
+    program = exported.model_proto
     for key, value in facts(model).items():
         program.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
     onnx.save(program, path)
@@ -47,7 +52,7 @@ def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
 
 
 def as_torch(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
-    """A .pt2 file for PyTorch alone; `thaw.json` in it has the classes and the preprocessing."""
+    """Write a .pt2 file for PyTorch; `thaw.json` inside it has the classes and the preprocessing."""
     with _quiet(), path.open("wb") as file:
         program = torch.export.export(
             Shipped(model.net, model.temperature).eval(), (example(model),), dynamic_shapes=_ANY_NUMBER
@@ -60,15 +65,18 @@ def as_torch(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
 
 
 def as_safetensors(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
-    """A folder of `config.json` and `model.safetensors`, under published names; timm reads it where it has that net."""
+    """Write a folder with `config.json` and `model.safetensors`, with published tensor names.
+
+    timm can read the folder if it has this network.
+    """
     path.mkdir()
     tensors = {key.removeprefix(model.net.prefix): value for key, value in model.net.state_dict().items()}
     content = save({key: value.contiguous() for key, value in tensors.items()}, {"format": "pt"})
-    (path / "model.safetensors").write_bytes(content)  # not save_file, whose files their owner alone may read
-    config, told = timm_config(model), facts(model)
-    _write(path, config | {"thaw": told})
+    (path / "model.safetensors").write_bytes(content)  # the files of save_file are readable only by their owner
+    config, ours = timm_config(model), facts(model)
+    _write(path, config | {"thaw": ours})
     by_timm = probabilities_by_timm(model, path, check)
-    _write(path, config | {"thaw": told | {"timm": by_timm is not None and READ_BY_TIMM}})
+    _write(path, config | {"thaw": ours | {"timm": by_timm is not None and READ_BY_TIMM}})
     return _read_back(model, path, check) if by_timm is None else by_timm
 
 
@@ -81,7 +89,7 @@ FORMATS: dict[str, Callable[[TrainedModel, Path, Check], torch.Tensor]] = {
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Exporters speak of their own past and future."""
+    """Ignore the exporters' warnings about deprecated and future functions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

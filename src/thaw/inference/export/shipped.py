@@ -1,4 +1,4 @@
-"""A model as one function of pixels, with what a program that uses it has to know."""
+"""Model as one function of pixels, its description, and a check of exports against the checkpoint."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ _CHECKED = 64  # images
 
 
 class Shipped(nn.Module):
-    """uint8 RGB images (N, S, S, 3), as NumPy has Pillow's -> calibrated probabilities, float32 (N, classes)."""
+    """Module from uint8 RGB images (N, S, S, 3), NumPy's layout, to calibrated probabilities, float32 (N, classes)."""
 
     def __init__(self, net: StagedNet, temperature: float):
         super().__init__()
@@ -29,7 +29,7 @@ class Shipped(nn.Module):
 
 
 def facts(model: TrainedModel) -> dict[str, object]:
-    """Plain values: what the outputs mean, and how a file becomes an input."""
+    """Return plain values that describe the outputs and the preprocessing."""
     return {
         "model": model.net.config["name"],
         "classes": list(model.classes),
@@ -39,22 +39,22 @@ def facts(model: TrainedModel) -> dict[str, object]:
 
 
 def example(model: TrainedModel) -> torch.Tensor:
-    """Two images, for one could be taken for a number that never changes."""
+    """Return a batch of two images; exporters treat a batch size of 1 as a constant."""
     return torch.zeros(2, model.preprocessing.crop, model.preprocessing.crop, 3, dtype=torch.uint8)
 
 
 @dataclass(frozen=True)
 class Check:
-    """What an export says of real images, uint8 (n, 3, S, S), compared with its checkpoint."""
+    """Images, uint8 (n, 3, S, S), with the checkpoint's probabilities, to compare an export with."""
 
     images: torch.Tensor
     expected: torch.Tensor
 
     def difference(self, probabilities: torch.Tensor) -> float:
-        """The largest one.
+        """Return the largest difference from the expected probabilities.
 
         Raises:
-            RunError: if it is too large, or another class is the likeliest.
+            RunError: if it is too large, or a predicted class differs.
 
         """
         largest = (probabilities - self.expected).abs().max().item()
@@ -62,21 +62,23 @@ class Check:
         if not largest <= TOLERANCE or others:
             raise RunError(
                 f"the export differs from the checkpoint by {largest:.2g} in probability, and in the class of {others} "
-                f"of {len(self.expected)} images; at most {TOLERANCE:g} is rounding, so that it is deleted."
+                f"of {len(self.expected)} images; rounding explains at most {TOLERANCE:g}, so the export was deleted."
             )
         return largest
 
     def batches(self) -> list[torch.Tensor]:
-        """As exports take them, uint8 (N, S, S, 3): one image alone, and the rest."""
+        """Return the images in the layout of exports, uint8 (N, S, S, 3): a batch of one image, then the rest."""
         pixels = self.images.permute(0, 2, 3, 1).contiguous()
         return [part for part in (pixels[:1], *pixels[1:].split(32)) if len(part)]
 
 
 def check(model: TrainedModel, paths: list[str]) -> Check:
-    """`model`, which computes exactly, on the images at `paths`, or on validation images of its run.
+    """Return a check with the images at `paths`, or with validation images of the model's run.
+
+    `model` computes in float32.
 
     Raises:
-        UserError: if there are none.
+        UserError: if none of the images can be read.
 
     """
     readable = []
@@ -90,7 +92,7 @@ def check(model: TrainedModel, paths: list[str]) -> Check:
     if not readable:
         raise UserError(
             "there are no images to check the export with: the run's validation images are no longer where they were; "
-            "name some with --images PATH."
+            "choose some with --images PATH."
         )
     images = torch.stack(readable)
     logits = torch.cat([model.logits(part) for part in images.split(32)])
@@ -98,7 +100,7 @@ def check(model: TrainedModel, paths: list[str]) -> Check:
 
 
 def _validation_paths(model: TrainedModel) -> list[str]:
-    """Of all classes, if the run's records and its data are still there."""
+    """Return validation images of all classes, if the run's predictions and its data still exist."""
     run = run_folder(model.source)
     root = read_summary(run).get("data_root")
     if not root:

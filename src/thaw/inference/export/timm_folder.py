@@ -1,6 +1,7 @@
-"""What timm needs to read a folder of ours with `create_model('local-dir:FOLDER', pretrained=True)`."""
+"""Describe an exported folder for timm's `create_model('local-dir:FOLDER', pretrained=True)`."""
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,7 +14,7 @@ READ_BY_TIMM = "timm.create_model('local-dir:FOLDER', pretrained=True)"
 
 
 def timm_config(model: TrainedModel) -> dict[str, object]:
-    """`config.json`, as timm's own models on the Hugging Face Hub have it."""
+    """Return `config.json` in the format of timm's models on the Hugging Face Hub."""
     config, crop = model.net.config, model.preprocessing.crop
     mean, std = _normalisation(model)
     own_size = {"model_args": {"img_size": config["image_size"]}} if "image_size" in config else {}
@@ -28,29 +29,29 @@ def timm_config(model: TrainedModel) -> dict[str, object]:
             "std": std,
             "interpolation": model.preprocessing.interpolation,
             "crop_mode": "center",
-            "crop_pct": crop / (model.preprocessing.resize + 0.5),  # timm rounds down what it gets from it
+            "crop_pct": crop / (model.preprocessing.resize + 0.5),  # timm divides the crop by it and rounds down
             "label_names": list(model.classes),
         },
     }
 
 
 def probabilities_by_timm(model: TrainedModel, folder: Path, check: Check) -> torch.Tensor | None:
-    """What timm's net says of the images of a check; None without timm, or where it has no equal net."""
+    """Return the probabilities of timm's network; None without timm, or if its network is missing or differs."""
     try:
         import timm
 
-        net = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
+        net: Any = timm.create_model(f"local-dir:{folder}", pretrained=True).eval()
         mean, std = (torch.tensor(net.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
         with torch.inference_mode():
             logits = torch.cat([net((part / 255 - mean) / std) for part in check.images.split(32)])
-    except Exception:  # what it does not have, or has in another shape, each of its nets tells in its own way
+    except Exception:  # timm raises different errors for unknown networks and other shapes
         return None
     found = model.probabilities(logits.float())
     return found if (found - check.expected).abs().max() <= TOLERANCE else None
 
 
 def _normalisation(model: TrainedModel) -> list[list[float]]:
-    """(mean, std) of x / 255 in the modules that a net begins with."""
+    """Return (mean, std), in units of x / 255, of the network's normalisation modules."""
     black, white = torch.zeros(1, 3, 1, 1), torch.full((1, 3, 1, 1), 255.0)
     for module in model.net.children():
         if isinstance(module, PerChannel):

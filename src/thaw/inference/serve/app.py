@@ -1,9 +1,9 @@
-"""A page to try a trained model on, and the same for programs."""
+"""HTTP application: a page to try a trained model, and a JSON interface."""
 
 import asyncio
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -26,14 +26,14 @@ from thaw.inference.trained_model import TrainedModel
 from thaw.pages.html import data_url
 from thaw.pages.text import decoded
 
-_THREADS = min(4, os.cpu_count() or 1)  # each decodes an image of up to some hundred MB
+_THREADS = min(4, os.cpu_count() or 1)  # few: a decoded image may take some hundred MB
 _RETRY = {"Retry-After": "1"}
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """`body` bytes within `body_seconds` seconds; `requests` that are read, decoded or classified at a time."""
+    """Largest `body` in bytes, the seconds that reading it may take, and the number of `requests` at a time."""
 
     body: int = 20_000_000
     body_seconds: float = 30.0
@@ -41,7 +41,7 @@ class Limits:
 
 
 class Endpoints:
-    """`batcher` is that of the server's life; images are decoded in threads of their own, a few at a time."""
+    """Handlers of the routes; images are decoded in a pool of threads and classified by `batcher`."""
 
     def __init__(self, model: TrainedModel, limits: Limits, batcher: Batcher):
         self.model, self.limits, self.batcher = model, limits, batcher
@@ -74,11 +74,11 @@ class Endpoints:
             return JSONResponse(await self._prediction(request, top, explain))
         except (HTTPException, BusyError, UnreadableImageError, ClientDisconnect):
             raise
-        except asyncio.CancelledError:  # as the server ends
-            return _error(503, "the server ends.")
-        except Exception:  # told here, since uvicorn cuts the connection for what reaches it
+        except asyncio.CancelledError:  # the server is stopping
+            return _error(503, "the server is stopping.")
+        except Exception:  # answer here: uvicorn closes the connection without an answer
             _log.exception("an image was not classified")
-            return _error(500, "the server failed; its terminal says how.")
+            return _error(500, "the server failed; its terminal shows the error.")
         finally:
             self._under_way -= 1
 
@@ -88,21 +88,21 @@ class Endpoints:
         content_type = request.headers.get("content-type", "")
         image = await run(self._pool, lambda: decode(self.model, image_in(content_type, body)))
         answer = await asyncio.wrap_future(self.batcher.submit(image, explain))
-        told = self._told(answer.probabilities.tolist())
-        found = {"predicted": told[0]["class"], "confidence": told[0]["probability"], "probabilities": told[:top]}
-        if answer.heat is not None:
-            found["explanation"] = await run(self._pool, lambda: data_url(overlaid(image, answer.heat)))
+        ranked = self._ranked(answer.probabilities.tolist())
+        found = {"predicted": ranked[0]["class"], "confidence": ranked[0]["probability"], "probabilities": ranked[:top]}
+        if (heatmap := answer.heatmap) is not None:
+            found["explanation"] = await run(self._pool, lambda: data_url(overlaid(image, heatmap)))
         return found
 
-    def _told(self, probabilities: list[float]) -> list[dict]:
-        told = [{"class": c, "probability": p} for c, p in zip(self._classes, probabilities, strict=True)]
-        return sorted(told, key=lambda row: -row["probability"])
+    def _ranked(self, probabilities: list[float]) -> list[dict]:
+        rows = [{"class": c, "probability": p} for c, p in zip(self._classes, probabilities, strict=True)]
+        return sorted(rows, key=lambda row: -row["probability"])
 
 
 def create_app(
     model: TrainedModel, hosts: Collection[str] | None, limits: Limits | None = None, batcher: Batcher | None = None
 ) -> Starlette:
-    """An ASGI application; `hosts` are the names that it may be asked under, None for any."""
+    """Return the ASGI application; `hosts` are the host names that it accepts, None for any."""
     endpoints = Endpoints(model, limits or Limits(), batcher or Batcher(model))
     app = Starlette(
         routes=[
@@ -112,15 +112,17 @@ def create_app(
         ],
         middleware=[Middleware(requests.OwnPageOnly, hosts=hosts)],
         exception_handlers={
-            404: lambda request, error: _error(404, "there are /, /health and /predict only."),
-            405: lambda request, error: _error(405, f"{request.method} is not for this address.", error.headers),
-            HTTPException: lambda request, error: _error(error.status_code, error.detail, error.headers),
+            404: lambda request, error: _error(
+                404, "this address is unknown; the choices are /, /health and /predict."
+            ),
+            405: lambda request, error: _refusal(error, f"{request.method} is not allowed at this address."),
+            HTTPException: lambda request, error: _refusal(error),
             BusyError: lambda request, error: _error(
-                503, "too many images are waiting: try again in a second.", _RETRY
+                503, "too many images are waiting; try again in a second.", _RETRY
             ),
             NotAnImageError: lambda request, error: _error(415, str(error)),
             UnreadableImageError: lambda request, error: _error(422, str(error)),
-            ClientDisconnect: lambda request, error: _error(400, "the body is not whole."),
+            ClientDisconnect: lambda request, error: _error(400, "the body is incomplete."),
         },
         lifespan=endpoints.lifespan,
     )
@@ -128,5 +130,10 @@ def create_app(
     return app
 
 
-def _error(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+def _refusal(error: Exception, sentence: str | None = None) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    return _error(error.status_code, sentence or error.detail, error.headers)
+
+
+def _error(status: int, sentence: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
     return JSONResponse({"error": sentence}, status, headers)

@@ -1,4 +1,4 @@
-"""One thread that owns the net: images that wait are classified together."""
+"""Classify waiting images in batches, in one thread that owns the network."""
 
 import queue
 import threading
@@ -14,35 +14,36 @@ from thaw.inference.trained_model import TrainedModel
 
 
 class BusyError(RuntimeError):
-    """As much is waiting as may wait."""
+    """The queue is full."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Of one image: calibrated probabilities, float (classes,); with `explain` the map of Grad-CAM, float (S, S)."""
+    """Calibrated probabilities, float (classes,), for one image, and with `explain` its Grad-CAM map, float (S, S)."""
 
     probabilities: torch.Tensor
-    heat: torch.Tensor | None = None
+    heatmap: torch.Tensor | None = None
 
 
 @dataclass(frozen=True)
-class _Question:
+class _Request:
     image: torch.Tensor
     explain: bool
-    answer: "Future[Answer]" = field(default_factory=Future)
+    answer: Future[Answer] = field(default_factory=Future)
 
 
 class Batcher:
-    """Classifies up to `most` images at once, for the first of which the others are awaited for `wait` seconds.
+    """Thread that classifies batches of up to `most` images.
 
-    At most `capacity` images wait; `sizes` counts the batches of each size. Grad-CAM puts hooks into the net, so it is
-    computed in the same thread.
+    A batch starts `wait` seconds after its first image, or earlier if it is full. The queue holds at most `capacity`
+    images. `sizes` counts the batches of each size. Grad-CAM runs in the same thread, because it adds hooks to the
+    network.
     """
 
     def __init__(self, model: TrainedModel, most: int = 16, wait: float = 0.005, capacity: int = 64):
         self.sizes: dict[int, int] = {}
         self._model, self._most, self._wait = model, most, wait
-        self._waiting: queue.Queue[_Question | None] = queue.Queue(capacity)
+        self._waiting: queue.Queue[_Request] = queue.Queue(capacity)
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._work, name="batcher", daemon=True)
 
@@ -51,45 +52,45 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """How many images no batch has yet."""
+        """Number of images in the queue."""
         return self._waiting.qsize()
 
-    def submit(self, image: torch.Tensor, explain: bool = False) -> "Future[Answer]":
-        """An image is uint8 (3, S, S), as `TrainedModel.read` gives it.
+    def submit(self, image: torch.Tensor, explain: bool = False) -> Future[Answer]:
+        """Queue an image, uint8 (3, S, S) as `TrainedModel.read` returns it.
 
-        Raises: BusyError: if too many wait already.
+        Raises: BusyError: if the queue is full.
         """
-        question = _Question(image, explain)
+        request = _Request(image, explain)
         try:
-            self._waiting.put_nowait(question)
+            self._waiting.put_nowait(request)
         except queue.Full as error:
             raise BusyError from error
-        return question.answer
+        return request.answer
 
     def close(self, seconds: float = 5.0) -> None:
-        """Ends the thread after its batch, within `seconds` if it can; what waits is not answered."""
+        """End the thread after its current batch and wait up to `seconds`; queued images get no answer."""
         self._closed.set()
         self._thread.join(seconds)
 
     def _work(self) -> None:
         while not self._closed.is_set():
-            questions = [question for question in self._batch() if question.answer.set_running_or_notify_cancel()]
-            if not questions:
+            requests = [request for request in self._next_batch() if request.answer.set_running_or_notify_cancel()]
+            if not requests:
                 continue
-            self.sizes[len(questions)] = self.sizes.get(len(questions), 0) + 1
+            self.sizes[len(requests)] = self.sizes.get(len(requests), 0) + 1
             try:
-                answers = answered(self._model, questions)
-            except Exception as error:  # of this batch alone, such as too little memory: whoever asked is told
-                for question in questions:
-                    question.answer.set_exception(error)
+                answers = _classify(self._model, requests)
+            except Exception as error:  # such as too little memory; the next batch may succeed
+                for request in requests:
+                    request.answer.set_exception(error)
                 continue
-            for question, answer in zip(questions, answers, strict=True):
-                question.answer.set_result(answer)
+            for request, answer in zip(requests, answers, strict=True):
+                request.answer.set_result(answer)
 
-    def _batch(self) -> list[_Question]:
-        found: list[_Question] = []
+    def _next_batch(self) -> list[_Request]:
+        found: list[_Request] = []
         try:
-            found.append(self._waiting.get(timeout=0.2))  # not for ever: closing is looked for in between
+            found.append(self._waiting.get(timeout=0.2))  # a timeout, so that the thread notices `close`
             last = time.monotonic() + self._wait
             while len(found) < self._most:
                 found.append(self._waiting.get(timeout=max(0.0, last - time.monotonic())))
@@ -98,13 +99,13 @@ class Batcher:
         return found
 
 
-def answered(model: TrainedModel, questions: Sequence[_Question]) -> list[Answer]:
-    images = torch.stack([question.image for question in questions])
+def _classify(model: TrainedModel, requests: Sequence[_Request]) -> list[Answer]:
+    images = torch.stack([request.image for request in requests])
     probabilities = model.probabilities(model.logits(images))
-    heats: list[torch.Tensor | None] = [None] * len(questions)
-    explained = [place for place, question in enumerate(questions) if question.explain]
+    heatmaps: list[torch.Tensor | None] = [None] * len(requests)
+    explained = [place for place, request in enumerate(requests) if request.explain]
     if explained:
         maps = gradcam(model, images[explained], probabilities[explained].argmax(1))
-        for place, heat in zip(explained, maps, strict=True):
-            heats[place] = heat
-    return list(map(Answer, probabilities, heats))
+        for place, heatmap in zip(explained, maps, strict=True):
+            heatmaps[place] = heatmap
+    return list(map(Answer, probabilities, heatmaps))

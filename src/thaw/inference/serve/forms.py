@@ -1,4 +1,4 @@
-"""Forms with a file, as browsers and `curl -F` post them."""
+"""Find the file in a multipart form, as browsers and `curl -F` send it."""
 
 from collections.abc import Iterator
 from email.message import Message
@@ -7,25 +7,25 @@ from itertools import islice
 
 from starlette.exceptions import HTTPException
 
-_MOST_PARTS, _MOST_HEAD = 16, 8192  # bytes of the lines before a part
+_MOST_PARTS, _MOST_HEAD = 16, 8192  # parts of a form; bytes of a part's header
 _USE = "send the bytes of one image, or a form with one file as curl -F file=@cat.jpg does"
 
 
 def image_in(content_type: str, body: bytes) -> bytes:
-    """Return the one file in a multipart form; any other body as it is.
+    """Return the one file in a multipart form, or `body` itself if it is not a form.
 
-    Raises: HTTPException: 400 for a form that is not whole or holds several files, 422 for one without a file.
+    Raises: HTTPException: 400 for an incomplete form or several files, 422 for a form without a file.
     """
-    told = Message()
-    told["content-type"] = content_type
-    boundary = told.get_boundary()
-    if told.get_content_type() != "multipart/form-data" or not boundary:
+    header = Message()
+    header["content-type"] = content_type
+    boundary = header.get_boundary()
+    if header.get_content_type() != "multipart/form-data" or not boundary:
         return body
     parts = list(islice(_parts(body, b"--" + boundary.encode("latin-1", "replace")), _MOST_PARTS + 1))
     named = [part for part in parts if part[0].get_filename()]
-    files = named or (parts if len(parts) == 1 else [])  # curl -F file=<cat.jpg gives no name
+    files = named or (parts if len(parts) == 1 else [])  # curl -F file=<cat.jpg sends no name
     if len(files) > 1 or len(parts) > _MOST_PARTS:
-        raise HTTPException(400, f"the form holds several files, and one is taken: {_USE}.")
+        raise HTTPException(400, f"the form holds several files, but the server takes one: {_USE}.")
     if not files or files[0][1] == files[0][2]:
         raise HTTPException(422, f"the form holds no file: {_USE}.")
     _, start, end = files[0]
@@ -33,7 +33,7 @@ def image_in(content_type: str, body: bytes) -> bytes:
 
 
 def _parts(body: bytes, line: bytes) -> Iterator[tuple[Message, int, int]]:
-    """Yield for each part between two boundary lines its header and where its content starts and ends."""
+    """Yield each part's header, and the start and the end of its content in `body`."""
     place = 0 if body.startswith(line) else body.find(b"\r\n" + line) + 2
     if place == 1:
         raise _broken()
@@ -48,4 +48,4 @@ def _parts(body: bytes, line: bytes) -> Iterator[tuple[Message, int, int]]:
 
 
 def _broken() -> HTTPException:
-    return HTTPException(400, f"the form is not whole: {_USE}.")
+    return HTTPException(400, f"the form is incomplete: {_USE}.")

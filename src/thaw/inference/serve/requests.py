@@ -1,4 +1,4 @@
-"""What a request may be, and the sentence for one that may not."""
+"""Read and check requests; refusals are HTTPExceptions with a sentence."""
 
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -11,9 +11,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 async def read_body(request: Request, most: int, seconds: float) -> bytes:
-    """Never holds more than `most` bytes and one piece.
+    """Return the body; at most `most` bytes and one chunk are in memory.
 
-    Raises: HTTPException: 413 for more of them, 408 if they take longer, 422 for none.
+    Raises: HTTPException: 413 for a larger body, 408 if it takes longer than `seconds`, 422 for an empty body.
     """
     too_large = HTTPException(413, f"the body is larger than {most / 1e6:g} MB.")
     if _declared(request) > most:
@@ -38,29 +38,32 @@ def _declared(request: Request) -> int:
 
 
 def top(request: Request, classes: int) -> int:
-    """How many classes are asked for; all, unless the query says.
+    """Return the number of classes that the query asks for, or all `classes`.
 
     Raises: HTTPException: 400.
     """
-    told = request.query_params.get("top", str(classes))
-    if not (told.isascii() and told.isdecimal() and len(told) < 10 and int(told)):
+    text = request.query_params.get("top", str(classes))
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
         raise HTTPException(400, "top must be a whole number from 1 on.")
-    return min(int(told), classes)
+    return min(int(text), classes)
 
 
 def explain(request: Request) -> bool:
-    """Raises: HTTPException: 400."""
-    told = request.query_params.get("explain", "0")
-    if told not in ("0", "1"):
+    """Return whether the query asks for an explanation.
+
+    Raises: HTTPException: 400.
+    """
+    text = request.query_params.get("explain", "0")
+    if text not in ("0", "1"):
         raise HTTPException(400, "explain must be 0 or 1.")
-    return told == "1"
+    return text == "1"
 
 
 class OwnPageOnly:
-    """Refuses what other pages make a browser ask.
+    """Middleware that refuses requests which other sites' pages make a browser send.
 
-    A page elsewhere whose name is made to point here (DNS rebinding) is known by the Host that it asks for; `hosts` are
-    those that are meant, None for any. Starlette's middleware for that does not answer in JSON.
+    The Host header reveals a site whose name points to this server (DNS rebinding). `hosts` are the accepted names,
+    None for any. Starlette's own middleware does not answer in JSON.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None):
@@ -76,7 +79,7 @@ class OwnPageOnly:
     def _fault(self, request: Request) -> str | None:
         host, origin = request.headers.get("host", ""), request.headers.get("origin")
         if self.hosts is not None and _hostname(host) not in self.hosts:
-            return "this server is asked under another name than its own."
+            return "the Host header does not name this server."
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
             return "pages of other servers may not use this one."
         return None

@@ -1,4 +1,4 @@
-"""The application on a port of this machine, until a signal ends it."""
+"""Run the application on a port until a signal ends it."""
 
 import asyncio
 import ipaddress
@@ -16,12 +16,12 @@ _SILENCE = 30.0  # seconds
 
 
 class Address:
-    """A port that is listened at from now on; whoever connects waits until `serve` is called.
+    """Port that is open from now on; connections wait until `serve` is called.
 
-    `hosts` are the names that it can be asked under; None where other machines reach it, which may know it by any.
+    `hosts` are the accepted host names. It is None if other machines can connect, because they may use any name.
 
     Raises:
-        UserError: if it cannot be had.
+        UserError: if the port cannot be opened.
 
     """
 
@@ -31,7 +31,7 @@ class Address:
                 host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
             )[0]
             self.socket = _listening(socket.socket(family, kind, protocol), address)
-        except (OSError, UnicodeError) as error:  # the latter for what cannot be a name
+        except (OSError, UnicodeError) as error:  # UnicodeError: not a valid host name
             reason = getattr(error, "strerror", None) or error
             raise UserError(f"cannot serve at {host}, port {port}: {reason}.") from error
         bound, self.port = self.socket.getsockname()[:2]
@@ -43,9 +43,9 @@ class Address:
 
 def _listening(found: socket.socket, address: tuple) -> socket.socket:
     try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # at once after a server that has ended
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # allows a restart at once
         found.bind(address)
-        found.listen()  # now: two sockets may be bound to a port of which none listens
+        found.listen()  # now: two sockets can bind the same port as long as neither listens
     except OSError:
         found.close()
         raise
@@ -53,9 +53,9 @@ def _listening(found: socket.socket, address: tuple) -> socket.socket:
 
 
 def serve(app: ASGIApp, address: Address) -> None:
-    """Returns after SIGINT or SIGTERM, when what was under way has been answered, or five seconds later."""
+    """Serve until SIGINT or SIGTERM; requests under way have five more seconds."""
     server = _Server(config(app), address)
-    # uvicorn raises what it received again once it has ended; these handlers also count before it looks for signals.
+    # uvicorn raises a received signal again after it has ended, and ignores signals before its own handlers exist.
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: setattr(server, "should_exit", True))
     server.run([address.socket])
@@ -79,7 +79,7 @@ def config(app: ASGIApp) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Says where it is once it answers."""
+    """Server that prints its address once it answers."""
 
     def __init__(self, config: uvicorn.Config, address: Address):
         super().__init__(config)
@@ -87,37 +87,37 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets=None) -> None:
         await super().startup(sockets)
-        others = "" if self._address.hosts else "; whoever reaches this machine can use it"
+        others = "" if self._address.hosts else "; other machines can use it, too"
         print(f"open {self._address.url}{others} (Ctrl-C ends it)", flush=True)
 
 
 class _Connection(H11Protocol):
-    """Closed when a client takes half a minute for the head of a request, or goes on sending what was refused.
+    """Connection that closes if a client takes 30 seconds for the head of a request or keeps sending a refused body.
 
-    Within a request that is being answered the application sets the limits; uvicorn has one for idleness alone.
+    The application limits the body itself, and uvicorn limits idle connections.
     """
 
-    _late: asyncio.TimerHandle | None = None
+    _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport) -> None:
         super().connection_made(transport)
-        self._watch()
+        self._update_timer()
 
     def data_received(self, data: bytes) -> None:
         super().data_received(data)
-        self._watch()
+        self._update_timer()
 
-    def connection_lost(self, error: Exception | None) -> None:
-        self._relax()
-        super().connection_lost(error)
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stop_timer()
+        super().connection_lost(exc)
 
-    def _watch(self) -> None:
+    def _update_timer(self) -> None:
         if self.cycle is not None and not self.cycle.response_complete:
-            self._relax()
-        elif self._late is None:
-            self._late = self.loop.call_later(_SILENCE, self.transport.close)
+            self._stop_timer()
+        elif self._timer is None:
+            self._timer = self.loop.call_later(_SILENCE, self.transport.close)
 
-    def _relax(self) -> None:
-        if self._late is not None:
-            self._late.cancel()
-            self._late = None
+    def _stop_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

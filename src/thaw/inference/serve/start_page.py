@@ -1,4 +1,4 @@
-"""The page itself: one file, of which a browser runs nothing but what is in it."""
+"""Start page: one file whose content security policy allows only its own script and style."""
 
 import base64
 import hashlib
@@ -16,14 +16,14 @@ _POLICY = (
 
 
 def page_response(model: TrainedModel, most: int) -> HTMLResponse:
-    """For any number of requests; images of more than `most` bytes are not sent."""
-    seen = model.preprocessing
+    """Return the page, one response for all clients; its script refuses images of more than `most` bytes."""
+    used = model.preprocessing
     html = render(
         "serve.html.jinja",
         name=model.net.config["name"],
         classes=len(model.classes),
         most=most,
-        zoom=seen.resize / seen.crop,
+        zoom=used.resize / used.crop,
     )
     policy = _POLICY.format(script=_hashes(html, "script"), style=_hashes(html, "style"))
     headers = {
@@ -36,7 +36,7 @@ def page_response(model: TrainedModel, most: int) -> HTMLResponse:
 
 
 def _hashes(html: str, tag: str) -> str:
-    """What the page's own scripts or styles are allowed by."""
+    """Return the hashes that allow the page's scripts or styles."""
     found = re.findall(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
     digests = [hashlib.sha256(text.encode()).digest() for text in found]
     return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)

@@ -1,8 +1,8 @@
 "use strict";
 const page = document.body, input = document.querySelector("input"), status = document.querySelector("[role=status]");
 const cards = document.querySelector(".cards"), template = document.querySelector("template");
-const most = Number(page.dataset.most), together = 4, patience = 60, waiting = [];
-let underWay = 0, done = 0, asked = 0;
+const largest = Number(page.dataset.most), parallel = 4, retries = 60, waiting = [];
+let underWay = 0, done = 0, added = 0;
 page.style.setProperty("--zoom", page.dataset.zoom);
 
 const percent = p => (100 * p).toFixed(1) + "\u00a0%";
@@ -15,59 +15,59 @@ function add(files) {
     card.querySelector("h2").textContent = file.name;
     batch.append(card);
     waiting.push([file, card]);
-    asked += 1;
+    added += 1;
   }
   cards.prepend(batch);
-  go();
+  next();
 }
 
-async function go() {
-  if (underWay >= together || !waiting.length) return;
+async function next() {
+  if (underWay >= parallel || !waiting.length) return;
   const [file, card] = waiting.shift();
   underWay += 1;
-  go();
+  next();
   try {
     show(card, file, await predict(file));
   } catch (error) {
-    say(card, error instanceof TypeError ? "The server does not answer." : error.message, "failed");
+    write(card, error instanceof TypeError ? "The server does not answer." : error.message, "failed");
   }
   underWay -= 1;
   done += 1;
-  const told = card.querySelector(".told").textContent;
-  status.textContent = asked > 1 ? `${done} of ${asked} images` : `${file.name}: ${told}`;
-  go();
+  const result = card.querySelector(".result").textContent;
+  status.textContent = added > 1 ? `${done} of ${added} images` : `${file.name}: ${result}`;
+  next();
 }
 
 async function predict(file) {
-  if (file.size > most) throw new Error(`The image is larger than ${most / 1e6} MB.`);
+  if (file.size > largest) throw new Error(`The image is larger than ${largest / 1e6} MB.`);
   for (let tries = 1; ; tries++) {
     const answer = await fetch("predict?top=5&explain=1", { method: "POST", body: file });
-    if (answer.status === 503 && tries < patience) {
+    if (answer.status === 503 && tries < retries) {
       await pause(Number(answer.headers.get("Retry-After")) || 1);
       continue;
     }
-    const told = await answer.json();
-    if (answer.ok) return told;
-    throw new Error(told.error[0].toUpperCase() + told.error.slice(1));
+    const content = await answer.json();
+    if (answer.ok) return content;
+    throw new Error(content.error[0].toUpperCase() + content.error.slice(1));
   }
 }
 
-function say(card, text, kind) {
-  const told = card.querySelector(".told");
-  told.textContent = text;
-  told.className = "told " + kind;
+function write(card, text, kind) {
+  const result = card.querySelector(".result");
+  result.textContent = text;
+  result.className = "result " + kind;
 }
 
 function show(card, file, found) {
-  say(card, `${found.predicted}, ${percent(found.confidence)}`, "found");
-  const [seen, why] = card.querySelectorAll("figure"), image = seen.querySelector("img");
+  write(card, `${found.predicted}, ${percent(found.confidence)}`, "found");
+  const [crop, heatmap] = card.querySelectorAll("figure"), image = crop.querySelector("img");
   image.alt = file.name;
   image.onload = () => URL.revokeObjectURL(image.src);
-  image.onerror = () => { URL.revokeObjectURL(image.src); seen.hidden = true; }; // TIFF or HEIC, which browsers do not show
+  image.onerror = () => { URL.revokeObjectURL(image.src); crop.hidden = true; }; // browsers do not show TIFF or HEIC
   image.src = URL.createObjectURL(file);
-  why.querySelector("img").src = found.explanation;
-  why.querySelector("img").alt = why.querySelector("figcaption").textContent = `what speaks for ${found.predicted}`;
-  why.hidden = card.querySelector(".pictures").hidden = false;
+  heatmap.querySelector("img").src = found.explanation;
+  heatmap.querySelector("img").alt = heatmap.querySelector("figcaption").textContent = `evidence for ${found.predicted} (Grad-CAM)`;
+  heatmap.hidden = card.querySelector(".pictures").hidden = false;
   card.querySelector("ol").append(...found.probabilities.map(bar));
 }
 

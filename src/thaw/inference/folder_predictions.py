@@ -1,4 +1,4 @@
-"""What a trained model says of the images of a folder, and of the same images made worse."""
+"""A trained model's predictions for a folder's images and for corrupted copies of them."""
 
 import sys
 from collections import deque
@@ -16,21 +16,23 @@ from thaw.data.workers import roomy_batch_size, usable_cores
 from thaw.errors import UnreadableImageError, UserError
 from thaw.evaluation.corruptions import Corruption
 from thaw.evaluation.evaluation import joined
-from thaw.evaluation.measures import Answered
+from thaw.evaluation.measures import Predictions
 from thaw.inference.trained_model import TrainedModel
+
+_Judged = tuple[np.ndarray, np.ndarray]  # correct, bool (N,); confidence, float (N,)
 
 
 @dataclass(frozen=True)
-class Answers:
-    """`logits` are float32 (N, classes) of the images that could be read, `samples`, undivided by the temperature.
+class FolderPredictions:
+    """Logits, float32 (N, classes), of the readable images, `samples`; they are not divided by the temperature.
 
-    `corrupted` has, of each corruption, whether each image is then right, bool (N,), and the calibrated confidence,
-    float (N,). `faults` has a sentence for each image that could not be read.
+    `corrupted` has for each corruption whether the predictions are correct, bool (N,), and the calibrated confidences,
+    float (N,). `faults` has a sentence for each unreadable image.
     """
 
     samples: Sequence[Sample]
     logits: torch.Tensor
-    corrupted: Sequence[tuple[np.ndarray, np.ndarray]]
+    corrupted: Sequence[_Judged]
     faults: Sequence[str]
 
     @property
@@ -38,8 +40,10 @@ class Answers:
         return torch.tensor([label for _, label in self.samples])
 
 
-def answers(model: TrainedModel, samples: Sequence[Sample], corruptions: Sequence[Corruption]) -> Answers:
-    """Each file is decoded once, a batch and what follows it at a time, however many corruptions there are.
+def predict_folder(
+    model: TrainedModel, samples: Sequence[Sample], corruptions: Sequence[Corruption]
+) -> FolderPredictions:
+    """Return the predictions for `samples` and for each of their corruptions; each file is decoded once.
 
     Raises:
         UserError: if none of the images can be read.
@@ -48,7 +52,7 @@ def answers(model: TrainedModel, samples: Sequence[Sample], corruptions: Sequenc
     kept: list[Sample] = []
     faults: list[str] = []
     size = roomy_batch_size(model.preprocessing.crop)
-    found, views_each = _Found(model.temperature, len(corruptions)), 1 + len(corruptions)
+    found, views_each = _Collected(model.temperature, len(corruptions)), 1 + len(corruptions)
     total = len(samples) * views_each
     with tqdm(desc="evaluating", total=total, unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
 
@@ -57,13 +61,13 @@ def answers(model: TrainedModel, samples: Sequence[Sample], corruptions: Sequenc
             return [crop, *(corruption(crop, place) for corruption in corruptions)]
 
         def readable() -> Iterator[list[torch.Tensor]]:
-            for sample, (seen, fault) in zip(samples, _in_order(views, range(len(samples)), size), strict=True):
-                if fault is None:
-                    kept.append(sample)
-                    yield seen
-                else:
-                    faults.append(str(fault))
+            for sample, result in zip(samples, _in_order(views, range(len(samples)), size), strict=True):
+                if isinstance(result, UnreadableImageError):
+                    faults.append(str(result))
                     bar.update(views_each)
+                else:
+                    kept.append(sample)
+                    yield result
 
         crops = readable()
         while batch := list(islice(crops, size)):
@@ -74,42 +78,41 @@ def answers(model: TrainedModel, samples: Sequence[Sample], corruptions: Sequenc
     if not kept:
         none = f"none of the {len(samples)} images can be read; the first: " if len(samples) > 1 else ""
         raise UserError(f"{none}{faults[0]}")
-    return Answers(kept, joined(found.clean), found.joined(), faults)
+    return FolderPredictions(kept, joined(found.clean), found.joined(), faults)
 
 
-class _Found:
-    """Logits of whole images alone: those of all corruptions would need as many times the memory."""
+class _Collected:
+    """Logits of the uncorrupted images, and only correctness and confidence of corrupted ones, to save memory."""
 
     def __init__(self, temperature: float, corruptions: int):
         self.clean: list[torch.Tensor] = []
         self._temperature = temperature
-        self._corrupted: list[list[tuple[np.ndarray, np.ndarray]]] = [[] for _ in range(corruptions)]
+        self._corrupted: list[list[_Judged]] = [[] for _ in range(corruptions)]
 
     def add(self, place: int, logits: torch.Tensor, labels: np.ndarray) -> None:
         if not place:
             self.clean.append(logits)
             return
-        judged = Answered(labels, logits.numpy(), self._temperature)
-        self._corrupted[place - 1].append((judged.right, judged.confidence))
+        predictions = Predictions(labels, logits.numpy(), self._temperature)
+        self._corrupted[place - 1].append((predictions.right, predictions.confidence))
 
-    def joined(self) -> list[tuple[np.ndarray, np.ndarray]]:
-        return [tuple(np.concatenate(column) for column in zip(*batches, strict=True)) for batches in self._corrupted]
+    def joined(self) -> list[_Judged]:
+        columns = (zip(*batches, strict=True) for batches in self._corrupted)
+        return [(np.concatenate(right), np.concatenate(confidence)) for right, confidence in columns]
 
 
 def _in_order(
-    task: Callable[[int], list[torch.Tensor]], given: Iterable[int], ahead: int
-) -> Iterator[tuple[list[torch.Tensor] | None, UnreadableImageError | None]]:
-    """What `task` gives, or its fault, some `ahead` of what is taken; Pillow lets threads decode at once."""
-    with ThreadPoolExecutor(usable_cores()) as pool:
-        rest = (pool.submit(task, one) for one in given)
+    task: Callable[[int], list[torch.Tensor]], arguments: Iterable[int], ahead: int
+) -> Iterator[list[torch.Tensor] | UnreadableImageError]:
+    """Yield the results of `task`, or its error for an unreadable image, in order; threads work `ahead`."""
+    with ThreadPoolExecutor(usable_cores()) as pool:  # Pillow releases the interpreter's lock while it decodes
+        rest = (pool.submit(task, argument) for argument in arguments)
         waiting = deque(islice(rest, ahead))
         try:
             while waiting:
                 done = waiting.popleft()
-                fault = done.exception()
-                if fault is not None and not isinstance(fault, UnreadableImageError):
-                    raise fault
-                yield (None, fault) if fault else (done.result(), None)
+                error = done.exception()
+                yield error if isinstance(error, UnreadableImageError) else done.result()
                 waiting.extend(islice(rest, 1))
         finally:
             pool.shutdown(cancel_futures=True)

@@ -1,0 +1,87 @@
+"""Residues of pairs of images: the share of variance that remains unexplained after alignment."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+
+from thaw.curation.alignment import WHOLE, fit, residue
+from thaw.curation.lookalikes import COARSE_BLURS, FINE_BLURS, Nominations, halved
+from thaw.curation.parallel import on_every_core
+
+_FINE = 5  # look-alikes per image that are compared at full size
+_BATCH = 64  # pairs per batch
+
+
+def best_pairs(pictures: np.ndarray, nominated: Nominations) -> tuple[Nominations, np.ndarray]:
+    """Return the best nominations of each image, with improved boxes, and their residues."""
+    coarse, residues = _fitted(halved(pictures), nominated, COARSE_BLURS, "comparing")
+    order = np.lexsort((residues, nominated.first))
+    rank = np.arange(len(order)) - np.searchsorted(nominated.first[order], nominated.first[order])
+    return _fitted(pictures, coarse.take(order[rank < _FINE]), FINE_BLURS, "comparing closely")
+
+
+def far_residues(pictures: np.ndarray, far: np.ndarray) -> np.ndarray:
+    """Return the residue of each image with a look-alike of a far rank, which is hardly a copy."""
+    count = len(pictures)
+    boxes = np.tile(np.array(WHOLE, np.float32), (count, 1))
+    pairs = Nominations(np.arange(count), far, np.zeros(count, bool), boxes)
+    return _fitted(pictures, _fitted(halved(pictures), pairs, COARSE_BLURS, "")[0], FINE_BLURS, "")[1]
+
+
+class _Batches(Sequence):
+    """Arguments of `_fit_batch`, created on access, because all of them together would not fit into memory."""
+
+    def __init__(self, pictures: np.ndarray, pairs: Nominations):
+        self.pictures, self.pairs = pictures, pairs
+
+    def __len__(self) -> int:
+        return -(-len(self.pairs) // _BATCH)
+
+    # The base class also accepts slices, which nothing needs here.
+    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        if index >= len(self):
+            raise IndexError(index)
+        pairs = self.pairs.take(slice(index * _BATCH, (index + 1) * _BATCH))
+        fixed = self.pictures[pairs.first]
+        fixed[pairs.mirrored] = fixed[pairs.mirrored][:, :, ::-1]
+        return fixed, self.pictures[pairs.second], pairs.boxes
+
+
+def _fitted(
+    pictures: np.ndarray, pairs: Nominations, blurs: Sequence[float], title: str
+) -> tuple[Nominations, np.ndarray]:
+    batches = list(on_every_core(partial(_fit_batch, blurs), _Batches(pictures, pairs), title, "batch"))
+    boxes, residues = (np.concatenate(parts) for parts in zip(*batches, strict=True))
+    return Nominations(pairs.first, pairs.second, pairs.mirrored, boxes), residues
+
+
+def _fit_batch(blurs: Sequence[float], batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:
+    fixed, moving, boxes = batch
+    boxes = fit(fixed, moving, boxes, blurs)
+    return boxes, residue(fixed, moving, boxes, sigma=1.2 * blurs[-1])
+
+
+def pair_numbers(compared: Nominations) -> np.ndarray:
+    """Return a number for each pair of images, the same for both orders and all boxes."""
+    low, high = np.minimum(compared.first, compared.second), np.maximum(compared.first, compared.second)
+    return low * (high.max() + 1) + high
+
+
+def other_pairs(
+    compared: Nominations, residues: np.ndarray, among: np.ndarray | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return for each pair the nearest and the middle other pair of its first image, or the pair itself without others.
+
+    `among`, bool for each pair, restricts the others.
+    """
+    nearest, middle = np.arange(len(residues)), np.arange(len(residues))
+    starts = np.searchsorted(compared.first, np.unique(compared.first))
+    for start, end in zip(starts, [*starts[1:], len(residues)], strict=True):
+        ordered = start + np.argsort(residues[start:end])
+        for n in range(start, end):
+            others = ordered[compared.second[ordered] != compared.second[n]]
+            others = others if among is None else others[among[others]]
+            if len(others):
+                nearest[n], middle[n] = others[0], others[len(others) // 2]
+    return nearest, middle
