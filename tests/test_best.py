@@ -78,7 +78,7 @@ def test_of_several_that_are_kept_losses_decide_between_ties(tmp_path, monkeypat
     [
         ({"monitor": "val/loss"}, r"callbacks\.best\.monitor=val/loss needs callbacks\.best\.mode=min"),
         ({"monitor": "val/acc", "mode": "min"}, r"needs callbacks\.best\.mode=max"),
-        ({"monitor": "val/acc", "save_top_k": 0}, r"save_top_k=0 keeps no weights"),
+        ({"monitor": "val/acc", "save_top_k": 0}, r"save_top_k=0 saves no weights"),
     ],
 )
 def test_what_would_keep_the_worst_epoch_or_none_is_refused(tmp_path, options, told):

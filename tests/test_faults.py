@@ -57,7 +57,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_its_rate_and_its_images(
     failed, image_folder, tmp_path, monkeypatch, value, views, at_once
 ):
     root = image_folder()
-    monkeypatch.setattr("thaw.training.faults._answers_at_once", lambda trainer: at_once)
+    monkeypatch.setattr("thaw.training.faults._is_single_cpu", lambda trainer: at_once)
     poison = [f"+callbacks.poison={{_target_: callbacks.Poison, epoch: 2, batch: 1, value: {value}}}"]
     told = failed(*poison, f"features.views={views}", "strategy.lr=0.125", "trainer.max_epochs=3", root=root)
     assert "the training loss is NaN or infinite at step 2 of epoch 2 with a learning rate of 0.125: " in told
@@ -161,9 +161,9 @@ def test_a_disk_that_fills_up_keeps_what_was_saved_and_the_run_goes_on_when_ther
     status, told = command(disk / "run", root, filler, "trainer.max_epochs=3")
     assert status == 1
     assert re.match(
-        rf"error: {disk}/run/checkpoints/(last|best).ckpt needs \S+ MB and 0.0 MB are free; what was saved", told
+        rf"error: {disk}/run/checkpoints/(last|best).ckpt needs \S+ MB and 0.0 MB are free; the checkpoint", told
     )
-    assert told.endswith(f"python train.py resume={disk / 'run'} goes on.\n")
+    assert told.endswith(f"python train.py resume={disk / 'run'} continues the run.\n")
     assert_kept(disk / "run", epochs=2, more=1)  # its checkpoint is what did not fit
     assert not list((disk / "run").rglob("*.part"))
     (disk / "filler").write_bytes(b"")

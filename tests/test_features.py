@@ -68,7 +68,7 @@ def test_features_change_nothing_but_time(run, strategy):
     images, _, _ = run("images", *EXACT, *strategy, "features.views=0")
     assert stores() == {}
     features, summary, told = run("features", *EXACT, *strategy, "features.views=1")
-    assert stores() != {} and "computed once for 1 view of 12 training images and 10 validation images" in told
+    assert stores() != {} and "cached: 1 view × 12 training images, 10 validation images" in told
     for one, other in zip(rows(images / "metrics.csv"), rows(features / "metrics.csv"), strict=True):
         for column in one.keys() - {"seconds"}:
             assert float(one[column]) == pytest.approx(float(other[column]), abs=1e-4), column
@@ -154,7 +154,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_run_goes_on_with_images
         monkeypatch.setattr(arrays, "zlib", SimpleNamespace(crc32=full))  # when a piece has been written
     features, summary, told = run("features", *recipe)
     assert summary["status"] == "finished"
-    assert "features cannot be kept" in told and "images are used instead" in told
+    assert "features cannot be written" in told and "images are used instead" in told
     assert [path for path in (cache_dir() / "features").iterdir() if path.suffix != ".lock"] == []
     assert (images / "predictions.csv").read_text() == (features / "predictions.csv").read_text()
 
@@ -187,13 +187,13 @@ def test_views_are_augmented_each_in_its_own_way(run):
 
 def test_mixed_images_are_trained_on_as_images(run):
     _, _, told = run("run", *EXACT, "strategy=feature_extractor", "mix=mixup", "features.views=1")
-    assert "computed once for 10 validation images" in told and "mixed" in told
+    assert "cached: 10 validation images" in told and "mixed" in told
     assert len(stores()) == 1
 
 
 def test_what_takes_more_than_its_share_of_the_disk_is_not_kept(run):
     _, _, told = run("run", *EXACT, "strategy=feature_extractor", "features.views=1", "features.max_gb=0.0000001")
-    assert "no features are kept" in told and "features.max_gb is less" in told
+    assert "cached: none; " in told and "more than features.max_gb" in told
     assert stores() == {}
 
 

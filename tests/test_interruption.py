@@ -177,7 +177,7 @@ def test_an_interrupted_run_can_end_with_another_number_of_epochs_and_another_li
     assert run(("train", 2, 1), *phase, folder="part") == 143
     shutil.copytree(tmp_path / "part", tmp_path / "now")
     assert run(None, *phase, "trainer.max_epochs=1", folder="part", resume=True) == 2
-    assert "trainer.max_epochs=1: 2 epochs are done, which cannot be undone; name at least 2" in caplog.text
+    assert "trainer.max_epochs=1: 2 epochs are done already; choose at least 2" in caplog.text
     limit = "trainer.max_time=00:01:00:00"
     assert run(None, *phase, "trainer.max_epochs=3", limit, folder="part", resume=True) == 0
     assert run(None, *phase, "trainer.max_epochs=2", folder="now", resume=True) == 0

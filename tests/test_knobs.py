@@ -2,6 +2,7 @@
 
 import json
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from torch.optim.lr_scheduler import StepLR
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.errors import UserError
+from thaw.training.averaging import ExponentialAverage
 from thaw.training.classifier import ImageClassifier
 from thaw.training.interruption import RunTimer
 from thaw.training.rate_finder import steepest
@@ -166,6 +168,18 @@ def test_averaged_weights_are_what_is_validated_and_kept(tiny_run, tmp_path, wit
     assert len(losses) == 1
     summary = json.loads((tmp_path / "run/summary.json").read_text())
     assert summary["val"]["loss"] == pytest.approx(float(losses.pop()), rel=1e-5)
+
+
+@pytest.mark.parametrize(("phase", "count"), [(1, 5), (2, 0)])
+@pytest.mark.filterwarnings("ignore:You're using the WeightAveraging callback")
+def test_a_new_phase_of_a_resumed_run_begins_a_new_average(phase, count):
+    averaged, current = {"weight": torch.ones(1)}, {"weight": torch.zeros(1)}
+    checkpoint = {"phase": 1, "state_dict": averaged, "current_model_state": current}
+    checkpoint["averaging_state"] = {"n_averaged": torch.tensor(5)}
+    module = SimpleNamespace(phase=SimpleNamespace(number=phase))
+    ExponentialAverage(0.9).on_load_checkpoint(None, module, checkpoint)
+    assert checkpoint["averaging_state"]["n_averaged"] == count
+    assert checkpoint["current_model_state"] is (current if phase == 1 else averaged)
 
 
 @pytest.mark.slow

@@ -115,7 +115,7 @@ def test_features_that_do_not_fit_in_memory_are_read_in_chunks_to_the_same_end(m
     [
         (
             [1e-3, 1e-4],
-            "0.001 is the largest that was tried, and the loss still falls there: give",
+            "0.001 is the largest that was tried, and the loss still falls there: add",
         ),
         ([100.0, 10.0], "10 is the smallest that was tried, and"),
         ([1e-7], None),
@@ -212,10 +212,10 @@ def test_features_that_no_disk_can_hold_stay_in_memory(probed, without_pictures,
 @pytest.mark.parametrize(
     ("overrides", "sentence"),
     [
-        (["trainer.precision=bf16-true"], "trainer.precision=bf16-true does not go with a phase that has a solver"),
+        (["trainer.precision=bf16-true"], "trainer.precision=bf16-true does not work with a phase that has a solver"),
         (["features.max_gb=0"], "features.max_gb=0 is too little for a phase with a solver"),
-        (["strategy.phases.0.train=all"], "a phase with a solver trains more than the head; set train: [head]"),
-        (["+strategy.phases.0.epochs=3"], "a phase has a solver and epochs=3, but what is solved takes one"),
+        (["strategy.phases.0.train=all"], "a phase with a solver must train only the head; set train: [head]"),
+        (["+strategy.phases.0.epochs=3"], "a phase has a solver and epochs=3, but a solver takes one epoch"),
         (["+strategy.phases.0.solver.folds=1"], "folds of a solver=1 must be a whole number of at least 2"),
         (["+strategy.phases.0.solver.penalties=[0]"], "a solver has penalties=[0], which must be numbers above 0"),
     ],
@@ -229,7 +229,10 @@ def test_what_cannot_be_solved_is_told_with_status_2(probed, capfd, overrides, s
 
 def test_a_head_that_is_no_linear_layer_is_refused(configure):
     strategy = instantiate(configure("strategy=probe").strategy)
-    with torch.device("meta"), pytest.raises(UserError, match="squeezenet1_1 is no single linear layer at its end"):
+    with (
+        torch.device("meta"),
+        pytest.raises(UserError, match="needs a head that is one linear layer, and that of squeezenet1_1 is not"),
+    ):
         strategy.schedule(build_net("squeezenet1_1", 2), 10)
 
 

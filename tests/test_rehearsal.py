@@ -78,7 +78,7 @@ def test_what_will_work_passes(try_out, options):
         ({"loss": partial(F.cross_entropy, label_smoothing=1.5)}, "^loss does not work: label_smoothing must be"),
         ({"loss": partial(F.cross_entropy, reduction="none")}, "^loss does not work: grad can be"),
         ({"loss": focal, "class_weights": WEIGHTS}, "data.balance=weights needs a loss that takes weight="),
-        ({"limit": 0.1}, r"limit_train_batches=0\.1 of 3 batches is less than one"),
+        ({"limit": 0.1}, r"limit_train_batches=0\.1 is less than one of 3 batches"),
         ({"devices": 2}, "data.batch_size=5 cannot be divided among 2 devices"),
         ({"callbacks": [EarlyStopping("val/f1")]}, "monitor='val/f1' is no metric; the choices are val/loss, val/acc"),
         ({"callbacks": [EarlyStopping("val/acc")]}, "better when it is high: set mode=max"),
@@ -116,10 +116,10 @@ def test_every_device_has_as_many_images_of_the_last_batch_as_it_needs(size, few
 def test_a_net_of_ones_own_answers_before_it_is_trained(image_folder):
     data = ImageFolderDataModule(image_folder(train=2, val=1), image_size=16)
     check_net(tiny_net(2), data)
-    with pytest.raises(UserError, match=r"gives \(1, 5\) for an image of 2 classes"):
+    with pytest.raises(UserError, match=r"logits of shape \(1, 5\) instead of \(1, 2\)"):
         check_net(tiny_net(5), data)
     with pytest.raises(UserError, match=r"model\._target_ gives Linear, and must give"):
         check_net(nn.Linear(1, 1), data)
     small = ImageFolderDataModule(data.root, image_size=2)
-    with pytest.raises(UserError, match=r"data\.train_size=2: the net does not work: .*Kernel size"):
+    with pytest.raises(UserError, match=r"data\.train_size=2: the network does not work: .*Kernel size"):
         check_net(tiny_net(2), small)

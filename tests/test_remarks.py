@@ -41,8 +41,8 @@ def test_a_schedule_that_does_as_the_strategy_says_needs_no_remark(scheduler):
 )
 def test_a_schedule_that_replaces_the_strategys_rates_says_so(scheduler, name):
     (told,) = remarks(scheduler)
-    assert told.startswith(f"{name} has rates of its own: that of the head is 0.")
-    assert "where the strategy says 0.1 (strategy.lr); " in told
+    assert told.startswith(f"{name} sets its own rates: the head's is 0.")
+    assert "instead of the strategy's 0.1 (strategy.lr); " in told
 
 
 def test_a_rate_that_is_gone_before_half_of_the_epochs_is_told_with_the_cure():

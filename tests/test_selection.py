@@ -63,7 +63,7 @@ def test_norm_means_every_normalisation_layer_whatever_its_name(name, count):
 
 
 def test_a_net_without_normalisation_refuses_norm():
-    with torch.device("meta"), pytest.raises(SelectionError, match="'norm', which is nothing of alexnet"):
+    with torch.device("meta"), pytest.raises(SelectionError, match="'norm', which alexnet does not have"):
         selected("norm", build_net("alexnet", 2))
 
 
@@ -81,5 +81,5 @@ def test_the_quarters_of_every_backbone_hold_something_and_together_are_all_of_i
 
 
 def test_the_choices_name_what_this_net_has():
-    with pytest.raises(SelectionError, match=r"the stages conv1, layer1, fc, a part of one such as layer1\.0"):
+    with pytest.raises(SelectionError, match=r"the stages conv1, layer1, fc, a module such as layer1\.0"):
         selected("layer7", tiny_net(2))

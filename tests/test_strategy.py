@@ -47,12 +47,12 @@ def test_a_phase_may_have_an_optimizer_of_its_own():
 @pytest.mark.parametrize(
     ("phases", "told"),
     [
-        ([{"train": ["layer9"]}], "trains 'layer9', which is nothing of tiny; the choices are all, head, first"),
-        ([{"train": "layer9"}], "the stages conv1, layer1, fc, a part of one such as layer1.0"),
+        ([{"train": ["layer9"]}], "trains 'layer9', which tiny does not have; the choices are all, head, first"),
+        ([{"train": "layer9"}], "the stages conv1, layer1, fc, a module such as layer1.0"),
         ([{"train": ["layer1", "layer1.0"]}], "trains 'layer1.0' and 'layer1', which overlap"),
         ([{"train": ["all", "*bias"]}], "'\\*bias' and 'all', which overlap"),
         ([{"train": ["layer1", "layer1"]}], "'layer1' twice"),
-        ([{"train": ["90-10%"]}], "'90-10%', which is nothing of tiny"),
+        ([{"train": ["90-10%"]}], "'90-10%', which tiny does not have"),
         ([{"train": []}], "must be all or a list"),
         ([{"train": [3]}], "must be all or a list"),
         ([{}], "train=None"),
@@ -74,7 +74,7 @@ def test_a_phase_may_have_an_optimizer_of_its_own():
             [{"train": "all", "epochs": 3}],
             "name 3 epochs of trainer.max_epochs=4, and none takes the rest; set it to",
         ),
-        ([{"train": "all"}, {"train": "all"}], "2 phases name no epochs, so that they overlap"),
+        ([{"train": "all"}, {"train": "all"}], "2 phases name no epochs; only one phase"),
         ([], "it has no phases"),
     ],
 )

@@ -210,7 +210,7 @@ def test_a_sweep_goes_on_after_a_job_that_fails_and_tries_that_again(tmp_path, i
     overrides = ["-m", "strategy=layer3_layer4,bias", *SWEEP, f"data.root={image_folder()}"]
     done = train(*overrides, cwd=tmp_path)
     assert done.returncode == 1
-    told = "a phase trains 'layer3', which is nothing of resnet34"
+    told = "a phase trains 'layer3', which resnet34 does not have"
     assert f"error: layer3_layer4 seed=0: strategy=layer3_layer4: {told}" in done.stderr
     assert "2 of 4 jobs failed" in done.stderr
     expected = {"0-layer3_layer4": "failed", "1-layer3_layer4": "failed", "2-bias": "finished", "3-bias": "finished"}

@@ -24,7 +24,7 @@ RECORDED = {
     "READING": (1, "50b431704473"),
     "PIXELS": (1, "51f304a95d50"),
     "TRANSFORMS": (1, "b0ddf98a8b58"),
-    "FEATURES": (1, "d26a939f6e1e"),
+    "FEATURES": (1, "ef1314a502d0"),
     "DRAWINGS": (1, "23af54869e03"),
     "PRETRAINING": (1, "563f5278cfaa"),
 }

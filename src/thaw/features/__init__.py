@@ -1,1 +1,1 @@
-"""Features of frozen stages, computed once and used in place of images."""
+"""Features: the output of frozen stages, computed once and used instead of images."""

@@ -1,6 +1,6 @@
-"""Whether features are worth their room, and of how many views.
+"""Estimate of the time that stored features save, and of the number of views worth storing.
 
-The answer depends on the run's configuration and the machine's kind alone, never on a clock or on what a cache holds:
+The estimate depends only on the run's configuration and the kind of machine, never on a clock or a cache's content. So
 equal commands compute equal numbers.
 """
 
@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from thaw.data.workers import usable_cores
 
-# Orders of magnitude suffice: what is decided by them differs by more than they are wrong.
+# Rough values suffice: the alternatives differ by more than these are wrong.
 _OPERATIONS = {"cpu": 5e10, "cuda": 2e13}  # a second; on a CPU per core
-_PREPARE = 2e-3  # seconds in which a core decodes, crops and resizes an image
+_PREPARE = 2e-3  # seconds a core needs to decode, crop and resize an image
 _READ, _WRITE = 1e9, 5e8  # bytes a second
 
 _FEWEST_VIEWS, _MOST_VIEWS = 2, 4
@@ -18,14 +18,14 @@ _FEWEST_VIEWS, _MOST_VIEWS = 2, 4
 
 @dataclass(frozen=True)
 class Cost:
-    """Of the features of one image: floating-point operations to compute them on `device`, and bytes to keep them."""
+    """Cost of one image's features: floating-point operations on `device`, and `size` in bytes."""
 
     operations: float
     size: int
     device: str
 
     def saved(self, uses: int, passes: int) -> float:
-        """Seconds per image, if it is computed `passes` times instead of `uses` times."""
+        """Return the seconds saved per image that is used `uses` times and computed `passes` times."""
         on_cpu, cores = self.device == "cpu", usable_cores()
         rate = _OPERATIONS["cpu"] * cores if on_cpu else _OPERATIONS["cuda"]
         compute = self.operations / rate + (_PREPARE if on_cpu else _PREPARE / cores)
@@ -33,5 +33,5 @@ class Cost:
 
 
 def enough_views(epochs: int) -> int:
-    """Of each training image for so many epochs: a third as many, within limits."""
+    """Return the number of views for `epochs` epochs: a third of them, within limits."""
     return min(epochs, max(_FEWEST_VIEWS, min(_MOST_VIEWS, epochs // 3)))

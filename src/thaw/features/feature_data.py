@@ -1,4 +1,4 @@
-"""Features where a classifier would see images: the same batches in the same order."""
+"""Data module that gives features instead of images, in the same batches and order."""
 
 from collections.abc import Iterator, Sequence
 
@@ -12,9 +12,9 @@ from thaw.features.store import StoredFeatures
 
 
 class FeatureDataModule(LightningDataModule):
-    """`data` with stored features in place of the images of one split or both.
+    """Data module with stored features instead of the images of one split or both.
 
-    `train` holds a view for each of as many epochs, then they begin again.
+    `train` holds one view per epoch. After the last view the first one follows again.
     """
 
     def __init__(self, data: ImageFolderDataModule, train: Sequence[StoredFeatures], val: StoredFeatures | None):
@@ -54,8 +54,8 @@ class FeatureDataModule(LightningDataModule):
         if self._val is None:
             return self._data.val_dataloader()
         rows = FeatureRows([self._val], self._data.val.targets)
-        mine = torch.tensor(self._data.val_part, dtype=torch.long)  # split gives one empty batch of none
-        batches = [(0, part.tolist()) for part in mine.split(self._data.val_batch_size)]
+        own_part = torch.tensor(self._data.val_part, dtype=torch.long)  # split() turns no images into one empty batch
+        batches = [(0, part.tolist()) for part in own_part.split(self._data.val_batch_size)]
         return _loader(rows, batches, self._data.feeds_gpu)
 
     def predict_dataloader(self) -> DataLoader:
@@ -64,12 +64,12 @@ class FeatureDataModule(LightningDataModule):
     def batch_files(self, epoch: int, number: int) -> list[str]:
         return self._data.batch_files(epoch, number)
 
-    def on_after_batch_transfer(self, batch: Sequence[torch.Tensor], index: int) -> Sequence[torch.Tensor]:
-        return self._data.on_after_batch_transfer(batch, index)
+    def on_after_batch_transfer(self, batch: Sequence[torch.Tensor], dataloader_idx: int) -> Sequence[torch.Tensor]:
+        return self._data.on_after_batch_transfer(batch, dataloader_idx)
 
 
 class FeatureRows(Dataset):
-    """(view, indices) -> (features (N, ...), labels (N,))"""
+    """Dataset: (view, indices) -> (features (N, ...), labels (N,))."""
 
     def __init__(self, views: Sequence[StoredFeatures], labels: Sequence[int]):
         self._views = views
@@ -81,7 +81,7 @@ class FeatureRows(Dataset):
 
 
 class ViewBatches(Sampler):
-    """The batches of `order`, each with the view of its epoch."""
+    """Sampler of the batches of `order`, each with the view of its epoch."""
 
     def __init__(self, order: SeededOrder, batch_size: int, views: int):
         self._order, self._batch_size, self._views = order, batch_size, views

@@ -1,4 +1,4 @@
-"""The loss of a linear classifier on stored features, and its gradient, computed in chunks that fit in memory."""
+"""Loss and gradient of a linear classifier on stored features, computed in chunks that fit in memory."""
 
 import os
 from collections.abc import Iterator, Sequence
@@ -10,15 +10,15 @@ import torch.nn.functional as F
 
 from thaw.features.store import StoredFeatures
 
-_CHUNK = 2**24  # numbers of features, or of logits, that are worked on at once
-_SHARE = 0.25  # of the free memory that features may stay in
-_ALIKE = 1e-10  # share of the largest variance, below which a direction holds rounding alone
+_CHUNK = 2**24  # numbers in one chunk of features or logits
+_SHARE = 0.25  # share of the free memory that features may fill
+_ALIKE = 1e-10  # share of the largest variance below which a direction holds only rounding errors
 
 
 class FeatureRows:
-    """Features (N, D) of several views of the same images, on `device`: in memory where they fit, else read in chunks.
+    """Features (N, D) of several views of the same images. They stay on `device` if they fit, else chunks are read.
 
-    Row `v * images + i` is view v of image i; `labels` (N,) has the class of each row.
+    Row `v * images + i` is view v of image i. `labels` (N,) holds the class of each row.
     """
 
     def __init__(self, views: Sequence[StoredFeatures], labels: Sequence[int], classes: int, device: torch.device):
@@ -37,7 +37,7 @@ class FeatureRows:
         return len(self.labels)
 
     def chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Which rows, and their features (n, D) in the format that they are stored in."""
+        """Yield slices of rows with their features (n, D) in the stored dtype."""
         return iter(self._kept if self._kept is not None else self._read())
 
     def _read(self) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -49,22 +49,21 @@ class FeatureRows:
 
 
 class PrincipalAxes:
-    """The directions in which features spread: `shift` (D,), `basis` (D, r) and `variances` (r,) along it.
+    """Principal axes of features: their mean `shift` (D,), `basis` (D, r) and the `variances` (r,) along it.
 
-    Features from which `shift` is taken and which are multiplied by `scale` have a mean squared norm of 1. Without
-    `centred` the shift is 0.
+    `(features - shift) * scale` has a mean squared norm of 1. Without `centred` the shift is 0.
     """
 
     def __init__(self, rows: FeatureRows, centred: bool = True):
         dtype = exact_dtype(rows.device)
-        total = sum(x.to(dtype).sum(0) for _, x in rows.chunks())
-        self.shift = total / len(rows) * centred
+        zero = torch.zeros((), dtype=dtype, device=rows.device)
+        self.shift = sum((x.to(dtype).sum(0) for _, x in rows.chunks()), zero) / len(rows) * centred
         if len(rows) < rows.width:
             x = torch.cat([x.to(dtype) - self.shift for _, x in rows.chunks()])
             variances, basis = _spread(x @ x.T / len(rows))
             basis = x.T @ basis / (variances * len(rows)).sqrt()
         else:
-            squares = sum(x.T @ x for x in (x.to(dtype) - self.shift for _, x in rows.chunks()))
+            squares = sum((x.T @ x for x in (x.to(dtype) - self.shift for _, x in rows.chunks())), zero)
             variances, basis = _spread(squares / len(rows))
         self.scale = variances.sum().item() ** -0.5 if len(variances) else 0.0
         self.basis, self.variances = basis, variances * self.scale**2
@@ -72,12 +71,12 @@ class PrincipalAxes:
 
 @dataclass
 class LinearLoss:
-    """The mean cross-entropy of `rows`, each counted by its one of `weights` (N,), plus `penalty / 2` times |W|².
+    """Mean cross-entropy of `rows`, weighted by `weights` (N,), plus `penalty / 2` times |W|².
 
-    W belongs to features with a mean squared norm of 1 (`axes.scale`), so that a penalty means the same for every
-    backbone. Biases are not penalised; without `bias` there are none. The parameters (r + 1, C), the biases last, are
-    those of the principal axes, each multiplied by the root of its curvature at zero: L-BFGS then takes a few
-    dozen steps instead of hundreds.
+    W applies to features with a mean squared norm of 1 (`axes.scale`), so a penalty means the same for every backbone.
+    Biases are not penalised; without `bias` there are none. The parameters (r + 1, C) are W in the principal axes, then
+    the biases. W is multiplied by the root of its curvature at zero: L-BFGS then takes a few dozen steps instead of
+    hundreds.
     """
 
     rows: FeatureRows
@@ -93,7 +92,7 @@ class LinearLoss:
 
     @cached_property
     def roots(self) -> torch.Tensor:
-        """(r, 1): what parameters are divided by to be W in the principal axes."""
+        """Return the divisors (r, 1) that turn parameters into W in the principal axes."""
         count = self.rows.classes
         return (self.axes.variances * (count - 1) / count**2 + self.penalty).sqrt()[:, None].to(self.dtype)
 
@@ -107,12 +106,12 @@ class LinearLoss:
         return weights / weights.sum()
 
     def plain(self, parameters: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The weight (D, C) and bias (C,) for features as they are."""
+        """Return the weight (D, C) and bias (C,) for unscaled features."""
         weight = self._directions @ (parameters[:-1] / self.roots)
         return weight, parameters[-1] - self.axes.shift.to(self.dtype) @ weight
 
     def __call__(self, parameters: torch.Tensor) -> tuple[float, torch.Tensor]:
-        """The value at `parameters` and the gradient there."""
+        """Return the loss and its gradient at `parameters`."""
         weight, bias = self.plain(parameters)
         value, by_weight, by_bias = 0.0, torch.zeros_like(weight), torch.zeros_like(bias)
         for rows, x in self.rows.chunks():
@@ -131,12 +130,12 @@ class LinearLoss:
         return value, torch.cat([gradient, by_bias[None] * self.bias])
 
     def value_and_norm(self, parameters: torch.Tensor) -> tuple[float, float]:
-        """Return the value at `parameters` and the norm of the gradient by W and the biases."""
+        """Return the loss at `parameters` and the norm of its gradient with respect to W and the biases."""
         value, gradient = self(parameters)
         return value, torch.cat([gradient[:-1] * self.roots, gradient[-1:]]).norm().item()
 
     def held_out(self, parameters: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
-        """The mean cross-entropy and accuracy of the rows, each counted by its one of `weights` (N,)."""
+        """Return the mean cross-entropy and accuracy of the rows, weighted by `weights` (N,)."""
         weight, bias = self.plain(parameters)
         loss = right = 0.0
         for rows, x in self.rows.chunks():
@@ -150,12 +149,12 @@ class LinearLoss:
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
-    """float64 where the device has it."""
+    """Return float64 if the device has it, else float32."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _spread(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """The variances (r,) that are more than rounding, and their directions (n, r)."""
+    """Return the variances (r,) larger than rounding errors, and their directions (n, r)."""
     variances, directions = torch.linalg.eigh(covariance)
     kept = variances > _ALIKE * max(variances[-1].item(), covariance.diagonal().abs().max().item())
     return variances[kept], directions[:, kept]
@@ -166,5 +165,5 @@ def _free_memory(device: torch.device) -> int:
         return torch.cuda.mem_get_info(device)[0]
     try:
         return os.sysconf("SC_AVPHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (ValueError, OSError):  # macOS does not say it
+    except (ValueError, OSError):  # macOS has no SC_AVPHYS_PAGES
         return 4 * 2**30

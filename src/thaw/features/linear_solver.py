@@ -1,9 +1,9 @@
-"""L2-regularised logistic regression at its optimum, its penalty chosen inside the training images."""
+"""Solver for L2-regularised logistic regression, which chooses the penalty on held-out training images."""
 
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -16,23 +16,23 @@ from thaw.data.option_values import whole_number
 from thaw.errors import UserError
 from thaw.features.linear_objective import FeatureRows, LinearLoss, PrincipalAxes, exact_dtype
 
-_HISTORY = 20  # gradients that L-BFGS remembers
-_ROUND = 5  # steps between two looks at the gradient
+_HISTORY = 20  # gradients that L-BFGS keeps
+_ROUND = 5  # steps between two checks of the gradient
 _MOST_STEPS = 500
-_SEARCH_TOLERANCE = 1e-4  # of the gradient's norm, as a share of that at zero: enough to compare penalties
+_SEARCH_TOLERANCE = 1e-4  # tolerance of the gradient that is enough to compare penalties
 _SEARCH_STEPS = 100
-_IDLE = 3  # rounds in a row that lower neither the loss nor its gradient end the search for the optimum
-_EQUAL = 0.003  # penalties whose held-out losses differ by no more, in units of log2 C, are equally good
-_WORSE = 4  # penalties in a row that are no better end the path
+_IDLE = 3  # rounds in a row without a lower loss or gradient that end the search for the optimum
+_EQUAL = 0.003  # largest difference of held-out losses, in units of log2 C, between equally good penalties
+_WORSE = 4  # penalties in a row without improvement that end the path
 _HALF_DECADES = tuple(10 ** (-exponent / 2) for exponent in range(2, 19))
-_WEAKEST = 0.01  # penalties below this, divided by the images and for two classes, change little and take the longest
-_SMALL = 2e7  # images * features * classes, below which one thread is as quick as several
-_LARGE = 5e9  # images * features * classes, from which on one fold decides
+_WEAKEST = 0.01  # weaker penalties (times images, for two classes) change little and take the longest
+_SMALL = 2e7  # images * features * classes below which one thread is as fast as several
+_LARGE = 5e9  # images * features * classes above which one fold decides
 
 
 @dataclass(frozen=True)
 class PathPoint:
-    """What held-out training images say of a penalty: their mean cross-entropy and accuracy."""
+    """Mean cross-entropy and accuracy of held-out training images at one penalty."""
 
     penalty: float
     loss: float
@@ -41,10 +41,10 @@ class PathPoint:
 
 @dataclass(frozen=True)
 class Solution:
-    """A linear classifier, `weight` (C, D) and `bias` (C,) for plain features, and the proof that it is the optimum.
+    """Optimal linear classifier: `weight` (C, D) and `bias` (C,) for unscaled features, and how it was found.
 
-    `gradient` is the norm of the gradient, as a share of its norm where all parameters are 0. `note` says what to do
-    where a penalty beyond those that were given may be better.
+    `gradient` is the gradient's norm divided by its norm where all parameters are 0. `note` says what to do if a
+    penalty outside the given ones may be better.
     """
 
     weight: torch.Tensor
@@ -59,7 +59,7 @@ class Solution:
     note: str | None = None
 
     def facts(self) -> dict:
-        """The `probe` entry of a run's summary, plain values alone."""
+        """Return the `probe` entry of a run's summary, which holds only plain values."""
         facts = {key: value for key, value in vars(self).items() if key not in ("weight", "bias", "path")}
         return {**facts, "path": [asdict(point) for point in self.path]}
 
@@ -67,15 +67,17 @@ class Solution:
 class LogisticProbe:
     """Multinomial logistic regression with an L2 penalty, solved by L-BFGS.
 
-    Of `penalties`, which belong to features with a mean squared norm of 1, the one with the lowest mean cross-entropy
-    on held-out training images is chosen, or the largest within 0.003 log2 C of it for C classes. Without `penalties`
-    they are half decades from 0.1 to 1e-9, but for those too weak to change much with so few images. Images are divided
-    into `folds`, all views of an image in one; where the problem is so large that a solution takes minutes, one fold
-    alone is held out. `views` augmented views of every image are added to the image as validation sees it. The
-    solution's gradient is below `tolerance`, as a share of its norm at zero, unless 500 steps or rounding end before.
+    Cross-validation chooses among `penalties`, which apply to features with a mean squared norm of 1. It finds the
+    lowest mean cross-entropy on held-out training images and takes the largest penalty within 0.003 log2 C of it, for
+    C classes. The default is half decades from 0.1 to 1e-9, without those too weak to matter for so few images.
+
+    Images are divided into `folds`; all views of an image are in the same fold. If a solution would take minutes, only
+    one fold is held out. The solver trains on every image without augmentation and on `views` augmented views of it.
+    It stops when the gradient's norm, divided by that at zero, is at most `tolerance`, or after 500 steps, or when
+    rounding allows no further progress.
 
     Raises:
-        UserError: from the constructor, for values that make no sense.
+        UserError: from the constructor, for invalid values.
 
     """
 
@@ -100,11 +102,11 @@ class LogisticProbe:
     def solve(
         self, rows: FeatureRows, seed: int = 0, class_weights: torch.Tensor | None = None, bias: bool = True
     ) -> Solution:
-        """The optimum on `rows`; `class_weights` (C,) weigh the images of a class in the loss."""
-        with _enough_threads(rows):
-            return self._solved(rows, seed, class_weights, bias)
+        """Return the optimum on `rows`; `class_weights` (C,) weight the images of each class in the loss."""
+        with _suitable_threads(rows):
+            return self._solve(rows, seed, class_weights, bias)
 
-    def _solved(self, rows: FeatureRows, seed: int, class_weights: torch.Tensor | None, bias: bool) -> Solution:
+    def _solve(self, rows: FeatureRows, seed: int, class_weights: torch.Tensor | None, bias: bool) -> Solution:
         start = time.perf_counter()
         weights = torch.ones(len(rows), device=rows.device) if class_weights is None else class_weights[rows.labels]
         axes = PrincipalAxes(rows, centred=bias)
@@ -121,22 +123,22 @@ class LogisticProbe:
         return Solution(weight.T, plain_bias, penalty, path, parts, iterations, gradient, value, seconds, note)
 
     def _note(self, path: Sequence[PathPoint], penalty: float, equal: float) -> str | None:
-        """Return a sentence where the loss still falls by more than `equal` at an end of the penalties."""
+        """Return a sentence if the loss still falls by more than `equal` at an end of the penalties."""
         ends = ((0, 1, "largest", "larger"), (-1, -2, "smallest", "smaller"))
         for end, beside, kind, beyond in ends:
             if len(path) > 1 and penalty == path[end].penalty and path[beside].loss > path[end].loss + equal:
                 return (
                     f"{penalty:.2g} is the {kind} that was tried, and the loss still falls there: "
-                    f"give the solver penalties with {beyond} ones"
+                    f"add {beyond} ones to the solver's penalties"
                 )
         return None
 
     def _search(
-        self, problem: Callable[..., LinearLoss], weights: torch.Tensor, fold: torch.Tensor
+        self, problem: partial[LinearLoss], weights: torch.Tensor, fold: torch.Tensor
     ) -> tuple[list[PathPoint], int, torch.Tensor]:
-        """The path from the largest penalty on, how many folds made it, and W near the best optimum.
+        """Return the path from the largest penalty down, the number of held-out folds, and W near the best optimum.
 
-        Each solution starts from the one for the penalty before.
+        Each solution starts from the previous penalty's.
         """
         parts, rows = fold.unique().tolist(), problem.args[0]
         if len(rows) * rows.width * rows.classes > _LARGE:
@@ -158,16 +160,17 @@ class LogisticProbe:
                 best, near = len(path) - 1, solutions[parts[0]]
             if len(path) - 1 - best >= _WORSE:
                 break
+        assert near is not None
         return path, len(parts), near
 
 
 def minimise(
     loss: LinearLoss, start: torch.Tensor | None, tolerance: float, most_steps: int
 ) -> tuple[torch.Tensor, int, float]:
-    """The parameters where the norm of the gradient is within `tolerance` of that at zero, as a share of it.
+    """Return the optimal parameters, the number of steps, and the gradient's norm divided by that at zero.
 
-    `start` (r + 1, C) is W in the principal axes, with the biases. The steps that were taken and the share come with
-    the parameters; it is larger where rounding allows no further.
+    `start` (r + 1, C) is W in the principal axes, then the biases. The gradient's share stays above `tolerance` if
+    rounding allows no further progress, or after `most_steps`.
     """
     _, at_zero = loss.value_and_norm(loss.zero)
     parameters = loss.zero if start is None else _scaled(start.to(loss.dtype), loss.roots)
@@ -201,8 +204,8 @@ def minimise(
 
 
 @contextmanager
-def _enough_threads(rows: FeatureRows) -> Iterator[None]:
-    """One thread for small problems: several would wait for each other, on busy cores for many times as long."""
+def _suitable_threads(rows: FeatureRows) -> Iterator[None]:
+    """Use one thread for small problems, in which several threads would mostly wait for each other."""
     before = torch.get_num_threads()
     if len(rows) * rows.width * rows.classes < _SMALL:
         torch.set_num_threads(1)
@@ -213,17 +216,17 @@ def _enough_threads(rows: FeatureRows) -> Iterator[None]:
 
 
 def _scaled(parameters: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
-    """Parameters (r + 1, C) but for the biases times `factors` (r, 1)."""
+    """Return `parameters` (r + 1, C) times `factors` (r, 1); the biases, in the last row, stay unscaled."""
     return torch.cat([parameters[:-1] * factors, parameters[-1:]])
 
 
 def _folds(rows: FeatureRows, folds: int, seed: int) -> torch.Tensor:
-    """The fold of each row, int64 (N,): every class is spread over them, and the views of an image are together."""
+    """Return the fold of each row, int64 (N,). Folds share every class evenly; an image's views are in one fold."""
     random, labels = np.random.default_rng(seed), rows.labels[: rows.images].cpu().numpy()
     own = np.empty(rows.images, np.int64)
     next_fold = 0
     for label in range(rows.classes):
         (places,) = np.nonzero(labels == label)
         own[random.permutation(places)] = (next_fold + np.arange(len(places))) % folds
-        next_fold += len(places)  # else rare classes would all lie in the first folds
+        next_fold += len(places)  # starting at 0 again would put all rare classes into the first folds
     return torch.from_numpy(np.tile(own, len(rows) // rows.images)).to(rows.device)

@@ -1,4 +1,4 @@
-"""The frozen stages at a net's beginning, as one fast function of images."""
+"""Frozen stages at the start of a network, as one fast function of images."""
 
 import copy
 import functools
@@ -14,22 +14,22 @@ from torch.utils.flop_counter import FlopCounterMode
 from thaw.models.staged import StagedNet, within
 from thaw.strategy.phases import Phase
 
-# How far, as a share of its norm, the output may be from the net's own: rounding in the format that it is computed in.
+# Largest allowed distance from the network's own output, divided by its norm: the rounding errors of each dtype.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
 
 
 def frozen_cut(net: StagedNet, phase: Phase) -> str | None:
-    """The first stage that learns in `phase`, if there are weights before it and `net` can be cut there."""
-    learning, stages = {group.stage for group in phase.groups}, list(net.stages)
-    cut = next(name for name in stages if name in learning)
+    """Return the first trainable stage of `phase`; None if no weights come before it or `net` cannot be cut there."""
+    trainable, stages = {group.stage for group in phase.groups}, list(net.stages)
+    cut = next(name for name in stages if name in trainable)
     frozen = any(net.stage_parameters(name) for name in stages[: stages.index(cut)])
     return cut if frozen and net.can_be_cut(cut) else None
 
 
 class FrozenPrefix:
-    """The stages of `net` before `cut`, all of them frozen, on `device` and in the precision of `context`.
+    """Frozen stages of `net` before the stage `cut`, on `device` and in the precision of `context`.
 
-    Batch-norms are folded into the convolutions before them if the output stays the same but for rounding.
+    Batch-norms are folded into the convolutions before them if the output stays the same except for rounding.
     """
 
     def __init__(self, net: StagedNet, cut: str, device: torch.device, context: Callable[[], AbstractContextManager]):
@@ -41,12 +41,12 @@ class FrozenPrefix:
         self._probes: dict[int, tuple[torch.Tensor, int]] = {}
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        """uint8 (N, 3, H, W) on the device -> features (N, ...) in the format that the net computes them in."""
-        self._quick = self._quick or self._made_quick(images[:2])
+        """Return the features (N, ...) of uint8 images (N, 3, H, W) on the device, in the dtype of the context."""
+        self._quick = self._quick or self._build_quick(images[:2])
         return self._run(self._quick, images)
 
     def probe(self, size: int) -> tuple[torch.Tensor, int]:
-        """The features (1, ...) of a black image of `size` pixels, and the floating-point operations for them."""
+        """Return the features (1, ...) of a black image with sides of `size` pixels, and their number of operations."""
         if size not in self._probes:
             image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=self.device)
             with FlopCounterMode(display=False) as counter:
@@ -55,7 +55,7 @@ class FrozenPrefix:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Of all that features depend on but the images: weights, constants, the layers' options, the format."""
+        """Return a digest of all that features depend on besides images: weights, constants, layer options, dtype."""
         paths = self.net.paths_before(self.cut)
         tensors = {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
         modules = [f"{path} {module!r}" for path, module in self.net.named_modules() if path in paths]
@@ -75,7 +75,7 @@ class FrozenPrefix:
         with torch.no_grad(), self._context():
             return module(images)
 
-    def _made_quick(self, images: torch.Tensor) -> nn.Module:
+    def _build_quick(self, images: torch.Tensor) -> nn.Module:
         folded = _fold(copy.deepcopy(self._own))
         own, quick = (self._run(module, images).float() for module in (self._own, folded))
         near = (own - quick).norm() <= _TOLERANCE[self._format()] * own.norm()
@@ -88,22 +88,22 @@ class FrozenPrefix:
 
 
 def _fold(module: nn.Module) -> nn.Module:
-    """Of neighbouring children, for most nets define their layers in the order that they are applied in.
+    """Fold batch-norms into convolutions among adjacent children: most networks define layers in order of use.
 
-    A batch-norm of timm's can be followed by dropout and an activation of its own, which stay.
+    timm's batch-norms can contain dropout and an activation, which stay.
     """
     name_before, before = "", None
     for name, child in list(module.named_children()):
         if isinstance(child, nn.BatchNorm2d) and isinstance(before, nn.Conv2d) and not child.training:
             setattr(module, name_before, fuse_conv_bn_eval(before.eval(), child))
-            setattr(module, name, nn.Sequential(child.drop, child.act) if hasattr(child, "act") else nn.Identity())
+            setattr(module, name, nn.Sequential(*child.children()))
         _fold(child)
         name_before, before = name, child
     return module
 
 
 def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Weights that autocast would cast for every batch are cast once."""
+    """Cast once the weights that autocast would cast for every batch."""
     for part in module.modules():
         if type(part) in (nn.Conv2d, nn.Linear):
             part.to(dtype)

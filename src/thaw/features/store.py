@@ -1,4 +1,4 @@
-"""Features on disk, in `$THAW_CACHE/features`: keyed by all that they depend on, and never read if damaged."""
+"""Features on disk, in `$THAW_CACHE/features`. Their key covers all that they depend on; damaged files are not used."""
 
 import functools
 import hashlib
@@ -17,12 +17,12 @@ log = logging.getLogger(__name__)
 
 _NAME = "features"
 
-# What can be written as numbers that NumPy knows.
+# NumPy has no bfloat16.
 _STORED_AS = {torch.bfloat16: torch.int16}
 
 
 class StoredFeatures:
-    """The features of a split's images, in the split's order: indices -> (N, ...), channels last if they are maps."""
+    """Features of a split's images, in the split's order: indices -> (N, ...). Maps are stored with channels last."""
 
     def __init__(self, array: np.ndarray, dtype: torch.dtype):
         self._rows = torch.from_numpy(array).view(dtype)
@@ -36,17 +36,17 @@ class StoredFeatures:
 
 
 def feature_key(*parts: str) -> str:
-    """Return a name for features that depend on `parts`, on this code and on the libraries that compute them."""
+    """Return a key for features that depend on `parts`, on Thaw's code and on the libraries that compute them."""
     return hashlib.sha256("\n".join([*parts, _code()]).encode()).hexdigest()[:32]
 
 
 def stored_features(
     key: str, example: torch.Tensor, count: int, max_size: float, batches: Callable[[], Iterable[torch.Tensor]]
 ) -> StoredFeatures:
-    """The features under `key`, computed as `batches` of `count` rows like `example` (1, ...) unless they are there.
+    """Return the features with `key`; if missing, compute and store `batches` of `count` rows like `example` (1, ...).
 
     Raises:
-        OSError: if they cannot be written.
+        OSError: if the features cannot be written.
 
     """
     found = []
@@ -68,12 +68,9 @@ def stored_features(
 
 
 def in_memory(batches: Iterable[torch.Tensor]) -> StoredFeatures:
-    """Return the features of all `batches`, kept in memory instead of on disk."""
-    dtype, arrays = None, []
-    for batch in batches:
-        dtype = batch.dtype
-        arrays.append(_as_stored(batch))
-    return StoredFeatures(np.concatenate(arrays), dtype)
+    """Return the features of all `batches` in memory instead of on disk."""
+    kept = [(_as_stored(batch), batch.dtype) for batch in batches]
+    return StoredFeatures(np.concatenate([array for array, _ in kept]), kept[0][1])
 
 
 def _as_stored(features: torch.Tensor) -> np.ndarray:
@@ -83,6 +80,6 @@ def _as_stored(features: torch.Tensor) -> np.ndarray:
 
 @functools.cache
 def _code() -> str:
-    """Return the versions of all code that decides what features are."""
+    """Return the versions of all code that features depend on."""
     libraries = [f"{name} {library_version(name)}" for name in ("torch", "torchvision", "pillow")]
     return f"{libraries} {READING} {TRANSFORMS} {FEATURES}"

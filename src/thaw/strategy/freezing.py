@@ -1,4 +1,4 @@
-"""What of a net learns and what is frozen: no gradient, no statistics, no chance."""
+"""Freezing: a frozen parameter gets no gradient, a frozen module keeps its statistics and drops nothing at random."""
 
 from collections.abc import Collection
 
@@ -8,30 +8,30 @@ from thaw.models.staged import StagedNet
 
 
 def set_trainable(net: StagedNet, names: Collection[str]) -> None:
-    """Let just the parameters of these names learn."""
+    """Make the parameters called `names` trainable and freeze all others."""
     for name, parameter in net.named_parameters():
         parameter.requires_grad_(name in names)
 
 
 def set_training_modes(net: StagedNet, keep_statistics: bool = False) -> None:
-    """Set training mode for what learns, `eval` for the rest.
+    """Set trainable modules to training mode and the others to `eval`.
 
-    A module with parameters of its own learns if all of them do, so that a batch-norm of which any part is frozen
-    keeps and applies its stored statistics. One that holds such modules learns if anything in it does. One without any
-    parameters, such as dropout, does as what it lies in. With `keep_statistics` every batch-norm applies its stored
-    statistics, also where its weights learn.
+    A module with parameters of its own is trainable if all of them are: a batch-norm with any frozen parameter applies
+    its stored statistics. A container is trainable if any parameter in it is. A module without parameters, such as
+    dropout, follows its container. With `keep_statistics` every batch-norm applies its stored statistics, even if its
+    weights are trainable.
     """
     for name in net.stages:
-        stage_learns = any(net.get_parameter(key).requires_grad for key in net.stage_parameters(name))
+        trainable = any(net.get_parameter(key).requires_grad for key in net.stage_parameters(name))
         for module in net.stage_modules(name):
-            _set_mode(module, stage_learns)
+            _set_mode(module, trainable)
     for module in net.modules() if keep_statistics else ():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
             module.training = False
 
 
 def frozen_tensors(net: StagedNet) -> list[str]:
-    """The names of the parameters and buffers that training must leave as they are."""
+    """Return the names of the parameters and buffers that training must not change."""
     buffers = [
         f"{path}.{name}"
         for path, module in net.named_modules()
@@ -41,13 +41,13 @@ def frozen_tensors(net: StagedNet) -> list[str]:
     return buffers + [name for name, parameter in net.named_parameters() if not parameter.requires_grad]
 
 
-def _set_mode(module: nn.Module, around_learns: bool) -> None:
+def _set_mode(module: nn.Module, container_trainable: bool) -> None:
     own, inside = list(module.parameters(recurse=False)), list(module.parameters())
-    learns = around_learns
+    trainable = container_trainable
     if own:
-        learns = all(parameter.requires_grad for parameter in own)
+        trainable = all(parameter.requires_grad for parameter in own)
     elif inside:
-        learns = any(parameter.requires_grad for parameter in inside)
-    module.training = learns
+        trainable = any(parameter.requires_grad for parameter in inside)
+    module.training = trainable
     for child in module.children():
-        _set_mode(child, learns)
+        _set_mode(child, trainable)

@@ -1,8 +1,8 @@
-"""What is trained, when and at which rate: a strategy is a list of phases."""
+"""Strategies and their phases: which parameters train, in which epochs and at which learning rates."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import Any, NoReturn, Protocol, runtime_checkable
 
 from thaw.data.option_values import whole_number
 from thaw.errors import UserError
@@ -15,16 +15,16 @@ _KEYS = ("train", "epochs", "lr", "lr_decay", "head_lr", "optimizer", "scheduler
 
 @runtime_checkable
 class HeadSolver(Protocol):
-    """Solves for the optimal head on features of `views` augmented views, as `LogisticProbe` does."""
+    """Solver of the optimal head on features of `views` augmented views, such as `LogisticProbe`."""
 
     views: int
 
-    def solve(self, rows, seed: int, class_weights, bias: bool): ...
+    def solve(self, rows: Any, seed: int, class_weights: Any, bias: bool) -> Any: ...
 
 
 @dataclass(frozen=True)
 class Group:
-    """The parameters, by name, of one stage that learn at the rate `lr`."""
+    """Names of the parameters of one stage that train at the rate `lr`."""
 
     stage: str
     lr: float
@@ -33,12 +33,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs `first` .. `last - 1` of a run of `total` epochs, in which just `groups` learn, the head's the last.
+    """Epochs `first` to `last - 1` of a run of `total` epochs, in which only `groups` train. The last one is the head.
 
     Epochs are counted from 0, phases from 1.
 
-    `optimizer` and `scheduler`, as `thaw.training.classifier.ImageClassifier` takes them, stand in for the run's own. A
-    `solver` puts the head at its optimum before the phase's one epoch, in which nothing changes.
+    `optimizer` and `scheduler` replace the run's own; `thaw.training.classifier.ImageClassifier` describes them. A
+    `solver` sets the head to its optimum before the phase's only epoch, which changes nothing.
     """
 
     number: int
@@ -56,24 +56,24 @@ class Phase:
 
     @property
     def parameters(self) -> set[str]:
-        """The names of all that learns."""
+        """Return the names of all trainable parameters."""
         return {name for group in self.groups for name in group.parameters}
 
 
 class Strategy:
-    """Phases as they are written in `conf/strategy`.
+    """List of phases from `conf/strategy`.
 
-    A phase holds `train`, an entry or a list of entries for `thaw.strategy.selection.selected`, and optionally
-    `epochs`, `lr`, `lr_decay`, `head_lr`, `optimizer` and `scheduler`. The head always trains, at `head_lr` if
-    there is one. A stage learns at `lr * lr_decay ** n`, n being the number of stages between it and the net's end. A
-    phase without `lr`, `lr_decay` or `head_lr` has the strategy's; one phase without `epochs` takes the epochs that are
-    left. A phase of the head alone can have a `solver` instead; it takes one epoch, and a strategy that has only such
-    phases ends with them. `pretrained` says whether the run's weights are used or the net starts from random numbers.
-    `keep_statistics` says whether batch-norms go on applying the statistics that came with the weights, instead of
-    those of each batch.
+    A phase has the key `train`, one entry or a list of entries for `thaw.strategy.selection.selected`. It can have
+    `epochs`, `lr`, `lr_decay`, `head_lr`, `optimizer` and `scheduler`. The strategy's `lr`, `lr_decay` and `head_lr`
+    are the defaults. The head always trains, at `head_lr` if given. Any other stage trains at `lr * lr_decay ** n`,
+    where n is the number of stages after it. One phase can omit `epochs`; it takes the remaining ones.
+
+    A phase that trains only the head can have a `solver`. It takes one epoch. A run whose phases all have a solver ends
+    after them. Without `pretrained` the network starts from random weights instead of the run's. With `keep_statistics`
+    batch-norms apply the statistics of the pretrained weights instead of each batch's.
 
     Raises:
-        UserError: from the constructor, for values that no net could be trained with.
+        UserError: from the constructor, for values that cannot train any network.
 
     """
 
@@ -100,10 +100,10 @@ class Strategy:
                 phase["epochs"] = 1
 
     def schedule(self, net: StagedNet, max_epochs: int) -> list[Phase]:
-        """The phases of `net`, laid out over `max_epochs` epochs.
+        """Return the phases of `net`, which together last `max_epochs` epochs.
 
         Raises:
-            UserError: for a name that means nothing in `net`, phases that do not fill `max_epochs` exactly, or a head
+            UserError: for a name that `net` does not have, phases that do not fill `max_epochs` exactly, or a head
                 that cannot be solved.
 
         """
@@ -123,14 +123,14 @@ class Strategy:
         return phases
 
     def _epochs_left(self, max_epochs: int) -> int:
-        """For the phase that names no number."""
+        """Return the number of epochs for the phase without `epochs`."""
         named = sum(phase["epochs"] or 0 for phase in self._phases)
         open_ended = sum(not phase["epochs"] for phase in self._phases)
         left = max_epochs - named
         if not self._phases:
             self._refuse("it has no phases")
         if open_ended > 1:
-            self._refuse(f"{open_ended} phases name no epochs, so that they overlap: one alone can take what is left")
+            self._refuse(f"{open_ended} phases name no epochs; only one phase can take the remaining epochs")
         if left < open_ended:
             self._refuse(
                 f"its phases need {named + open_ended} epochs, more than trainer.max_epochs={max_epochs}; set it higher"
@@ -138,7 +138,7 @@ class Strategy:
         if left and not open_ended:
             self._refuse(
                 f"its phases name {named} epochs of trainer.max_epochs={max_epochs}, and none takes the rest; set it "
-                f"to {named}, or leave epochs out of one phase"
+                f"to {named}, or remove epochs from one phase"
             )
         return left
 
@@ -158,7 +158,7 @@ class Strategy:
 
     def _check(self, phase: dict) -> None:
         for key in set(phase) - set(_KEYS):
-            self._refuse(f"a phase has the unknown key {key!r}; its keys are {', '.join(_KEYS)}")
+            self._refuse(f"a phase has the unknown key {key!r}; the choices are {', '.join(_KEYS)}")
         train, epochs, lr, decay, head_lr, optimizer, scheduler, solver = (phase[key] for key in _KEYS)
         entries = [train] if isinstance(train, str) else train
         if not isinstance(entries, Sequence) or not entries or not all(type(e) is str and e for e in entries):
@@ -176,17 +176,17 @@ class Strategy:
         if solver is not None and not isinstance(solver, HeadSolver):
             self._refuse(f"a phase has solver={solver!r}, which must be a thaw.features.linear_solver.LogisticProbe")
         if solver and epochs not in (None, 1):
-            self._refuse(f"a phase has a solver and epochs={epochs}, but what is solved takes one")
+            self._refuse(f"a phase has a solver and epochs={epochs}, but a solver takes one epoch")
 
     def _check_solved(self, groups: Sequence[Group], net: StagedNet) -> None:
         name = net.config["name"]
         if [group.stage for group in groups] != [net.head_name]:
-            self._refuse("a phase with a solver trains more than the head; set train: [head]")
+            self._refuse("a phase with a solver must train only the head; set train: [head]")
         if not linear_head(net):
             self._refuse(
-                f"the head of {name} is no single linear layer at its end, and nothing else can be solved; choose a "
-                "strategy without a solver, such as feature_extractor, or another model"
+                f"a solver needs a head that is one linear layer, and that of {name} is not; choose a strategy "
+                "without a solver, such as feature_extractor, or another model"
             )
 
-    def _refuse(self, fault: str) -> None:
+    def _refuse(self, fault: str) -> NoReturn:
         raise UserError(f"strategy={self.name}: {fault}.")

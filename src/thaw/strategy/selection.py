@@ -1,4 +1,4 @@
-"""Which parameters of a net the entries of a phase's `train` stand for."""
+"""Selection of a network's parameters by the entries of a phase's `train`."""
 
 import re
 from collections.abc import Sequence
@@ -10,17 +10,17 @@ _SHARE = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)%")
 
 
 class SelectionError(ValueError):
-    """Says what is wrong with an entry; the strategy that it stands in is told by whoever catches it."""
+    """Wrong entry of `train`. The caller adds the name of the strategy."""
 
 
 def selected(train: Sequence[str] | str, net: StagedNet) -> set[str]:
-    """The names of the parameters that learn; the head's are always among them.
+    """Return the names of the trainable parameters, which always include the head's.
 
     Each entry is `all`, `head`, `first` or `last` (stage of the backbone), `norm` (every normalisation layer), a share
     of the depth such as `25-75%`, a stage, a module or parameter inside one, or a pattern of parameter names.
 
     Raises:
-        SelectionError: for an entry that stands for nothing, or for nothing that another does not stand for.
+        SelectionError: for an entry that selects nothing, or nothing that another entry does not select.
 
     """
     entries = [train] if isinstance(train, str) else list(train)
@@ -29,7 +29,7 @@ def selected(train: Sequence[str] | str, net: StagedNet) -> set[str]:
         raise SelectionError(f"{next(entry for entry in entries if entries.count(entry) > 1)!r} twice")
     for entry, names in chosen.items():
         if not names:
-            raise SelectionError(f"{entry!r}, which is nothing of {net.config['name']}; {_choices(net)}")
+            raise SelectionError(f"{entry!r}, which {net.config['name']} does not have; {_choices(net)}")
         for other in chosen.keys() - {entry, "head"}:
             if entry != "head" and names <= chosen[other]:
                 raise SelectionError(f"{entry!r} and {other!r}, which overlap: the first is part of the second")
@@ -61,9 +61,9 @@ def _stages(entry: str, net: StagedNet) -> list[str]:
 
 
 def _stages_between(low: float, high: float, net: StagedNet, backbone: list[str]) -> list[str]:
-    """The stages that have their middle between two depths, or else the one around the middle of the two.
+    """Return the stages whose middle lies between depths `low` and `high`; if none does, the one around their mean.
 
-    The backbone's depth goes from 0 to 1 and is counted in layers with weights.
+    Depth runs from 0 at the input to 1 at the backbone's end. It counts layers with weights.
     """
     layers = [sum(net.get_parameter(key).ndim > 1 for key in net.stage_parameters(name)) for name in backbone]
     ends = [sum(layers[: number + 1]) / sum(layers) for number in range(len(layers))]
@@ -78,5 +78,5 @@ def _choices(net: StagedNet) -> str:
     part = next((name for name in modules if "." in name), f"{net.head_name}.weight")
     return (
         f"the choices are all, head, first, last, norm, a share of the depth such as 0-25%, the stages {stages}, "
-        f"a part of one such as {part}, or a pattern of parameter names such as *.bias"
+        f"a module such as {part}, or a pattern of parameter names such as *.bias"
     )

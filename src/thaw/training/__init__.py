@@ -1,1 +1,1 @@
-"""Train a network phase by phase: the classifier, the trainer, callbacks and schedules."""
+"""Training phase by phase: the classifier, the trainer, callbacks and schedules."""

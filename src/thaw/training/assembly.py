@@ -1,4 +1,4 @@
-"""Build the parts of a run from its configuration."""
+"""Construction of a run's parts from its configuration."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +21,7 @@ from thaw.training.rehearsal import check_net, rehearse
 
 @dataclass(frozen=True)
 class Parts:
-    """What a run trains: `classifier` on `data`, phase after phase, from `weights` (none, for random ones)."""
+    """Parts of a run, which trains `classifier` on `data` in `phases`, from `weights` (`none`: random weights)."""
 
     data: ImageFolderDataModule
     net: StagedNet
@@ -34,10 +34,10 @@ class Parts:
 
 
 def assemble(cfg: DictConfig, data: ImageFolderDataModule) -> Parts:
-    """Build all parts and try each phase once, before anything is written.
+    """Build all parts and try each phase once, before the run writes anything.
 
     Raises:
-        UserError: for parts that do not go together.
+        UserError: for parts that do not work together.
 
     """
     net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
@@ -61,13 +61,13 @@ def assemble(cfg: DictConfig, data: ImageFolderDataModule) -> Parts:
 
 
 def build_classifier(cfg: DictConfig, net: StagedNet, classes: Sequence[str], **options: Any) -> ImageClassifier:
-    """Build a classifier with the configured optimizer, scheduler and loss; `options` are `ImageClassifier`'s."""
+    """Build a classifier with the configured optimizer, scheduler and loss; `options` go to `ImageClassifier`."""
     optimizer, scheduler, loss = (instantiate(part) for part in (cfg.optimizer, cfg.scheduler, cfg.loss))
     return ImageClassifier(net, classes, optimizer=optimizer, scheduler=scheduler, loss=loss, **options)
 
 
 def finish_net(parts: Parts, channels_last: str | bool, compiled: bool) -> None:
-    """Install the new head and set the memory layout, once weights are loaded."""
+    """Install the new head, set the memory layout and compile; call it after loading weights."""
     if parts.weights != "none" or all(phase.head_only for phase in parts.phases):
         parts.head.install(parts.net)
     parts.net.to(memory_format=memory_format(channels_last))  # type: ignore[call-overload]  # torch's stub lacks it

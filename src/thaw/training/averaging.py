@@ -1,16 +1,18 @@
-"""Weights averaged over the steps of a phase."""
+"""Exponential average of the weights over the steps of a phase."""
+
+from typing import Any
 
 import torch
+from lightning import LightningModule
 from lightning.pytorch.callbacks import WeightAveraging
 
 from thaw.errors import UserError
 
 
 class ExponentialAverage(WeightAveraging):
-    """Validates and keeps an average over about `1 / (1 - decay)` steps.
+    """Average of the weights over about `1 / (1 - decay)` steps, which is validated and saved instead of the weights.
 
-    Lightning's own exponential average computes `decay * a + (1 - decay) * b`, which rounds where `a` and `b` are the
-    same frozen tensor.
+    Lightning's own average computes `decay * a + (1 - decay) * b`, which changes frozen tensors by rounding.
     """
 
     def __init__(self, decay: float):
@@ -22,7 +24,14 @@ class ExponentialAverage(WeightAveraging):
 
         super().__init__(avg_fn=average)
 
-    def setup(self, trainer, classifier, stage: str) -> None:
-        super().setup(trainer, classifier, stage)
-        for checkpoint in trainer.checkpoint_callbacks:  # one of weights alone is saved without asking callbacks
+    def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
+        super().setup(trainer, pl_module, stage)
+        for checkpoint in trainer.checkpoint_callbacks:  # Lightning does not call this callback to save only weights
             checkpoint.save_weights_only = False
+
+    def on_load_checkpoint(self, trainer, pl_module: Any, checkpoint: dict) -> None:
+        """Begin a new average, from the averaged weights, if the checkpoint is from the phase before."""
+        if checkpoint["phase"] != pl_module.phase.number and "averaging_state" in checkpoint:
+            counts = {name: torch.zeros_like(count) for name, count in checkpoint["averaging_state"].items()}
+            checkpoint.update(current_model_state=checkpoint["state_dict"], averaging_state=counts)
+        super().on_load_checkpoint(trainer, pl_module, checkpoint)

@@ -1,6 +1,7 @@
-"""Which epoch is the best: of equal accuracy the one with the lower loss."""
+"""Choice of the best epoch: the highest val/acc, and among equal ones the lowest val/loss."""
 
 from collections.abc import Callable, Collection, Mapping
+from typing import Any
 
 import torch
 from lightning import Trainer
@@ -18,32 +19,32 @@ _BETTER = {"min": "lower values are better", "max": "higher values are better"}
 
 
 def rank(metrics: Mapping[str, float | torch.Tensor]) -> tuple[float, float]:
-    """The larger, the better; NaN as a loss is the worst."""
-    acc, loss = (float(f"{float(metrics[name]):.7g}") for name in (_ACC, _LOSS))  # the digits that metrics.csv holds
+    """Return a key that is larger for better epochs; a loss of NaN is the worst."""
+    acc, loss = (float(f"{float(metrics[name]):.7g}") for name in (_ACC, _LOSS))  # the digits in metrics.csv
     return acc, -loss if loss == loss else -float("inf")
 
 
 def monitored(trainer: Trainer) -> ModelCheckpoint | None:
-    """Return the callback that keeps the best weights: the first one that monitors a metric."""
+    """Return the callback that saves the best weights: the first one that monitors a metric."""
     return next((c for c in trainer.checkpoint_callbacks if isinstance(c, ModelCheckpoint) and c.monitor), None)
 
 
-def ranking(trainer: Trainer, columns: Collection[str]) -> Callable[[Mapping[str, float]], object] | None:
-    """Return a key by which the largest of rows is the epoch whose weights are kept, if these columns say it."""
-    kept = monitored(trainer)
-    if kept is None or kept.monitor not in columns:
+def ranking(trainer: Trainer, columns: Collection[str]) -> Callable[[Mapping[str, float]], Any] | None:
+    """Return a key of rows, largest for the epoch whose weights are saved; None if `columns` lack the metric."""
+    checkpoint = monitored(trainer)
+    if checkpoint is None or (monitor := checkpoint.monitor) is None or monitor not in columns:
         return None
-    sign = 1 if kept.mode == "max" else -1
-    return rank if kept.monitor == _ACC else lambda row: sign * row[kept.monitor]
+    sign = 1 if checkpoint.mode == "max" else -1
+    return rank if monitor == _ACC else lambda row: sign * row[monitor]
 
 
 class BestCheckpoint(MovableCheckpoint):
-    """Keeps the `save_top_k` epochs with the highest val/acc, and of equal ones those with the lowest val/loss.
+    """Checkpoints of the `save_top_k` epochs with the highest val/acc, and among equal ones the lowest val/loss.
 
-    With another `monitor` it keeps what that says, as Lightning does.
+    With another `monitor` it works like Lightning's `ModelCheckpoint`.
 
     Raises:
-        UserError: from the constructor, for a `mode` that keeps the worst epoch, or if nothing is to be kept.
+        UserError: from the constructor, for a `mode` that saves the worst epoch, or for `save_top_k=0`.
 
     """
 
@@ -52,11 +53,11 @@ class BestCheckpoint(MovableCheckpoint):
         if mode != wanted:
             raise UserError(f"callbacks.best.monitor={monitor} needs callbacks.best.mode={wanted}: {_BETTER[wanted]}.")
         if save_top_k == 0:
-            raise UserError("callbacks.best.save_top_k=0 keeps no weights, of which the results would be; 1 is enough.")
+            raise UserError("callbacks.best.save_top_k=0 saves no weights, but the results need them; 1 is enough.")
         super().__init__(monitor=monitor, mode=mode, save_top_k=save_top_k, **options)
         self._ranks: dict[str, tuple[float, float]] = {}
 
-    def check_monitor_top_k(self, trainer, current: torch.Tensor | None = None) -> bool:
+    def check_monitor_top_k(self, trainer: Trainer, current: torch.Tensor | None = None) -> bool:
         full = self.save_top_k != -1 and len(self.best_k_models) >= self.save_top_k
         if self.monitor != _ACC or current is None or not full or not self._ranks:
             return super().check_monitor_top_k(trainer, current)
@@ -71,16 +72,18 @@ class BestCheckpoint(MovableCheckpoint):
             self._order({path: ranks[path] for path in self.best_k_models})
 
     def _order(self, ranks: dict[str, tuple[float, float]]) -> None:
-        """Let losses decide which of the files with equal accuracy is the best, and which the next to be replaced."""
+        """Choose the best file, and the one to replace next, by accuracy and then loss."""
         self._ranks = ranks
-        self.best_model_path, worst = max(ranks, key=ranks.get), min(ranks, key=ranks.get)
+        self.best_model_path, worst = max(ranks, key=ranks.__getitem__), min(ranks, key=ranks.__getitem__)
         if len(ranks) == self.save_top_k:
             self.kth_best_model_path, self.kth_value = worst, self.best_k_models[worst]
 
     def state_dict(self) -> dict:
         return {**super().state_dict(), "ranks": self._ranks}
 
-    def load_state_dict(self, state: dict) -> None:
-        super().load_state_dict(state)
-        ranks = {state["best_model_path"]: state["kept"]} if state.get("kept") else state.get("ranks", {})
-        self._ranks = {self.here(path, state["dirpath"]): tuple(kept) for path, kept in ranks.items()}
+    def load_state_dict(self, state_dict: dict) -> None:
+        super().load_state_dict(state_dict)
+        before, ranks = state_dict["dirpath"], state_dict.get("ranks", {})
+        if state_dict.get("kept"):
+            ranks = {state_dict["best_model_path"]: state_dict["kept"]}
+        self._ranks = {self.moved(path, before): tuple(rank) for path, rank in ranks.items()}

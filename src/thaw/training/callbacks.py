@@ -1,10 +1,11 @@
-"""What is said and kept of each epoch: a bar that moves, a line, a row."""
+"""Report of each epoch: a progress bar, a line in the log, a row in `metrics.csv`."""
 
 import csv
 import logging
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 from lightning import Callback
 from tqdm import tqdm
@@ -18,10 +19,10 @@ COLUMNS = ("epoch", "phase", "lr", "train/loss", "train/acc", "val/loss", "val/a
 
 
 class EpochTable(Callback):
-    """Appends a row to `metrics.csv` and says a line after every epoch; epochs and phases are counted from 1.
+    """Row in `metrics.csv` and line in the log after every epoch; epochs and phases are counted from 1.
 
-    `rows` holds the same values; `training_seconds` and `validation_seconds` add up over the run, also over one that
-    is continued: the checkpoint it goes on from says which rows the file holds. Without a `path` nothing is written.
+    `rows` holds the same values. `training_seconds` and `validation_seconds` are sums over the run. A resumed run takes
+    them and its rows from the checkpoint. Without a `path` nothing is written.
     """
 
     def __init__(self, path: str | Path | None = None):
@@ -33,63 +34,63 @@ class EpochTable(Callback):
         self._before = 0
         self._ranked = None
 
-    def setup(self, trainer, classifier, stage: str) -> None:
+    def setup(self, trainer, pl_module, stage: str) -> None:
         if not trainer.is_global_zero:
             self.path = None
 
-    def on_train_start(self, trainer, classifier) -> None:
+    def on_train_start(self, trainer, pl_module) -> None:
         self._ranked = ranking(trainer, COLUMNS)
         now = time.perf_counter()
         self._start = self._start or now
-        self._epoch_start = now - self._spent  # of an epoch that only goes on
+        self._epoch_start = now - self._spent  # a resumed epoch has taken this time before
         if not self.rows:
             self._write(COLUMNS, mode="w")
 
     def state_dict(self) -> dict:
         seconds = [self.training_seconds, self.validation_seconds]
-        begun = {"rate": self._rate, "seconds": time.perf_counter() - self._epoch_start}
-        return {"rows": self.rows, "seconds": seconds, "epoch": begun}
+        epoch = {"rate": self._rate, "seconds": time.perf_counter() - self._epoch_start}
+        return {"rows": self.rows, "seconds": seconds, "epoch": epoch}
 
-    def load_state_dict(self, state: dict) -> None:
-        self.rows, (self.training_seconds, self.validation_seconds) = list(state["rows"]), state["seconds"]
-        self._rate, self._spent = state["epoch"]["rate"], state["epoch"]["seconds"]
+    def load_state_dict(self, state_dict: dict) -> None:
+        self.rows, (self.training_seconds, self.validation_seconds) = list(state_dict["rows"]), state_dict["seconds"]
+        self._rate, self._spent = state_dict["epoch"]["rate"], state_dict["epoch"]["seconds"]
         self._before = len(self.rows)
         self._write(COLUMNS, mode="w")
         for row in self.rows:
             self._write(row.values())
 
-    def on_train_epoch_start(self, trainer, classifier) -> None:
+    def on_train_epoch_start(self, trainer, pl_module) -> None:
         self._epoch_start, self._validation = time.perf_counter(), 0.0
 
-    def on_validation_start(self, trainer, classifier) -> None:
+    def on_validation_start(self, trainer, pl_module) -> None:
         self._validation_start = time.perf_counter()
 
-    def on_validation_end(self, trainer, classifier) -> None:
+    def on_validation_end(self, trainer, pl_module) -> None:
         self._validation = time.perf_counter() - self._validation_start
 
-    def on_train_epoch_end(self, trainer, classifier) -> None:
+    def on_train_epoch_end(self, trainer, pl_module: Any) -> None:
         seconds = time.perf_counter() - self._epoch_start
         self.validation_seconds += self._validation
         self.training_seconds += seconds - self._validation
         metrics = {name: float(f"{value:.7g}") for name, value in trainer.callback_metrics.items()}  # float32's digits
         row = {
             "epoch": trainer.current_epoch + 1,
-            "phase": classifier.phase.number,
+            "phase": pl_module.phase.number,
             "lr": self._rate,
             **{name: metrics[name] for name in COLUMNS if "/" in name},
             "seconds": round(seconds, 3),
         }
         self.rows.append(row)
         self._write(row.values())
-        log.info(self._line(row, classifier.phase.total))
+        log.info(self._line(row, pl_module.phase.total))
 
-    def on_train_batch_start(self, trainer, classifier, batch, index) -> None:
-        if index == 0:  # of all groups the head's is the last; its rate is the one the epoch starts with
+    def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+        if batch_idx == 0:  # the last group is the head's
             self._rate = trainer.optimizers[0].param_groups[-1]["lr"]
 
     def _line(self, row: dict, epochs: int) -> str:
-        a_row = (time.perf_counter() - self._start) / (len(self.rows) - self._before)  # with all that is saved
-        left = (epochs - row["epoch"]) * a_row
+        per_epoch = (time.perf_counter() - self._start) / (len(self.rows) - self._before)  # including checkpoints
+        left = (epochs - row["epoch"]) * per_epoch
         return (
             f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  "
             f"train loss {row['train/loss']:.4f} acc {row['train/acc']:.4f}  "
@@ -105,28 +106,28 @@ class EpochTable(Callback):
 
 
 class EpochBar(Callback):
-    """One progress bar an epoch, training and validation together; only where a terminal shows it."""
+    """Progress bar of each epoch's training and validation, shown only on a terminal."""
 
     def __init__(self):
         self._bar = tqdm(disable=True)
 
-    def on_train_epoch_start(self, trainer, classifier) -> None:
+    def on_train_epoch_start(self, trainer: Any, pl_module: Any) -> None:
         self._bar = tqdm(
             total=trainer.num_training_batches + sum(trainer.num_val_batches),
-            desc=f"epoch {trainer.current_epoch + 1}/{classifier.phase.total}",
+            desc=f"epoch {trainer.current_epoch + 1}/{pl_module.phase.total}",
             unit="batch",
             leave=False,
             disable=not sys.stderr.isatty() or not trainer.is_global_zero,
         )
 
-    def on_train_batch_end(self, trainer, classifier, outputs, batch, index) -> None:
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         self._bar.update()
 
-    def on_validation_batch_end(self, trainer, classifier, outputs, batch, index, loader=0) -> None:
+    def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         self._bar.update()
 
-    def on_validation_end(self, trainer, classifier) -> None:
+    def on_validation_end(self, trainer, pl_module) -> None:
         self._bar.close()
 
-    def on_exception(self, trainer, classifier, exception) -> None:
+    def on_exception(self, trainer, pl_module, exception) -> None:
         self._bar.close()

@@ -1,9 +1,10 @@
-"""Checkpoints that are whole or not there, wherever the run's folder is moved."""
+"""Checkpoints that are written completely or not at all, and found again after the run's folder was moved."""
 
 import os
 import shutil
 import time
 from pathlib import Path
+from typing import Any
 
 import torch
 from lightning import Trainer
@@ -15,14 +16,13 @@ from thaw.errors import RunError, UserError
 from thaw.runs.shown_commands import resume_command
 from thaw.storage.checkpoints import read_checkpoint
 
-_OVERHEAD = 2**20  # bytes of a checkpoint that are no tensor's: names, counters, rows
+_OVERHEAD = 2**20  # bytes of a checkpoint besides tensors: names, counters, rows
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes beside the final name and renames, so that a fault never costs the checkpoint that was there.
+    """Checkpoint IO that writes next to the final name and renames, so that a fault never destroys an older checkpoint.
 
-    Lightning's own writing goes through the system's temporary folder, from where a file is copied, not renamed, if
-    the run's folder lies on another file system.
+    Lightning writes to the system's temporary folder and copies instead of renaming if that is another file system.
     """
 
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options=None) -> None:
@@ -45,7 +45,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def written_checkpoints(trainer: Trainer, folder: Path) -> list[str]:
-    """Return the checkpoints in `folder`, relative to it, that the callbacks of `trainer` have written and kept."""
+    """Return the paths, relative to `folder`, of the checkpoints in it that the callbacks of `trainer` have saved."""
     paths = set()
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint):
@@ -57,27 +57,24 @@ def written_checkpoints(trainer: Trainer, folder: Path) -> list[str]:
 
 
 def describe_checkpoint(path: str | Path, **entries: object) -> None:
-    """Add plain values to what a checkpoint says of the model in it."""
+    """Add plain values to a checkpoint's description of its model."""
     checkpoint = read_checkpoint(path)
     AtomicCheckpointIO().save_checkpoint({**checkpoint, "thaw": {**checkpoint["thaw"], **entries}}, path)
 
 
 def _check_room(checkpoint: dict, path: Path) -> None:
-    """Raises:
-    RunError: if `checkpoint` will not fit beside what is there, which a file that is replaced still needs.
-
-    """
+    """Raise RunError if `checkpoint` does not fit on the disk; a file that it replaces still needs its room."""
     needed, free = _bytes(checkpoint) + _OVERHEAD, shutil.disk_usage(path.parent).free
     if needed > free:
-        kept = "; what was saved there before is kept" if path.exists() else ""
+        kept = "; the checkpoint saved there before is kept" if path.exists() else ""
         raise RunError(
             f"{path} needs {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free{kept}: make room there, and "
-            f"{resume_command(path.parent.parent)} goes on."
+            f"{resume_command(path.parent.parent)} continues the run."
         )
 
 
 def _bytes(value: object) -> int:
-    """Of all tensors in plain containers."""
+    """Return the size of all tensors in plain containers."""
     if isinstance(value, torch.Tensor):
         return value.untyped_storage().nbytes()
     if isinstance(value, dict):
@@ -86,8 +83,8 @@ def _bytes(value: object) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """A new name outlives a loss of power only when its folder has been written, too."""
-    if os.name == "nt":  # where folders cannot be opened
+    """Write the folder to disk, without which a new name in it can be lost with the power."""
+    if os.name == "nt":  # Windows cannot open folders
         return
     descriptor = os.open(folder, os.O_RDONLY)
     try:
@@ -97,24 +94,23 @@ def _sync_folder(folder: Path) -> None:
 
 
 class MovableCheckpoint(ModelCheckpoint):
-    """A ModelCheckpoint that knows its files again after the run's folder was moved."""
+    """ModelCheckpoint that finds its files again after the run's folder was moved."""
 
-    def load_state_dict(self, state: dict) -> None:
-        paths, before = ("best_model_path", "kth_best_model_path", "last_model_path"), state["dirpath"]
-        files = {self.here(path, before): score for path, score in state["best_k_models"].items()}
-        here = {path: self.here(state[path], before) for path in paths}
-        super().load_state_dict({**state, **here, "best_k_models": files, "dirpath": self.dirpath})
+    def load_state_dict(self, state_dict: dict) -> None:
+        keys, before = ("best_model_path", "kth_best_model_path", "last_model_path"), state_dict["dirpath"]
+        files = {self.moved(path, before): score for path, score in state_dict["best_k_models"].items()}
+        paths = {key: self.moved(state_dict[key], before) for key in keys}
+        super().load_state_dict({**state_dict, **paths, "best_k_models": files, "dirpath": self.dirpath})
 
-    def here(self, path: str, before: str) -> str:
-        """Return where a file is now that was saved when the folder was `before`."""
-        return os.path.join(self.dirpath, os.path.relpath(path, before)) if path else path
+    def moved(self, path: str, before: str) -> str:
+        """Return the present path of a file that was saved when the folder was `before`."""
+        return os.path.join(str(self.dirpath), os.path.relpath(path, before)) if path else path
 
 
 class LastCheckpoint(MovableCheckpoint):
-    """What a run is continued from: written after an epoch, unless that took more than `share` of the time.
+    """Checkpoint from which a run resumes. Saving takes at most about `share` of the time, so short epochs skip it.
 
-    Epochs that are over in an instant need not be kept each by itself. After the last one of a phase it is written
-    always, and so it is where a run is stopped, inside of an epoch, too.
+    It is always saved after a phase's last epoch and when the run is stopped, also inside an epoch.
     """
 
     def __init__(self, share: float, **options):
@@ -126,16 +122,16 @@ class LastCheckpoint(MovableCheckpoint):
 
     @property
     def path(self) -> Path:
-        return Path(self.dirpath) / f"{self.filename}{self.FILE_EXTENSION}"
+        return Path(str(self.dirpath)) / f"{self.filename}{self.FILE_EXTENSION}"
 
-    def on_train_epoch_end(self, trainer, classifier) -> None:
+    def on_train_epoch_end(self, trainer, pl_module: Any) -> None:
         start = time.perf_counter()
-        if start < self._due and trainer.current_epoch + 1 < classifier.phase.last and not trainer.should_stop:
+        if start < self._due and trainer.current_epoch + 1 < pl_module.phase.last and not trainer.should_stop:
             return
-        super().on_train_epoch_end(trainer, classifier)
+        super().on_train_epoch_end(trainer, pl_module)
         end = time.perf_counter()
         self._due = end + (end - start) / self.share
 
-    def on_exception(self, trainer, classifier, exception: BaseException) -> None:
+    def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
         if isinstance(exception, SIGTERMException):
             trainer.save_checkpoint(self.path)

@@ -1,4 +1,4 @@
-"""Everything about a run's configuration that can be refused before its parts are built, or as soon as its data are."""
+"""Checks of a run's configuration, before its parts are built, and of its data."""
 
 from pathlib import Path
 
@@ -17,27 +17,27 @@ from thaw.training.trainer import last_checkpoint, refuse_fewer_epochs
 
 
 def check_configuration(cfg: DictConfig) -> None:
-    """Compare what is asked for with what Thaw and the code that it names can do.
+    """Check that Thaw and the configured classes support all options of `cfg`.
 
     Raises:
-        UserError: for the first thing that cannot be, or that nothing would come of.
+        UserError: for the first option that is impossible or has no effect.
 
     """
-    folder = HydraConfig.get().runtime.get("output_dir")
+    folder = HydraConfig.get().runtime.get("output_dir")  # pyright: ignore[reportAttributeAccessIssue]  # a DictConfig
     if folder and Path(cfg.output_dir) != Path(folder):
-        raise UserError(f"output_dir={cfg.output_dir} would tear a run apart: use hydra.run.dir={cfg.output_dir}.")
+        raise UserError(f"output_dir={cfg.output_dir} would split a run's files: use hydra.run.dir={cfg.output_dir}.")
     values = resolved(cfg)
     refuse_foreign_targets(values)
     check_components(cfg, values)
-    if not cfg.resume:  # what an interrupted run was started with stays as it was
+    if not cfg.resume:  # a resumed run keeps the options that it was started with
         refuse_idle(values, _overrides())
 
 
 def checked_data(cfg: DictConfig) -> tuple[ImageFolderDataModule, Path | None]:
-    """Return the data, and the checkpoint from which a run with `resume` continues on them.
+    """Return the data, and the checkpoint from which a run with `resume` continues.
 
     Raises:
-        UserError: for data that are not those of the checkpoint, or options without effect.
+        UserError: for data that differ from the checkpoint's, or options without effect.
 
     """
     data = instantiate(cfg.data)
@@ -50,13 +50,13 @@ def checked_data(cfg: DictConfig) -> tuple[ImageFolderDataModule, Path | None]:
 
 
 def _refuse_idle_share(data: ImageFolderDataModule) -> None:
-    """Refuse a share of validation images where the folders say which they are."""
+    """Refuse a share of validation images if there is a folder of them."""
     for override in _overrides():
         if override.lstrip("+").startswith("data.val_fraction=") and data.drawn is None:
             raise UserError(f"{override} has no effect: {data.root} has a folder val.")
 
 
 def _overrides() -> list[str]:
-    """What the command line sets; in a sweep, whose jobs are checked together, nothing."""
+    """Return the command line's overrides; none in a sweep, whose jobs are checked together."""
     hydra = HydraConfig.get()
     return [] if hydra.mode == RunMode.MULTIRUN else list(hydra.overrides.task)

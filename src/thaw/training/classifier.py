@@ -1,7 +1,8 @@
-"""The LightningModule: a staged net of which one phase's parameters learn."""
+"""The LightningModule: a staged network that trains one phase's parameters at a time."""
 
 import logging
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -10,12 +11,12 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
 from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
-from torchmetrics.utilities import dim_zero_cat
 
 from thaw.models.head import fold_head, standardized_keys
 from thaw.models.staged import StagedNet
 from thaw.strategy.freezing import set_trainable, set_training_modes
 from thaw.strategy.phases import Phase
+from thaw.training.losses import ImageLosses, MeanLoss
 from thaw.training.schedules import PerStep, advance
 
 log = logging.getLogger(__name__)
@@ -24,17 +25,20 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class ImageClassifier(LightningModule):
-    """Trains what one phase says at a time; all else is frozen: no gradient, no statistics, no optimizer.
+    """Classifier that trains the parameters of one phase at a time. All others are frozen.
 
-    `optimizer(parameter_groups)` and `scheduler(optimizer)` are called anew for every phase; a scheduler that is
-    stepped after every batch comes as `PerStep`. Training minimises `loss(logits, labels)` of batches that have gone
-    through `mix`, if there is one, which makes labels (N,) to shares (N, classes). With `class_weights` the loss is
-    called with `weight=class_weights`.
-    With `keep_statistics` batch-norms apply their stored statistics, also where their weights learn.
-    `preprocessing` is kept in checkpoints beside the classes, for whoever uses the model. Where batches of a split are
-    features instead of images, `entries` names the stage at which they enter the net. `solution` holds what a phase
-    with a solver says of the head that it found, plain values alone.
+    Every phase calls `optimizer(parameter_groups)` and `scheduler(optimizer)`. A scheduler that steps after every batch
+    is a `PerStep`. Training minimises `loss(logits, labels)`, or with `class_weights`
+    `loss(logits, labels, weight=class_weights)`. `mix` blends the images of a batch and turns labels (N,) into shares
+    (N, classes). With `keep_statistics` batch-norms apply their stored statistics, even if their weights are trainable.
+    Checkpoints hold the classes and `preprocessing`, which inference needs. `solution` holds the plain values that
+    describe the last solved head.
+
+    If the batches of a split are features, `train_input_stage` or `val_input_stage` names the stage that they enter;
+    None means images.
     """
+
+    class_weights: torch.Tensor | None
 
     def __init__(
         self,
@@ -49,7 +53,7 @@ class ImageClassifier(LightningModule):
         keep_statistics: bool = False,
     ):
         super().__init__()
-        self.phase: Phase | None = None
+        self._phase: Phase | None = None
         self.net = net
         self.optimizer = optimizer
         self.scheduler = scheduler
@@ -58,9 +62,10 @@ class ImageClassifier(LightningModule):
         self.mix = mix
         self.keep_statistics = keep_statistics
         self.description = {"model": net.config, "classes": list(classes), "preprocessing": preprocessing or {}}
-        self.entries: dict[str, str | None] = {"train": None, "val": None}
+        self.train_input_stage: str | None = None
+        self.val_input_stage: str | None = None
         self.solution: dict | None = None
-        self._total_before: int | None = None  # epochs of a run whose number of them has changed
+        self._total_before: int | None = None  # total epochs of the run that is resumed
         count = len(classes)
         self.train_loss, self.val_loss = MeanLoss(), ImageLosses()
         self.train_acc = MulticlassAccuracy(count, average="micro")
@@ -74,37 +79,59 @@ class ImageClassifier(LightningModule):
             prefix="val/",
         )
 
+    @property
+    def phase(self) -> Phase:
+        assert self._phase is not None, "start() sets the phase"
+        return self._phase
+
+    @property
+    def solved(self) -> bool:
+        """Return whether the present phase solves for the head instead of training."""
+        return bool(self._phase and self._phase.solver)
+
     def start(self, phase: Phase) -> None:
-        """Let just the parameters of `phase` learn."""
-        self.phase = phase
-        self.entries = dict.fromkeys(self.entries)
+        """Make only the parameters of `phase` trainable."""
+        self._phase = phase
+        self.set_input_stages()
         set_trainable(self.net, phase.parameters)
         self.train()
+
+    def set_input_stages(self, train: str | None = None, val: str | None = None) -> None:
+        """Choose the stages that the batches of each split enter; None means images."""
+        self.train_input_stage, self.val_input_stage = train, val
+
+    @property
+    def entries(self) -> dict[str, str | None]:
+        return {"train": self.train_input_stage, "val": self.val_input_stage}
+
+    @entries.setter
+    def entries(self, stages: dict[str, str | None]) -> None:
+        self.set_input_stages(**stages)
 
     def train(self, mode: bool = True) -> "ImageClassifier":
         super().train(mode)
         if mode:
             set_training_modes(self.net, self.keep_statistics)
-        if self.phase and self.phase.solver:
+        if self.solved:
             self.net.eval()
         return self
 
     @property
     def train_metrics(self) -> dict[str, Metric]:
-        """Those that grow from step to step of an epoch."""
+        """Return the metrics that accumulate over the steps of an epoch."""
         return {"loss": self.train_loss, "acc": self.train_acc}
 
     def phase_optimizer(self) -> Optimizer:
-        """A new one, with a named group for each stage that learns; the head's is the last."""
+        """Return a new optimizer with a named group for each trainable stage; the last one is the head's."""
         groups = [
             {"params": list(map(self.net.get_parameter, group.parameters)), "lr": group.lr, "name": group.stage}
             for group in self.phase.groups
         ]
-        return (AtOptimum if self.phase.solver else self.phase.optimizer or self.optimizer)(groups)
+        return (AtOptimum if self.solved else self.phase.optimizer or self.optimizer)(groups)
 
-    def configure_optimizers(self) -> dict:
+    def configure_optimizers(self) -> Any:
         optimizer = self.phase_optimizer()
-        if self.phase.solver:
+        if self.solved:
             return {"optimizer": optimizer, "lr_scheduler": ConstantLR(optimizer, factor=1)}
         scheduler = self.phase.scheduler or self.scheduler
         if not isinstance(scheduler, PerStep):
@@ -113,91 +140,88 @@ class ImageClassifier(LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": scheduled}
 
     def _phase_steps(self) -> int:
-        return self.trainer.estimated_stepping_batches * (self.phase.last - self.phase.first) // self.phase.last
+        return int(self.trainer.estimated_stepping_batches) * (self.phase.last - self.phase.first) // self.phase.last
 
     def on_train_start(self) -> None:
-        if self.trainer.gradient_clip_val:  # else Lightning refuses to clip for fused optimizers, which unscale late
+        if self.trainer.gradient_clip_val:  # Lightning refuses to clip for fused optimizers, which unscale late
             for optimizer in self.trainer.optimizers:
-                optimizer._step_supports_amp_scaling = False
+                optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]  # private
         before, self._total_before = self._total_before, None
         if before and before != self.phase.total:
             self._change_schedule(before)
 
     def _change_schedule(self, before: int) -> None:
-        """Put the rates where the longer or shorter schedule has them, and log what that changes."""
+        """Set the learning rates to those of the longer or shorter schedule, and log the change."""
         (optimizer,), (scheduled,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
         rate, scheduler = optimizer.param_groups[-1]["lr"], self.phase.scheduler or self.scheduler
-        told, length = "as if the run had been that long from the start", "longer"
-        if before > self.phase.total:
-            length = "shorter"
+        change = "its schedule now has the new length"
         if isinstance(scheduler, PerStep):
-            advance(
-                scheduled.scheduler, optimizer, scheduler(fresh := self.phase_optimizer(), self._phase_steps()), fresh
-            )
-            told = f"at {optimizer.param_groups[-1]['lr']:.3g}, where the {length} schedule has it"
+            fresh = self.phase_optimizer()
+            advance(scheduled.scheduler, optimizer, scheduler(fresh, self._phase_steps()), fresh)
+            length = "shorter" if before > self.phase.total else "longer"
+            change = f"the {length} schedule continues at {optimizer.param_groups[-1]['lr']:.3g}"
         log.info(
-            f"trained for {self.phase.total} epochs instead of {before}: the learning rate was {rate:.3g} at last, and "
-            f"goes on {told}"
+            f"training for {self.phase.total} epochs instead of {before}: the learning rate was {rate:.3g}; {change}"
         )
 
     def forward(self, images: torch.Tensor, start: str | None = None) -> torch.Tensor:
-        return self.net(images, start).float()  # losses and metrics are taken in float32 whatever the net computes in
+        return self.net(images, start).float()  # losses and metrics need float32, also with mixed precision
 
-    def training_step(self, batch: Batch, index: int) -> torch.Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         images, labels = batch
         logits, loss = self.training_loss(images, labels)
-        self.train_acc(logits, labels)  # where images are mixed, by the label of each one's own part
+        self.train_acc(logits, labels)  # a mixed image counts by its own label
         self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)
         self.train_loss.update(loss, len(labels))
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         return loss * self._share(len(labels))
 
-    def _share(self, images: int) -> float:
-        """Of several devices, which average their gradients, the weight of one with so many images of the batch."""
+    def _share(self, images: int) -> float | torch.Tensor:
+        """Return this device's weight, for devices average gradients and may have different numbers of images."""
         if self.trainer.world_size == 1:
             return 1.0
-        count = torch.tensor(float(images), device=self.device)
-        return images / self.trainer.strategy.reduce(count, reduce_op="mean")  # which is done in place
+        count = torch.tensor(float(images), device=self.device)  # reduce() overwrites it
+        return images / self.trainer.strategy.reduce(count, reduce_op="mean")
 
     def training_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """The logits of a batch, and what training minimises."""
-        if self.mix and not (self.phase and self.phase.solver):
+        """Return the logits of a batch and its loss."""
+        if self.mix and not self.solved:
             images, labels = self.mix(images.float(), labels)
-        logits = self(images, self.entries["train"])
+        logits = self(images, self.train_input_stage)
         return logits, self.loss_of(logits, labels)
 
     def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """What training minimises; labels are those that `mix` gives, if there is one."""
+        """Return the loss that training minimises, given the labels from `mix` if there is one."""
         weights = {} if self.class_weights is None else {"weight": self.class_weights}
         return self.loss(logits, labels, **weights)
 
     def on_validation_epoch_start(self) -> None:
-        if self.trainer.world_size > 1:  # all validate what is saved, the first one's batch-norm statistics included
+        if self.trainer.world_size > 1:  # checkpoints hold the first process's batch-norm statistics; validate them
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
-    def validation_step(self, batch: Batch, index: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images, labels = batch
-        if len(labels):  # a process that has no images adds nothing
-            logits = self(images, self.entries["val"])
+        if len(labels):  # a process can be without images
+            logits = self(images, self.val_input_stage)
             self.val_loss.update(F.cross_entropy(logits, labels, reduction="none"))
             self.val_metrics.update(logits.softmax(1), labels)
         self.log("val/loss", self.val_loss)
         self.log_dict(self.val_metrics)
 
-    def predict_step(self, batch: Batch, index: int) -> torch.Tensor:
-        return self(batch[0], self.entries["val"])
+    def predict_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        return self(batch[0], self.val_input_stage)
 
     def on_save_checkpoint(self, checkpoint: dict) -> None:
         checkpoint["thaw"] = {**self.description, "precision": str(self.trainer.precision)}
         checkpoint["phase"], checkpoint["total"] = self.phase.number, self.phase.total
         checkpoint["solution"] = self.solution
-        if "optimizer_states" in checkpoint:  # what a run is continued from has the head as it learns, too
+        if "optimizer_states" in checkpoint:  # a resumed run needs the head in standardised form, too
             checkpoint["head"] = {key: checkpoint["state_dict"][key] for key in standardized_keys(self.state_dict())}
         checkpoint["state_dict"] = fold_head(checkpoint["state_dict"])
 
     def restore(self, checkpoint: dict) -> int:
-        """Take the weights and the head of a run that goes on, before Lightning loads; return its phase's number."""
+        """Load the weights and head of a resumed run, before Lightning does; return the number of its phase."""
         checkpoint["state_dict"].update(checkpoint.get("head", {}))
         self.solution = checkpoint.get("solution")
         self.load_state_dict(checkpoint["state_dict"])
@@ -206,60 +230,23 @@ class ImageClassifier(LightningModule):
     def on_load_checkpoint(self, checkpoint: dict) -> None:
         self._total_before = checkpoint.get("total") if checkpoint["phase"] == self.phase.number else None
         checkpoint["state_dict"].update(checkpoint.get("head", {}))
-        if checkpoint["phase"] != self.phase.number:  # of the one before, whose optimizer ends with it
+        if checkpoint["phase"] != self.phase.number:  # each phase has its own optimizer and scheduler
             checkpoint.update(optimizer_states=[], lr_schedulers=[])
-            if "averaging_state" in checkpoint:  # averaged weights are handed on, and a new average begins
-                counts = {name: torch.zeros_like(count) for name, count in checkpoint["averaging_state"].items()}
-                checkpoint.update(current_model_state=checkpoint["state_dict"], averaging_state=counts)
 
 
 def _by_epoch(scheduler: LRScheduler) -> LRScheduler | dict:
-    """As Lightning takes it; one that waits for a metric to stop improving has to be told which."""
+    """Return `scheduler` in the form that Lightning takes; `ReduceLROnPlateau` needs a metric to monitor."""
     if not isinstance(scheduler, ReduceLROnPlateau):
         return scheduler
     return {"scheduler": scheduler, "monitor": "val/loss" if scheduler.mode == "min" else "val/acc"}
 
 
 class AtOptimum(Optimizer):
-    """Takes no steps: the parameters are where they should be, and the epoch only measures them."""
+    """Optimizer without steps, for a solved head: the epoch only measures it."""
 
     def __init__(self, parameters: Sequence[dict]):
         super().__init__(parameters, {"lr": 0.0})
 
-    def step(self, closure: Callable | None = None) -> torch.Tensor | None:
+    def step(self, closure: Callable | None = None) -> Any:
         with torch.enable_grad():
             return closure() if closure else None
-
-
-class MeanLoss(Metric):
-    """The mean over images, of batches and devices that may hold different numbers of them.
-
-    torchmetrics' own mean waits for the device at every step to look for NaN; Lightning's rounds the mean number of
-    images that two devices hold.
-    """
-
-    def __init__(self):
-        super().__init__()
-        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
-        self.add_state("images", torch.zeros(()), dist_reduce_fx="sum")
-
-    def update(self, loss: torch.Tensor, images: int) -> None:
-        self.total += loss.detach() * images
-        self.images += images
-
-    def compute(self) -> torch.Tensor:
-        return self.total / self.images
-
-
-class ImageLosses(Metric):
-    """The mean over images, whose losses are added up in the images' order, however they came in batches or devices."""
-
-    def __init__(self):
-        super().__init__()
-        self.add_state("losses", [], dist_reduce_fx="cat")
-
-    def update(self, losses: torch.Tensor) -> None:
-        self.losses.append(losses)
-
-    def compute(self) -> torch.Tensor:
-        return dim_zero_cat(self.losses).mean()

@@ -1,4 +1,4 @@
-"""What this machine computes fastest in, without a loss that matters."""
+"""Choice of accelerator, precision and memory layout for this machine."""
 
 import contextlib
 import ctypes
@@ -8,14 +8,14 @@ import torch
 
 from thaw.errors import UserError
 
-_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # of malloc.h
+_M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from malloc.h
 
 
 def check_accelerator(accelerator: str) -> None:
-    """Refuse what no run has been made for, and a GPU that PyTorch cannot see.
+    """Check that Thaw supports `accelerator` and that PyTorch sees such a device.
 
     Raises:
-        UserError: if `accelerator` names one of these.
+        UserError: if not.
 
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
@@ -25,26 +25,26 @@ def check_accelerator(accelerator: str) -> None:
     if not seen[accelerator]:
         raise UserError(
             f"trainer.accelerator={accelerator}: PyTorch {torch.__version__} sees no GPU here; "
-            "the choices are trainer=default or trainer.accelerator=auto, which fall back to the CPU."
+            "the choices are trainer=default or trainer.accelerator=auto, which use the CPU then."
         )
 
 
 def best_precision(accelerator: str, suits_cpu: bool = True) -> str:
-    """`bf16-mixed` where the device multiplies bfloat16 in hardware, else `32-true`.
+    """Return `bf16-mixed` if the device multiplies bfloat16 in hardware, else `32-true`.
 
-    On a CPU that has the instructions, `suits_cpu` says whether the net gains by them.
+    On a CPU it is `bf16-mixed` only with `suits_cpu`, which says whether the network runs faster with it.
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
-        native = False  # no channel layout or precision but the plain one has been measured there
+        native = False  # not measured on Apple's GPUs
     else:
         native = suits_cpu and cpu_has_bf16()
     return "bf16-mixed" if native else "32-true"
 
 
 def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
-    """Whether the CPU has bfloat16 instructions (AVX512-BF16, AMX or Arm's BF16); False outside Linux."""
+    """Return whether the CPU has bfloat16 instructions (AVX512-BF16, AMX or Arm's BF16); False outside Linux."""
     if not cpuinfo.is_file():
         return False
     lines = (line for line in cpuinfo.read_text().splitlines() if line.startswith(("flags", "Features")))
@@ -53,9 +53,9 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Let the C library reuse the memory of large tensors on a CPU, instead of having the system clear it each time.
+    """Make glibc reuse the memory of large tensors, which the system would otherwise clear each time.
 
-    A forward pass is a seventh quicker for it. Where the library is not glibc nothing happens.
+    A forward pass on a CPU is a seventh faster. Other C libraries stay unchanged.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -64,7 +64,7 @@ def keep_freed_memory() -> None:
 
 
 def memory_format(channels_last: bool | str = "auto") -> torch.memory_format:
-    """channels_last if asked for or, with `auto`, wherever it has kernels: on CUDA and on oneDNN's CPUs."""
+    """Return `torch.channels_last` if wanted or, with `auto`, if it has kernels: on CUDA and on CPUs with oneDNN."""
     if channels_last == "auto":
         channels_last = torch.cuda.is_available() or (
             torch.backends.mkldnn.is_available() and not torch.backends.mps.is_available()

@@ -1,4 +1,6 @@
-"""A run that is stopped between two steps, and goes on from there as if it had not been."""
+"""Stop of a run between two steps, and its exact continuation."""
+
+from typing import Any
 
 import torch
 from lightning import Callback, Trainer
@@ -12,36 +14,36 @@ from thaw.training.classifier import ImageClassifier
 
 
 class StepStop(Callback):
-    """Ends training after the step, or before or after the validation, in which a signal came.
+    """Stop of training after the step, or before or after the validation, in which a signal came.
 
-    It raises Lightning's `SIGTERMException`; `thaw.training.checkpoint_io.LastCheckpoint` then saves. Of several
-    processes all stop where one is told to: Lightning's own handler tells those of the first process alone.
+    It raises Lightning's `SIGTERMException`; `thaw.training.checkpoint_io.LastCheckpoint` then saves. A signal to one
+    process stops all: Lightning's own handler shares only the first process's signals.
     """
 
-    def on_train_start(self, trainer, classifier) -> None:
+    def on_train_start(self, trainer, pl_module) -> None:
         stop_signals.renew()
 
-    def on_train_batch_end(self, trainer, classifier, outputs, batch, index) -> None:
+    def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
         if _received(trainer) and not _accumulates(trainer):
             stop_after_step(trainer)
 
-    def on_validation_start(self, trainer, classifier) -> None:
+    def on_validation_start(self, trainer, pl_module) -> None:
         if not trainer.received_sigterm:
             return
-        # Lightning runs again a validation that had begun when it saved, and skips one that had not.
-        progress = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
+        # A resumed run repeats a validation that had begun when it saved, and skips one that had not.
+        progress: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
         progress.ready = progress.started = 1
         raise SIGTERMException
 
-    def on_train_epoch_end(self, trainer, classifier) -> None:
+    def on_train_epoch_end(self, trainer, pl_module) -> None:
         if _received(trainer):
             stop_after_step(trainer)
 
 
 class RunTimer(Timer):
-    """Ends training with the step in which `duration` is over; its clock does not stop between phases.
+    """Stop of training at the end of `duration`, which covers all phases.
 
-    Where no epoch has been validated, what has been learned until then counts as one.
+    It stops after a step. If no checkpoint has been saved by then, it validates first as after a whole epoch.
     """
 
     def __init__(self, duration: str | dict):
@@ -55,14 +57,14 @@ class RunTimer(Timer):
         if not left:
             raise UserError(f"trainer.max_time={duration!r} leaves no time.")
 
-    def on_fit_start(self, trainer, *rest) -> None:
+    def on_fit_start(self, trainer, *rest: Any) -> None:
         pass
 
-    def on_train_start(self, trainer, classifier) -> None:
+    def on_train_start(self, trainer, pl_module) -> None:
         if self.start_time() is None:
-            super().on_train_start(trainer, classifier)
+            super().on_train_start(trainer, pl_module)
 
-    def on_train_batch_end(self, trainer, *rest) -> None:
+    def on_train_batch_end(self, trainer: Any, *rest: Any) -> None:
         if _accumulates(trainer) or not self._is_over(trainer):
             return
         if any(checkpoint.monitor and checkpoint.best_model_path for checkpoint in trainer.checkpoint_callbacks):
@@ -70,79 +72,82 @@ class RunTimer(Timer):
         else:
             trainer.should_stop = True
 
-    def on_train_epoch_end(self, trainer, *rest) -> None:
+    def on_train_epoch_end(self, trainer: Any, *rest: Any) -> None:
         if self._is_over(trainer):
             trainer.should_stop = True
 
-    def on_train_end(self, trainer, classifier) -> None:
+    def on_train_end(self, trainer, pl_module) -> None:
         pass
 
     def _is_over(self, trainer: Trainer) -> bool:
-        return trainer.strategy.broadcast(self.time_remaining() <= 0)
+        left = self.time_remaining()
+        return trainer.strategy.broadcast(left is not None and left <= 0)
 
 
 class Continuation(Callback):
-    """Goes on inside an epoch with the batches that are left of it, and with the metrics of those before.
+    """Continuation inside an epoch, with its remaining batches and the metrics of those before.
 
-    Checkpoints say what the run was trained on, so that it goes on with nothing else.
+    Checkpoints hold the fingerprint of the data, so that a run cannot continue on others.
     """
 
     def __init__(self):
         self._metrics: dict[str, dict] = {}
 
-    def on_save_checkpoint(self, trainer, classifier, checkpoint: dict) -> None:
+    def on_save_checkpoint(self, trainer: Any, pl_module: Any, checkpoint: dict) -> None:
         if trainer.is_global_zero:
             checkpoint["data"] = trainer.datamodule.fingerprint
         progress = trainer.fit_loop.epoch_progress.current
         if progress.processed < progress.started:
-            checkpoint["train_metrics"] = _states(trainer, classifier)
+            checkpoint["train_metrics"] = _metric_states(trainer, pl_module)
 
-    def on_load_checkpoint(self, trainer, classifier, checkpoint: dict) -> None:
+    def on_load_checkpoint(self, trainer, pl_module, checkpoint: dict) -> None:
         self._metrics = checkpoint.get("train_metrics", {})
 
-    def on_train_start(self, trainer, classifier) -> None:
+    def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         loop = trainer.fit_loop
         if not loop.is_resuming:
             return
         order, epoch = trainer.train_dataloader.sampler, loop.epoch_progress.current.processed
         if loop.restarting:
             order.skip(epoch, loop.epoch_loop.batch_progress.current.completed)
-            _restore(trainer, classifier, self._metrics)
+            _restore_metrics(trainer, pl_module, self._metrics)
         order.set_epoch(epoch)
-        iter(loop._data_fetcher)  # the one that is there may have been begun before Lightning knew the epoch
+        iter(loop._data_fetcher)  # the present iterator may have started before Lightning knew the epoch
 
 
 def stop_after_step(trainer: Trainer) -> None:
-    """Have Lightning raise its `SIGTERMException` as soon as all that belongs to the step is done."""
+    """Make Lightning raise its `SIGTERMException` at the end of the step."""
     trainer._signal_connector.received_sigterm = True
 
 
 def _accumulates(trainer: Trainer) -> bool:
-    """Whether gradients of this batch wait for those of further ones, which no checkpoint holds."""
+    """Return whether this batch's gradients wait for those of further batches; checkpoints hold no gradients."""
     return trainer.fit_loop.epoch_loop._should_accumulate()
 
 
 def _received(trainer: Trainer) -> int | None:
-    """The signal that came to this process, or else to one that it trains with."""
+    """Return the signal that this or another process of the run has received."""
     if trainer.world_size > 1:
-        told = torch.tensor(stop_signals.received or 0, device=trainer.strategy.root_device)
-        stop_signals.received = int(trainer.strategy.reduce(told, reduce_op="max")) or None
+        number = torch.tensor(stop_signals.received or 0, device=trainer.strategy.root_device)
+        stop_signals.received = int(trainer.strategy.reduce(number, reduce_op="max")) or None
     return stop_signals.received
 
 
-def _states(trainer: Trainer, classifier: ImageClassifier) -> dict[str, dict[str, torch.Tensor]]:
-    """Of the running metrics of training, added up over all processes."""
+def _metric_states(trainer: Trainer, classifier: ImageClassifier) -> dict[str, dict[str, torch.Tensor]]:
+    """Return the states of the training metrics, summed over all processes."""
+
+    def total(state: Any) -> Any:
+        return trainer.strategy.reduce(state.clone(), reduce_op="sum")
+
     return {
-        name: {
-            key: trainer.strategy.reduce(value.clone(), reduce_op="sum") for key, value in metric.metric_state.items()
-        }
+        name: {key: total(state) for key, state in metric.metric_state.items()}
         for name, metric in classifier.train_metrics.items()
     }
 
 
-def _restore(trainer: Trainer, classifier: ImageClassifier, states: dict[str, dict[str, torch.Tensor]]) -> None:
+def _restore_metrics(trainer: Trainer, classifier: ImageClassifier, states: dict[str, dict[str, torch.Tensor]]) -> None:
     for name, metric in classifier.train_metrics.items():
         for key, value in states[name].items():
             setattr(metric, key, value.to(metric.device) * trainer.is_global_zero)
-        metric._update_count = 1  # else it warns that there is nothing to compute
-        classifier.log(f"train/{name}", metric, on_step=False, on_epoch=True)  # there may be no step left that does
+        metric._update_count = 1  # with 0, torchmetrics warns that there is nothing to compute
+        classifier.log(f"train/{name}", metric, on_step=False, on_epoch=True)  # no step may be left to do it

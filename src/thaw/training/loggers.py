@@ -1,4 +1,4 @@
-"""Loggers that may fail, as on a full disk or without their server, and end no run by that."""
+"""Protection of a run against loggers that fail, for example on a full disk or without their server."""
 
 import logging
 from collections.abc import Callable
@@ -17,12 +17,12 @@ _failed: "WeakSet[Logger]" = WeakSet()
 
 
 def attempt(logger: Logger, action: Callable[[], object]) -> object:
-    """Return what `action` does with `logger`; where it fails say so once, and leave that logger alone from then on."""
+    """Return the result of `action`, which uses `logger`. After its first failure, warn and never use it again."""
     if logger in _failed:
         return None
     try:
         return action()
-    except Exception as error:  # of whatever it writes to or sends to
+    except Exception as error:  # loggers' libraries raise all kinds
         _failed.add(logger)
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning(f"warning: {type(logger).__name__} failed and is not used any more ({reason[:200]})")
@@ -30,7 +30,7 @@ def attempt(logger: Logger, action: Callable[[], object]) -> object:
 
 
 def shield(trainer: Trainer) -> None:
-    """Have no logger of `trainer` raise; one that cannot even start is replaced by one that does nothing."""
+    """Prevent the loggers of `trainer` from raising; replace those that cannot start by a dummy."""
     for logger in trainer.loggers:
         attempt(logger, lambda logger=logger: getattr(logger, "experiment", None))
     trainer.loggers = [DummyLogger() if logger in _failed else _shielded(logger) for logger in trainer.loggers]
@@ -44,5 +44,5 @@ def _shielded(logger: Logger) -> Logger:
     return logger
 
 
-def _call(logger: Logger, method: Callable, *given, **options) -> object:
-    return attempt(logger, lambda: method(*given, **options))
+def _call(logger: Logger, method: Callable, *args, **kwargs) -> object:
+    return attempt(logger, lambda: method(*args, **kwargs))

@@ -1,9 +1,10 @@
-"""What a phase is trained on: images, or the features of its frozen stages, computed once."""
+"""Choice of a phase's training data: images, or the features of its frozen stages, computed once."""
 
 import logging
 import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import torch
 from lightning import LightningDataModule, Trainer
@@ -22,22 +23,20 @@ from thaw.training.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)
 
-# In which a net can be computed outside of Lightning's loop just as within.
+# With these a network computes the same outside of Lightning's loop.
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
-
-_VAL = "of validation images"  # in progress bars
 
 
 class FeatureCache:
-    """Stores the output of the stages that are frozen at a net's beginning, and hands it to training in their place.
+    """Cache of the output of a network's first, frozen stages, which replaces images in training.
 
-    Of every training image `views` are kept, each augmented in its own way; epoch e (from 0) sees view `e % views`.
-    With `auto` their number follows from the number of epochs, and features are used where they save time; with 0
-    they never are, but by a phase that has a solver. What is kept takes at most `max_gb` gigabytes (10^9 bytes), of all
-    runs together. `seconds` adds up what was spent on it.
+    It holds `views` of every training image, each augmented differently; epoch e (from 0) uses view `e % views`. With
+    `auto` their number follows from the number of epochs, and features are used only if they save time. With 0 only a
+    phase with a solver uses features. The features of all runs take at most `max_gb` gigabytes (10^9 bytes). `seconds`
+    is the time spent on features.
 
     Raises:
-        UserError: from the constructor, for values that make no sense.
+        UserError: from the constructor, for invalid values.
 
     """
 
@@ -49,39 +48,51 @@ class FeatureCache:
         self.views = views
         self.max_size = max_gb * 1e9
         self.seconds = 0.0
-        self._val: tuple[str, StoredFeatures] | None = None  # of the validation images, and their key
+        self._val: tuple[str, StoredFeatures] | None = None  # key and features of the validation images
 
     def source(
         self, trainer: Trainer, classifier: ImageClassifier, phase: Phase, data: ImageFolderDataModule
     ) -> LightningDataModule:
-        """What `phase` is trained on, `data` or features of it; `classifier` is told where they enter its net."""
+        """Return the data of `phase`, `data` or features of it, and set the input stages of `classifier`."""
         start, cut = time.perf_counter(), frozen_cut(classifier.net, phase)
-        partly = trainer.limit_train_batches != 1 or trainer.limit_val_batches != 1
-        unwanted = not phase.solver and (self.views == 0 or partly)
+        partial_epochs = trainer.limit_train_batches != 1 or trainer.limit_val_batches != 1
+        unwanted = not phase.solver and (self.views == 0 or partial_epochs)
         if unwanted or cut is None or trainer.precision not in _PRECISIONS:
             _refuse_unsolvable(trainer, phase)
             return data
         prefix = _prefix(trainer, classifier, cut)
-        train, val = (self._solved if phase.solver else self._trained)(prefix, phase, data, bool(classifier.mix))
+        if phase.solver:
+            train, val = self._for_solver(prefix, phase.number, phase.solver.views, data)
+        else:
+            train, val = self._for_training(prefix, phase, data, bool(classifier.mix))
         self._val = (_key(prefix, data.val, None), val) if val else None
-        classifier.entries = {"train": cut if train else None, "val": cut if val else None}
+        classifier.set_input_stages(train=cut if train else None, val=cut if val else None)
         self.seconds += time.perf_counter() - start
         return FeatureDataModule(data, train, val)
 
-    def _trained(
+    def _for_training(
         self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool
     ) -> tuple[list[StoredFeatures], StoredFeatures | None]:
-        """The views of training images, and the validation images, as far as features of them save time."""
+        """Return features of views of the training images, and of the validation images, where they save time."""
         views, with_val = self._plan(prefix, phase, data, mixed)
-        val = self._features(prefix, data, data.val, None, _VAL) if with_val else None
-        return self._train_views(prefix, data, views), val
+        without = "images are used instead"
+        val = self._features(prefix, data, data.val, None, without) if with_val else None
+        train = []
+        for view in range(views):
+            features = self._features(prefix, data, data.train, view, without)
+            if features is None:
+                return [], val
+            train.append(features)
+        return train, val
 
-    def _solved(
-        self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool
+    def _for_solver(
+        self, prefix: FrozenPrefix, number: int, views: int, data: ImageFolderDataModule
     ) -> tuple[list[StoredFeatures], StoredFeatures]:
-        """Training images as validation sees them, then augmented views as the solver wants them; validation images."""
-        views, cost = phase.solver.views, _cost(prefix, data.image_size)
-        size = (len(data.train) * (1 + views) + len(data.val)) * cost.size
+        """Return features of the training images without augmentation and with `views`, and of the validation images.
+
+        They stay in memory if the cache cannot be written.
+        """
+        size = (len(data.train) * (1 + views) + len(data.val)) * _cost(prefix, data.image_size).size
         if size > self.max_size:
             raise UserError(
                 f"features.max_gb={self.max_size / 1e9:g} is too little for a phase with a solver, which needs the "
@@ -89,97 +100,88 @@ class FeatureCache:
             )
         augmented = f" and {views} augmented views of each" if views else ""
         log.info(
-            f"phase {phase.number}: features before {prefix.cut} are computed once: {len(data.train)} training images"
-            f"{augmented}, {len(data.val)} validation images ({size / 1e6:.3g} MB)"
+            f"phase {number}: features before {prefix.cut} cached: {len(data.train)} training images{augmented}, "
+            f"{len(data.val)} validation images ({size / 1e6:.3g} MB)"
         )
-        plain = self._features(prefix, data, data.train.seen_as(data.val), None, "of training images", needed=True)
-        more = [
-            self._features(prefix, data, data.train, v, f"view {v + 1} of {views}", needed=True) for v in range(views)
-        ]
-        return [plain, *more], self._features(prefix, data, data.val, None, _VAL, needed=True)
+
+        def features(images: ClassFolders, view: int | None = None) -> StoredFeatures:
+            found = self._features(prefix, data, images, view, "they stay in memory")
+            return found or in_memory(_batches(prefix, data, images, view))
+
+        train = [features(data.train.seen_as(data.val)), *(features(data.train, view) for view in range(views))]
+        return train, features(data.val)
 
     def evaluation_source(
         self, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule
     ) -> LightningDataModule:
-        """What `classifier` predicts from: the validation features, if they are those of its present weights."""
-        cut = classifier.entries["val"]
+        """Return the stored validation features if they belong to the classifier's present weights, else `data`."""
+        cut = classifier.val_input_stage
         if cut and self._val and _key(_prefix(trainer, classifier, cut), data.val, None) == self._val[0]:
             return FeatureDataModule(data, [], self._val[1])
-        classifier.entries = dict.fromkeys(classifier.entries)
+        classifier.set_input_stages()
         return data
 
     def _plan(self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool) -> tuple[int, bool]:
-        """The number of views, 0 for images, and whether validation features are used; the log says so."""
+        """Return the number of views, 0 for images, and whether to use validation features; log both."""
         train, val = _cost(prefix, data.train_size), _cost(prefix, data.image_size)
         epochs = phase.last - phase.first
         views, reason = self._affordable_views(train, epochs, data, mixed)
         size, val_size = len(data.train) * views * train.size, len(data.val) * val.size
-        evaluated = phase.last == phase.total  # once more, at the run's end
+        evaluated = phase.last == phase.total  # the run's end evaluates once more
         with_val = val.saved(epochs + evaluated, 1) > 0 and size + val_size <= self.max_size
-        kept = [f"{views} view{'s' if views > 1 else ''} of {len(data.train)} training images"] if views else []
-        kept += [f"{len(data.val)} validation images"] if with_val else []
-        room = f"{(size + with_val * val_size) / 1e6:.3g} MB"
-        told = f"its features are computed once for {' and '.join(kept)} ({room})" if kept else "no features are kept"
-        log.info(f"phase {phase.number}: what comes before {prefix.cut} is frozen, {told}{reason}")
+        kind = ("augmented " if data.augment else "") + ("view" if views == 1 else "views")
+        kept = [f"{views} {kind} × {len(data.train)} training images"] * bool(views)
+        kept += [f"{len(data.val)} validation images"] * with_val
+        room = f" ({(size + with_val * val_size) / 1e6:.3g} MB)" if kept else ""
+        cached = ", ".join(kept) or "none"
+        log.info(f"phase {phase.number}: features before {prefix.cut} cached: {cached}{room}{reason}")
         return views, with_val
 
     def _affordable_views(self, cost: Cost, epochs: int, data: ImageFolderDataModule, mixed: bool) -> tuple[int, str]:
-        """How many views are kept of training images; why none."""
-        wanted = enough_views(epochs) if self.views == "auto" else self.views
+        """Return the number of views of the training images and, if it is 0, the reason."""
+        wanted = self.views if isinstance(self.views, int) else enough_views(epochs)
         views = min(wanted, epochs if data.augment else 1)
         size = len(data.train) * views * cost.size
         if mixed:
-            return 0, "; training images are mixed, which their features cannot be"
+            return 0, "; training images are mixed, which features cannot be"
         if self.views == "auto" and cost.saved(epochs, views) <= 0:
-            return 0, "; to keep those of training images would save no time"
+            return 0, "; features of training images would save no time"
         if size > self.max_size:
-            return 0, f"; those of training images would take {size / 1e9:.1f} GB, and features.max_gb is less"
+            return 0, f"; features of training images would take {size / 1e9:.1f} GB, more than features.max_gb"
         return views, ""
 
-    def _train_views(self, prefix: FrozenPrefix, data: ImageFolderDataModule, views: int) -> list[StoredFeatures]:
-        kept = []
-        for view in range(views):
-            features = self._features(prefix, data, data.train, view, f"view {view + 1} of {views}")
-            if features is None:
-                return []
-            kept.append(features)
-        return kept
-
     def _features(
-        self,
-        prefix: FrozenPrefix,
-        data: ImageFolderDataModule,
-        images: ClassFolders,
-        view: int | None,
-        name: str,
-        needed: bool = False,
+        self, prefix: FrozenPrefix, data: ImageFolderDataModule, images: ClassFolders, view: int | None, without: str
     ) -> StoredFeatures | None:
-        """None if they cannot be written; those that are `needed` are kept in memory then."""
+        """Return the features of `images`, or None if the cache cannot be written; `without` ends the warning."""
         example, _ = prefix.probe(data.image_size if view is None else data.train_size)
-
-        def batches() -> Iterator[torch.Tensor]:
-            data.prepare_pixels()
-            hidden = not sys.stderr.isatty()
-            with tqdm(total=len(images), desc=f"features, {name}", unit="image", leave=False, disable=hidden) as bar:
-                for batch in data.once(images, view):
-                    batch = data.transfer_batch_to_device(batch, prefix.device, 0)
-                    pixels, _ = data.on_after_batch_transfer(batch, 0)
-                    yield prefix(pixels)
-                    bar.update(len(pixels))
-
+        batches = partial(_batches, prefix, data, images, view)
         try:
             return stored_features(_key(prefix, images, view), example, len(images), self.max_size, batches)
         except OSError as error:
-            instead = "they stay in memory" if needed else "images are used instead"
-            log.warning(f"features cannot be kept in {cache_dir()} ({error.strerror or error}): {instead}")
-            return in_memory(batches()) if needed else None
+            log.warning(f"features cannot be written to {cache_dir()} ({error.strerror or error}): {without}")
+            return None
+
+
+def _batches(
+    prefix: FrozenPrefix, data: ImageFolderDataModule, images: ClassFolders, view: int | None
+) -> Iterator[torch.Tensor]:
+    """Yield the features of `images` in batches."""
+    data.prepare_pixels()
+    name = "features" if view is None else f"features, view {view + 1}"
+    with tqdm(total=len(images), desc=name, unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
+        for batch in data.once(images, view):
+            batch = data.transfer_batch_to_device(batch, prefix.device, 0)
+            pixels, _ = data.on_after_batch_transfer(batch, 0)
+            yield prefix(pixels)
+            bar.update(len(pixels))
 
 
 def _refuse_unsolvable(trainer: Trainer, phase: Phase) -> None:
     if phase.solver:
         raise UserError(
-            f"trainer.precision={trainer.precision} does not go with a phase that has a solver; the choices are auto, "
-            f"{', '.join(_PRECISIONS)}."
+            f"trainer.precision={trainer.precision} does not work with a phase that has a solver; the choices are "
+            f"auto, {', '.join(_PRECISIONS)}."
         )
 
 

@@ -1,4 +1,4 @@
-"""The number format in which a run learns fastest on this machine; it depends on the configuration alone."""
+"""Choice of the precision that trains fastest on a CPU; it depends only on the configuration."""
 
 from collections.abc import Sequence
 
@@ -8,25 +8,27 @@ from torch import nn
 from thaw.models.staged import StagedNet
 from thaw.strategy.phases import Phase
 
-# Share of the learning layers' operations in depthwise convolutions wider than 3 x 3, from which on bfloat16 trains a
-# CPU slower than float32. oneDNN has no depthwise kernel for their weights' gradient and computes it in blocks of 16
-# channels, of which 15 are thrown away. Measured nets lie at 0.024 or below, and at 0.043 or above (docs/speed.md).
+# Share of the trainable layers' operations in depthwise convolutions wider than 3 x 3. Above it, bfloat16 trains slower
+# than float32 on a CPU: oneDNN has no depthwise kernel for the gradient of these weights. It computes blocks of 16
+# channels and discards 15 of them. Measured networks have at most 0.024, or at least 0.043 (docs/speed.md).
 _MOST_WIDE = 0.03
+
+Layer = nn.Conv2d | nn.Linear
 
 
 def bf16_suits(net: StagedNet, phases: Sequence[Phase], image_size: int) -> bool:
-    """Whether a CPU with bfloat16 instructions should use them for `phases`.
+    """Return whether a CPU with bfloat16 instructions should use them for `phases`.
 
-    It should where it trains what learns faster than in float32. What is solved to seven digits is not worth building
-    on features of three, which take one pass over the images.
+    It should if it trains faster than with float32. If all phases have a solver, it should not: a solution with seven
+    digits needs better features than bfloat16's three digits, and they take only one pass over the images.
     """
     if all(phase.solver for phase in phases):
         return False
-    learned = set().union(*(phase.parameters for phase in phases))
+    trainable = set().union(*(phase.parameters for phase in phases))
     layers = {
         path: module
         for path, module in net.named_modules()
-        if isinstance(module, nn.Conv2d | nn.Linear) and f"{path}.weight" in learned
+        if isinstance(module, nn.Conv2d | nn.Linear) and f"{path}.weight" in trainable
     }
     if not any(map(_is_wide_depthwise, layers.values())):
         return True
@@ -35,16 +37,16 @@ def bf16_suits(net: StagedNet, phases: Sequence[Phase], image_size: int) -> bool
     return wide < _MOST_WIDE * sum(operations.values())
 
 
-def _is_wide_depthwise(layer: nn.Module) -> bool:
+def _is_wide_depthwise(layer: Layer) -> bool:
     return isinstance(layer, nn.Conv2d) and layer.groups == layer.in_channels > 1 and max(layer.kernel_size) > 3
 
 
-def _operations(net: StagedNet, layers: dict[str, nn.Module], image_size: int) -> dict[str, int]:
-    """Multiplications of each layer for one image."""
+def _operations(net: StagedNet, layers: dict[str, Layer], image_size: int) -> dict[str, int]:
+    """Return the number of each layer's multiplications for one image."""
     counts = dict.fromkeys(layers, 0)
 
     def counter(path: str):
-        def count(layer: nn.Module, given: tuple, output: torch.Tensor) -> None:
+        def count(layer: Layer, inputs: tuple, output: torch.Tensor) -> None:
             counts[path] += output.numel() * layer.weight[0].numel()
 
         return count

@@ -1,4 +1,4 @@
-"""Which learning rate a phase could take: a copy of the net is trained at rates that rise until it diverges."""
+"""Search for a learning rate: train a copy of the network at rising rates until it diverges."""
 
 import copy
 import itertools
@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from lightning import Callback, Trainer
@@ -21,15 +22,15 @@ from thaw.training.classifier import ImageClassifier
 log = logging.getLogger(__name__)
 
 _LOWEST, _HIGHEST = 1e-6, 1.0
-_SMOOTHING = 0.9  # share of the past in the running average of losses
-_DIVERGED = 4  # times the lowest loss
+_SMOOTHING = 0.9  # weight of the earlier losses in their running average
+_DIVERGED = 4  # multiple of the lowest loss that ends the search
 
 
 class RateFinder(Callback):
-    """Draws `<folder>/learning_rate_<phase>.png` and tells the rate at which the loss fell most steeply.
+    """Curve of the loss over the learning rate before each phase, and the rate at which the loss falls most steeply.
 
-    Rates are those of the head; where they decay towards the input, those of the copy do too. Source: Smith 2017.
-    (Lightning's Tuner gives every stage the same rate, so that it says nothing of such a phase.)
+    The curve is `<folder>/learning_rate_<phase>.png`. Its rates are the head's; the other stages keep their ratios to
+    it. (Lightning's Tuner gives every stage the same rate.) Source: Smith 2017.
 
     Raises:
         UserError: if the run has several devices.
@@ -40,13 +41,13 @@ class RateFinder(Callback):
         self.folder = Path(folder)
         self.steps = whole_number("callbacks.find_lr.steps", steps)
 
-    def on_train_start(self, trainer, classifier) -> None:
-        if classifier.phase.solver:  # which has no rate
+    def on_train_start(self, trainer, pl_module: Any) -> None:
+        if pl_module.solved:
             return
         if trainer.world_size > 1:
             raise UserError("callbacks=find_lr needs trainer.devices=1.")
-        rates, losses = self._search(trainer, copy.deepcopy(classifier))
-        best, number, own = steepest(rates, losses), classifier.phase.number, classifier.phase.groups[-1].lr
+        rates, losses = self._search(trainer, copy.deepcopy(pl_module))
+        best, number, own = steepest(rates, losses), pl_module.phase.number, pl_module.phase.groups[-1].lr
         path = self.folder / f"learning_rate_{number}.png"
         with warn_on_failure(f"the figure {path}"):
             charts.save(charts.rate_curve(rates, losses, best, own), path)
@@ -71,13 +72,13 @@ class RateFinder(Callback):
             average = _SMOOTHING * average + (1 - _SMOOTHING) * loss.item()
             losses.append(average / (1 - _SMOOTHING**step))
             rates.append(rate)
-            if not losses[-1] < _DIVERGED * min(losses):  # nor is NaN
+            if not losses[-1] < _DIVERGED * min(losses):  # true for NaN, too
                 break
         return rates, losses
 
 
 def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """In the middle of which decade of rates the loss falls most, by a straight line through it, if it falls at all."""
+    """Return the middle of the decade of rates whose fitted line falls most steeply, or None if no line falls."""
     x, y = np.log10(rates), np.asarray(losses)
     half = round((len(x) - 1) / 2 / (x[-1] - x[0])) if len(x) > 2 else len(x)
     middles = range(half, len(x) - half)
@@ -85,7 +86,7 @@ def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
     return rates[middles[int(np.argmin(slopes))]] if slopes and min(slopes) < 0 else None
 
 
-def _batches(trainer: Trainer) -> Iterator:
+def _batches(trainer: Any) -> Iterator:
     loader = trainer.datamodule.train_dataloader()
     for epoch in itertools.count():
         loader.sampler.set_epoch(epoch)

@@ -1,11 +1,12 @@
-"""Try what a run is going to use on a few numbers: what fails in an instant need not fail after hours."""
+"""Trial of a run's components on a few numbers, so that mistakes show at once instead of after hours."""
 
 import copy
 import logging
 import math
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from lightning import Trainer
@@ -23,15 +24,15 @@ from thaw.training.schedules import PerStep
 
 log = logging.getLogger(__name__)
 
-_MOST_EPOCHS = 10_000  # that a scheduler is stepped through
+_MOST_EPOCHS = 10_000  # limit of a scheduler's trial
 _FALLING = ("loss", "ece")  # metrics that are better when they are lower
 
 
 def check_net(net: nn.Module, data: ImageFolderDataModule) -> None:
-    """Have the net answer to an image of each size that it will see.
+    """Run the network on an image of each size.
 
     Raises:
-        UserError: if it does not, or not with a number for each class.
+        UserError: if it fails, or does not return one logit per class.
 
     """
     if not isinstance(net, StagedNet):
@@ -40,10 +41,11 @@ def check_net(net: nn.Module, data: ImageFolderDataModule) -> None:
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
     for name, size in {"train_size": data.train_size, "image_size": data.image_size}.items():
-        with _telling(f"data.{name}={size}: the net"), torch.no_grad():
+        with _blaming(f"data.{name}={size}: the network"), torch.no_grad():
             logits = net(torch.zeros(1, 3, size, size, dtype=torch.uint8))
         if logits.shape != (1, len(data.classes)):
-            raise UserError(f"the net gives {tuple(logits.shape)} for an image of {len(data.classes)} classes.")
+            shapes = f"{tuple(logits.shape)} instead of {(1, len(data.classes))}"
+            raise UserError(f"model: the network returns logits of shape {shapes} for one image.")
     for module, mode in modes:
         module.training = mode
 
@@ -51,9 +53,9 @@ def check_net(net: nn.Module, data: ImageFolderDataModule) -> None:
 def rehearse(
     trainer: Trainer, classifier: ImageClassifier, phases: Sequence[Phase], data: ImageFolderDataModule
 ) -> None:
-    """Run optimizers, schedulers and the loss on numbers of no consequence, as the run will.
+    """Try the optimizers, schedulers and the loss on dummy tensors.
 
-    Has `data` leave out a last batch from which the net cannot learn.
+    If batch-norm cannot train on the last batch, because it is a single image, `data` leaves it out.
 
     Raises:
         UserError: naming the component that does not work.
@@ -73,28 +75,35 @@ def rehearse(
 
 
 def _try_optimizer(classifier: ImageClassifier, phase: Phase, device: torch.device) -> None:
+    parameters = [nn.Parameter(torch.zeros(1, device=device)) for _ in phase.groups]
     groups = [
-        {"params": [nn.Parameter(torch.zeros(1, device=device))], "lr": group.lr, "name": group.stage}
-        for group in phase.groups
+        {"params": [parameter], "lr": group.lr, "name": group.stage}
+        for parameter, group in zip(parameters, phase.groups, strict=True)
     ]
-    with _telling("optimizer"):
+
+    def closure() -> Any:
+        return torch.zeros((), device=device)
+
+    with _blaming("optimizer"):
         optimizer = (phase.optimizer or classifier.optimizer)(groups)
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"it gives {type(optimizer).__name__}, which is no optimizer")
-        for group in groups:
-            group["params"][0].grad = torch.zeros(1, device=device)
-        optimizer.step(lambda: torch.zeros((), device=device))
-    with _telling("scheduler"):
-        _step_through(phase.scheduler or classifier.scheduler, optimizer, phase.last - phase.first)
+        for parameter in parameters:
+            parameter.grad = torch.zeros(1, device=device)
+        optimizer.step(closure)
+    with _blaming("scheduler"):
+        _try_scheduler(phase.scheduler or classifier.scheduler, optimizer, phase.last - phase.first)
 
 
-def _step_through(scheduler, optimizer: Optimizer, epochs: int) -> None:
-    made = scheduler(optimizer, epochs) if isinstance(scheduler, PerStep) else scheduler(optimizer)
-    if not isinstance(made, LRScheduler):
-        raise TypeError(f"it gives {type(made).__name__}, which is no scheduler")
-    if not isinstance(scheduler, PerStep):
-        for _ in range(min(epochs, _MOST_EPOCHS)):
-            made.step(*([0.0] if isinstance(made, ReduceLROnPlateau) else []))
+def _try_scheduler(build: Callable | PerStep, optimizer: Optimizer, epochs: int) -> None:
+    scheduler = build(optimizer, epochs) if isinstance(build, PerStep) else build(optimizer)
+    if not isinstance(scheduler, LRScheduler):
+        raise TypeError(f"it gives {type(scheduler).__name__}, which is no scheduler")
+    for _ in range(0 if isinstance(build, PerStep) else min(epochs, _MOST_EPOCHS)):
+        if isinstance(scheduler, ReduceLROnPlateau):
+            scheduler.step(0.0)
+        else:
+            scheduler.step()
 
 
 def _try_loss(classifier: ImageClassifier) -> None:
@@ -102,34 +111,34 @@ def _try_loss(classifier: ImageClassifier) -> None:
     images, labels = torch.zeros(4, 3, 8, 8), torch.arange(4) % classes
     logits = torch.zeros(4, classes, requires_grad=True)
     if classifier.mix:
-        with _telling("mix"):
+        with _blaming("mix"):
             images, labels = classifier.mix(images, labels)
-    weights = "data.balance=weights needs a loss that takes weight=…, as data.balance=sampler does not"
+    weights = "data.balance=weights needs a loss that takes weight=…; data.balance=sampler works with any loss"
     shares = "with mix=… labels are a share for each class"
     hints = [weights] * (classifier.class_weights is not None) + [shares] * bool(classifier.mix)
-    with _telling("loss", "; ".join(hints)):
+    with _blaming("loss", "; ".join(hints)):
         loss = classifier.loss_of(logits, labels)
         if not isinstance(loss, torch.Tensor):
-            raise TypeError(f"it gives {type(loss).__name__} in place of a number")
+            raise TypeError(f"it gives {type(loss).__name__} instead of a tensor")
         loss.backward()
 
 
 def _avoid_single_images(
     classifier: ImageClassifier, phases: Sequence[Phase], data: ImageFolderDataModule, devices: int
 ) -> None:
-    """Of one image there may be no batch statistics: whether there are depends on the net and the image's size."""
-    if not data.has_single_images(devices) or not any(_cannot_learn_one(classifier, phase, data) for phase in phases):
+    """Leave out a last batch of one image if batch-norm has no statistics of it."""
+    if not data.has_single_images(devices) or not any(_needs_two_images(classifier, phase, data) for phase in phases):
         return
     if data.batch_size < 2 * devices or len(data.train) < data.batch_size:
         raise UserError(
             f"data.batch_size={data.batch_size} gives batch-norm one of {len(data.train)} training images at a time, "
-            f"of which it has no statistics; choose another, of at least {2 * devices}."
+            f"but its statistics need two; choose another batch size, at least {2 * devices}."
         )
     data.fewest_images = 2
-    log.info("the last batch of an epoch, one image of which batch-norm has no statistics, is left out")
+    log.info("the last batch of each epoch is left out: it is one image, of which batch-norm has no statistics")
 
 
-def _cannot_learn_one(classifier: ImageClassifier, phase: Phase, data: ImageFolderDataModule) -> bool:
+def _needs_two_images(classifier: ImageClassifier, phase: Phase, data: ImageFolderDataModule) -> bool:
     if phase.solver:
         return False
     classifier.start(phase)
@@ -147,30 +156,32 @@ def _check_limits(trainer: Trainer, data: ImageFolderDataModule) -> None:
     for split, count in batches.items():
         limit = getattr(trainer, f"limit_{split}_batches")
         if isinstance(limit, float) and int(limit * math.ceil(count)) == 0:
-            raise UserError(f"trainer.limit_{split}_batches={limit} of {math.ceil(count)} batches is less than one.")
+            option = f"trainer.limit_{split}_batches={limit}"
+            raise UserError(f"{option} is less than one of {math.ceil(count)} batches; choose a larger share.")
 
 
-def _check_monitors(trainer: Trainer, classifier: ImageClassifier) -> None:
-    """Callbacks that follow a metric look for it when the first epoch is over."""
+def _check_monitors(trainer: Any, classifier: ImageClassifier) -> None:
+    """Check the metrics of callbacks, which would fail only after the first epoch."""
     known = ["val/loss", *classifier.val_metrics, *(f"train/{name}" for name in classifier.train_metrics)]
     for callback in trainer.callbacks:
         monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
         if monitor is None or mode not in ("min", "max"):
             continue
-        told = f"{type(callback).__name__}: monitor={monitor!r}"
+        option = f"callbacks: {type(callback).__name__}: monitor={monitor!r}"
         if monitor not in known:
-            raise UserError(f"callbacks: {told} is no metric; the choices are {', '.join(known)}.")
+            raise UserError(f"{option} is no metric; the choices are {', '.join(known)}.")
         wanted = "min" if monitor.endswith(_FALLING) else "max"
         if mode != wanted:
-            raise UserError(f"callbacks: {told} is better when it is {'low' if wanted == 'min' else 'high'}: set "
-                            f"mode={wanted} beside it.")  # fmt: skip
+            better = "low" if wanted == "min" else "high"
+            raise UserError(f"{option} is better when it is {better}: set mode={wanted} beside it.")
 
 
 @contextmanager
-def _telling(component: str, hint: str = "") -> Iterator[None]:
+def _blaming(component: str, hint: str = "") -> Iterator[None]:
+    """Raise UserError with the name of the component for any error in the block."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # what a library or a user's own code says to its arguments
+    except Exception as error:  # libraries and users' own code raise all kinds
         raise UserError(f"{component} does not work: {first_line(error)}{hint and f'; {hint}'}.") from error

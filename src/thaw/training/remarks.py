@@ -1,4 +1,4 @@
-"""What of a run comes out otherwise than its configuration says: a line for each such thing, before training."""
+"""Notes before training about options that do not work as the configuration says."""
 
 import logging
 import math
@@ -18,15 +18,15 @@ from thaw.training.schedules import PerStep
 
 log = logging.getLogger(__name__)
 
-_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}  # of precisions, in short
-_MOST_EPOCHS = 10_000  # that a scheduler is stepped through
-_STEPS = 1000  # in place of a phase's, for schedulers that are stepped after each batch
-_NOTHING = 1e-3  # of the highest rate: from here on next to nothing is learned
+_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}  # full names of precisions
+_MOST_EPOCHS = 10_000  # limit of a scheduler's trial
+_STEPS = 1000  # steps of a phase in the trial of a scheduler that steps after each batch
+_NOTHING = 1e-3  # share of the highest rate below which almost nothing is learned
 
 
 @rank_zero_only
 def remark(cfg: DictConfig, trainer: Trainer, classifier: ImageClassifier, phases: Sequence[Phase]) -> None:
-    """Log what of `cfg.trainer`, and of the rates of `phases`, is not as it is written."""
+    """Log which options of `cfg.trainer` and which rates of `phases` do not work as configured."""
     from hydra.core.hydra_config import HydraConfig
 
     found = [precision_remark(cfg.trainer.precision, trainer.precision)]
@@ -44,19 +44,19 @@ def precision_remark(asked: str | int, used: str) -> str | None:
 
 
 def epochs_remark(asked: int, phases: Sequence[Phase], overrides: Collection[str]) -> str | None:
-    """Of a strategy that is solved, on a command line that says how many epochs there are to be."""
+    """Return a sentence if the command line sets the number of epochs but all phases have a solver."""
     total = phases[-1].last
-    told = any(override.lstrip("+").startswith("trainer.max_epochs=") for override in overrides)
-    if not told or asked == total or not all(phase.solver for phase in phases):
+    overridden = any(override.lstrip("+").startswith("trainer.max_epochs=") for override in overrides)
+    if not overridden or asked == total or not all(phase.solver for phase in phases):
         return None
     epochs = "one epoch, which measures it" if total == 1 else f"{total} epochs, which measure it"
     return f"trainer.max_epochs={asked} has no effect: the head is solved instead of trained, and takes {epochs}"
 
 
 def rate_remarks(classifier: ImageClassifier, phases: Sequence[Phase]) -> Iterator[str]:
-    """Yield a sentence for each phase whose schedule has rates of its own, or leaves most epochs next to none."""
+    """Yield a sentence for each phase whose scheduler sets its own rates, or has tiny rates in most epochs."""
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of schedulers that are stepped without their optimizers
+        warnings.simplefilter("ignore")  # PyTorch warns about schedulers that step without their optimizer
         for phase in phases:
             if not phase.solver:
                 yield from _rate_remarks(classifier, phase)
@@ -71,8 +71,8 @@ def _rate_remarks(classifier: ImageClassifier, phase: Phase) -> Iterator[str]:
     own = head.get("max_lr", head.get("initial_lr", wanted))
     if not math.isclose(own, wanted):
         yield (
-            f"{type(scheduler).__name__} has rates of its own: that of the head is {own:.3g}, where the strategy says "
-            f"{wanted:.3g} (strategy.lr); scheduler=cosine follows the strategy's rates"
+            f"{type(scheduler).__name__} sets its own rates: the head's is {own:.3g} instead of the strategy's "
+            f"{wanted:.3g} (strategy.lr); scheduler=cosine uses the strategy's rates"
         )
     if isinstance(build, PerStep) or isinstance(scheduler, ReduceLROnPlateau):
         return
@@ -84,6 +84,6 @@ def _rate_remarks(classifier: ImageClassifier, phase: Phase) -> Iterator[str]:
     if low > len(rates) / 2:
         slower = f"scheduler.step_size={math.ceil(epochs / 3)} or " if hasattr(scheduler, "step_size") else ""
         yield (
-            f"{low} of {epochs} epochs have a learning rate below a thousandth of the first, and learn next to "
-            f"nothing: {slower}scheduler=cosine spreads it over all of them"
+            f"{low} of {epochs} epochs have a learning rate below a thousandth of the highest and learn almost "
+            f"nothing: {slower}scheduler=cosine decays over all epochs"
         )

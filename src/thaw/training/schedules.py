@@ -1,4 +1,4 @@
-"""Learning-rate schedules that are stepped after every batch instead of every epoch."""
+"""Learning-rate schedules that step after every batch instead of every epoch."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -10,18 +10,18 @@ from thaw.errors import UserError
 
 
 class PerStep(ABC):
-    """Builds the scheduler of a phase that has `steps` optimizer steps."""
+    """Builder of the scheduler for a phase of `steps` optimizer steps."""
 
-    counts_steps = True  # the mark by which a configuration's check knows such a class without importing this module
+    counts_steps = True  # the check of a configuration recognises such a class by it without importing this module
 
     @abstractmethod
     def __call__(self, optimizer: Optimizer, steps: int) -> LRScheduler: ...
 
 
 def advance(scheduler: LRScheduler, optimizer: Optimizer, longer: LRScheduler, other: Optimizer) -> None:
-    """Put `scheduler` and its `optimizer` where `longer`, a new one of `other`, is after as many steps."""
+    """Give `scheduler` and `optimizer` the state that the new `longer` and `other` have after as many steps."""
     for _ in range(scheduler.last_epoch):
-        other.step()  # which has no gradients
+        other.step()  # changes nothing, for there are no gradients
         longer.step()
     scheduler.load_state_dict(longer.state_dict())
     for group, wanted in zip(optimizer.param_groups, other.param_groups, strict=True):
@@ -30,7 +30,7 @@ def advance(scheduler: LRScheduler, optimizer: Optimizer, longer: LRScheduler, o
 
 @dataclass(frozen=True)
 class WarmupCosine(PerStep):
-    """Rates rise in a line for the share `warmup` of the steps, then fall to 0 along half a cosine.
+    """Rates that rise linearly for the share `warmup` of the steps, then fall to 0 along half a cosine.
 
     Source: Loshchilov and Hutter 2017 (without restarts); Goyal et al. 2017 for the warm-up.
     """
@@ -51,7 +51,7 @@ class WarmupCosine(PerStep):
 
 @dataclass(frozen=True)
 class OneCycle(PerStep):
-    """Rates rise to those of the optimizer's groups and fall to almost nothing (Smith and Topin 2018)."""
+    """Rates that rise to those of the optimizer's groups and fall to almost 0 (Smith and Topin 2018)."""
 
     def __call__(self, optimizer: Optimizer, steps: int) -> LRScheduler:
         return OneCycleLR(optimizer, max_lr=[group["lr"] for group in optimizer.param_groups], total_steps=steps)

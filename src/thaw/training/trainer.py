@@ -1,17 +1,20 @@
-"""Builds the Lightning Trainer and runs it over the phases of a strategy."""
+"""Construction of the Lightning Trainer, and training of a strategy's phases with it."""
 
 import logging
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 from lightning import Callback, LightningDataModule, Trainer
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor
-from lightning.pytorch.plugins.environments import SLURMEnvironment, TorchElasticEnvironment
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.errors import UserError
+from thaw.features.feature_data import FeatureDataModule
 from thaw.runs.stopping import Stopped, stop_signals
 from thaw.storage.checkpoints import read_checkpoint
 from thaw.strategy.phases import Phase
@@ -27,15 +30,15 @@ from thaw.training.phase_data import FeatureCache
 
 log = logging.getLogger(__name__)
 
-# What Lightning says of every run of ours, and why it is meant to be so.
+# Lightning's warnings that do not apply, and the reason.
 _EXPECTED_WARNINGS = (
-    r".*does not have many workers.*",  # there are as many as help (thaw.data.datamodule)
-    r".*module\(s\) in eval mode.*",  # frozen stages are
-    r".*Checkpoint directory .* exists and is not empty.*",  # from the second phase on it does
+    r".*does not have many workers.*",  # thaw.data.datamodule chooses their number
+    r".*module\(s\) in eval mode.*",  # frozen stages are in eval mode
+    r".*Checkpoint directory .* exists and is not empty.*",  # the phase before has written to it
     r".*your dataloader is not resumable.*",  # its sampler is (thaw.training.interruption)
-    r".*LeafSpec.*is deprecated.*",  # Lightning 2.6 asks newer PyTorch in an older way
-    r".*GPU available but not used.*",  # where trainer.accelerator says so
-    r".*callbacks used to create the checkpoint need to be provided.*",  # a limit of time may be lifted
+    r".*LeafSpec.*is deprecated.*",  # Lightning 2.6 uses an older interface of PyTorch
+    r".*GPU available but not used.*",  # trainer.accelerator can exclude it
+    r".*callbacks used to create the checkpoint need to be provided.*",  # a resumed run can drop its time limit
 )
 
 
@@ -47,12 +50,13 @@ def build_trainer(
     bf16_suits: bool = True,
     **options,
 ) -> Trainer:
-    """A Trainer whose precision, if `auto`, is the fastest that the hardware has; `options` are Lightning's own.
+    """Return a Trainer with the fastest precision of the hardware if `precision` is `auto`.
 
-    `bf16_suits` says whether a CPU should use bfloat16 for the net (`thaw.training.precision`).
+    `bf16_suits` says whether a CPU should use bfloat16 for the network (`thaw.training.precision`). `options` go to
+    Lightning's Trainer.
 
     Raises:
-        UserError: if a GPU is asked for and there is none.
+        UserError: if `accelerator` is a GPU and there is none.
 
     """
     check_accelerator(accelerator)
@@ -62,16 +66,17 @@ def build_trainer(
     for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
     if not options.get("logger"):
-        callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]  # it refuses to go without
+        callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]  # it needs a logger
+    used: Any = best_precision(accelerator, bf16_suits) if precision == "auto" else precision
     return Trainer(
         accelerator=accelerator,
-        precision=best_precision(accelerator, bf16_suits) if precision == "auto" else precision,
+        precision=used,
         callbacks=[*filter(None, callbacks), *_own_callbacks(max_time)],
         enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
-        enable_model_summary=False,  # the table of stages says more
+        enable_model_summary=False,  # the run prints a table of stages
         plugins=[AtomicCheckpointIO(), *_cluster()],
         use_distributed_sampler=False,  # thaw.data.folders.SeededOrder divides the images
-        num_sanity_val_steps=0,  # folders are checked before, and epochs are short
+        num_sanity_val_steps=0,  # the data are checked before, and epochs are short
         **options,
     )
 
@@ -82,8 +87,8 @@ def _own_callbacks(max_time: str | dict | None) -> list[Callback]:
 
 
 def _cluster() -> list[SLURMEnvironment]:
-    """SLURM without Lightning's own way of running a job again, which knows of no phases; docs/clusters.md has ours."""
-    by_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun may be what SLURM starts
+    """Return SLURM's environment without Lightning's requeueing, which ignores phases; docs/clusters.md has ours."""
+    by_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # SLURM can start torchrun
     return [SLURMEnvironment(auto_requeue=False)] if by_slurm else []
 
 
@@ -96,18 +101,18 @@ def fit(
     features: FeatureCache | None = None,
     begin: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train phase after phase; epochs and steps count on. With a `checkpoint` the run goes on from where it was saved.
+    """Train all phases, with one count of epochs and steps; continue from `checkpoint` if given.
 
-    With `features`, what is frozen is computed once where that is quicker. `begin()` is called once, when everything
-    has been read that can be read beforehand, and nothing has been written.
+    `features` computes the output of frozen stages once where that is faster. `begin()` is called once, after all files
+    have been read and before any is written.
 
     Raises:
-        FrozenTensorError: if something frozen is not what it was before.
+        FrozenTensorError: if a frozen tensor changed.
 
     """
-    data.trainer = trainer  # which Lightning sets later, and features are computed before
+    data.trainer = trainer  # Lightning sets it only after features are computed
     done = begun = 0
-    all_read = False
+    has_begun = False
     if checkpoint:
         done, begun = epochs_done(checkpoint), classifier.restore(read_checkpoint(checkpoint))
     for phase in phases:
@@ -116,32 +121,32 @@ def fit(
         classifier.start(phase)
         trainer.fit_loop.max_epochs = phase.last
         source = features.source(trainer, classifier, phase, data) if features else data
-        if not all_read:
+        if not has_begun:
             if source is data:
                 data.prepare_pixels()
-            _ = data.fingerprint  # which reads every file that has not been read yet
+            _ = data.fingerprint  # reads every file that has not been read yet
             begin()
             shield(trainer)
-            all_read = True
+            has_begun = True
         if not begun:
             scale_head(trainer, classifier, source, data)
         if phase.solver and phase.number > begun:
+            assert isinstance(source, FeatureDataModule)
             solve_head(trainer, classifier, source, data.seed)
         begun = phase.number
-        in_full = _fit_phase(trainer, classifier, source, checkpoint)
-        checkpoint = None
-        if not in_full:
+        if not _fit_phase(trainer, classifier, source, checkpoint):
             log.info(f"training ends early, after epoch {trainer.current_epoch}")
             break
+        checkpoint = None
 
 
 def _fit_phase(
     trainer: Trainer, classifier: ImageClassifier, source: LightningDataModule, checkpoint: Path | None
 ) -> bool:
-    """Whether the run goes on: early stopping and the limit of time hold for all of it.
+    """Train one phase; return whether the run continues: early stopping and the time limit end the whole run.
 
     Raises:
-        Stopped: if a signal has ended it, when its last checkpoint is written.
+        Stopped: if a signal ended it, after its last checkpoint was written.
 
     """
     try:
@@ -155,7 +160,7 @@ def _fit_phase(
 
 
 def one_device(trainer: Trainer) -> Trainer:
-    """`trainer`, or in its place one that computes the same in this process alone."""
+    """Return `trainer` if it has one device, else one that computes the same on one device."""
     if trainer.world_size == 1:
         return trainer
     accelerator = "cuda" if trainer.strategy.root_device.type == "cuda" else "cpu"
@@ -163,28 +168,28 @@ def one_device(trainer: Trainer) -> Trainer:
 
 
 def last_checkpoint(folder: str) -> Path | None:
-    """What the run in `folder` saved last, if it did."""
+    """Return the last checkpoint of the run in `folder`, or None."""
     path = Path(folder) / "checkpoints" / "last.ckpt"
     return path if path.is_file() else None
 
 
 def epochs_done(checkpoint: Path) -> int:
-    """How many epochs were trained when `checkpoint` was saved."""
+    """Return the number of completed epochs in `checkpoint`."""
     return _progress(checkpoint)["epoch_progress"]["current"]["processed"]
 
 
 def refuse_fewer_epochs(run: Path, checkpoint: Path, max_epochs: int) -> None:
-    """Raises: UserError: if the run in `run` has trained for more epochs than it is to have in all."""
+    """Raise UserError if the run in the folder `run` has trained for more than `max_epochs`."""
     done = epochs_done(checkpoint)
     if max_epochs < done:
         raise UserError(
-            f"resume={run} trainer.max_epochs={max_epochs}: {done} epochs are done, which cannot be undone; name at "
-            f"least {done}, which ends the run with what it has."
+            f"resume={run} trainer.max_epochs={max_epochs}: {done} epochs are done already; choose at least {done}. "
+            f"With {done} the run ends without further training."
         )
 
 
 def describe_progress(checkpoint: Path) -> str:
-    """Of the run, when `checkpoint` was saved."""
+    """Return where in the run `checkpoint` was saved, such as `after epoch 1 and 2 batches`."""
     progress = _progress(checkpoint)
     epochs, batches = progress["epoch_progress"]["current"], progress["epoch_loop.batch_progress"]["current"]
     inside = epochs["processed"] < epochs["started"]

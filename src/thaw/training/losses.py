@@ -1,0 +1,44 @@
+"""Mean losses of an epoch, for batches and devices of different sizes."""
+
+import torch
+from torchmetrics import Metric
+from torchmetrics.utilities import dim_zero_cat
+
+
+class MeanLoss(Metric):
+    """Mean loss over images, for batches and devices of different sizes.
+
+    torchmetrics' own mean waits for the device at every step to look for NaN. Lightning's rounds the mean number of
+    images per device.
+    """
+
+    total: torch.Tensor
+    images: torch.Tensor
+
+    def __init__(self):
+        super().__init__()
+        self.add_state("total", torch.zeros(()), dist_reduce_fx="sum")
+        self.add_state("images", torch.zeros(()), dist_reduce_fx="sum")
+
+    def update(self, loss: torch.Tensor, images: int) -> None:
+        self.total += loss.detach() * images
+        self.images += images
+
+    def compute(self) -> torch.Tensor:
+        return self.total / self.images
+
+
+class ImageLosses(Metric):
+    """Mean loss over images, summed in the images' order, so that it does not depend on batches or devices."""
+
+    losses: list[torch.Tensor]
+
+    def __init__(self):
+        super().__init__()
+        self.add_state("losses", [], dist_reduce_fx="cat")
+
+    def update(self, losses: torch.Tensor) -> None:
+        self.losses.append(losses)
+
+    def compute(self) -> torch.Tensor:
+        return dim_zero_cat(self.losses).mean()
