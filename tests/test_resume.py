@@ -113,7 +113,7 @@ def test_a_run_that_has_finished_is_left_as_it_is(recorded, capsys):
     with pytest.raises(SystemExit) as raised:
         resume_arguments([f"resume={recorded}"])
     assert raised.value.code == 0
-    assert "has finished: there is nothing to go on with" in capsys.readouterr().out
+    assert "has finished, so there is nothing to resume" in capsys.readouterr().out
     (recorded / "summary.json").write_text('{"status": "interrupted"}')
     assert "strategy=gradual" in resume_arguments([f"resume={recorded}"])
 

@@ -169,15 +169,15 @@ def test_a_sweep_tells_its_job_its_best_so_far_and_the_time_left(compose, tmp_pa
     stream.terminal = True
     jobs = plan(compose, BATCH, tmp_path)
     progress = Progress(jobs, stream)
-    progress.begins(jobs[0])
+    progress.job_starts(jobs[0])
     assert stream.new() == "\r\033[Kjob 1/4 · lp_ft seed=0"
     epochs(jobs[0], [0.5, 0.75, 0.6])
     clock[0] += 30  # 10 s an epoch of ten: 100 s a job
-    progress.goes_on(jobs[0])
+    progress.update(jobs[0])
     assert stream.new() == "\r\033[Kjob 1/4 · lp_ft seed=0 · epoch 3/10 · val/acc so far 0.7500 · 6 min 10 s left"
     clock[0] += 70
     finished(jobs[0], 0.75)
-    progress.ends(jobs[0])
+    progress.job_ends(jobs[0])
     assert stream.new() == "\r\033[Kjob 1/4 · lp_ft seed=0 · val/acc 0.7500 · 1 min 40 s · 5 min 00 s left\n"
 
 
@@ -188,13 +188,13 @@ def test_the_time_left_follows_the_jobs_of_the_same_strategy(compose, kept, tmp_
     jobs = plan(compose, [*BATCH, ["strategy=lp_ft", "seed=2"]], tmp_path)
     write_summary(jobs[2].folder, {"status": "finished", "seconds": {"total": 600.0}})
     progress = Progress(jobs, stream)
-    progress.introduce(tmp_path)
+    progress.print_jobs(tmp_path)
     assert stream.new() == f"5 jobs in {tmp_path}, 3 of them done before\n"
-    progress.begins(jobs[3])
+    progress.job_starts(jobs[3])
     clock[0] += 60
-    progress.goes_on(jobs[3])
+    progress.update(jobs[3])
     assert stream.new() == "job 4/5 · bias seed=1 · 10 min 00 s left\n"  # 540 s of this one, 60 s of lp_ft
-    progress.goes_on(jobs[3])
+    progress.update(jobs[3])
     assert stream.new() == "", "a file is told now and then"
 
 

@@ -1,4 +1,4 @@
-"""Hydra looks for sweepers in this package."""
+"""Thaw's sweeper, in the package where Hydra looks for plugins."""
 
 import sys
 from collections.abc import Sequence
@@ -11,8 +11,10 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from thaw.data.workers import usable_cores
 from thaw.errors import UserError
+from thaw.runs import run_files
+from thaw.runs.moved_names import use_current_names
 from thaw.runs.shown_commands import quoted
-from thaw.sweep.execution import RECORD, finish_sweep, launch_jobs, locked, refuse, run_jobs
+from thaw.sweep.execution import finish_sweep, launch_jobs, locked, refuse, run_jobs
 from thaw.sweep.jobs import Job, check_jobs, plan
 from thaw.sweep.launched import LaunchedTask, threads_each
 from thaw.sweep.own_folder import refuse_paths
@@ -21,7 +23,7 @@ from thaw.sweep.recipe import without_recipe
 
 
 class ThawSweeper(BasicSweeper):
-    """Hydra's sweep over lists of values, which goes on where it was interrupted and ends in a comparison.
+    """Hydra's sweep over lists of values; it resumes where it was interrupted and ends with a comparison.
 
     Jobs run in forks of this process, unless hydra/launcher names another launcher than Hydra's own.
     """
@@ -31,11 +33,12 @@ class ThawSweeper(BasicSweeper):
         super().setup(hydra_context=hydra_context, task_function=self.launched, config=config)
 
     def sweep(self, arguments: list[str]) -> None:
+        assert self.config is not None, "Hydra calls setup first"
         folder = Path(self.config.hydra.sweep.dir)
         with locked(folder):
-            OmegaConf.save(self.config, folder / RECORD)
+            OmegaConf.save(self.config, folder / run_files.SWEEP_CONFIG)
             jobs = self._plan(arguments, folder)
-            stopped_by = run_jobs(jobs, self._work) if self._runs_here() else self._launch(jobs)
+            stopped_by = run_jobs(jobs, self._run_job) if self._uses_forks() else self._launch(jobs)
             finish_sweep(folder, jobs, stopped_by)
 
     def _plan(self, arguments: list[str], folder: Path) -> list[Job]:
@@ -48,24 +51,29 @@ class ThawSweeper(BasicSweeper):
         return jobs
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
-        """The overrides of each job; what the command line says of a key replaces what the recipe says."""
+        """Return the overrides of each job; a value on the command line replaces the recipe's value of that key."""
+        assert self.hydra_context is not None, "Hydra calls setup first"
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         (batch,) = self.split_arguments(overrides, max_batch_size=None)
         return [without_recipe(combination) for combination in batch]
 
-    def _runs_here(self) -> bool:
+    def _uses_forks(self) -> bool:
+        assert self.config is not None, "Hydra calls setup first"
         return can_fork() and self.config.hydra.launcher._target_.endswith("BasicLauncher")
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
+        assert self.hydra_context is not None and self.config is not None, "Hydra calls setup first"
         cfg = self.hydra_context.config_loader.load_sweep_config(self.config, list(overrides))
         refuse_paths(cfg)
+        use_current_names(cfg)
         return cfg
 
-    def _work(self, job: Job, arguments: list[str]) -> None:
-        """In a fork of this process."""
+    def _run_job(self, job: Job, arguments: list[str]) -> None:
+        """Run a job in this process, a fork, and exit with its status."""
+        assert self.hydra_context is not None, "Hydra calls setup first"
         sys.argv[1:] = arguments  # processes that Lightning starts from here run this job, not the sweep
-        cfg = self._compose([*arguments, *_places(job)])
+        cfg = self._compose([*arguments, *_folder_overrides(job)])
         setup_globals()
         with open_dict(cfg):
             cfg.hydra.job.num, cfg.hydra.job.id = job.number - 1, str(job.number - 1)
@@ -79,19 +87,21 @@ class ThawSweeper(BasicSweeper):
         sys.exit(0 if done.status is JobStatus.COMPLETED else 1)
 
     def _launch(self, jobs: Sequence[Job]) -> int | None:
+        assert self.config is not None and self.launcher is not None, "Hydra calls setup first"
+        launcher, chosen = self.launcher, self.config.hydra.launcher
         left = [job for job in jobs if not job.finished]
-        if left and not self.config.hydra.launcher._target_.endswith("SlurmLauncher"):  # whose jobs have own machines
+        if left and not chosen._target_.endswith("SlurmLauncher"):  # SLURM gives each job a machine of its own
             self._refuse_processes(left)
-            at_once = self.config.hydra.launcher.get("n_jobs", len(left))
+            at_once = chosen.get("n_jobs", len(left))
             self.launched.threads = threads_each(usable_cores(), min(at_once, len(left)))
-        overrides = [[*job.overrides, *_places(job)] for job in left]
-        return launch_jobs(jobs, lambda: self.launcher.launch(overrides, initial_job_idx=0))
+        overrides = [[*job.overrides, *_folder_overrides(job)] for job in left]
+        return launch_jobs(jobs, lambda: launcher.launch(overrides, initial_job_idx=0))
 
     def _refuse_processes(self, jobs: Sequence[Job]) -> None:
         for job in jobs:
-            strategy = self._compose(job.overrides).trainer.get("strategy", "auto")
+            strategy = job.configuration.trainer.get("strategy", "auto")
             if strategy != "auto":
-                launcher = self.config.hydra.runtime.choices["hydra/launcher"]
+                launcher = job.configuration.hydra.runtime.choices["hydra/launcher"]
                 refuse(
                     f"trainer.strategy={strategy} starts processes, which it cannot within hydra/launcher={launcher}: "
                     "without that, jobs run one after another, each with its processes; on a cluster "
@@ -99,7 +109,10 @@ class ThawSweeper(BasicSweeper):
                 )
 
 
-def _places(job: Job) -> list[str]:
-    """Processes that train together find the folder under the name that a single run has for it."""
+def _folder_overrides(job: Job) -> list[str]:
+    """Return overrides for the job's folder, also under the name that a single run has for it.
+
+    Processes that train together look for the folder under that name.
+    """
     sweep, name = quoted(job.folder.parent), quoted(job.folder.name)
     return [f"hydra.sweep.dir={sweep}", f"hydra.sweep.subdir={name}", f"hydra.run.dir={quoted(job.folder)}"]

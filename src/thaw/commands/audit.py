@@ -5,7 +5,9 @@ exit status is 1 if something would distort a result.
 """
 
 from argparse import Namespace
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from thaw.commands import frame
 from thaw.runs.ownership import refuse_inside, refuse_other_results
@@ -33,18 +35,25 @@ def main() -> int:
     from thaw.curation.audit import audit, class_trees
     from thaw.curation.audit_page import facts, table, write_audit
 
-    if chosen.labels:
-        from thaw.curation.labels import doubted_labels, load_backbone  # imports torch, which takes seconds
-
     out = chosen.out or Path("outputs/audit") / chosen.root.resolve().name
     refuse_inside(out, chosen.root, "--out")
     refuse_other_results(out, ("audit.json",), "an audit")
     refuse_unwritable(out, "--out")
     trees = class_trees(chosen.root)
-    backbone = load_backbone(chosen.model, chosen.weights) if chosen.labels else None  # before minutes of decoding
+    find_doubts = (
+        _doubt_finder(chosen) if chosen.labels else None
+    )  # a wrong model ends here, before minutes of decoding
     found = audit(chosen.root, trees)
-    doubts = doubted_labels(found.files, backbone) if backbone else None
+    doubts = find_doubts(found.files) if find_doubts else None
     shown = facts(found, doubts)
     write_audit(out, shown)
     print(f"{table(shown)}\n\npage     {out / 'audit.html'}")
     return 1 if found.distorted else 0
+
+
+def _doubt_finder(chosen: Namespace) -> Callable[[Any], Any]:
+    """Load the chosen network; return the function that finds doubtful labels with it."""
+    from thaw.curation.labels import doubted_labels, load_backbone  # imports torch, which takes seconds
+
+    backbone = load_backbone(chosen.model, chosen.weights)
+    return lambda files: doubted_labels(files, backbone)

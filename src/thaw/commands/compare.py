@@ -5,6 +5,7 @@ from pathlib import Path
 
 from thaw.commands import frame
 from thaw.errors import UserError
+from thaw.runs import run_files
 from thaw.runs.ownership import refuse_other_results
 from thaw.runs.writable import refuse_unwritable
 
@@ -24,10 +25,10 @@ def main() -> int:
     runs = find_runs(chosen.folders)
     if not runs:
         named = ", ".join(map(str, chosen.folders))
-        raise UserError(f"there is no run in {named}: a run's folder holds summary.json and .hydra.")
+        raise UserError(f"there is no run in {named}: a run's folder holds {run_files.SUMMARY} and {run_files.HYDRA}.")
     out = chosen.out or (chosen.folders[0] if len(chosen.folders) == 1 else Path("outputs"))
     if chosen.out:
-        refuse_other_results(out, ("comparison.json", "multirun.yaml"), "a comparison")
+        refuse_other_results(out, ("comparison.json", run_files.SWEEP_CONFIG), "a comparison")
     refuse_unwritable(out, "--out")
-    print(f"{table(write_comparison(out, [run.folder for run in runs]))}\n\nreport   {out / 'report.html'}")
+    print(f"{table(write_comparison(out, [run.folder for run in runs]))}\n\nreport   {out / run_files.REPORT}")
     return 0

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from thaw.commands import frame
 from thaw.errors import UserError
+from thaw.runs import run_files
 from thaw.runs.ownership import refuse_other_results
 from thaw.runs.writable import try_to_write
 
@@ -36,7 +37,7 @@ def main() -> int:
 
     model = load_model(chosen.run)
     folder = read_labelled(chosen.root.expanduser(), model.classes)
-    out = chosen.out or run_folder(model.source) / "evaluation" / (folder.root.resolve().name or "root")
+    out = chosen.out or run_folder(model.source) / run_files.EVALUATION / (folder.root.resolve().name or "root")
     refuse_other_results(out, ("evaluation.json",), "an evaluation")
     with _writing_to(out):  # now, because the evaluation can take an hour
         try_to_write(out)

@@ -1,4 +1,4 @@
-"""What all commands have in common: exit statuses, errors in one sentence, and types of arguments."""
+"""Common parts of all commands: exit statuses, errors in one sentence, and types of arguments."""
 
 import argparse
 import sys
@@ -26,7 +26,7 @@ def run(main: Callable[[], int | None], quiet: bool = False) -> int:
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
-    """Return a parser that prints `description` as it is written."""
+    """Return a parser that keeps the line breaks of `description`."""
     return argparse.ArgumentParser(
         prog=sys.argv[0] if sys.argv[0].startswith("thaw ") else None,
         description=description,

@@ -6,9 +6,11 @@ status is then 1.
 """
 
 import contextlib
+import io
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import cast
 
 from thaw.commands import frame
 from thaw.errors import UserError
@@ -43,7 +45,7 @@ def main() -> int:
 
 
 def _predict(chosen: Namespace) -> tuple[list[str], int]:
-    """Write the predictions; return a sentence for each unreadable file, and the number of readable ones."""
+    """Write the predictions; return a sentence for each unreadable file, and the number of images predicted."""
     from tqdm import tqdm  # these imports take seconds, which --help need not wait for
 
     from thaw.inference.gallery import on_a_card, write_gallery
@@ -53,8 +55,8 @@ def _predict(chosen: Namespace) -> tuple[list[str], int]:
     from thaw.inference.trained_model import load_model
     from thaw.storage.files import whole_file
 
-    if chosen.format == "csv" and not chosen.out:  # as in a file: names are written with the bytes that they have
-        sys.stdout.reconfigure(encoding="utf-8", errors="surrogateescape")
+    if chosen.format == "csv" and not chosen.out:  # as in a file: names keep their bytes
+        cast(io.TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
     if chosen.out:
         refuse_unwritable_file(chosen.out, "--out")
     if chosen.gallery:

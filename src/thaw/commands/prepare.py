@@ -7,13 +7,14 @@ with --test, test/; manifest.csv with every file; and quarantine.csv with the fi
 import sys
 from argparse import Namespace
 from pathlib import Path
+from typing import Any, cast
 
 from omegaconf import OmegaConf
 
 from thaw.commands import frame
 from thaw.runs.conf_folder import conf_folder
 
-DOWNLOADS: dict = OmegaConf.to_object(OmegaConf.load(conf_folder() / "downloads.yaml"))
+DOWNLOADS = cast(dict[str, Any], OmegaConf.to_object(OmegaConf.load(conf_folder() / "downloads.yaml")))
 
 
 def options() -> Namespace:

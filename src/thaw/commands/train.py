@@ -13,6 +13,7 @@ from thaw.runs.recorded_run import recorded_run
 from thaw.runs.resume import resume_arguments
 from thaw.runs.shorthand import expand_shorthand
 from thaw.runs.streams import tolerate_closed_output
+from thaw.sweep import own_folder
 from thaw.sweep.recipe import add_multirun_flag
 
 
@@ -56,6 +57,8 @@ def main(cfg: DictConfig) -> float | None:
 
 def launch() -> None:
     """Run `main` with the arguments in `sys.argv`, and exit with its status."""
+    # Hydra builds its callbacks before `main`, and a configuration may contain the former name thaw.output.OwnFolder.
+    sys.modules.setdefault("thaw.output", own_folder)
     with tolerate_closed_output():
         sys.argv[1:] = for_secondary_rank(add_multirun_flag(expand_shorthand(resume_arguments(sys.argv[1:]))))
         launch_hydra(main, conf_folder() / "train.yaml")

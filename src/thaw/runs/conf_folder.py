@@ -1,4 +1,4 @@
-"""Where the configuration files are: conf/ of a checkout, or their copy in an installed wheel."""
+"""The folder of configuration files: conf/ of a checkout, or its copy in an installed wheel."""
 
 from pathlib import Path
 

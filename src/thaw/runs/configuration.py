@@ -1,66 +1,69 @@
-"""What a run was asked for, in plain values: two runs with equal ones do the same."""
+"""Plain values of a run's configuration: two runs with equal values do the same."""
 
 import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, open_dict
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import UserError, error_with_sentence
+from thaw.runs import run_files
+from thaw.runs.moved_names import with_current_names
 from thaw.storage.files import whole_file
 
-FILE = Path(".hydra") / "resolved.yaml"
-CHANGEABLE = ("data.root", "trainer.max_epochs", "trainer.max_time")  # when a run goes on
+FILE = Path(run_files.RESOLVED)
+CHANGEABLE = ("data.root", "trainer.max_epochs", "trainer.max_time")  # keys that may differ when a run is resumed
 
 
 def resolved(cfg: DictConfig) -> dict:
-    """The task's configuration with every reference replaced by its value, but for where the run is kept.
+    """Return the task's values with references replaced, without the run's place: `output_dir` and `resume`.
 
     Raises:
-        UserError: naming a reference to nothing.
+        UserError: if a reference points to nothing.
 
     """
     task = copy.deepcopy(cfg)
     with open_dict(task):
         task.pop("hydra", None)
-        task.output_dir, task.resume = ".", None  # callbacks and loggers have their paths from there
+        task.output_dir, task.resume = ".", None  # paths of callbacks and loggers contain them
     try:
-        values = OmegaConf.to_container(task, resolve=True)
+        values = cast(dict, OmegaConf.to_container(task, resolve=True))
     except OmegaConfBaseException as error:
         raise error_with_sentence(error) or error from error
     return {key: value for key, value in values.items() if key not in ("output_dir", "resume")}
 
 
 def chosen_values(cfg: DictConfig, weights: str, image_size: int) -> dict[str, object]:
-    """What makes a run what it is, as a table of runs has it: its main values, and whatever its command line set.
+    """Return the values for a table of runs: the main ones, and every one that the command line set.
 
-    `weights` and `image_size` are those that it has used.
+    `weights` and `image_size` are those that the run used.
     """
     hydra = HydraConfig.get()
-    values = {group: hydra.runtime.choices[group] for group in ("strategy", "data")}
+    values: dict[str, object] = {group: hydra.runtime.choices[group] for group in ("strategy", "data")}
     values |= {"model": cfg.model.name, "weights": weights, "seed": cfg.seed, "strategy.lr": cfg.strategy.lr}
     values |= {"data.image_size": image_size, "data.batch_size": cfg.data.batch_size}
     values |= {"trainer.max_epochs": cfg.trainer.max_epochs}
     for override in hydra.overrides.task:
-        key, _, told = override.lstrip("+~").partition("=")
+        key, _, text = override.lstrip("+~").partition("=")
         if key not in (*values, "resume", "sweep", "output_dir"):
             value = OmegaConf.select(cfg, key)
-            values[key] = value if isinstance(value, int | float | str) else told
+            values[key] = value if isinstance(value, int | float | str) else text
     return values
 
 
 def resolved_job(cfg: DictConfig) -> dict:
-    """Return what `resolved` does for a configuration that holds Hydra's own values and is not being run."""
+    """Return `resolved` of a configuration that contains Hydra's own values and is not being run."""
     with as_hydra_config(cfg):
         return resolved(cfg)
 
 
 @contextmanager
 def as_hydra_config(cfg: DictConfig) -> Iterator[None]:
-    """Have `${hydra:…}` refer to the values of `cfg`, which is not being run."""
+    """Make `${hydra:…}` refer to the values of `cfg`, which is not being run, inside the block."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(cfg)
     try:
@@ -70,31 +73,31 @@ def as_hydra_config(cfg: DictConfig) -> Iterator[None]:
 
 
 def configuration_files(cfg: DictConfig) -> dict[str, str]:
-    """Return the files of `.hydra` by name: what Hydra would write before the run, and the resolved values."""
-    hydra = HydraConfig.instance().cfg
+    """Return the text of each file in `.hydra`: what Hydra would write before the run, and the resolved values."""
+    hydra = cast(DictConfig, HydraConfig.instance().cfg)
     return {
-        "config.yaml": OmegaConf.to_yaml(cfg),
-        "hydra.yaml": OmegaConf.to_yaml(OmegaConf.masked_copy(hydra, "hydra")),
-        "overrides.yaml": OmegaConf.to_yaml(hydra.hydra.overrides.task),
-        FILE.name: OmegaConf.to_yaml(resolved(cfg)),
+        run_files.CONFIG: OmegaConf.to_yaml(cfg),
+        run_files.HYDRA_CONFIG: OmegaConf.to_yaml(OmegaConf.masked_copy(hydra, "hydra")),
+        run_files.OVERRIDES: OmegaConf.to_yaml(hydra.hydra.overrides.task),
+        run_files.RESOLVED: OmegaConf.to_yaml(resolved(cfg)),
     }
 
 
 def write_configuration(files: Mapping[str, str], folder: Path) -> None:
-    (folder / FILE).parent.mkdir(parents=True, exist_ok=True)
+    (folder / run_files.HYDRA).mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        with whole_file(folder / FILE.with_name(name)) as file:
+        with whole_file(folder / name) as file:
             file.write(text)
 
 
 def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
-    """Compare the run in `folder`, if there is one, with what is asked for.
+    """Refuse a configuration that differs from that of the run in `folder`, if there is one.
 
-    Its images may lie elsewhere now: whether they are the same, `thaw.data.fingerprint` says. How long it is trained
-    may change: `thaw.runs.resume` says whether it can.
+    Images may be elsewhere now: `thaw.data.fingerprint` checks that they are the same. The number of epochs may differ:
+    `thaw.runs.resume` checks that it can.
 
     Raises:
-        UserError: naming the first value that differs.
+        UserError: for the first value that differs.
 
     """
     before, now = _flat(read_resolved(folder)) if is_run(folder) else {}, _flat(resolved(cfg))
@@ -102,7 +105,7 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
         if before.get(key) != now.get(key) and key not in CHANGEABLE:
             raise UserError(
                 f"resume={folder}: the run was started with {key}={before.get(key)!r}, and it is {now.get(key)!r} now; "
-                "continue it as it was, or start another."
+                "resume it without that change, or start another run."
             )
 
 
@@ -114,9 +117,10 @@ def _flat(values: object, prefix: str = "") -> dict[str, object]:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a run has been started in `folder`."""
+    """Return whether a run has been started in `folder`."""
     return (folder / FILE).is_file()
 
 
 def read_resolved(folder: Path) -> dict:
-    return OmegaConf.to_container(OmegaConf.load(folder / FILE), resolve=False)
+    """Return the values that the run in `folder` was started with, with the current names of classes and functions."""
+    return with_current_names(OmegaConf.to_container(OmegaConf.load(folder / FILE), resolve=False))

@@ -1,4 +1,4 @@
-"""Figures, pages and loggers: nothing that a result depends on."""
+"""Parts of a run that no result depends on: figures, pages and loggers."""
 
 import logging
 from collections.abc import Iterator
@@ -9,9 +9,9 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def warn_on_failure(what: str) -> Iterator[None]:
-    """Log one warning where `what` fails, and go on: results are written before it and do not need it."""
+    """Log one warning if `what` fails, and continue: the results are already written and do not need it."""
     try:
         yield
-    except Exception as error:  # of any library that draws, writes or sends
+    except Exception as error:  # libraries that draw, write or send raise errors of any kind
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning(f"warning: {what} failed ({reason[:200]}); the results are complete without it")

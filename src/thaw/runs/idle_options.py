@@ -1,53 +1,54 @@
-"""Options that have no part in a run as it is configured: whoever sets one expects something of it."""
+"""Options without an effect on the configured run: they are refused, because whoever sets one expects an effect."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
 from thaw.errors import UserError
 
+_RATES = ("lr", "lr_decay", "head_lr")
+_OF_STEPS = ("optimizer", "scheduler", "mix", "loss", *(f"strategy.{key}" for key in _RATES))
+_AUGMENTATION: tuple[str, ...] = ("data.rotation", "data.crop_scale")
 _SOLVED = "all phases of strategy={name} are solved, and nothing is learned in steps"
 
 
 def idle(values: Mapping) -> dict[str, str]:
-    """The keys of a configuration's plain values that change nothing, those of groups included, and why."""
+    """Return the keys and groups of a configuration's plain values that have no effect, each with the reason."""
     strategy, data = values["strategy"], values["data"]
     phases = [phase for phase in strategy["phases"] if isinstance(phase, Mapping)]
     learned = [phase for phase in phases if not phase.get("solver")]
-    found = {}
-    if phases and not learned:
-        found = dict.fromkeys(("optimizer", "scheduler", "mix", "loss"), _SOLVED)
-        found |= dict.fromkeys(("strategy.lr", "strategy.lr_decay", "strategy.head_lr"), _SOLVED)
-    for key in ("lr", "lr_decay", "head_lr"):
+    found = dict.fromkeys(_OF_STEPS, _SOLVED) if phases and not learned else {}
+    for key in _RATES:
         if learned and all(phase.get(key) is not None for phase in learned):
             found[f"strategy.{key}"] = f"every phase of strategy={{name}} that learns has its own {key}"
     if strategy.get("pretrained") is False:
-        found["weights"] = "strategy={name} starts from random numbers"
+        found["weights"] = "strategy={name} starts from random weights"
     if data.get("augment") is False:
-        found |= dict.fromkeys(("data.rotation", "data.crop_scale"), "data.augment=false leaves images as they are")
+        found |= dict.fromkeys(_AUGMENTATION, "data.augment=false turns augmentation off")
     if data.get("folds") is not None:
-        found["data.val_fraction"] = "data.folds divides the images"
+        found["data.val_fraction"] = "data.folds splits the images"
     return {key: reason.format(name=strategy.get("name")) for key, reason in found.items()}
 
 
 def refuse_idle(values: Mapping, overrides: Iterable[str]) -> None:
-    """Compare what a command line sets with what has a part in its run.
+    """Refuse an override of a single run that has no effect.
 
     Raises:
-        UserError: for the first override that changes nothing.
+        UserError: for the first such override.
 
     """
-    without = idle(values)
+    reasons = idle(values)
     for override in overrides:
-        if reason := _reason(override, without):
+        if reason := _reason(override, reasons):
             raise UserError(f"{override} has no effect: {reason}.")
 
 
 def refuse_idle_sweep(jobs: Sequence[tuple[Mapping, Sequence[str]]]) -> None:
-    """Compare what sets the jobs of a sweep apart, given as values and overrides of each, with what has a part in them.
+    """Refuse an override of some jobs of a sweep that has no effect in any job.
 
-    An override that all jobs share may concern only some of them.
+    Args:
+        jobs: plain values and overrides of each job. An override that all jobs share may concern only some of them.
 
     Raises:
-        UserError: for the first other override that changes nothing in any job.
+        UserError: for the first such override.
 
     """
     if len(jobs) < 2:
@@ -55,13 +56,13 @@ def refuse_idle_sweep(jobs: Sequence[tuple[Mapping, Sequence[str]]]) -> None:
     reasons = [idle(values) for values, _ in jobs]
     shared = set.intersection(*(set(overrides) for _, overrides in jobs))
     for override in dict.fromkeys(override for _, overrides in jobs for override in overrides):
-        found = [_reason(override, without) for without in reasons]
+        found = [_reason(override, of_job) for of_job in reasons]
         if override not in shared and all(found):
             raise UserError(f"{override} has no effect in any job of the sweep: {found[0]}.")
 
 
-def _reason(override: str, without: Mapping[str, str]) -> str | None:
+def _reason(override: str, reasons: Mapping[str, str]) -> str | None:
     key, _, value = override.lstrip("+~").partition("=")
     if key == "weights" and value == "none":
         return None
-    return next((reason for idle, reason in without.items() if key == idle or key.startswith(f"{idle}.")), None)
+    return next((reason for idle, reason in reasons.items() if key == idle or key.startswith(f"{idle}.")), None)

@@ -1,4 +1,4 @@
-"""The start of a command that Hydra configures: what cannot be is told in one sentence, with status 2."""
+"""Start of a command that Hydra configures: a wrong command line ends with one sentence and status 2."""
 
 import os
 import sys
@@ -13,22 +13,22 @@ from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import error_with_sentence
 from thaw.pages.text import printable
-from thaw.runs.overrides import sentence, with_additions
+from thaw.runs import run_files
+from thaw.runs.overrides import describe_fault, with_additions
 from thaw.runs.ownership import remove_new
 from thaw.runs.run_folder import LEFTOVERS
 
-_RAISE = "HYDRA_FULL_ERROR"  # of the environment: Hydra raises what it would print
-_OF_SWEEPS = (".lock", "multirun.yaml")
+_RAISE = "HYDRA_FULL_ERROR"  # environment variable: Hydra raises errors instead of printing them
 
 
 def launch(main: Callable[[], object], conf: Path) -> None:
     """Call a function of `hydra.main` whose configuration is the file `conf`.
 
-    A key that the configuration lacks and the code behind it takes is added to it, as `+key` would be. A command that
-    ends with status 2 leaves no folder behind that it has made.
+    A key that the configuration lacks but the code behind it takes is added, as `+key` would be. A command that ends
+    with status 2 removes the folders it made.
     """
     try:
-        with _raised_by_hydra():
+        with _hydra_raises():
             try:
                 main()
             except ConfigCompositionException as error:
@@ -39,12 +39,12 @@ def launch(main: Callable[[], object], conf: Path) -> None:
                 sys.argv[1:] = added
                 main()
     except (ConfigCompositionException, OverrideParseException, SearchPathException) as error:
-        _refuse(error, sentence(error, sys.argv[1:], conf))
+        _refuse(error, describe_fault(error, sys.argv[1:], conf))
     except OmegaConfBaseException as error:
-        told = error_with_sentence(error)
-        if told is None:
+        explained = error_with_sentence(error)
+        if explained is None:
             raise
-        _refuse(error, str(told))
+        _refuse(error, str(explained))
     except SystemExit as stop:
         if stop.code == 2:
             _remove_new()
@@ -52,7 +52,7 @@ def launch(main: Callable[[], object], conf: Path) -> None:
 
 
 @contextmanager
-def _raised_by_hydra() -> Iterator[None]:
+def _hydra_raises() -> Iterator[None]:
     before = os.environ.get(_RAISE)
     os.environ[_RAISE] = "1"
     try:
@@ -64,13 +64,13 @@ def _raised_by_hydra() -> Iterator[None]:
             os.environ[_RAISE] = before
 
 
-def _refuse(error: Exception, told: str) -> NoReturn:
+def _refuse(error: Exception, sentence: str) -> NoReturn:
     if any(os.environ.get(name, "0") not in ("", "0") for name in ("THAW_DEBUG", _RAISE)):
         traceback.print_exc()
-    print(f"error: {printable(told)}", file=sys.stderr)
+    print(f"error: {printable(sentence)}", file=sys.stderr)
     _remove_new()
     raise SystemExit(2) from error
 
 
 def _remove_new() -> None:
-    remove_new({*LEFTOVERS, *_OF_SWEEPS})
+    remove_new({*LEFTOVERS, run_files.SWEEP_LOCK, run_files.SWEEP_CONFIG})

@@ -1,9 +1,10 @@
-"""What Hydra refuses in a command line: taken as it was meant where that is clear, else told in a sentence."""
+"""Command lines that Hydra refuses: completed where the meaning is clear, otherwise explained in one sentence."""
 
 import difflib
 import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from hydra import compose, initialize_config_dir
 from hydra.core.override_parser.overrides_parser import OverridesParser
@@ -12,6 +13,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
+from thaw.runs.moved_names import current_name
 from thaw.runs.shown_commands import option
 from thaw.runs.targets import refuse_foreign_targets
 
@@ -24,7 +26,7 @@ _PLACES = re.compile(r"\s*(Config search path|Search path|See https://hydra\.cc)
 def with_additions(error: HydraException, arguments: list[str], conf: Path) -> list[str] | None:
     """Return `arguments` with a `+` before each key that the configuration lacks and the code behind it takes.
 
-    None if that does not mend `error`: a mistyped key stays one.
+    None if that does not cure `error`, as with a mistyped key.
     """
     if not _MISSING.match(str(error)):
         return None
@@ -34,22 +36,22 @@ def with_additions(error: HydraException, arguments: list[str], conf: Path) -> l
     return [f"+{argument}" if argument in unknown else argument for argument in arguments]
 
 
-def sentence(error: HydraException, arguments: Sequence[str], conf: Path) -> str:
-    """Return in one sentence what is wrong with `arguments`, to which Hydra has raised `error`."""
-    told = str(error)
+def describe_fault(error: Exception, arguments: Sequence[str], conf: Path) -> str:
+    """Return one sentence about what is wrong with `arguments`, for which Hydra raised `error`."""
+    message = str(error)
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
     if isinstance(error, MissingConfigException) and error.options:
-        return _no_option(error)
-    if missing := _MISSING.match(told):
+        return _no_option(str(error.missing_cfg_file), error.options)
+    if missing := _MISSING.match(message):
         return _no_key(missing[1], arguments, conf)
-    if there := _THERE.search(told):
+    if there := _THERE.search(message):
         key = there[1] or there[2]
         given = [argument for argument in arguments if _key(argument) == key and argument.startswith("+")]
         return f"{key} is there already: write {' '.join(given).removeprefix('+') or f'{key}=…'}, without +."
-    if several := _SEVERAL.match(told):
+    if several := _SEVERAL.match(message):
         return f"{several[1]} has several values: add -m for a run with each, or {_in_quotes(several[1])} for one."
-    return f"{' '.join(_PLACES.sub('', told).split()).rstrip('.')}."
+    return f"{' '.join(_PLACES.sub('', message).split()).rstrip('.')}."
 
 
 def _unreadable(override: str) -> str:
@@ -63,11 +65,11 @@ def _in_quotes(override: str) -> str:
     return option(key, value)
 
 
-def _no_option(error: MissingConfigException) -> str:
-    group, _, name = str(error.missing_cfg_file).rpartition("/")
-    near = difflib.get_close_matches(name, error.options, n=1)
+def _no_option(file: str, options: Sequence[str]) -> str:
+    group, _, name = file.rpartition("/")
+    near = difflib.get_close_matches(name, options, n=1)
     meant = f"did you mean {near[0]}? The" if near else "the"
-    return f"{group}={name} is no option of {group}; {meant} choices are {', '.join(error.options)}."
+    return f"{group}={name} is no option of {group}; {meant} choices are {', '.join(options)}."
 
 
 def _no_key(key: str, arguments: Sequence[str], conf: Path) -> str:
@@ -79,9 +81,9 @@ def _no_key(key: str, arguments: Sequence[str], conf: Path) -> str:
 
 
 def _composed(arguments: Sequence[str], conf: Path) -> tuple[DictConfig | None, list[str]]:
-    """Return the configuration without the overrides of keys that it lacks, and those overrides.
+    """Return the configuration without the overrides of keys that it lacks, and these overrides.
 
-    That of a sweep is its first job's.
+    The configuration is None if it has other faults; for a sweep it is that of the first job.
     """
     given = [one for one in arguments if not one.startswith("-") and ("=" in one or one.startswith("~"))]
     unknown: list[str] = []
@@ -98,7 +100,7 @@ def _composed(arguments: Sequence[str], conf: Path) -> tuple[DictConfig | None, 
 
 
 def _first(argument: str) -> str:
-    """Return an override, or the first of those that a sweep makes of it."""
+    """Return an override with the first of its values, if it has several for a sweep."""
     override = OverridesParser.create().parse_override(argument)
     if not override.is_sweep_override():
         return argument
@@ -106,7 +108,7 @@ def _first(argument: str) -> str:
 
 
 def _further_keys(cfg: DictConfig, key: str) -> list[str]:
-    """Return the keys beside `key` that the code of its component takes and the configuration need not have."""
+    """Return the keys beside `key` that the code of its component takes, whether or not the configuration has them."""
     from thaw.runs.call_signatures import parameters
 
     parent = key.rpartition(".")[0]
@@ -115,6 +117,7 @@ def _further_keys(cfg: DictConfig, key: str) -> list[str]:
     if not isinstance(target, str):
         return []
     try:
+        target = current_name(target)
         refuse_foreign_targets({"_target_": target})
         return [f"{parent}.{name}" for name in parameters(get_object(target)) or ()]
     except (UserError, HydraException, ImportError):
@@ -122,21 +125,21 @@ def _further_keys(cfg: DictConfig, key: str) -> list[str]:
 
 
 def _keys(values: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield the paths of all values, those of parts included."""
+    """Yield the paths of all values, including those of mappings."""
     for name in values:
         yield f"{prefix}{name}"
-        inner = values._get_node(name)
+        inner: Any = values._get_node(name)
         if isinstance(inner, DictConfig) and not inner._is_none() and not inner._is_interpolation():
             yield from _keys(inner, f"{prefix}{name}.")
 
 
 def _nearest(key: str, keys: Sequence[str]) -> str | None:
-    """Return the key with the same own name, else the one that is written most alike."""
+    """Return the key whose last part equals that of `key`, otherwise the one spelled most like it, or None."""
     name = key.rpartition(".")[2]
     same = [other for other in keys if other.rpartition(".")[2] == name]
-    own = {other.rpartition(".")[2]: other for other in reversed(keys)}
+    last_parts = {other.rpartition(".")[2]: other for other in reversed(keys)}
     like = difflib.get_close_matches(key, keys, n=1, cutoff=0.8)
-    alike = [own[other] for other in difflib.get_close_matches(name, own, n=1, cutoff=0.7)]
+    alike = [last_parts[other] for other in difflib.get_close_matches(name, last_parts, n=1, cutoff=0.7)]
     return next(iter([*same, *like, *alike]), None)
 
 

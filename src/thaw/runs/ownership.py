@@ -1,4 +1,4 @@
-"""Whose a folder is: one run at a time works in it, and nothing that Thaw did not write is touched."""
+"""Ownership of folders: one run at a time works in a folder, and files that Thaw did not write stay untouched."""
 
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -9,16 +9,16 @@ from filelock import FileLock, Timeout
 
 from thaw.errors import UserError
 
-_PATIENCE = 2  # seconds; a job whose sweep was killed takes a moment to end, and so does a killed run's loader
-# What systems leave in any folder that they show: nobody's files, which stay where they are.
-_OF_SYSTEMS = frozenset((".ds_store", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"))
+_PATIENCE = 2  # seconds; the loader of a killed run, and a job of a killed sweep, take a moment to end
+# Files that operating systems leave in folders they display. They do not count as content, and stay.
+_SYSTEM_FILES = frozenset((".ds_store", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"))
 _RACES = 10
 _held: dict[Path, FileLock] = {}
-_new: dict[Path, list[Path]] = {}  # folders that this process has made and not worked in, with those made around them
+_new: dict[Path, list[Path]] = {}  # folders this process made and has not worked in yet, with parents made for them
 
 
 def new_folder(wanted: Path) -> Path:
-    """Make the folder `wanted` and return it; where it exists, that name with the first free number.
+    """Make the folder `wanted` and return it; if it exists, add the first free number to its name.
 
     Two processes never get the same folder.
     """
@@ -34,14 +34,14 @@ def new_folder(wanted: Path) -> Path:
                 raise
             count += 1
             candidate = wanted.with_name(f"{wanted.name}-{count}")
-        except FileNotFoundError:  # another process has just removed the folder around it, which was new and empty
+        except FileNotFoundError:  # another process just removed the parent, which was new and empty
             races += 1
             if races > _RACES:
                 raise
 
 
 def note_new(folder: Path) -> None:
-    """Remember that `folder`, which is about to be made, was not there before."""
+    """Remember which part of the path `folder` does not exist yet; call it before making the folder."""
     place = folder.absolute()
     missing = [path for path in (place, *place.parents) if not path.exists()]
     if missing:
@@ -49,31 +49,30 @@ def note_new(folder: Path) -> None:
 
 
 def begin_in(folder: Path) -> None:
-    """Keep `folder`, whatever becomes of the work in it."""
+    """Keep `folder` from now on, even if the work in it fails."""
     _new.pop(folder.absolute(), None)
 
 
 def remove_new(leftovers: Collection[str]) -> None:
-    """Remove the folders that this process has made and has not begun to work in, if they hold `leftovers` alone."""
+    """Remove the folders this process made and has not begun to work in, if they contain only `leftovers`."""
     for folder, made in list(_new.items()):
         _new.pop(folder)
         if not folder.is_dir() or foreign(folder, frozenset(leftovers)):
             continue
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        with suppress(OSError):  # others may have begun to use one of them
+        with suppress(OSError):  # another process may already use one of them
             for path in made:
                 path.rmdir()
 
 
 def hold(folder: Path, lock: str, option: str | None) -> None:
-    """Keep other processes out of `folder` until `release`, by the file `lock` in it.
+    """Lock `folder` with the file `lock` in it, so that other processes stay out until `release`.
 
     The kernel releases the lock when this process ends, however it ends.
 
     Raises:
-        UserError: if another process holds `folder`; it names `option`, by which another folder is chosen, if one can
-            be chosen.
+        UserError: if another process holds `folder`. It names `option`, which chooses another folder, if there is one.
 
     """
     path = folder.absolute() / lock
@@ -93,14 +92,14 @@ def hold(folder: Path, lock: str, option: str | None) -> None:
 
 
 def release(folder: Path, lock: str) -> None:
-    """Release what `hold` has taken."""
+    """Release the lock that `hold` acquired."""
     if held := _held.pop(folder.absolute() / lock, None):
         held.release()
 
 
 @contextmanager
 def holding(folder: Path, lock: str, option: str | None) -> Iterator[None]:
-    """`hold` and `release`; a folder that this process holds already stays held."""
+    """Hold `folder` inside the block, and after it if this process held it before."""
     before = folder.absolute() / lock in _held
     hold(folder, lock, option)
     try:
@@ -111,13 +110,13 @@ def holding(folder: Path, lock: str, option: str | None) -> Iterator[None]:
 
 
 def foreign(folder: Path, leftovers: frozenset[str]) -> list[str]:
-    """Return the names of what `folder` holds beside `leftovers` of a start that failed, and beside systems' files."""
+    """Return the names in `folder` without `leftovers` of a failed start and without files of operating systems."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
-    return sorted(name for name in names if name not in leftovers and name.casefold() not in _OF_SYSTEMS)
+    return sorted(name for name in names if name not in leftovers and name.casefold() not in _SYSTEM_FILES)
 
 
 def refuse_other_results(folder: Path, names: tuple[str, ...], what: str) -> None:
-    """Allow a folder that is new or empty, or that has one of the files `names` of such results in it.
+    """Refuse a folder that has content but none of the files `names`, which mark results of the kind `what`.
 
     Raises:
         UserError: as `refuse_foreign` does.
@@ -127,10 +126,10 @@ def refuse_other_results(folder: Path, names: tuple[str, ...], what: str) -> Non
 
 
 def refuse_inside(folder: Path, root: Path, option: str) -> None:
-    """Allow a folder for results that is not among the images.
+    """Refuse a folder for results that lies among the images in `root`.
 
     Raises:
-        UserError: naming `option`, by which another folder is chosen.
+        UserError: naming `option`, which chooses another folder.
 
     """
     if folder.absolute().resolve().is_relative_to(root.absolute().resolve()):
@@ -141,10 +140,10 @@ def refuse_inside(folder: Path, root: Path, option: str) -> None:
 
 
 def refuse_foreign(folder: Path, is_ours: Callable[[Path], bool], leftovers: frozenset[str], what: str) -> None:
-    """Allow a folder that is new, that `is_ours`, or that holds nothing but `leftovers`.
+    """Refuse a folder that contains anything but `leftovers`, unless `is_ours` returns True for it.
 
     Raises:
-        UserError: naming some of what the folder holds instead; `what` says what would be allowed.
+        UserError: naming some of the content; `what` is the kind of folder that is allowed.
 
     """
     found = [] if is_ours(folder) else foreign(folder, leftovers)

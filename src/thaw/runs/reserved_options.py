@@ -1,9 +1,10 @@
-"""What a configuration cannot say, since the run itself decides it, and what to say instead."""
+"""Options that a configuration cannot set because the run decides them, each with what to use instead."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
-# Arguments that a run hands to a component of this name; what a configuration says of them would be overwritten.
-GIVEN: dict[str, dict[str, str]] = {
+# Arguments that a run passes to a component of this name, overwriting those of a configuration.
+PASSED_BY_RUN: dict[str, dict[str, str]] = {
     "model": {
         "num_classes": "the class folders of data.root decide it",
         "image_size": "use data.image_size={value}",
@@ -17,14 +18,14 @@ GIVEN: dict[str, dict[str, str]] = {
     },
     "scheduler": {"optimizer": "choose it with optimizer=…"},
     "loss": {
-        "input": "these are the net's logits",
-        "target": "these are the labels",
+        "input": "the run passes the logits",
+        "target": "the run passes the labels",
         "weight": "use data.balance=weights",
     },
     "mix": {"num_classes": "the class folders of data.root decide it"},
     "trainer": {
         "bf16_suits": "use trainer.precision",
-        "plugins": "Thaw has its own",
+        "plugins": "Thaw sets its own",
         "enable_progress_bar": "remove the bar with ~callbacks.bar",
         "enable_model_summary": "the table of stages is always printed",
         "use_distributed_sampler": "Thaw divides the images among devices itself",
@@ -36,8 +37,8 @@ GIVEN: dict[str, dict[str, str]] = {
     },
 }
 
-# Options of Lightning's Trainer that contradict what every run does; harmless is the value that changes nothing.
-_EVERY_EPOCH = "every epoch is validated once, for the best one is kept"
+_EVERY_EPOCH = "every epoch is validated once, because the best one is kept"
+# Options of Lightning's Trainer that contradict every run: the values that change nothing, and what to use instead.
 _TRAINER: dict[str, tuple[tuple, str]] = {
     "fast_dev_run": ((False, 0), "use trainer=debug, which trains two batches an epoch"),
     "overfit_batches": ((0,), "use +trainer.limit_train_batches={value} and data.augment=false"),
@@ -56,38 +57,37 @@ _TRAINER: dict[str, tuple[tuple, str]] = {
     "model_registry": ((None,), "a run keeps its weights in its own folder"),
 }
 
-_NUMBERS = {
+_NUMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "accumulate_grad_batches": (lambda value: type(value) is int and value > 0, "a whole number of at least 1"),
     "gradient_clip_val": (lambda value: value is None or value > 0, "a number above 0"),
 }
 
 _NEEDED = {
-    "table": "it writes metrics.csv, which the results are taken from",
-    "best": "it keeps the best epoch, which the results are taken from",
-    "last": "it saves what resume= continues from",
+    "table": "it writes metrics.csv, which the results need",
+    "best": "it keeps the best epoch, which the results describe",
+    "last": "it saves the checkpoint that resume= continues from",
 }
-# Arguments of these callbacks, the value that they have, and why they have no other.
-_LAST = {
+# Arguments of callbacks.last and callbacks.best: the only value allowed, and why.
+_LAST: dict[str, tuple[Any, str]] = {
     "filename": ("last", "resume= looks for last.ckpt"),
     "dirpath": ("./checkpoints", "resume= looks for last.ckpt in checkpoints"),
-    "monitor": (None, "the last epoch is saved, whatever it is worth"),
-    "save_weights_only": (False, "weights alone cannot be continued from"),
+    "monitor": (None, "the last epoch is saved, whatever its metrics"),
+    "save_weights_only": (False, "a run cannot continue from weights alone"),
     "save_top_k": (1, "there is one last epoch"),
-    "save_last": (None, "it is this callback that saves last.ckpt"),
+    "save_last": (None, "this callback itself saves last.ckpt"),
     "every_n_epochs": (None, "use callbacks.last.share"),
     "every_n_train_steps": (None, "use callbacks.last.share"),
-    "save_on_train_epoch_end": (None, "it saves when an epoch is over"),
+    "save_on_train_epoch_end": (None, "it saves at the end of an epoch"),
 }
-_BEST = {
+_BEST: dict[str, tuple[Any, str]] = {
     "save_last": (None, "callbacks.last saves last.ckpt"),
     "every_n_epochs": (None, "the best of all epochs is kept"),
     "every_n_train_steps": (None, "the best of all epochs is kept"),
-    "save_on_train_epoch_end": (None, "it saves when an epoch is over"),
+    "save_on_train_epoch_end": (None, "it saves at the end of an epoch"),
 }
-_IDLE_IN_DEMO = {"val_fraction": 0.2, "on_bad_image": "error", "grey_range": "auto"}
-
-
-_OTHERS = {
+_IDLE_IN_DEMO: dict[str, Any] = {"val_fraction": 0.2, "on_bad_image": "error", "grey_range": "auto"}
+# Callbacks of Lightning that know nothing of phases, and what to use instead.
+_REPLACED_CALLBACKS = {
     "BaseFinetuning": "use strategy=…",
     "BackboneFinetuning": "use strategy=…",
     "BatchSizeFinder": "use data.batch_size",
@@ -100,44 +100,40 @@ _OTHERS = {
 
 
 def fault(values: Mapping) -> str | None:
-    """What is said in vain, or missing, in a configuration's plain values: a sentence without its full stop."""
-    for check in (_demo, _callbacks, _trainer):
-        if told := check(values):
-            return told
-    return None
+    """Return what is missing or has no effect in a configuration's plain values, without a full stop, or None."""
+    return _demo_fault(values) or _callback_fault(values) or _trainer_fault(values)
 
 
-def _callbacks(values: Mapping) -> str | None:
+def _callback_fault(values: Mapping) -> str | None:
     callbacks = values.get("callbacks") or {}
     for name, reason in _NEEDED.items():
         if not callbacks.get(name):
             return f"callbacks.{name} cannot be left out: {reason}"
     for name, callback in callbacks.items():
         target = callback["_target_"] if callback else ""
-        instead = _OTHERS.get(target.rpartition(".")[2]) if target.startswith("lightning.") else None
+        instead = _REPLACED_CALLBACKS.get(target.rpartition(".")[2]) if target.startswith("lightning.") else None
         if instead:
-            return f"callbacks.{name}._target_={target} knows nothing of phases: {instead}"
-    for name, (harmless, reason) in _LAST.items():
-        if callbacks["last"].get(name, harmless) != harmless:
-            return f"callbacks.last.{name}={callbacks['last'][name]!r}: {reason}"
-    for name, (harmless, reason) in _BEST.items():
-        if callbacks["best"].get(name, harmless) != harmless:
-            return f"callbacks.best.{name}={callbacks['best'][name]!r}: {reason}"
+            return f"callbacks.{name}._target_={target} does not know phases: {instead}"
+    for name, fixed in (("last", _LAST), ("best", _BEST)):
+        for argument, (allowed, reason) in fixed.items():
+            if (value := callbacks[name].get(argument, allowed)) != allowed:
+                return f"callbacks.{name}.{argument}={value!r} is not possible: {reason}"
     if callbacks["best"].get("save_top_k") == 0 or not callbacks["best"].get("monitor", True):
-        return "callbacks.best has to keep an epoch: leave its monitor and save_top_k as they are"
+        return "callbacks.best has to keep an epoch: leave its monitor and save_top_k unchanged"
     if values["trainer"].get("callbacks") != list(callbacks.values()):
         return "trainer.callbacks is made of what is in callbacks: add yours with +callbacks.NAME._target_=…"
     return None
 
 
-def _demo(values: Mapping) -> str | None:
-    """The demo draws its images; what else is said of image folders would not be about the user's."""
+def _demo_fault(values: Mapping) -> str | None:
+    """Return an option of image folders that has no effect on the demo, which draws its images."""
     data, weights = values["data"], values["weights"]
-    drawn = "demo" in str(data.get("preprocessing"))
-    if drawn and not isinstance(data.get("root"), Mapping):
+    if "demo" not in str(data.get("preprocessing")):
+        return None
+    if not isinstance(data.get("root"), Mapping):
         return f"data.root={data.get('root')!r} is not for data=demo, which draws its images: choose data=image_folder"
-    for name, harmless in _IDLE_IN_DEMO.items() if drawn else ():
-        if data.get(name, harmless) != harmless:
+    for name, default in _IDLE_IN_DEMO.items():
+        if data.get(name, default) != default:
             return (
                 f"data.{name}={data[name]!r} does nothing to the demo's drawings (data=demo, weights={weights}): add "
                 "data.root=… for your own images"
@@ -145,7 +141,7 @@ def _demo(values: Mapping) -> str | None:
     return None
 
 
-def _trainer(values: Mapping) -> str | None:
+def _trainer_fault(values: Mapping) -> str | None:
     options = values["trainer"]
     if "max_epochs" not in options:
         return "trainer.max_epochs is not set: add trainer.max_epochs=…"
@@ -158,7 +154,7 @@ def _trainer(values: Mapping) -> str | None:
             return f"trainer.{name}={options[name]!r} must be {wanted}"
     for name in ("limit_train_batches", "limit_val_batches"):
         if options.get(name, 1) == 0:
-            return f"trainer.{name}=0 leaves nothing to learn or to choose from: set at least 1"
+            return f"trainer.{name}=0 leaves no batch to train on or to validate: set at least 1"
     strategy = options.get("strategy", "auto")
     if isinstance(strategy, str) and strategy != "auto" and not strategy.startswith("ddp"):
         return f"trainer.strategy={strategy!r} is not supported; the choices are auto and Lightning's kinds of ddp"

@@ -1,12 +1,13 @@
-"""`resume=RUN_DIR`: the command of an interrupted run again, in that run's own folder."""
+"""`resume=RUN_DIR`: repeat the command of an interrupted run in that run's own folder."""
 
 import sys
 from pathlib import Path
-
-from omegaconf import OmegaConf
+from typing import NoReturn
 
 from thaw.pages.text import printable
+from thaw.runs import run_files
 from thaw.runs.configuration import CHANGEABLE, read_resolved
+from thaw.runs.run_folder import recorded_overrides
 from thaw.runs.shorthand import literal
 from thaw.runs.shown_commands import quoted, unquoted
 from thaw.runs.summary import has_finished
@@ -16,30 +17,32 @@ _EPOCHS = "trainer.max_epochs"
 
 
 def resume_arguments(arguments: list[str]) -> list[str]:
-    """`arguments` of the command line, where there is `resume=RUN_DIR` with all that the run was started with.
+    """Return command-line `arguments` with `resume=RUN_DIR` completed by the overrides the run was started with.
 
-    Images may have been moved: `data.root=NEW`. `trainer.max_epochs=N` trains a run that has finished longer, and one
-    that was interrupted for another number of epochs; that one may have another `trainer.max_time`, too. Exits with a
-    sentence and status 2 if there is no such run, or if something else is asked of it than before; with status 0 if it
-    has finished.
+    Some values may change. Images may have moved: `data.root=NEW`. `trainer.max_epochs=N` trains a finished run longer,
+    and an interrupted one for another number of epochs; an interrupted run may also get another `trainer.max_time`.
+
+    Raises:
+        SystemExit: with status 2 after a sentence if there is no such run or another value differs; with status 0 if
+            the run has finished.
+
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
     if given.get("resume", "null") in ("null", ""):
         return arguments
-    told = unquoted(given["resume"])
-    if is_remote(told):
-        _refuse(f"resume={told} is an address; name the folder of a run on this machine")
-    folder = Path(told).expanduser()
-    record = folder / ".hydra" / "overrides.yaml"
+    name = unquoted(given["resume"])
+    if is_remote(name):
+        _refuse(f"resume={name} is an address; name the folder of a run on this machine")
+    folder = Path(name).expanduser()
+    record = folder / run_files.OVERRIDES
     if not record.is_file():
         _refuse(f"resume={folder}: there is no run, for there is no {record}; name the folder that holds summary.json")
     ours = [literal(argument) for argument in arguments if not argument.startswith(("resume=", "hydra.", "-"))]
     epochs = {_key(override): override.partition("=")[2] for override in ours}.get(_EPOCHS)
     if has_finished(folder) and epochs is None:
-        print(f"{folder} has finished: there is nothing to go on with; trainer.max_epochs=N trains it longer")
+        print(f"{folder} has finished, so there is nothing to resume; trainer.max_epochs=N trains it longer")
         raise SystemExit(0)
-    recorded = OmegaConf.to_container(OmegaConf.load(record), resolve=False)
-    recorded = [override for override in recorded if not override.startswith("resume=")]
+    recorded = [override for override in recorded_overrides(folder) if not override.startswith("resume=")]
     if epochs is not None:
         _check_epochs(folder, epochs)
     overrides = _merged(folder, recorded, ours)
@@ -49,7 +52,7 @@ def resume_arguments(arguments: list[str]) -> list[str]:
 
 
 def _merged(folder: Path, recorded: list[str], ours: list[str]) -> list[str]:
-    """The overrides of the run, with those of this command line that may differ."""
+    """Return the overrides of the run, updated with those of this command line that may change."""
     merged = recorded
     for override in ours:
         if _key(override) in CHANGEABLE:
@@ -66,12 +69,12 @@ def _key(override: str) -> str:
     return override.partition("=")[0].lstrip("+")
 
 
-def _check_epochs(folder: Path, told: str) -> None:
-    """Refuse to train the run in `folder` for `told` epochs in all, if that is not possible."""
+def _check_epochs(folder: Path, wanted: str) -> None:
+    """Refuse `wanted` as the total number of epochs of the run in `folder` if the run cannot have it."""
     before = read_resolved(folder)
     epochs, phases = before["trainer"]["max_epochs"], before["strategy"]["phases"]
     finished = has_finished(folder)
-    if told == str(epochs) and not finished:
+    if wanted == str(epochs) and not finished:
         return
     if phases[-1].get("solver"):
         _refuse(
@@ -82,11 +85,11 @@ def _check_epochs(folder: Path, told: str) -> None:
         _refuse(
             f"resume={folder}: the last phase of its strategy names its number of epochs, so that it cannot be extended"
         )
-    if not told.isdecimal() or int(told) <= (epochs if finished else 0):
+    if not wanted.isdecimal() or int(wanted) <= (epochs if finished else 0):
         above = "name a whole number above that" if finished else "name a whole number"
-        _refuse(f"resume={folder} {_EPOCHS}={told}: the run has {epochs} epochs; {above}")
+        _refuse(f"resume={folder} {_EPOCHS}={wanted}: the run has {epochs} epochs; {above}")
 
 
-def _refuse(sentence: str) -> None:
+def _refuse(sentence: str) -> NoReturn:
     print(f"error: {printable(sentence)}.", file=sys.stderr)
     raise SystemExit(2)

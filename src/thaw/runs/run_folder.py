@@ -1,118 +1,130 @@
-"""The folder of a run: its own while it works, and what was there before is kept until all has loaded."""
+"""The folder of a run: locked while the run works; files of an earlier run stay until everything has loaded."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
+from thaw.runs import run_files
 from thaw.runs.configuration import configuration_files, is_run, write_configuration
 from thaw.runs.ownership import begin_in, foreign, hold, holding, refuse_foreign
 from thaw.runs.ranks import is_first_process
 from thaw.runs.shown_commands import option, resume_command
-from thaw.runs.summary import FILE as SUMMARY
-from thaw.runs.summary import TRACEBACK, read_summary, remove_old_results
+from thaw.runs.summary import read_summary, remove_old_results
 
-_LOCK, _OPTION = ".hydra/lock", "hydra.run.dir"
-LEFTOVERS = frozenset((".hydra", "train.log", "console.log", SUMMARY, TRACEBACK))
+_OPTION = "hydra.run.dir"
+LEFTOVERS = frozenset((run_files.HYDRA, run_files.LOG, run_files.CONSOLE, run_files.SUMMARY, run_files.TRACEBACK))
 
 
 class RunFolder:
-    """`path`, and whether the run has `taken` it: until then it may still hold another run, or what this one saved."""
+    """The folder `path` of a run. Until the run has `taken` it, it may hold an earlier run, or this run's checkpoints.
+
+    Attributes:
+        checkpoints: returns the checkpoints that the run has written; None until the run begins.
+
+    """
 
     def __init__(self, cfg: DictConfig):
         self.path = Path(cfg.output_dir)
         self.taken = not is_run(self.path)
-        self._goes_on = bool(cfg.resume)
+        self._resumes = bool(cfg.resume)
         self._configuration: dict[str, str] = {}
-        self.checkpoints: Callable[[], list[str]] | None = None  # that the run has written, once it has begun
-        self._changes = _changed_options(self.path) if self._goes_on else []
+        self.checkpoints: Callable[[], list[str]] | None = None
+        self._changes = _changed_options(self.path) if self._resumes else []
 
     @property
     def may_be_written(self) -> bool:
-        """Whether a summary may be written: a sweep is told of its jobs in any case."""
+        """Return whether a summary may be written; a sweep reads the summaries of its jobs in any case."""
         return self.taken or HydraConfig.get().mode == RunMode.MULTIRUN
 
     @property
     def replaces(self) -> bool:
-        """Whether another run's results are still there."""
-        return not self.taken and not self._goes_on
+        """Return whether another run's results are still there."""
+        return not self.taken and not self._resumes
 
     @property
     def command(self) -> str:
-        """The command that goes on with this run; options that are not recorded yet are in it."""
+        """Return the command that resumes this run, with the options that are not recorded yet."""
         return resume_command(self.path, *([] if self.taken else self._changes))
 
     def start(self, cfg: DictConfig) -> None:
-        """Keep the configuration, which changes when objects are built of it; write it where there is no run yet."""
+        """Keep the configuration, because building objects changes it; write it if there is no run in the folder."""
         self._configuration = configuration_files(cfg)
         if self.taken and is_first_process():
             write_configuration(self._configuration, self.path)
 
     def take(self, goes_on: bool) -> bool:
-        """Write the configuration and remove what an earlier run left, unless this one `goes_on` with it.
+        """Write the configuration and, unless the run `goes_on` from a checkpoint, remove what an earlier run left.
 
-        Returns whether anything was removed.
+        Returns:
+            whether anything was removed.
+
         """
         self.taken = True
         if not is_first_process():
             return False
         begin_in(self.path)
-        if goes_on:  # what it was before is no longer so, even if this process is killed
-            (self.path / SUMMARY).unlink(missing_ok=True)
+        if goes_on:  # its summary is out of date from now on, even if this process is killed
+            (self.path / run_files.SUMMARY).unlink(missing_ok=True)
         replaced = not goes_on and remove_old_results(self.path)
         write_configuration(self._configuration, self.path)
         return replaced
 
 
 def is_free(folder: Path) -> bool:
-    """Whether a new run can have `folder` without replacing anything."""
+    """Return whether a new run can have `folder` without replacing anything."""
     return not is_run(folder) and not foreign(folder, LEFTOVERS)
 
 
+def recorded_overrides(folder: Path) -> list[str]:
+    """Return the overrides that the run in `folder` was started with."""
+    path = folder / run_files.OVERRIDES
+    return cast(list[str], OmegaConf.to_container(OmegaConf.load(path), resolve=False)) if path.is_file() else []
+
+
 def _changed_options(folder: Path) -> list[str]:
-    """Return what this command line sets that the run in `folder` was not started with: where images are now, …."""
-    record = folder / ".hydra" / "overrides.yaml"
-    before = OmegaConf.to_container(OmegaConf.load(record), resolve=False) if record.is_file() else []
-    now = HydraConfig.get().overrides.task
+    """Return the overrides of this command line that the run in `folder` was not started with, such as data.root."""
+    before, now = recorded_overrides(folder), HydraConfig.get().overrides.task
     return [one for one in now if one not in before and not one.startswith("resume=")]
 
 
 def hold_run_folder(folder: Path, resumed: bool = False) -> None:
-    """Let no other process train in `folder` while this one lives.
+    """Keep other processes from training in `folder` while this one lives.
 
     Raises:
-        UserError: if another does, or `folder` holds anything but a run.
+        UserError: if another process does, or if `folder` holds anything but a run.
 
     """
     refuse_foreign(folder, is_run, LEFTOVERS, "a run")
-    hold(folder, _LOCK, None if resumed else _OPTION)
+    hold(folder, run_files.LOCK, None if resumed else _OPTION)
 
 
 def refuse_interrupted(folder: Path) -> None:
-    """Keep a new run from replacing one that can go on.
+    """Refuse to replace a run that can be resumed.
 
     Raises:
-        UserError: if a run in `folder` has been interrupted after it had saved something.
+        UserError: if a run in `folder` was interrupted after it had saved a checkpoint.
 
     """
     ended = read_summary(folder).get("status") in ("finished", "failed")
-    if is_run(folder) and not ended and (folder / "checkpoints" / "last.ckpt").is_file():
+    if is_run(folder) and not ended and (folder / run_files.LAST).is_file():
         raise UserError(
-            f"{folder} holds a run that was interrupted: {option('resume', folder)} goes on with it; else choose "
-            f"another {_OPTION}, or delete the folder."
+            f"{folder} holds a run that was interrupted: {option('resume', folder)} goes on with it; or choose another "
+            f"{_OPTION}, or delete the folder."
         )
 
 
 @contextmanager
 def run_folder_held(folder: Path, resumed: bool = False) -> Iterator[None]:
-    """Hold the folder while the run works; of several processes that train together only the first one does."""
+    """Hold the folder inside the block; of several processes that train together, only the first one does."""
     if not is_first_process():
         yield
         return
     refuse_foreign(folder, is_run, LEFTOVERS, "a run")
-    with holding(folder, _LOCK, None if resumed else _OPTION):
+    with holding(folder, run_files.LOCK, None if resumed else _OPTION):
         yield

@@ -1,39 +1,39 @@
-"""What a command line may leave out or say in a shorter way than Hydra takes it."""
+"""Shorter forms that the command line accepts, and their translation for Hydra."""
 
 import os
 import re
 
 from thaw.runs.shown_commands import is_plain, quoted
 
-# Groups of conf/, of which an option is chosen by name.
+# Groups of conf/, whose options are chosen by name.
 GROUPS = (
     "callbacks", "data", "experiment", "logger", "mix", "model", "optimizer", "scheduler", "strategy", "sweep",
     "trainer",
 )  # fmt: skip
 _FOLDER = "data=image_folder"
 _PATHS = ("data.root", "weights", "hydra.run.dir", "hydra.sweep.dir")
-_GRAMMAR = re.compile(r"[$(){}\[\]'\"]")  # of Hydra's, which a value means if no file has that name
-_BARE = re.compile(r"[A-Za-z0-9_./@%+:*?|\\ -]*")  # what Hydra's grammar reads without quotes
+_GRAMMAR = re.compile(r"[$(){}\[\]'\"]")  # special in Hydra's grammar; used as such unless a file has that name
+_BARE = re.compile(r"[A-Za-z0-9_./@%+:*?|\\ -]*")  # characters that Hydra's grammar reads without quotes
 
 
 def expand_shorthand(arguments: list[str]) -> list[str]:
-    """`arguments` of the command line in Hydra's terms.
+    """Return command-line `arguments` in Hydra's terms.
 
-    Where images lie says that they are not the demo's drawings: `data.root=PHOTOS` alone chooses image folders. No
-    option of a group, `mix=null`, is an empty list to Hydra. A path may have any characters without further quotes.
+    `data.root=PHOTOS` alone chooses image folders instead of the demo's drawings. `mix=null`, no option of a group,
+    becomes an empty list. A path may contain any characters without further quotes.
     """
-    told = [
+    expanded = [
         f"{key}=[]" if argument == f"{key}=null" and key in GROUPS else literal(argument)
         for argument, key in _keys(arguments)
     ]
     keys = [key.lstrip("+~") for _, key in _keys(arguments)]
     if "data.root" in keys and "data" not in keys:
-        told.insert(keys.index("data.root"), _FOLDER)
-    return told
+        expanded.insert(keys.index("data.root"), _FOLDER)
+    return expanded
 
 
 def literal(argument: str) -> str:
-    """An override of the command line, quoted for Hydra's grammar where it names a path that needs it."""
+    """Return a command-line override, quoted for Hydra's grammar if it names a path that needs quotes."""
     key, _, value = argument.partition("=")
     if key.lstrip("+") not in _PATHS or not value or is_plain(value) or value[0] in "'\"":
         return argument
@@ -41,17 +41,17 @@ def literal(argument: str) -> str:
         return f"{key}={quoted(value)}"
     if _GRAMMAR.search(value):
         return argument
-    parts = value.split(",")  # in a sweep, several
+    parts = value.split(",")  # several values of a sweep
     return f"{key}={','.join(part if _BARE.fullmatch(part) else quoted(part) for part in parts)}"
 
 
 def _exists(path: str) -> bool:
     try:
         return os.path.lexists(os.path.expanduser(path))
-    except ValueError:  # it holds a null character
+    except ValueError:  # it contains a null character
         return False
 
 
 def _keys(arguments: list[str]) -> list[tuple[str, str]]:
-    """Each argument with the key that it sets, which of a flag is the flag itself."""
+    """Return each argument with the key it sets; the key of a flag is the flag itself."""
     return [(argument, argument.partition("=")[0]) for argument in arguments]

@@ -1,17 +1,17 @@
-"""Commands and options as a user can paste them into a shell."""
+"""Commands and options that a user can paste into a shell."""
 
 import re
 import shlex
 from pathlib import Path
 
-_PLAIN = re.compile(r"[A-Za-z0-9_./@%+-]+")  # what Hydra's grammar takes without quotes, as long as it is no number
+_PLAIN = re.compile(r"[A-Za-z0-9_./@%+-]+")  # Hydra's grammar reads it without quotes, unless it matches _NO_TEXT
 _NO_TEXT = re.compile(r"[0-9.+_-]*(e[0-9+_-]+)?|[+-]?(inf|nan)|null|true|false", re.IGNORECASE)
 
 
 def quoted(value: object) -> str:
-    """Return `value` quoted for Hydra's overrides, whatever characters it has; `${` refers to nothing.
+    """Return `value` quoted for Hydra's overrides. It may contain any characters; `${` in it is no reference.
 
-    A backslash is special before a quote, before `${` and at the end only.
+    A backslash is special only before a quote, before `${` and at the end.
     """
     escaped = re.sub(r"(\\*)('|\$\{|$)", _escaped, str(value))
     return f"'{escaped}'"
@@ -22,7 +22,7 @@ def _escaped(found: re.Match) -> str:
 
 
 def is_plain(value: str) -> bool:
-    """Return whether Hydra's grammar reads `value` as that text without quotes."""
+    """Return whether Hydra's grammar reads `value` as the same text without quotes."""
     return bool(_PLAIN.fullmatch(value)) and not _NO_TEXT.fullmatch(value)
 
 
@@ -35,15 +35,15 @@ def unquoted(value: str) -> str:
 
 
 def option(key: str, value: Path | str) -> str:
-    """Return the override `key=value`, quoted for Hydra and for a shell where it needs to be."""
-    told = str(value)
-    if not is_plain(told):
-        told = quoted(told) if set(told) & set('"\\$') else f'"{told}"'  # which a shell's quotes leave as it is
-    return shlex.quote(f"{key}={told}")
+    """Return the override `key=value`, with the quotes that Hydra and a shell need."""
+    text = str(value)
+    if not is_plain(text):
+        text = quoted(text) if set(text) & set('"\\$') else f'"{text}"'  # which a shell's quotes leave unchanged
+    return shlex.quote(f"{key}={text}")
 
 
 def resume_command(run: Path | str, *more: str) -> str:
-    """Return the command that goes on with a run, with `more` overrides."""
+    """Return the command that resumes a run, with `more` overrides."""
     return " ".join(["python train.py", option("resume", run), *map(shlex.quote, more)])
 
 

@@ -1,4 +1,4 @@
-"""Signals that stop a run: noted while steps are taken, so that it stops between two; elsewhere they end it at once."""
+"""Signals that stop a run: during training the run stops after the current step, elsewhere at once."""
 
 import os
 import signal
@@ -6,13 +6,15 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from types import FrameType
+from typing import Any
 
 HANGUP = getattr(signal, "SIGHUP", None)  # the terminal was closed, or the connection to it was lost
-STOPS = tuple(filter(None, (signal.SIGTERM, signal.SIGINT, HANGUP)))
-PREEMPTED = signal.SIGUSR2 if os.name != "nt" else None  # by which submitit tells a job that it is to run again later
+STOPS: tuple[int, ...] = tuple(filter(None, (signal.SIGTERM, signal.SIGINT, HANGUP)))
+PREEMPTED = signal.SIGUSR2 if os.name != "nt" else None  # submitit's signal: the job will run again later
 
 
-def _end(number: int, frame) -> None:
+def _end(number: int, frame: FrameType | None) -> None:
     with suppress(Exception):
         sys.stdout.flush()
     os._exit(128 + number)
@@ -22,31 +24,31 @@ _DEFAULTS = (signal.SIG_DFL, signal.default_int_handler, _end)
 
 
 def end_on_interrupt() -> None:
-    """Have Ctrl-C end the program at once and without a traceback, until something begins that has to be ended well."""
+    """Make Ctrl-C end the program at once, without a traceback, until a `StopSignals` block handles it."""
     if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
         signal.signal(signal.SIGINT, _end)
 
 
 class Stopped(SystemExit):
-    """A run that a signal has ended, with the exit status by which shells tell it."""
+    """The end of a run by a signal; its exit status is 128 + the signal's number, as in shells."""
 
     def __init__(self, received: int):
         super().__init__(128 + received)
 
 
 class StopSignals:
-    """Within it, signals that are to end the process are noted, and raise `Stopped` unless somebody waits for them."""
+    """A block in which a stop signal raises `Stopped`, or only sets `received` while `awaited`."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.received: int | None = None
         self._awaited = False
-        self._before: dict[int, object] = {}
+        self._before: dict[int, Any] = {}
         self._process = 0
 
     def __enter__(self) -> "StopSignals":
         self.received, self._awaited, self._process = None, False, os.getpid()
-        if threading.current_thread() is threading.main_thread():  # others may not ask for signals
-            self._before = {number: signal.getsignal(number) for number in _ours()}
+        if threading.current_thread() is threading.main_thread():  # other threads cannot set handlers
+            self._before = {number: signal.getsignal(number) for number in _free_signals()}
             self.renew()
         return self
 
@@ -56,15 +58,15 @@ class StopSignals:
         self.received, self._before = None, {}
 
     def renew(self) -> None:
-        """Be told of signals again, after somebody else has asked for them."""
+        """Set the handlers again, after a library has replaced them."""
         for number in self._before:
             signal.signal(number, self._note)
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """Within it the caller looks at `received` where it can stop; what came later ends the process when it leaves.
+        """Only note signals inside the block, whose code looks at `received`; raise `Stopped` afterwards.
 
-        A second Ctrl-C does not wait.
+        A second Ctrl-C raises `Stopped` at once.
         """
         self._end_if_received()
         self._awaited = True
@@ -74,8 +76,8 @@ class StopSignals:
             self._awaited = False
         self._end_if_received()
 
-    def _note(self, number: int, frame) -> None:
-        if os.getpid() != self._process:  # a loader's worker: it ends with the process that it works for
+    def _note(self, number: int, frame: FrameType | None) -> None:
+        if os.getpid() != self._process:  # a loader's worker, which ends with the process it works for
             return
         impatient = self.received == number == signal.SIGINT
         self.received = self.received or number
@@ -87,25 +89,25 @@ class StopSignals:
             raise Stopped(self.received)
 
 
-def _ours() -> list[int]:
-    """Not those which are ignored, as of nohup, or which another, as of a cluster's launcher, has taken upon itself."""
+def _free_signals() -> list[int]:
+    """Return the stop signals that nohup does not ignore and that a cluster launcher does not already handle."""
     stops = [number for number in STOPS if signal.getsignal(number) in _DEFAULTS]
     return [*stops, PREEMPTED] if PREEMPTED and callable(signal.getsignal(PREEMPTED)) else stops
 
 
 def heard(number: int) -> bool:
-    """Whether a signal reaches this process: under nohup, SIGHUP does not."""
+    """Return whether a signal reaches this process: under nohup, SIGHUP does not."""
     return signal.getsignal(number) is not signal.SIG_IGN
 
 
 class WorkerDeaths:
-    """PyTorch tells of a loader's process that died by raising wherever the program is just then.
+    """A switch for PyTorch's SIGCHLD handler, which raises an error wherever the program is when a loader worker dies.
 
-    From `hush` on it does not, since one fault is being told already; `listen` makes it do so again.
+    `hush` turns it off while an error is already being handled; `listen` turns it on again.
     """
 
-    def __init__(self):
-        self._before = None
+    def __init__(self) -> None:
+        self._before: Any = None
 
     def hush(self) -> None:
         in_main = threading.current_thread() is threading.main_thread()
@@ -119,14 +121,14 @@ class WorkerDeaths:
 
 
 def leave_stopping_to_main(worker: int) -> None:
-    """Let a loader's worker ignore signals that reach all processes of a run: the first still needs its batch.
+    """Make a loader worker ignore stop signals: they reach all processes, and the main one still needs its batch.
 
-    PyTorch ends workers by SIGTERM, too, and more than once; all but the first are obeyed.
+    PyTorch itself ends workers with SIGTERM and repeats it, so a worker ignores only the first SIGTERM.
     """
     for number in filter(None, (signal.SIGINT, HANGUP)):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
-stop_signals = StopSignals()  # there is one set of them in a process
+stop_signals = StopSignals()  # one per process, because handlers belong to the process
 worker_deaths = WorkerDeaths()

@@ -1,45 +1,50 @@
-"""Standard output and error that may go away: a reader like `head` that has enough, a terminal that is closed."""
+"""Standard output and error whose reader may disappear: `head` that has read enough, or a closed terminal."""
 
 import errno
 import io
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any, TextIO, cast
 
 from thaw.pages.text import decoded
 
-_GONE = (errno.EPIPE, errno.EIO)  # a pipe that nobody reads, a terminal that was closed
+_GONE = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a closed terminal
 
 
-class _Outliving:
-    """A stream whose output goes nowhere once its reader is gone; with `ends` the command then ends quietly.
+class _SafeStream:
+    """A stream that discards its output once its reader is gone.
 
-    What is only `shown` to people has a replacement character for each byte that is no text.
+    Args:
+        stream: the stream to write to.
+        ends: exit with status 0 when the reader is gone.
+        shown: replace bytes that are not text, for a stream that only people read.
+
     """
 
-    def __init__(self, stream, ends: bool, shown: bool):
+    def __init__(self, stream: Any, ends: bool, shown: bool):
         self._stream, self._ends, self._shown = stream, ends, shown
 
-    def __getattr__(self, name: str):
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
 
     def write(self, text: str) -> int:
-        told = decoded(text) if self._shown else text
-        return self._try(lambda: self._stream.write(told)) or len(text)
+        printed = decoded(text) if self._shown else text
+        return self._try(lambda: self._stream.write(printed)) or len(text)
 
     def flush(self) -> None:
         self._try(self._stream.flush)
 
-    def _try(self, action):
+    def _try(self, action: Callable[[], Any]) -> Any:
         try:
             return action()
         except OSError as error:
             if error.errno not in _GONE:
                 raise
-            nowhere = os.open(os.devnull, os.O_WRONLY)
-            os.dup2(nowhere, self._stream.fileno())
-            os.close(nowhere)
+            null = os.open(os.devnull, os.O_WRONLY)
+            os.dup2(null, self._stream.fileno())
+            os.close(null)
             if self._ends:
                 raise SystemExit(0) from None
 
@@ -50,18 +55,19 @@ class _Outliving:
 
 @contextmanager
 def tolerate_closed_output(ends: bool = False) -> Iterator[None]:
-    """Within it, and when Python ends, nobody is told that the reader of this process's output is gone.
+    """Ignore a missing reader of this process's output, inside the block and when Python exits.
 
-    The command goes on, for its results are in files; with `ends` it exits with 0, for the output was all it is for.
+    The command continues, because its results are in files. With `ends` it exits with status 0, because its output is
+    the result.
     """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed before the program began
+        if getattr(sys, name) is None:  # it was closed before the program started
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names may have characters that a terminal lacks
+        sys.stdout.reconfigure(errors="backslashreplace")  # names can have characters that a terminal lacks
     before = sys.stdout, sys.stderr
-    streams = [_Outliving(stream, ends, shown) for stream, shown in zip(before, (False, True), strict=True)]
-    sys.stdout, sys.stderr = streams
+    streams = [_SafeStream(stream, ends, shown) for stream, shown in zip(before, (False, True), strict=True)]
+    sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)
     try:
         yield
     finally:

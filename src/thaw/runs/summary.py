@@ -1,4 +1,4 @@
-"""A run's folder: what an earlier run left in it, and `summary.json`, one page of facts, finished or not."""
+"""`summary.json`, the results of a run, finished or not; and the removal of what an earlier run left in a folder."""
 
 import glob
 import json
@@ -6,45 +6,53 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from thaw.runs import run_files
 from thaw.runs.configuration import is_run, read_resolved
 from thaw.storage.files import as_json, whole_file
 
-FILE = "summary.json"
-TRACEBACK = "traceback.txt"
-_FOLDERS = ("checkpoints", "evaluation", "figures", "tensorboard")
-# What runs write. Whatever else lies in a run's folder is its user's.
+FILE = run_files.SUMMARY
+TRACEBACK = run_files.TRACEBACK
+_FOLDERS = (run_files.CHECKPOINTS, run_files.EVALUATION, run_files.FIGURES, run_files.TENSORBOARD)
+_FIGURES = ("samples", "predictions", "confusion_matrix", "probe", "learning_rate_*")
+# Patterns of the files that runs write. Other files in a run's folder belong to the user.
 _OWN = (
-    *(FILE, TRACEBACK, "metrics.csv", "predictions.csv", "test_predictions.csv"),
-    *(f"figures/{name}.png" for name in ("samples", "predictions", "confusion_matrix", "probe", "learning_rate_*")),
-    *(f"tensorboard/{name}" for name in ("events.out.tfevents.*", "hparams.yaml", "projector_config.pbtxt")),
-    "tensorboard/[0-9]*/validation_images/*",
-    *(f"evaluation/*/{name}" for name in ("evaluation.html", "evaluation.json", "predictions.csv")),
-    *(f"checkpoints/{name}.ckpt.part" for name in ("best", "last")),
+    *(FILE, TRACEBACK, run_files.METRICS, run_files.PREDICTIONS, run_files.TEST_PREDICTIONS),
+    *(f"{run_files.FIGURES}/{name}.png" for name in _FIGURES),
+    *(
+        f"{run_files.TENSORBOARD}/{name}"
+        for name in ("events.out.tfevents.*", "hparams.yaml", "projector_config.pbtxt", "[0-9]*/validation_images/*")
+    ),
+    *(f"{run_files.EVALUATION}/*/{name}" for name in ("evaluation.html", "evaluation.json", "predictions.csv")),
+    *(f"{name}.part" for name in (run_files.BEST, run_files.LAST)),
 )
 
 
 def write_summary(folder: Path, summary: dict) -> None:
-    """Replace the folder's summary as a whole: a reader sees the old one or the new one."""
+    """Replace the folder's summary atomically: a reader sees the old one or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / FILE) as file:
         file.write(as_json(summary, indent=2) + "\n")
 
 
 def read_summary(folder: Path) -> dict:
-    """Empty where no run in `folder` has come to an end."""
+    """Return the summary in `folder`; empty if no run in it has ended."""
     path = folder / FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def has_finished(folder: Path) -> bool:
-    """Whether a run in `folder` came to its end."""
+    """Return whether a run in `folder` has finished."""
     return read_summary(folder).get("status") == "finished"
 
 
 def remove_old_results(folder: Path) -> bool:
-    """Remove what an earlier run wrote into `folder`, lest its files and those of a new run be mixed up.
+    """Remove what an earlier run wrote into `folder`, so that its files do not mix with those of a new run.
 
-    Returns whether there was anything. Files that no run writes stay.
+    Files that no run writes stay.
+
+    Returns:
+        whether anything was removed.
+
     """
     patterns = (*_OWN, *own_checkpoints(folder))
     left = {path for pattern in patterns for path in folder.glob(pattern) if not path.is_dir()}
@@ -54,7 +62,7 @@ def remove_old_results(folder: Path) -> bool:
 
 
 def _remove_empty(folder: Path) -> bool:
-    """Remove `folder` and the folders in it, as far as no files are in them."""
+    """Remove `folder` and the folders in it that contain no files; return whether `folder` is gone."""
     if not folder.is_dir() or folder.is_symlink():
         return False
     for inner in list(folder.iterdir()):
@@ -66,10 +74,9 @@ def _remove_empty(folder: Path) -> bool:
 
 
 def own_checkpoints(folder: Path) -> Iterator[str]:
-    """Yield patterns of the checkpoints that the run in `folder` has written there: a copy beside them is its user's.
+    """Yield patterns of the checkpoints that the run in `folder` wrote there; a copy beside them belongs to the user.
 
-    Its summary names them; where there is none, as of a run that was killed, they have the names that the run was
-    configured with.
+    The run's summary names them. A run that was killed has no summary: its checkpoints have the configured names.
     """
     try:
         summary = read_summary(folder)
@@ -78,7 +85,7 @@ def own_checkpoints(folder: Path) -> Iterator[str]:
     if "checkpoints" in summary:
         yield from map(glob.escape, summary["checkpoints"])
         return
-    yield from ("checkpoints/best.ckpt", "checkpoints/last.ckpt")
+    yield from (run_files.BEST, run_files.LAST)
     yield from map(glob.escape, [summary["checkpoint"]] if _lies_inside(summary.get("checkpoint", "/")) else [])
     callbacks = (read_resolved(folder).get("callbacks") or {}) if is_run(folder) else {}
     for callback in callbacks.values():

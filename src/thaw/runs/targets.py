@@ -1,7 +1,8 @@
-"""Which code a configuration may name: it can come from somebody else, as data do."""
+"""Code that a configuration may name: a configuration can come from somebody else, as data can."""
 
 import os
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from hydra.utils import get_object
 
@@ -24,23 +25,25 @@ _ALLOWED = (
 
 
 def refuse_foreign_targets(values: Mapping) -> None:
-    """Hydra by itself calls whatever a `_target_` names, but for a list of what is known to be dangerous.
+    """Refuse every `_target_` outside the libraries for training and the modules listed in `$THAW_TARGETS`.
+
+    Hydra itself calls any `_target_` except a few that are known to be dangerous.
 
     Raises:
-        UserError: for one that is neither of a library for training nor of a module named in `$THAW_TARGETS`.
+        UserError: for the first such `_target_`.
 
     """
     allowed = (*_ALLOWED, *filter(None, os.environ.get("THAW_TARGETS", "").split(",")))
     for key, target in _targets(values):
-        # What lies within `thaw` by its name can be a module that thaw imports: where it was defined counts as well.
-        if not _within(target, allowed) or not _within(_home(target), allowed):
+        # `thaw.x.os.system` lies within `thaw` by its name only, so the module that defines the code counts as well.
+        if not _within(target, allowed) or not _within(_defining_module(target), allowed):
             raise UserError(
-                f"{key}={target} is refused: configurations may name what is in {', '.join(allowed)}; modules of your "
-                "own are named in the environment, THAW_TARGETS=module,module."
+                f"{key}={target} is refused: configurations may name what is in {', '.join(allowed)}; list modules of "
+                "your own in the environment, THAW_TARGETS=module,module."
             )
 
 
-def _targets(value, key: str = "") -> Iterator[tuple[str, str]]:
+def _targets(value: Any, key: str = "") -> Iterator[tuple[str, str]]:
     items = value.items() if isinstance(value, dict) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in items:
         path = f"{key}.{name}".lstrip(".")
@@ -53,8 +56,8 @@ def _within(name: str, modules: tuple[str, ...]) -> bool:
     return any(name == module or name.startswith(f"{module}.") for module in modules)
 
 
-def _home(target: str) -> str:
+def _defining_module(target: str) -> str:
     try:
         return getattr(get_object(target), "__module__", None) or target
-    except Exception:  # Hydra tells of what is not there when it needs it
+    except Exception:  # Hydra reports a missing target when it builds the object
         return target

@@ -1,19 +1,25 @@
-"""Whether plain values, as configurations hold them, fit the annotations of Python's parameters."""
+"""Comparison of plain values, as configurations hold them, with the annotations of Python's parameters."""
 
 import collections.abc
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
-_NAMES = {int: "a whole number", float: "a number", bool: "true or false", str: "text", NoneType: "null"}
-_FITTING = {float: (int, float), str: (str, int, float)}  # a name may look like a number: 2024, nan
+_NAMES: dict[Any, str] = {
+    int: "a whole number",
+    float: "a number",
+    bool: "true or false",
+    str: "text",
+    NoneType: "null",
+}
+_FITTING: dict[Any, tuple] = {float: (int, float), str: (str, int, float)}  # a name can look like a number: 2024, nan
 _SEQUENCES = (list, tuple, set, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Whether `value` can be given where `hint` is expected; True where the hint does not decide it.
+    """Return whether a parameter annotated with `hint` takes `value`; True if the hint does not decide it.
 
-    What names a `_target_` is built before it is given.
+    A part with a `_target_` fits every hint, because the parameter gets the object built from it.
     """
     plain = _plain_options(hint)
     undecided = plain in ([], [NoneType]) or (isinstance(value, dict) and "_target_" in value)
@@ -37,12 +43,12 @@ def _fit_each(values: list, kind: Any, hints: tuple) -> bool:
 
 
 def describe(hint: Any) -> str:
-    """What fits `hint`, in words."""
-    told = [_described(option) for option in _plain_options(hint)]
-    return " or ".join(dict.fromkeys(told)) or "anything"
+    """Return a description of the values that fit `hint`."""
+    words = [_describe_option(option) for option in _plain_options(hint)]
+    return " or ".join(dict.fromkeys(words)) or "anything"
 
 
-def _described(hint: Any) -> str:
+def _describe_option(hint: Any) -> str:
     kind, inner = get_origin(hint) or hint, get_args(hint)
     if kind is Literal:
         return "one of " + ", ".join(map(str, inner))
@@ -54,13 +60,13 @@ def _described(hint: Any) -> str:
 
 
 def _plain_options(hint: Any) -> list:
-    """Those members of a union that plain values can be."""
+    """Return the members of a union that plain values can have."""
     plain = (Literal, *_NAMES, *_SEQUENCES, *_MAPPINGS)
     return [option for option in _options(hint) if (get_origin(option) or option) in plain]
 
 
 def _options(hint: Any) -> list:
-    """The members of a union, also of one within another; else the hint itself."""
+    """Return the members of a union, including nested ones, or the hint itself."""
     if get_origin(hint) is Annotated:
         return _options(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):

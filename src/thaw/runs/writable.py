@@ -1,4 +1,4 @@
-"""Places that are tried before work is done whose results would go there."""
+"""Trial writes before long work, so that results can be written after it."""
 
 import errno
 import tempfile
@@ -7,24 +7,24 @@ from pathlib import Path
 from thaw.errors import UserError
 from thaw.runs.configuration import is_run
 
-_LOOKED_AT = 8192  # bytes, among which images and checkpoints have zeros
+_READ = 8192  # bytes; images and checkpoints have zeros among them, text has none
 
 
 def refuse_unwritable(folder: Path, option: str) -> None:
-    """Make `folder` if it is not there, and try to write into it.
+    """Make `folder` if it does not exist, and write into it as a trial.
 
     Raises:
-        UserError: naming `option`, by which another folder is chosen, if that fails.
+        UserError: if that fails; it names `option`, which chooses another folder.
 
     """
     try:
         try_to_write(folder)
     except OSError as error:
-        raise UserError(_told(folder, error, option)) from error
+        raise UserError(_sentence(folder, error, option)) from error
 
 
 def try_to_write(folder: Path) -> None:
-    """Make `folder` if it is not there, and write a little into it, of which nothing stays.
+    """Make `folder` if it does not exist, and write a temporary file into it.
 
     Raises:
         OSError: if that fails.
@@ -40,11 +40,10 @@ def _write_a_little(folder: Path) -> None:
 
 
 def refuse_unwritable_file(path: Path, option: str) -> None:
-    """Refuse a file that cannot be written into its folder, which has to exist.
+    """Refuse a file that cannot be written into its folder, which must exist.
 
     Raises:
-        UserError: naming `option`; also if the file that would be replaced is no text, such as a photograph, or
-            belongs to a run.
+        UserError: naming `option`; also if the file exists and is not text, such as a photograph, or belongs to a run.
 
     """
     try:
@@ -56,16 +55,16 @@ def refuse_unwritable_file(path: Path, option: str) -> None:
             _refuse_precious(path, option)
         _write_a_little(path.parent)
     except OSError as error:
-        raise UserError(_told(path, error, option)) from error
+        raise UserError(_sentence(path, error, option)) from error
 
 
 def _refuse_precious(path: Path, option: str) -> None:
     with path.open("rb") as file:
-        is_text = b"\0" not in file.read(_LOOKED_AT)
+        is_text = b"\0" not in file.read(_READ)
     if not is_text or any(map(is_run, list(path.absolute().parents)[:2])):
         kind = "belongs to a run" if is_text else "is no text"
         raise UserError(f"{option}={path} would replace a file that {kind}: choose another place.")
 
 
-def _told(path: Path, error: OSError, option: str) -> str:
+def _sentence(path: Path, error: OSError, option: str) -> str:
     return f"{path} cannot be written ({error.strerror or error}): choose another place with {option}."

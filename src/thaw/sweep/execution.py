@@ -1,4 +1,4 @@
-"""A sweep from its jobs to its comparison: what is done stays done, and what fails stops nothing else."""
+"""Execution of a sweep, from its jobs to the comparison. Finished jobs stay finished; a failed job stops no other."""
 
 import signal
 import sys
@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from thaw.errors import UserError
 from thaw.pages.text import printable
+from thaw.runs import run_files
 from thaw.runs.extras import warn_on_failure
 from thaw.runs.ownership import hold, refuse_foreign, release
 from thaw.runs.run_folder import run_folder_held
@@ -19,16 +20,14 @@ from thaw.sweep.jobs import Job
 from thaw.sweep.processes import Process, import_once
 from thaw.sweep.progress import Progress
 
-RECORD = "multirun.yaml"
 
-
-class Stop:
-    """Within it, signals that would end the sweep are noted, and passed on to the job at work."""
+class _StopSignals:
+    """A block in which stop signals only set `received`, and are passed on to the running job's `process`."""
 
     received: int | None = None
     process: Process | None = None
 
-    def __enter__(self) -> "Stop":
+    def __enter__(self) -> "_StopSignals":
         self._before = {number: signal.signal(number, self._note) for number in STOPS if heard(number)}
         return self
 
@@ -44,32 +43,37 @@ class Stop:
 
 @contextmanager
 def locked(folder: Path) -> Iterator[None]:
-    """`folder`, made where it is not there, for this sweep alone."""
+    """Make `folder` if it does not exist, and keep other sweeps out of it inside the block."""
     try:
-        hold(folder, ".lock", "hydra.sweep.dir")
+        hold(folder, run_files.SWEEP_LOCK, "hydra.sweep.dir")
     except UserError as error:
         refuse(str(error).removesuffix("."))
     try:
         yield
     finally:
-        release(folder, ".lock")
+        release(folder, run_files.SWEEP_LOCK)
 
 
 def refuse_other_folder(folder: Path) -> None:
-    """Raises: UserError: if `folder` holds anything but a sweep."""
-    refuse_foreign(folder, _is_sweep, frozenset((".lock",)), "a sweep")
+    """Refuse a folder that holds anything but a sweep.
+
+    Raises:
+        UserError: naming some of its content.
+
+    """
+    refuse_foreign(folder, _is_sweep, frozenset((run_files.SWEEP_LOCK,)), "a sweep")
 
 
 def _is_sweep(folder: Path) -> bool:
-    path = folder / RECORD
+    path = folder / run_files.SWEEP_CONFIG
     return path.is_file() and "thaw_sweeper" in path.read_text(errors="replace")
 
 
 def run_jobs(jobs: Sequence[Job], task: Callable[[Job, list[str]], None]) -> int | None:
-    """Run what is left of `jobs`, one after another, each in a fork; gives back the signal that stopped it, if any."""
+    """Run the unfinished jobs one after another, each in a fork; return the signal that stopped them, or None."""
     progress = Progress(jobs)
-    progress.introduce(jobs[0].folder.parent)
-    with Stop() as stop:
+    progress.print_jobs(jobs[0].folder.parent)
+    with _StopSignals() as stop:
         import_once()
         for job in jobs:
             if not job.finished and not stop.received:
@@ -77,28 +81,28 @@ def run_jobs(jobs: Sequence[Job], task: Callable[[Job, list[str]], None]) -> int
     return stop.received
 
 
-def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progress, stop: Stop) -> None:
+def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progress, stop: _StopSignals) -> None:
     arguments = job.arguments
-    progress.begins(job)
+    progress.job_starts(job)
     try:
         _clear(job)
-    except UserError as error:  # it is resumed by itself just now
-        progress.ends(job)
-        _tell(f"{job.name}: {error}")
+    except UserError as error:  # somebody has resumed this job alone, and it is running
+        progress.job_ends(job)
+        _print_error(f"{job.name}: {error}")
         return
-    stop.process = Process(lambda: task(job, arguments), job.folder / "console.log")
-    while not stop.process.wait(seconds=0.2):
-        progress.goes_on(job)
-    status, stop.process = stop.process.status, None
+    stop.process = process = Process(lambda: task(job, arguments), job.folder / run_files.CONSOLE)
+    while not process.wait(seconds=0.2):
+        progress.update(job)
+    status, stop.process = process.status, None
     if not job.summary and not stop.received:
         _record_death(job, _cause(status))
-    progress.ends(job)
-    _tell_failure(job)
+    progress.job_ends(job)
+    _print_failure(job)
 
 
 def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None:
-    """As `run_jobs`, by a `launch()` that runs all that is left, some at once, and returns when they are done."""
-    Progress(jobs).introduce(jobs[0].folder.parent)
+    """Run the unfinished jobs with `launch()`, some at once; return the signal that stopped the sweep, or None."""
+    Progress(jobs).print_jobs(jobs[0].folder.parent)
     left = [job for job in jobs if not job.finished]
     for job in left:
         try:
@@ -106,7 +110,7 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
         except UserError as error:
             refuse(f"{job.name}: {error}".removesuffix("."))
     before = {number: signal.signal(number, _end) for number in STOPS if heard(number)}
-    if signal.SIGINT in before:  # which launchers expect as Python has it
+    if signal.SIGINT in before:  # launchers expect Python's own handler
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
         if left:
@@ -114,16 +118,16 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
     except KeyboardInterrupt:
         return signal.SIGINT
     except SystemExit as stop:
-        return stop.code - 128 if isinstance(stop, Stopped) else signal.SIGTERM
-    except Exception as error:  # of processes that died, of which launchers tell each in its own way
-        _tell(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        return int(stop.code or 0) - 128 if isinstance(stop, Stopped) else signal.SIGTERM
+    except Exception as error:  # launchers report a dead process with errors of various kinds
+        _print_error(f"{type(error).__name__}: {' '.join(str(error).split())}")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
     for job in left:
         if not job.summary:
-            _record_death(job, "died before it could say why")
-        _tell_failure(job)
+            _record_death(job, "died without a reason")
+        _print_failure(job)
     return None
 
 
@@ -132,16 +136,16 @@ def _end(number: int, frame) -> NoReturn:
 
 
 def _clear(job: Job) -> None:
-    """Remove what an earlier attempt has left, unless it goes on from there.
+    """Remove what an earlier attempt left, unless the job resumes it.
 
     Raises:
         UserError: if another process trains there.
 
     """
     with run_folder_held(job.folder):
-        if job.arguments == job.overrides:
+        if not job.resumes:
             remove_old_results(job.folder)
-        (job.folder / "summary.json").unlink(missing_ok=True)
+        (job.folder / run_files.SUMMARY).unlink(missing_ok=True)
 
 
 def _cause(status: int) -> str:
@@ -152,44 +156,45 @@ def _cause(status: int) -> str:
 
 
 def _record_death(job: Job, cause: str) -> None:
-    """Of a process that could not do it itself."""
-    error = f"the job's process {cause}; {job.folder / 'console.log'} has its last words"
+    """Write the summary of a job whose process could not write it."""
+    error = f"the job's process {cause}; {job.folder / run_files.CONSOLE} has its last output"
     write_summary(job.folder, {"status": "failed", "strategy": job.strategy, "error": error})
 
 
 def finish_sweep(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> None:
-    """Compare what there is; exits with 1 if a job failed and with 128 + the signal if one stopped the sweep."""
-    from thaw.comparison.comparison_page import (  # plots and templates, which planning need not load
-        table,
-        write_comparison,
-    )
+    """Compare the finished jobs; exit with 1 if a job failed, or with 128 + the signal if one stopped the sweep."""
+    # Planning a sweep need not load plots and templates.
+    from thaw.comparison.comparison_page import table, write_comparison
 
     compared = None
     with warn_on_failure(f"the comparison in {folder}"):  # python scripts/compare.py makes it again
         compared = write_comparison(folder, [job.folder for job in jobs])
     if compared:
-        print(f"\n{table(compared)}\n\nreport   {folder / 'report.html'}\ncurves   {tensorboard_command(folder)}")
+        page, curves = folder / run_files.REPORT, tensorboard_command(folder)
+        print(f"\n{table(compared)}\n\nreport   {page}\ncurves   {curves}")
     failed = [job.name for job in jobs if job.summary.get("status") == "failed" or not (job.finished or stopped_by)]
     if failed:
-        _tell(f"{len(failed)} of {len(jobs)} jobs failed, which the same command tries again: {', '.join(failed)}.")
+        _print_error(
+            f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again: {', '.join(failed)}."
+        )
     if stopped_by:
         done = f"{sum(job.finished for job in jobs)} of {len(jobs)} jobs done"
         name = signal.Signals(stopped_by).name
-        _tell(f"stopped by {name}, {done}; the same command with {option('hydra.sweep.dir', folder)} goes on.")
+        _print_error(f"stopped by {name}, {done}; the same command with {option('hydra.sweep.dir', folder)} goes on.")
         raise SystemExit(128 + stopped_by)
     if failed:
         raise SystemExit(1)
 
 
-def refuse(sentence: str) -> None:
-    _tell(f"{sentence}.")
+def refuse(sentence: str) -> NoReturn:
+    _print_error(f"{sentence}.")
     raise SystemExit(2)
 
 
-def _tell_failure(job: Job) -> None:
+def _print_failure(job: Job) -> None:
     if job.summary.get("status") == "failed":
-        _tell(f"{job.name}: {job.summary['error']}")
+        _print_error(f"{job.name}: {job.summary['error']}")
 
 
-def _tell(sentence: str) -> None:
+def _print_error(sentence: str) -> None:
     print(f"error: {printable(sentence)}", file=sys.stderr)

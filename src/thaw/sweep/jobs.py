@@ -1,14 +1,15 @@
-"""Which jobs a sweep has, where each is kept, and what is left of it to do."""
+"""Jobs of a sweep: their folders, and what is left to do."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf, read_write
 
 from thaw.errors import UserError
-from thaw.runs.configuration import is_run, read_resolved, resolved_job
+from thaw.runs import run_files
+from thaw.runs.configuration import as_hydra_config, is_run, read_resolved, resolved_job
 from thaw.runs.idle_options import refuse_idle_sweep
 from thaw.runs.run_folder import is_free
 from thaw.runs.shown_commands import quoted
@@ -17,7 +18,18 @@ from thaw.runs.summary import read_summary
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep, `number` counted from 1; `name` says what sets it apart from the others."""
+    """One run of a sweep.
+
+    Attributes:
+        number: counted from 1.
+        name: the overrides that distinguish it from the other jobs.
+        folder: the run's folder.
+        overrides: the command line of the run.
+        strategy: the chosen option of conf/strategy.
+        epochs: `trainer.max_epochs`.
+        configuration: the composed configuration, Hydra's part included.
+
+    """
 
     number: int
     name: str
@@ -33,47 +45,53 @@ class Job:
 
     @property
     def summary(self) -> dict:
-        """What the run says of itself so far; empty where it has not come to an end."""
+        """Return the run's summary; empty if it has not ended."""
         return read_summary(self.folder)
 
     @property
     def arguments(self) -> list[str]:
-        """Of the command line that does what is left of it: all, or the rest of what was interrupted."""
-        return [*self.overrides, *([f"resume={quoted(self.folder)}"] if self._goes_on else [])]
+        """Return the command line that starts the run, or resumes it."""
+        return [*self.overrides, *([f"resume={quoted(self.folder)}"] if self.resumes else [])]
 
     @property
-    def _goes_on(self) -> bool:
-        """Whether it was interrupted, or could not begin again after that; one that failed starts anew."""
+    def resumes(self) -> bool:
+        """Return whether there is a checkpoint to resume; a run that failed after it began starts again."""
         failed = self.summary.get("status") == "failed" and self.summary.get("begun", True)
-        return not failed and (self.folder / "checkpoints" / "last.ckpt").is_file()
+        return not failed and (self.folder / run_files.LAST).is_file()
 
 
 def plan(compose: Callable[[list[str]], DictConfig], batch: Sequence[Sequence[str]], folder: Path) -> list[Job]:
-    """The jobs of a sweep in `folder`, from the overrides of each; equal ones are done once.
+    """Return the jobs of a sweep in `folder`; of jobs with equal configurations only the first.
 
-    `compose` gives a job's configuration, Hydra's part of it included. A run that is in `folder` already is recognised
-    by its configuration, whatever its folder is called.
+    A run that is already in `folder` is recognised by its configuration, whatever its folder is called.
+
+    Args:
+        compose: returns the configuration of a job, Hydra's part included, from its overrides.
+        batch: the overrides of each job.
+        folder: the sweep's folder.
+
     """
-    kept = [(read_resolved(place), place) for place in sorted(folder.glob("*")) if is_run(place)]
-    jobs, seen = [], []
+    kept = [(read_resolved(path), path) for path in sorted(folder.glob("*")) if is_run(path)]
+    jobs: list[Job] = []
+    seen: list[dict] = []
     for overrides in batch:
         cfg = compose(list(overrides))
         configuration = resolved_job(cfg)
         if configuration in seen:
             continue
         seen.append(configuration)
-        place = next((path for values, path in kept if values == configuration), None)
-        if place is None:
-            place = _free(folder / _subfolder(cfg, len(jobs)), {job.folder for job in jobs})
+        run = next((path for values, path in kept if values == configuration), None)
+        if run is None:
+            run = _free(folder / _subfolder(cfg, len(jobs)), {job.folder for job in jobs})
         strategy, epochs = cfg.hydra.runtime.choices.strategy, OmegaConf.select(cfg, "trainer.max_epochs")
         name = _name(overrides, batch) or strategy
-        jobs.append(Job(len(jobs) + 1, name, place, list(overrides), strategy, epochs, cfg))
+        jobs.append(Job(len(jobs) + 1, name, run, list(overrides), strategy, epochs, cfg))
     _refuse_moved_images([values for values, _ in kept if values not in seen], seen)
     return jobs
 
 
 def _refuse_moved_images(left: Sequence[dict], planned: Sequence[dict]) -> None:
-    """Refuse to do anew what is done, where `left` runs differ from those `planned` only in where their images were."""
+    """Refuse to train runs again that differ from a planned one only in `data.root`, which no longer exists."""
     for values in left:
         before = values.get("data", {}).get("root")
         if not isinstance(before, str) or Path(before).expanduser().exists():
@@ -88,7 +106,7 @@ def _refuse_moved_images(left: Sequence[dict], planned: Sequence[dict]) -> None:
 
 
 def check_jobs(jobs: Sequence[Job]) -> None:
-    """Compare what is asked of every job with the code that it names, before the first one starts.
+    """Compare the configuration of every job with the code that it names, before the first job starts.
 
     Raises:
         UserError: for the first job that could not start.
@@ -97,11 +115,13 @@ def check_jobs(jobs: Sequence[Job]) -> None:
     from thaw.runs.components import check_components  # it loads the code that a configuration names
     from thaw.runs.targets import refuse_foreign_targets
 
+    planned: list[tuple[dict[str, Any], list[str]]] = []
     for job in jobs:
         values = resolved_job(job.configuration)
         refuse_foreign_targets(values)
         check_components(job.configuration, values)
-    refuse_idle_sweep([(resolved_job(job.configuration), job.overrides) for job in jobs])
+        planned.append((values, job.overrides))
+    refuse_idle_sweep(planned)
 
 
 def _name(overrides: Sequence[str], batch: Sequence[Sequence[str]]) -> str:
@@ -113,16 +133,12 @@ def _name(overrides: Sequence[str], batch: Sequence[Sequence[str]]) -> str:
 def _subfolder(cfg: DictConfig, number: int) -> str:
     with read_write(cfg.hydra):
         cfg.hydra.job.num, cfg.hydra.job.id = number, str(number)
-    before = HydraConfig.instance().cfg
-    HydraConfig.instance().set_config(cfg)
-    try:
+    with as_hydra_config(cfg):
         return cfg.hydra.sweep.subdir
-    finally:
-        HydraConfig.instance().cfg = before
 
 
 def _free(folder: Path, taken: set[Path]) -> Path:
-    """`folder`, or that name with a number where another run, or anything else, has it."""
+    """Return `folder`, with the first free number in its name if another run, or anything else, has it."""
     candidate, count = folder, 1
     while candidate in taken or not is_free(candidate):
         count += 1

@@ -1,4 +1,4 @@
-"""A job that one of Hydra's launchers runs: what a fork of the sweep itself gets, it has to get elsewhere."""
+"""A job in a process of one of Hydra's launchers, which lacks what a fork of the sweep inherits."""
 
 import os
 import signal
@@ -9,16 +9,20 @@ from pathlib import Path
 
 from omegaconf import DictConfig, open_dict
 
+from thaw.runs import run_files
 from thaw.runs.stopping import PREEMPTED
 
 
 @dataclass
 class LaunchedTask:
-    """`task` in a process of a launcher, in which other jobs may have run before.
+    """The function `task` in a launcher's process, in which other jobs may have run before.
 
-    It computes with so many `threads`, if that is said. What it prints goes to the job's `console.log`, which is kept
-    if it ends badly. It goes on where it was saved: a cluster that needs the machine for something more urgent runs the
-    same job again later.
+    What the job prints goes to its `console.log`, which stays if the job fails. The job resumes from its last
+    checkpoint: a cluster that takes the machine away for a more urgent job runs the same job again later.
+
+    Attributes:
+        threads: the number of threads per job, or None for the environment's.
+
     """
 
     task: Callable[[DictConfig], object]
@@ -26,23 +30,23 @@ class LaunchedTask:
 
     def __call__(self, cfg: DictConfig) -> object:
         folder = Path(cfg.output_dir)
-        if (folder / "checkpoints" / "last.ckpt").is_file():
+        if (folder / run_files.LAST).is_file():
             with open_dict(cfg):
                 cfg.resume = str(folder)
-        if self.threads:  # read when torch is imported
+        if self.threads:  # torch reads it when it is imported
             os.environ["OMP_NUM_THREADS"] = str(self.threads)
-        with _console(folder / "console.log"):
+        with _console(folder / run_files.CONSOLE):
             try:
                 return self.task(cfg)
             except SystemExit as stop:
                 if PREEMPTED and stop.code == 128 + PREEMPTED:
-                    signal.raise_signal(PREEMPTED)  # all is saved: now the launcher may have the job run again
+                    signal.raise_signal(PREEMPTED)  # everything is saved: now the launcher may requeue the job
                 raise
 
 
 @contextmanager
 def _console(path: Path) -> Iterator[None]:
-    """Sends what this process prints to `path`, also what does not come from Python."""
+    """Redirect this process's output to `path` inside the block, including output of code that is not Python."""
     kept = [os.dup(stream) for stream in (1, 2)]
     with path.open("w") as file:
         for stream in (1, 2):
@@ -57,7 +61,13 @@ def _console(path: Path) -> Iterator[None]:
 
 
 def threads_each(cores: int, at_once: int) -> int | None:
-    """Of so many jobs at once, as joblib counts them: -1 is one for every core. None where the environment says it."""
+    """Return the number of threads for each job, or None if the environment sets it.
+
+    Args:
+        cores: the usable cores of the machine.
+        at_once: the number of jobs that run at once, as joblib counts them; -1 is one for every core.
+
+    """
     if "OMP_NUM_THREADS" in os.environ:
         return None
     return max(1, cores // at_once) if at_once > 0 else 1

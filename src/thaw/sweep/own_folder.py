@@ -1,4 +1,4 @@
-"""Where runs and sweeps are kept, before Hydra writes there."""
+"""Hydra callback that chooses and checks the folder of a run or sweep before Hydra writes there."""
 
 import os
 import sys
@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import Any, NoReturn
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
@@ -23,25 +24,27 @@ from thaw.sweep.execution import refuse_other_folder
 
 
 @contextmanager
-def _told() -> Iterator[None]:
-    """Refuse references to nothing: of what a callback raises Hydra only warns."""
+def _faults_end_the_program() -> Iterator[None]:
+    """End the program with a sentence for a known fault, because Hydra only warns about errors of a callback."""
     try:
         yield
+    except UserError as error:
+        _refuse(f"{error}")
     except OmegaConfBaseException as error:
         _refuse(str(error_with_sentence(error) or error))
 
 
 class OwnFolder(Callback):
-    """Ends the program with a sentence and status 2 where the folder cannot be this run's or sweep's alone."""
+    """Ends the program with a sentence and status 2 if a folder cannot belong to this run or sweep alone."""
 
-    @_told()
-    def on_run_start(self, config: DictConfig, **rest) -> None:
+    @_faults_end_the_program()
+    def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
         refuse_paths(config)
         if is_first_process():
             _prepare(config, "run", partial(hold_run_folder, resumed=bool(config.get("resume"))))
 
-    @_told()
-    def on_multirun_start(self, config: DictConfig, **rest) -> None:
+    @_faults_end_the_program()
+    def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         if "TORCHELASTIC_RUN_ID" in os.environ or not is_first_process():
             _refuse(
                 "torchrun and srun start a single run; a sweep is started once, and starts the processes of its jobs."
@@ -50,17 +53,28 @@ class OwnFolder(Callback):
 
 
 def _prepare(config: DictConfig, kind: str, check: Callable[[Path], None]) -> None:
-    folder = _place(config, kind)
-    with _told_unwritable(folder, kind):
-        try:
-            check(folder)
-        except UserError as error:
-            _refuse(f"{error}")
+    """Choose the folder of a run or sweep, check it, and write into it as a trial."""
+    with as_hydra_config(config):  # the folder's name refers to it
+        folder = Path(config.hydra[kind].dir)
+    if "${" in str(folder):
+        _refuse(f"the output folder {folder} has ${{ in its name, which looks like a reference: choose another one.")
+    root = OmegaConf.select(config, "data.root")
+    if isinstance(root, str) and not config.get("resume"):
+        refuse_inside(folder, Path(root).expanduser(), f"hydra.{kind}.dir")
+    try:
+        if not any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra):
+            folder = new_folder(folder)
+            with read_write(config.hydra):
+                config.hydra[kind].dir = str(folder)
+        check(folder)
         try_to_write(folder)
+    except OSError as error:
+        reason = f"the output folder {folder} cannot be written ({error.strerror})"
+        _refuse(f"{reason}: choose another one with hydra.{kind}.dir=….")
 
 
 def refuse_paths(config: DictConfig) -> None:
-    """Refuse options that are no names: those name folders as well, and Hydra takes `../x` for one, and none at all."""
+    """Refuse group options that are paths or missing: folders are named after them, and Hydra accepts `../x`."""
     for group, name in config.hydra.runtime.choices.items():
         if ".." in Path(str(name)).parts or Path(str(name)).is_absolute():
             _refuse(f"{group}={name} is a path where the name of an option is needed.")
@@ -72,49 +86,17 @@ def refuse_paths(config: DictConfig) -> None:
 
 
 def _refuse_relative(config: DictConfig) -> None:
-    """Refuse paths that would be looked for in the run's folder, which Hydra makes the working directory."""
+    """Refuse relative paths if Hydra changes to the run's folder, where they would be looked up."""
     for key in ("data.root", "weights"):
-        told = OmegaConf.select(config, key, throw_on_missing=False)
-        path = Path(os.path.expanduser(told)) if isinstance(told, str) else Path("/")
+        value = OmegaConf.select(config, key, throw_on_missing=False)
+        path = Path(os.path.expanduser(value)) if isinstance(value, str) else Path("/")
         if not path.is_absolute() and path.exists():
             _refuse(
-                f"hydra.job.chdir=true would look for {key}={told} in the run's folder: give the whole path, "
+                f"hydra.job.chdir=true would look for {key}={value} in the run's folder: give the whole path, "
                 f"{option(key, path.absolute())}, or leave hydra.job.chdir out; a run's files go to its folder anyway."
             )
 
 
-def _place(config: DictConfig, kind: str) -> Path:
-    """Where the run or sweep is to be: a new folder, unless the command line names one."""
-    with as_hydra_config(config):  # which the folder's name refers to
-        folder = Path(config.hydra[kind].dir)
-    if "${" in str(folder):
-        _refuse(
-            f"the output folder {folder} has ${{ in its name, which would be taken for a reference: choose another."
-        )
-    root = OmegaConf.select(config, "data.root")
-    if isinstance(root, str) and not config.get("resume"):
-        try:
-            refuse_inside(folder, Path(root).expanduser(), f"hydra.{kind}.dir")
-        except UserError as error:
-            _refuse(f"{error}")
-    if any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra):
-        return folder
-    with _told_unwritable(folder, kind):
-        folder = new_folder(folder)
-    with read_write(config.hydra):
-        config.hydra[kind].dir = str(folder)
-    return folder
-
-
-@contextmanager
-def _told_unwritable(folder: Path, kind: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = f"the output folder {folder} cannot be written ({error.strerror})"
-        _refuse(f"{reason}: choose another one with hydra.{kind}.dir=….")
-
-
-def _refuse(sentence: str) -> None:
+def _refuse(sentence: str) -> NoReturn:
     print(f"error: {printable(sentence)}", file=sys.stderr)
     raise SystemExit(2)

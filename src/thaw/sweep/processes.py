@@ -1,4 +1,4 @@
-"""A job in a process of its own: what it does to memory, threads and signals ends with it."""
+"""A job in a process of its own: its memory, threads and signal handlers end with it."""
 
 import importlib
 import multiprocessing
@@ -16,22 +16,22 @@ _SHARED = ("thaw.report.results", "thaw.training.trainer", "thaw.models.weights"
 
 
 def can_fork() -> bool:
-    """Not on macOS, whose libraries do not survive it, nor on Windows."""
+    """Return whether jobs can run in forks: libraries of macOS do not survive a fork, and Windows has none."""
     return sys.platform.startswith("linux")
 
 
 def import_once() -> None:
-    """What every job needs, so that none spends seconds on it.
+    """Import the modules that every job needs, so that no job spends seconds on it.
 
-    Nothing is computed and no GPU is touched, for neither survives a fork.
+    Nothing is computed and no GPU is used, because neither survives a fork.
     """
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # asking for GPUs does not start CUDA
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # looking for GPUs then does not start CUDA
     for name in _SHARED:
         importlib.import_module(name)
 
 
 class Process:
-    """Runs `task()` in a fork; what it prints goes to the file `console`, which is kept if it ends badly."""
+    """A fork that runs `task()`; its output goes to the file `console`, which stays if the task fails."""
 
     def __init__(self, task: Callable[[], None], console: Path):
         self._console = console
@@ -40,23 +40,26 @@ class Process:
         self._process.start()
 
     def wait(self, seconds: float) -> bool:
-        """Whether it ended within `seconds`."""
+        """Wait at most `seconds`; return whether the process has ended."""
         self._process.join(seconds)
         return self._process.exitcode is not None
 
     def signal(self, number: int) -> None:
+        assert self._process.pid is not None, "the process has been started"
         os.kill(self._process.pid, number)
 
     @property
     def status(self) -> int:
-        """The exit status; minus the signal's number for one that was killed."""
-        if self._process.exitcode == 0:
+        """Return the exit status of the ended process; minus the signal's number if a signal killed it."""
+        status = self._process.exitcode
+        assert status is not None, "the process has ended"
+        if status == 0:
             self._console.unlink(missing_ok=True)
-        return self._process.exitcode
+        return status
 
 
 def _alone(task: Callable[[], None], console: Path, parent: int) -> None:
-    os.setpgid(0, 0)  # Ctrl-C reaches the parent alone, which passes it on once
+    os.setpgid(0, 0)  # Ctrl-C reaches the parent only, which passes it on once
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in STOPS:
         if number != signal.SIGINT and heard(number):
@@ -64,12 +67,12 @@ def _alone(task: Callable[[], None], console: Path, parent: int) -> None:
     with console.open("w") as file:
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    threading.Thread(target=_die_with, args=(parent,), daemon=True).start()
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     task()
 
 
-def _die_with(parent: int) -> None:
-    """A parent that is killed cannot stop its jobs; one that ran on would write where the next sweep does."""
+def _end_with(parent: int) -> None:
+    """End this process when its parent is killed; otherwise it would write into the folder of the next sweep."""
     while os.getppid() == parent:
         time.sleep(0.5)
     os.kill(os.getpid(), signal.SIGKILL)

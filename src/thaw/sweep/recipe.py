@@ -1,24 +1,16 @@
-"""`sweep=NAME`: what conf/sweep/NAME.yaml says to run, as Hydra's multirun."""
+"""`sweep=NAME`: run the values in conf/sweep/NAME.yaml as a multirun of Hydra."""
 
 _MULTIRUN = frozenset(("-m", "--multirun"))
 _FLAGS = (
     *_MULTIRUN,
-    "-c",
-    "--cfg",
-    "-i",
-    "--info",
-    "-h",
-    "--help",
-    "--hydra-help",
-    "-sc",
-    "--shell-completion",
+    *("-c", "--cfg", "-i", "--info", "-h", "--help", "--hydra-help", "-sc", "--shell-completion"),
 )
 
 
 def add_multirun_flag(arguments: list[str]) -> list[str]:
-    """`arguments` of the command line, with Hydra's flag for several runs first where a sweep is to be run.
+    """Return command-line `arguments` with Hydra's multirun flag first, if they ask for a sweep.
 
-    Hydra takes no flag between two overrides.
+    A flag between two overrides moves to the front, because Hydra does not accept it there.
     """
     asked = any(
         argument.startswith("sweep=") and argument not in ("sweep=", "sweep=null", "sweep=[]") for argument in arguments
@@ -31,5 +23,5 @@ def add_multirun_flag(arguments: list[str]) -> list[str]:
 
 
 def without_recipe(overrides: list[str]) -> list[str]:
-    """Of a single job, which is to be run, and continued, as what it is."""
+    """Return the overrides of a single job, which runs and resumes without `sweep=NAME`."""
     return [override for override in overrides if not override.startswith("sweep=")]

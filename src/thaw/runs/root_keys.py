@@ -1,0 +1,68 @@
+"""Top-level keys of a configuration: which ones exist, and the values they take."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.errors import UserError
+from thaw.runs.type_hints import describe, fits
+
+_KEYS: dict[str, Any] = {
+    "seed": int, "weights": Any, "compile": bool, "channels_last": bool | str, "data": dict, "head": dict,
+    "features": dict, "strategy": dict, "loss": dict, "mix": dict | None, "model": dict, "optimizer": dict,
+    "scheduler": dict, "callbacks": dict, "logger": dict, "trainer": dict,
+}  # fmt: skip
+_COLLECTIONS = ("callbacks", "logger")
+_SEEDS = 2**32  # the number of seeds that NumPy takes
+
+
+def check_root_keys(cfg: DictConfig, values: Mapping) -> None:
+    """Check that the plain `values` of `cfg` have every top-level key, no other key, and values of the right kind.
+
+    Raises:
+        UserError: for the first fault.
+
+    """
+    for key, kind in _KEYS.items():
+        if key not in values:
+            raise UserError(f"{key} is missing, which every run needs; python train.py --cfg job shows the default.")
+        if not fits(values[key], kind):
+            raise UserError(f"{key}={values[key]!r} must be {describe(kind)}.")
+        if kind is dict and key not in _COLLECTIONS and "_target_" not in values[key]:
+            raise UserError(f"{key}._target_ is missing, the class or function that makes this part of a run.")
+    for key in values.keys() - _KEYS.keys():
+        if f"${{{key}" not in OmegaConf.to_yaml(cfg):  # a key that others refer to is used
+            near = nearest(key, [known for known in value_keys(values) if known != key])
+            raise UserError(f"{key} is no key of the configuration{f'; did you mean {near}?' if near else '.'}")
+    if type(values["weights"]) is not str:
+        raise UserError(f"weights={values['weights']!r} must be imagenet, demo, none or the path of a file.")
+    for key in _COLLECTIONS:
+        for name, part in values[key].items():
+            if part is not None and not (isinstance(part, dict) and "_target_" in part):
+                raise UserError(
+                    f"{key}.{name}={part!r} has no _target_: an option of conf/{key} is chosen by {key}=NAME."
+                )
+    if not 0 <= values["seed"] < _SEEDS:
+        raise UserError(f"seed={values['seed']} must be a whole number from 0 to {_SEEDS - 1}.")
+    if values["channels_last"] not in (True, False, "auto"):
+        raise UserError(f"channels_last={values['channels_last']!r} must be auto, true or false.")
+
+
+def value_keys(values: Mapping, prefix: str = "") -> list[str]:
+    """Return the paths of all values that are not mappings, without keys of Hydra such as `_target_`."""
+    keys = []
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            keys += value_keys(value, f"{prefix}{name}.")
+        elif not str(name).startswith("_"):
+            keys.append(f"{prefix}{name}")
+    return keys
+
+
+def nearest(name: str, choices: Sequence[str]) -> str | None:
+    """Return the choice whose last part is spelled most like `name`, or None."""
+    last_parts = {choice.rpartition(".")[2]: choice for choice in reversed(choices)}
+    found = difflib.get_close_matches(name, last_parts, n=1)
+    return last_parts[found[0]] if found else None

@@ -1,0 +1,28 @@
+"""Names of the files and folders of a run, relative to its folder."""
+
+SUMMARY = "summary.json"
+METRICS = "metrics.csv"  # one row per epoch
+PREDICTIONS = "predictions.csv"  # one row per validation image
+TEST_PREDICTIONS = "test_predictions.csv"
+LOG = "train.log"
+CONSOLE = "console.log"  # what a job of a sweep printed, kept if it failed
+TRACEBACK = "traceback.txt"
+
+CHECKPOINTS = "checkpoints"
+BEST = "checkpoints/best.ckpt"
+LAST = "checkpoints/last.ckpt"
+FIGURES = "figures"
+TENSORBOARD = "tensorboard"
+EVALUATION = "evaluation"
+
+HYDRA = ".hydra"
+CONFIG = ".hydra/config.yaml"
+HYDRA_CONFIG = ".hydra/hydra.yaml"
+OVERRIDES = ".hydra/overrides.yaml"
+RESOLVED = ".hydra/resolved.yaml"  # every value of the configuration, with references replaced
+LOCK = ".hydra/lock"
+
+# Files of a sweep's folder.
+SWEEP_CONFIG = "multirun.yaml"
+SWEEP_LOCK = ".lock"
+REPORT = "report.html"
