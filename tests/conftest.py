@@ -144,7 +144,7 @@ def without_pictures(monkeypatch):
     """Runs that draw nothing take half the time."""
     for name in ("first_samples", "samples", "predictions", "confusion_matrix"):
         monkeypatch.setattr(f"thaw.report.figures.{name}", lambda *given: None)
-    monkeypatch.setattr("thaw.report.pictures._show", lambda *given: None)
+    monkeypatch.setattr("thaw.report.pictures._save_figure", lambda *given: None)
 
 
 @pytest.fixture(scope="session")

@@ -146,15 +146,15 @@ def test_images_that_are_too_small_are_refused():
 
 
 @pytest.mark.parametrize(
-    ("name", "size", "told"),
+    ("name", "size", "reason"),
     [
         ("vit_b_16", 200, "data.image_size=200 does not fit vit_b_16, .* multiple of 16 pixels, such as 192 or 208"),
         ("vit_h_14", 512, "multiple of 14 pixels, such as 504 or 518"),
         ("maxvit_t", 300, "multiple of 224 pixels, such as 224 or 448"),
     ],
 )
-def test_images_that_patches_or_windows_do_not_divide_are_refused_with_the_nearest_sizes(name, size, told):
-    with pytest.raises(UserError, match=told):
+def test_images_that_patches_or_windows_do_not_divide_are_refused_with_the_nearest_sizes(name, size, reason):
+    with pytest.raises(UserError, match=reason):
         build_net(name, 2, image_size=size)
     assert demo_size("vit_h_14") == 70
 

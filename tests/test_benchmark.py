@@ -35,7 +35,7 @@ def small_resnet(monkeypatch, tmp_path):
     return inputs.random_weights("resnet18", tmp_path / "weights.pth")
 
 
-@pytest.mark.parametrize("strategy", loop.LEARNS)
+@pytest.mark.parametrize("strategy", loop.TRAINABLE)
 def test_the_loop_trains_what_the_strategy_says_from_the_weights_given(small_resnet, image_folder, strategy):
     before = torch.load(small_resnet)
     model = loop.build_model("resnet18", small_resnet, strategy, 2)
@@ -184,7 +184,7 @@ def test_the_table_has_both_sides_and_says_where_the_speed_comes_from(record):
     words = " ".join(text.split())
     assert "2 cores of Abacus; resnet34, 240 training and 150 validation images" in words
     assert "The loop's sweep is 9 times one run." in words
-    assert "the speed comes from there: batches of 32, precision bf16-mixed" in words
+    assert "which make the difference: batches of 32, precision bf16-mixed" in words
     assert "70 images/s, 70% of the ceiling of 100 images/s." in words
 
 
@@ -196,7 +196,7 @@ def test_the_picture_has_a_bar_of_each_ratio_and_its_seconds(record, tmp_path):
 
 
 @pytest.mark.parametrize("value, text", [(0.2734, "0.273 s"), (1.0, "1 s"), (12.34, "12.3 s"), (1234.5, "1234 s")])
-def test_seconds_are_told_in_three_digits(value, text):
+def test_seconds_have_three_significant_digits(value, text):
     assert results_table.seconds(value) == text
 
 
@@ -227,8 +227,8 @@ def test_drawn_photographs_are_as_large_as_photographs_and_drawn_once():
 
 def test_the_ceiling_computes_as_thaw_trains(image_folder, monkeypatch):
     monkeypatch.setattr(HydraConfig.instance(), "cfg", None)
-    told = ["data=image_folder", f"data.root={image_folder()}", "data.train_size=16", "data.batch_size=6"]
-    told += [
+    overrides = ["data=image_folder", f"data.root={image_folder()}", "data.train_size=16", "data.batch_size=6"]
+    overrides += [
         "strategy=fine_tune",
         "model._target_=nets.tiny_net",
         "trainer.precision=bf16-mixed",
@@ -243,7 +243,7 @@ def test_the_ceiling_computes_as_thaw_trains(image_folder, monkeypatch):
         return result
 
     monkeypatch.setattr(nn.Conv2d, "forward", watched)
-    step, device = ceiling.build_step(ceiling.configured(told), classes=3)
+    step, device = ceiling.build_step(ceiling.compose_config(overrides), classes=3)
     assert device == CPU
     seconds = ceiling.step_seconds(step, device, seconds=0)
     assert len(seconds) == ceiling._FEWEST
@@ -271,20 +271,20 @@ def benchmark(monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize(
-    "arguments, told",
+    "arguments, reason",
     [
         (
             ["--model", "vgg16"],
-            "--model vgg16: the loop takes the last layer of a ResNet for its head; the choices are",
+            "--model vgg16: the loop replaces the last layer of a ResNet; the choices are",
         ),
         (["--root", "nowhere"], "there is no folder "),
         (["--out", str(ROOT / "tests")], "is not empty; name a new folder."),
     ],
 )
-def test_what_cannot_be_compared_is_told_in_a_sentence_with_status_2(benchmark, capsys, arguments, told, tmp_path):
+def test_what_cannot_be_compared_is_an_error_with_status_2(benchmark, capsys, arguments, reason, tmp_path):
     assert benchmark(*arguments) == 2
     sentence = capsys.readouterr().err
-    assert sentence.startswith("error: ") and told in sentence and sentence.count("\n") == 1
+    assert sentence.startswith("error: ") and reason in sentence and sentence.count("\n") == 1
     assert not (tmp_path / "out").exists()
 
 
@@ -310,7 +310,7 @@ def test_what_was_measured_is_kept_when_the_benchmark_ends_early(
     assert benchmark("--cases", "fine_tune", "layer3_layer4", "--repeats", "2") == status
     out = capsys.readouterr().out
     assert "1/8  loop fine_tune, 3 epochs\n" in out and "4/8  thaw fine_tune, 3 epochs; at least" in out
-    assert "5.33 ×" in out and "It ended early" in out, "the table of what there is"
+    assert "5.33 ×" in out and "ended early" in out, "the table of what there is"
     record = json.loads((tmp_path / "out/benchmark.json").read_text())
     assert record["finished"] is False
     assert [row["case"] for row in record["rows"]] == ["fine_tune"]

@@ -149,7 +149,7 @@ def test_of_many_images_a_thousand_are_kept_evenly_spread(images, shown):
 
 def test_of_wide_vectors_fewer_are_kept():
     inputs = HeadInputs(images=3000)
-    inputs.see(torch.ones(3000, 4096))
+    inputs.keep(torch.ones(3000, 4096))
     assert inputs.vectors.shape == (244, 4096)
 
 
@@ -160,7 +160,7 @@ def projected(tmp_path):
     def write(points):
         trainer = SimpleNamespace(loggers=[TensorBoardLogger(tmp_path, name="", version="run")], global_step=1)
         inputs, paths = HeadInputs(images=3), [str(tmp_path / f"{n}.png") for n in range(3)]
-        inputs.see(points)
+        inputs.keep(points)
         evaluation = Evaluation(paths, torch.tensor([0, 1, 1]), torch.randn(3, 2), ("ants", "bees"))
         project(trainer, inputs, evaluation, tmp_path)
         return next(tmp_path.glob("run/*/*/tensors.tsv"), None)
@@ -185,7 +185,7 @@ def test_a_net_that_has_diverged_is_not_projected(projected, fault):
 def test_images_that_were_not_seen_just_once_are_not_shown():
     inputs = HeadInputs(images=3)
     assert inputs.vectors is None
-    inputs.see(torch.ones(2, 4))
+    inputs.keep(torch.ones(2, 4))
     assert inputs.vectors is None
-    inputs.see(torch.ones(2, 4))
+    inputs.keep(torch.ones(2, 4))
     assert inputs.vectors is None

@@ -125,7 +125,7 @@ def test_a_bias_of_the_first_convolution_is_kept_in_the_normalisation(published)
 def test_two_tensors_for_one_place_are_refused(published):
     net = build_net("caffe_resnet50", 2)
     twice = published | {"scale_conv1.weight": torch.ones(64)}
-    with pytest.raises(UserError, match=r"'scale_conv1.weight' that the net lacks"):
+    with pytest.raises(UserError, match=r"'scale_conv1.weight' that the network lacks"):
         load_backbone(net, twice, "a file")
 
 

@@ -38,25 +38,25 @@ def entry(facts, name):
     return next(one for one in facts["candidates"] if one["name"] == name)
 
 
-def test_the_most_accurate_is_advised_and_what_is_worse_is_told(compared):
+def test_the_most_accurate_is_recommended_and_worse_ones_are_listed(compared):
     (good,) = some()
     facts = compared(good=good, shuffled=np.random.default_rng(1).random((3, 300)) < 0.5)
     assert [one["verdict"] for one in facts["candidates"]] == ["best", "worse"]
-    assert facts["advice"][0].startswith("Use good: it is right on ")
+    assert facts["advice"][0].startswith("Use good: it classifies ")
     assert "better than shuffled by" in facts["advice"][1]
     (test,) = facts["tests"]
     assert (test["a"], test["b"], test["verdict"]) == ("good", "shuffled", "better")
     assert test["adjusted"] < 0.05
 
 
-def test_two_names_of_one_strategy_are_tied_and_the_quicker_one_is_told(tmp_path):
+def test_two_names_of_one_strategy_are_tied_and_the_faster_one_is_named(tmp_path):
     (right,) = some()
     for seed in range(3):
         write_run(tmp_path / f"a{seed}", right[seed], "slow", seed, seconds=60.0)
         write_run(tmp_path / f"b{seed}", right[seed], "quick", seed, seconds=20.0)
     facts = write_comparison(tmp_path, [run.folder for run in find_runs([tmp_path])])
     assert [one["verdict"] for one in facts["candidates"]] == ["best", "tied"]
-    assert facts["advice"][1].startswith("These images cannot tell it from quick (")
+    assert facts["advice"][1].startswith("These images show no clear difference from quick (")
     assert "quick takes the least time: 20 s instead of 1 min 00 s." in facts["advice"][1]
     assert [one["pareto"] for one in facts["candidates"]] == [False, True]
 
@@ -85,17 +85,17 @@ def test_the_files_hold_the_same(compared, tmp_path):
 
 
 def test_candidates_are_named_by_what_sets_them_apart(tmp_path):
-    told = {
+    given = {
         "lp_ft strategy.lr=0.1": ["strategy=lp_ft", "strategy.lr=0.1"],
         "lp_ft strategy.lr=0.2": ["strategy=lp_ft", "strategy.lr=0.2"],
     }
-    for number, overrides in enumerate(told.values()):
+    for number, overrides in enumerate(given.values()):
         write_run(tmp_path / str(number), [1, 0, 1], "lp_ft", overrides=["model=tiny", *overrides, "seed=0"])
     facts = write_comparison(tmp_path, [tmp_path / "0", tmp_path / "1"])
     assert {one["name"] for one in facts["candidates"]} == {"strategy.lr=0.1", "strategy.lr=0.2"}
     write_run(tmp_path / "2", [1, 0, 1], "bias", overrides=["model=tiny", "strategy=bias", "seed=0"])
     facts = write_comparison(tmp_path, [tmp_path / str(number) for number in range(3)])
-    assert {one["name"] for one in facts["candidates"]} == {*told, "bias"}
+    assert {one["name"] for one in facts["candidates"]} == {*given, "bias"}
 
 
 def test_a_run_that_was_repeated_counts_once(tmp_path):
@@ -112,7 +112,7 @@ def test_runs_on_other_images_are_left_out_by_name(tmp_path):
     facts = write_comparison(tmp_path, runs)
     assert [one["name"] for one in facts["candidates"]] == ["bias"]
     assert facts["left_out"] == ["longer", "altered"]
-    assert "Left out, for they were validated on other images: longer and altered." in facts["cautions"]
+    assert "Left out, since they were validated on other images: longer and altered." in facts["cautions"]
 
 
 def write_folds(folder, right, name, seed, folds=5):
@@ -155,7 +155,7 @@ def test_a_seed_without_all_of_its_folds_is_left_out(tmp_path):
     assert facts["left_out"] == ["0-1-bias", "1-1-bias", "2-1-bias", "4-1-bias"]
 
 
-def test_what_failed_or_never_ended_is_told(compared, tmp_path):
+def test_failed_and_unfinished_runs_are_listed(compared, tmp_path):
     failed, cut = tmp_path / "sweep" / "7-bad", tmp_path / "sweep" / "8-cut"
     for folder in (failed, cut):
         (folder / ".hydra").mkdir(parents=True)
@@ -175,19 +175,19 @@ def test_where_nothing_finished_the_page_says_so(tmp_path):
     (tmp_path / "0" / ".hydra").mkdir(parents=True)
     write_summary(tmp_path / "0", {"status": "failed", "strategy": "bad", "error": "no."})
     facts = write_comparison(tmp_path, [tmp_path / "0"])
-    assert facts["advice"] == ["No run has finished, so that there is nothing to compare."]
+    assert facts["advice"] == ["No run has finished, so there is nothing to compare."]
     assert "No run has finished" in table(facts)
     assert "nothing to compare" in (tmp_path / "report.html").read_text()
 
 
 def test_few_images_and_single_seeds_are_warned_of(compared):
     facts = compared(bias=some(seeds=1, images=153)[0])
-    assert "of 153 images one is 0.65\N{NO-BREAK SPACE}%" in facts["cautions"][0]
-    assert any("One seed says nothing" in told for told in facts["cautions"])
+    assert "one of 153 images is 0.65\N{NO-BREAK SPACE}%" in facts["cautions"][0]
+    assert any("One seed says nothing" in sentence for sentence in facts["cautions"])
 
 
 def test_many_images_are_not_warned_of(compared):
-    assert not any("small" in told for told in compared(bias=some(images=2000)[0])["cautions"])
+    assert not any("small" in sentence for sentence in compared(bias=some(images=2000)[0])["cautions"])
 
 
 def test_the_images_with_the_most_different_answers_are_shown(tmp_path):
@@ -217,18 +217,18 @@ def test_the_page_is_the_same_each_time(compared, tmp_path):
 def test_commands_can_be_pasted_into_a_shell(tmp_path):
     given = ["strategy=bias", "seed=0", "strategy.phases=[{train: head}]", "data.root='/my photos'"]
     run = Run(write_run(tmp_path / "run", [1, 0], overrides=given))
-    told = subprocess.run(
+    output = subprocess.run(
         ["bash", "-c", run.command.replace("python train.py", "printf '%s\\n'")], capture_output=True, text=True
     )
-    assert told.stdout.splitlines() == given
+    assert output.stdout.splitlines() == given
 
 
 def test_compare_makes_the_page_of_any_runs(tmp_path, script, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("a", "b"):
         write_run(tmp_path / "runs" / name, [1, 0, 1, 1], name)
-    status, told, _ = script("compare", "runs")
-    assert (status, "Use a" in told) == (0, True)
+    status, output, _ = script("compare", "runs")
+    assert (status, "Use a" in output) == (0, True)
     assert (tmp_path / "runs" / "report.html").is_file()
     (tmp_path / "empty").mkdir()
     status, _, errors = script("compare", "empty", "--out", "page")
@@ -236,7 +236,7 @@ def test_compare_makes_the_page_of_any_runs(tmp_path, script, monkeypatch):
     assert errors.startswith("error: there is no run in empty")
 
 
-def test_counts_and_ties_are_told_as_they_are(compared, tmp_path):
+def test_counts_and_ties_are_exact(compared, tmp_path):
     (right,) = some()
     page = tmp_path / "sweep" / "report.html"
     compared(alone=right)

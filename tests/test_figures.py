@@ -5,6 +5,7 @@ from matplotlib.colors import to_hex
 from PIL import Image
 
 from thaw.evaluation.evaluation import Evaluation
+from thaw.pages import charts
 from thaw.report import figures
 
 
@@ -36,7 +37,7 @@ def test_mistakes_come_first_in_red_the_most_confident_before_the_others(evaluat
 
 
 def test_a_figure_is_kept_as_a_png_of_the_same_pixels(evaluation, tmp_path):
-    pixels = figures.save(figures.confusion_matrix(evaluation), tmp_path / "figures" / "confusion_matrix.png")
+    pixels = charts.save(figures.confusion_matrix(evaluation), tmp_path / "figures" / "confusion_matrix.png")
     with Image.open(tmp_path / "figures" / "confusion_matrix.png") as image:
         assert (np.asarray(image) == pixels).all()
     assert pixels.std() > 10, "something is drawn"
@@ -57,11 +58,11 @@ def test_a_confusion_matrix_of_many_classes_is_drawn(count, tmp_path):
     evaluation = Evaluation(
         [""] * 2 * count, labels, torch.randn(2 * count, count), [f"species {n}" for n in labels[:count]]
     )
-    assert figures.save(figures.confusion_matrix(evaluation), tmp_path / "matrix.png").shape[0] >= 360
+    assert charts.save(figures.confusion_matrix(evaluation), tmp_path / "matrix.png").shape[0] >= 360
 
 
 @pytest.mark.parametrize("note", [None, "0.1 is the largest that was tried"])
 def test_the_path_of_penalties_says_where_its_end_was_chosen(note):
     path = [{"penalty": 0.1, "loss": 0.2, "acc": 0.9}, {"penalty": 0.01, "loss": 0.3, "acc": 0.8}]
-    figure = figures.penalty_path({"path": path, "penalty": 0.1, "note": note})
+    figure = charts.penalty_path({"path": path, "penalty": 0.1, "note": note})
     assert figure.axes[0].get_xlabel() == ("L2 penalty\n" + note if note else "L2 penalty")

@@ -11,7 +11,7 @@ from thaw.data.images import load_rgb
 from thaw.data.transforms import eval_transform, read_size
 from thaw.errors import UserError
 from thaw.models.backbones import build_net
-from thaw.models.families.lite import Lite, in_order, packaged_file
+from thaw.models.families.lite import Lite, packaged_file, renamed_in_order
 from thaw.models.sizes import published_preprocessing
 from thaw.models.tensor_files import read_tensors
 from thaw.models.weights import load_weights
@@ -49,7 +49,7 @@ def both(packaged):
         tensors = packaged(name)
         theirs.load_state_dict(tensors)
         ours = build_net(name, 1000).eval()
-        missing = ours.load_state_dict(in_order(ours, tensors, "a package"), strict=False)
+        missing = ours.load_state_dict(renamed_in_order(ours, tensors, "a package"), strict=False)
         assert all(key.endswith("num_batches_tracked") for key in missing.missing_keys)
         assert not missing.unexpected_keys
         return ours, theirs
@@ -108,7 +108,7 @@ def like_the_package(net):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         (lambda tensors: tensors.popitem(), "it has 246 tensors where 247 are needed"),
         (lambda tensors: tensors.update(more=torch.zeros(1)), "it has 248 tensors where 247 are needed"),
@@ -118,13 +118,13 @@ def like_the_package(net):
         ),
     ],
 )
-def test_a_file_that_does_not_fit_is_refused_with_the_reason(tmp_path, monkeypatch, change, told):
+def test_a_file_that_does_not_fit_is_refused_with_the_reason(tmp_path, monkeypatch, change, reason):
     net = build_net("efficientnet_lite0", 2, 32)
     tensors = like_the_package(net)
     change(tensors)
     torch.save(tensors, tmp_path / "w.pth")
     monkeypatch.setattr("thaw.models.families.lite.packaged_file", lambda name: tmp_path / "w.pth")
-    with pytest.raises(UserError, match=rf"w\.pth does not fit efficientnet_lite0: {told}\.$"):
+    with pytest.raises(UserError, match=rf"w\.pth does not fit efficientnet_lite0: {reason}\.$"):
         load_weights(net, "imagenet")
 
 
@@ -141,12 +141,12 @@ def test_without_package_and_download_both_ways_are_named(tmp_path, monkeypatch)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    told = rf"timm cannot load its weights of tf_efficientnet_lite1 from timm/tf_.*; install them \({INSTALL}\), or"
-    with pytest.raises(UserError, match=told):
+    reason = rf"timm cannot load its weights of tf_efficientnet_lite1 from timm/tf_.*; install them \({INSTALL}\), or"
+    with pytest.raises(UserError, match=reason):
         load_weights(build_net("efficientnet_lite1", 2, 32), "imagenet")
 
 
-def test_without_timm_the_way_to_install_both_is_told(monkeypatch):
+def test_without_timm_the_error_says_how_to_install_both(monkeypatch):
     monkeypatch.setitem(importlib.sys.modules, "timm", None)
     with pytest.raises(UserError, match=rf"model=efficientnet_lite0 needs the package timm: {INSTALL}\."):
         build_net("efficientnet_lite0", 2)

@@ -68,7 +68,7 @@ def test_figures_and_pages_show_bytes_as_replacements(tmp_path):
         texts = [text.get_text() for axes in figure.axes for text in (*axes.texts, *axes.get_xticklabels())]
         assert any(SEEN in text for text in texts)
     values = {"model": LATIN, "count": 0, "counts": [], "faults": [LATIN], "more": 0, "shown": []}
-    page = render("thaw.deploy", "gallery.html.jinja", **values)
+    page = render("gallery.html.jinja", **values)
     assert SEEN in page and page.encode()
 
 
@@ -77,7 +77,7 @@ def test_the_projector_gets_bytes_as_replacements(tmp_path, monkeypatch):
     monkeypatch.setattr(tensorboard, "_on_each", lambda trainer, act: act(SimpleNamespace(experiment=kept)))
     evaluation = Evaluation([str(tmp_path / LATIN)], torch.tensor([0]), torch.eye(2)[:1], [LATIN, "dog"])
     inputs, found = SimpleNamespace(vectors=torch.ones(1, 2), shown=torch.tensor([0])), []
-    tensorboard.project(SimpleNamespace(global_step=0), inputs, evaluation, tmp_path)
+    tensorboard.add_embedding(SimpleNamespace(global_step=0), inputs, evaluation, tmp_path)
     assert found == [[SEEN, SEEN, SEEN]]
 
 

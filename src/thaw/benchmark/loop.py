@@ -1,7 +1,7 @@
-"""The yardstick: transfer learning as tutorials teach it, in plain PyTorch. python -m thaw.benchmark.loop --help
+"""The reference: the tutorial's transfer learning in plain PyTorch. python -m thaw.benchmark.loop --help
 
-A net of torchvision's, images read and transformed by four workers, batches of 4, float32, SGD 0.001 with momentum
-0.9, StepLR 7/0.1. Nothing of Thaw is imported here, so that nothing of it is timed.
+It trains a network of torchvision's in float32, with batches of 4 that four workers load, SGD 0.001 with momentum 0.9,
+and StepLR 7/0.1. It imports nothing of Thaw, so that no part of Thaw is timed.
 """
 
 import argparse
@@ -9,6 +9,7 @@ import copy
 import json
 import time
 from pathlib import Path
+from typing import cast
 
 import torch
 import torchvision
@@ -18,12 +19,13 @@ from torch.optim.lr_scheduler import StepLR
 from torch.utils.data import DataLoader
 from torchvision import transforms
 from torchvision.datasets import ImageFolder
+from torchvision.models import ResNet
 
 BATCH_SIZE, WORKERS = 4, 4
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
-# The beginnings of the names of parameters that learn.
-LEARNS = {"fine_tune": ("",), "feature_extractor": ("fc.",), "layer3_layer4": ("layer3.", "layer4.", "fc.")}
+# Prefixes of the names of trainable parameters.
+TRAINABLE = {"fine_tune": ("",), "feature_extractor": ("fc.",), "layer3_layer4": ("layer3.", "layer4.", "fc.")}
 
 
 def image_transforms(train_size: int, image_size: int) -> dict[str, transforms.Compose]:
@@ -45,17 +47,17 @@ def image_loaders(root: Path, train_size: int, image_size: int) -> dict[str, Dat
 
 
 def build_model(name: str, weights: Path, strategy: str, classes: int) -> nn.Module:
-    """A ResNet with the state dict in `weights` and a new head, of which just what `strategy` says learns."""
-    model = torchvision.models.get_model(name)
+    """Return a ResNet with the state dict in `weights` and a new head; `strategy` decides what is trainable."""
+    model = cast(ResNet, torchvision.models.get_model(name))
     model.load_state_dict(torch.load(weights, weights_only=True))
     model.fc = nn.Linear(model.fc.in_features, classes)
     for key, parameter in model.named_parameters():
-        parameter.requires_grad = key.startswith(LEARNS[strategy])
+        parameter.requires_grad = key.startswith(TRAINABLE[strategy])
     return model
 
 
 def train(model: nn.Module, images: dict[str, DataLoader], epochs: int, lr: float, device: torch.device) -> list[dict]:
-    """Leaves `model` with the weights of its best epoch; seconds and accuracies of every epoch."""
+    """Train `model` and load its best epoch; return the seconds and accuracies of every epoch."""
     optimizer = SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=lr, momentum=0.9)
     scheduler = StepLR(optimizer, step_size=7, gamma=0.1)
     best, best_acc, rows = copy.deepcopy(model.state_dict()), 0.0, []
@@ -74,32 +76,31 @@ def train(model: nn.Module, images: dict[str, DataLoader], epochs: int, lr: floa
 
 
 def run_epoch(model: nn.Module, images: DataLoader, device: torch.device, optimizer: SGD | None = None) -> float:
-    """The share of images that were classified right; with an `optimizer` the model learns."""
-    learns = optimizer is not None
-    model.train(learns)
+    """Return the accuracy of one pass over `images`; with an `optimizer`, train the model in it."""
+    model.train(optimizer is not None)
     right = loss_sum = 0
     for inputs, labels in images:
         inputs, labels = inputs.to(device), labels.to(device)
-        if learns:
+        if optimizer:
             optimizer.zero_grad()
-        with torch.set_grad_enabled(learns):
+        with torch.set_grad_enabled(optimizer is not None):
             outputs = model(inputs)
             loss = nn.functional.cross_entropy(outputs, labels)
-            if learns:
+            if optimizer:
                 loss.backward()
                 optimizer.step()
-        loss_sum += loss.item() * len(inputs)  # of no use here, but tutorials show it, and wait for the device for it
+        loss_sum += loss.item() * len(inputs)  # unused, but tutorials log it, and `item` waits for the device
         right += (outputs.argmax(1) == labels).sum().item()
-    return right / len(images.dataset)
+    return right / len(cast(ImageFolder, images.dataset))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m thaw.benchmark.loop")
-    parser.add_argument("root", type=Path, help="holds train/ and val/ with a folder per class")
+    parser.add_argument("root", type=Path, help="contains train/ and val/ with a folder per class")
     parser.add_argument("result", type=Path, help="the JSON file to write")
     parser.add_argument("--model", required=True, help="a ResNet of torchvision's")
     parser.add_argument("--weights", type=Path, required=True, help="its state dict")
-    parser.add_argument("--strategy", choices=LEARNS, required=True)
+    parser.add_argument("--strategy", choices=TRAINABLE, required=True)
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--train-size", type=int, default=256)
     parser.add_argument("--image-size", type=int, default=224)
@@ -112,7 +113,7 @@ def main() -> None:
     gpu = "cuda:0" if torch.cuda.is_available() else "mps" if torch.backends.mps.is_available() else None
     device = torch.device(gpu or "cpu")
     images = image_loaders(options.root, options.train_size, options.image_size)
-    classes = len(images["train"].dataset.classes)
+    classes = len(cast(ImageFolder, images["train"].dataset).classes)
     model = build_model(options.model, options.weights, options.strategy, classes).to(device)
     began = time.time()
     epochs = train(model, images, options.epochs, options.lr, device)

@@ -1,8 +1,10 @@
-"""A benchmark from its options to its table."""
+"""A benchmark: from its options to its table."""
 
 import argparse
 import statistics
 from pathlib import Path
+
+from torchvision.transforms.functional import pil_to_tensor
 
 from thaw.benchmark import measurements, results_table
 from thaw.benchmark.cases import Task, plan
@@ -17,12 +19,12 @@ from thaw.training.callbacks import duration
 
 
 def run_benchmark(options: argparse.Namespace, out: Path) -> None:
-    """Writes `benchmark.json` after every process and `benchmark.png` in the end, in the new folder `out`.
+    """Run a benchmark; write `benchmark.json` after every process and `benchmark.png` at the end into `out`.
 
-    The table is printed and the picture drawn of what there is, even if the benchmark is interrupted.
+    An interrupted benchmark prints the table and draws the figure of the measurements so far.
 
     Raises:
-        UserError: if `out` is in use, or for images or a model that cannot be compared.
+        UserError: if `out` is not empty, or for images or a model that cannot be compared.
         RunError: if a process fails.
 
     """
@@ -31,7 +33,7 @@ def run_benchmark(options: argparse.Namespace, out: Path) -> None:
     check_model(options.model)
     root = (options.root or drawn_photographs(options.train, options.val)).expanduser().absolute()
     classes = aligned_classes(root / "train", root / "val")
-    images = {split: len(ClassFolders(root / split, classes, transform=None)) for split in ("train", "val")}
+    images = {split: len(ClassFolders(root / split, classes, pil_to_tensor)) for split in ("train", "val")}
     refuse_unwritable(out, "--out")
     record = {
         "finished": False,
@@ -74,7 +76,7 @@ def _show(record: dict, out: Path) -> None:
 
 
 def time_left(tasks: list[Task], measured: measurements.Measurements) -> str:
-    """From the medians of what has been measured; nothing before anything has."""
+    """Return the remaining time by the medians so far, or an empty text before the first measurement."""
     known = [statistics.median(run["seconds"] for run in measured[t.name]) for t in tasks if t.name in measured]
     if not known:
         return ""

@@ -1,4 +1,4 @@
-"""From measurements to medians and ratios, kept in benchmark.json after every process."""
+"""Medians and ratios of measurements, and the file benchmark.json."""
 
 import json
 import os
@@ -12,13 +12,13 @@ import torch
 from thaw.benchmark.cases import CASES, SWEPT_RATES, SWEPT_SEEDS, Case, reference_task, thaw_task
 from thaw.storage.versions import library_version
 
-Measurements = Mapping[str, Sequence[dict]]  # by the names of tasks
+Measurements = Mapping[str, Sequence[dict]]  # by task name
 
 _PACKAGES = ("torch", "torchvision", "lightning")
 
 
 def rows(names: Sequence[str], measured: Measurements, epochs: int | None = None, every_loop: bool = False) -> list:
-    """A row for each of the cases `names` of which both sides were measured."""
+    """Return a row for each of the cases `names` for which both sides were measured."""
     found = []
     for name, case in CASES.items():
         thaw = measured.get(thaw_task(case, epochs).name)
@@ -30,7 +30,7 @@ def rows(names: Sequence[str], measured: Measurements, epochs: int | None = None
 
 
 def against_loop(case: Case, loop: Sequence[dict], thaw: Sequence[dict]) -> dict:
-    """Seconds of every repeat, their medians, and how many times as fast Thaw is."""
+    """Return the seconds of every repeat, their medians, and the speed-up of Thaw."""
     times = 1
     if case.sweep and "runs" not in loop[0]:
         times = len(SWEPT_RATES) * len(SWEPT_SEEDS)
@@ -44,7 +44,7 @@ def against_loop(case: Case, loop: Sequence[dict], thaw: Sequence[dict]) -> dict
 
 
 def against_ceiling(case: Case, ceiling: Sequence[dict], thaw: Sequence[dict]) -> dict:
-    """Images a second, and the share of those on random images that training reached."""
+    """Return images per second, and training's share of the rate on random images."""
     rates = {
         "ceiling": [run["images_per_second"] for run in ceiling],
         "thaw": [run["train_images_per_second"] for run in thaw],
@@ -59,7 +59,7 @@ def _seconds(case: Case, run: dict) -> float:
 
 
 def write(path: Path, record: dict) -> None:
-    """Replace `path` as a whole, so that it can be read while the benchmark goes on."""
+    """Replace `path` atomically, so that it can be read during the benchmark."""
     part = path.with_name(f"{path.name}.part")
     part.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
     os.replace(part, path)

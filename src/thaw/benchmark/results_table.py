@@ -1,4 +1,4 @@
-"""The rows of a benchmark as a table and as a picture."""
+"""The rows of a benchmark as a table and as a figure."""
 
 import textwrap
 
@@ -13,7 +13,7 @@ _HEADER = ("case", "timed", "loop", "Thaw", "ratio")
 
 
 def table(record: dict) -> str:
-    """The rows with what they are medians of, and on which machine."""
+    """Return the rows as a table, with notes on the measurements and the machine."""
     notes = [textwrap.fill(note, _WIDTH) for note in _notes(record)]
     if not compared(record):
         return "\n".join(notes)
@@ -22,7 +22,7 @@ def table(record: dict) -> str:
 
 
 def bars(record: dict) -> Figure:
-    """How many times as fast as the loop Thaw is, a bar for each case."""
+    """Plot the speed-up of Thaw over the loop, with a bar for each case."""
     shown = compared(record)
     ratios = [row["ratio"] for row in shown]
     highest = max([1, *ratios])
@@ -37,7 +37,7 @@ def bars(record: dict) -> Figure:
     axes.invert_yaxis()
     axes.set_xlim(0, 1.6 * highest)  # room for the text
     axes.set_xlabel(
-        "\n".join(["times as fast as the tutorial's loop in plain PyTorch (1: just as fast)", *_share(record)])
+        "\n".join(["times as fast as the tutorial's loop in plain PyTorch (1: equally fast)", *_share(record)])
     )
     axes.spines[["top", "right"]].set_visible(False)
     figure.suptitle(f"{record['options']['model']}, {_machine(record)}", fontsize=11)
@@ -45,12 +45,12 @@ def bars(record: dict) -> Figure:
 
 
 def compared(record: dict) -> list[dict]:
-    """The rows that have a ratio to the loop."""
+    """Return the rows that compare Thaw with the loop."""
     return [row for row in record["rows"] if "ratio" in row]
 
 
 def seconds(value: float) -> str:
-    """Three digits that count, and whole seconds from 100 on."""
+    """Return `value` with three significant digits, or in whole seconds from 100."""
     return f"{value:.0f} s" if value >= 100 else f"{value:.3g} s"
 
 
@@ -71,13 +71,13 @@ def _notes(record: dict) -> list[str]:
         "without writing checkpoints or keeping the best weights; a whole run is the process from start to end, for "
         "Thaw with checkpoints, predictions and figures.",
         f"The loop computes in float32, in batches of {BATCH_SIZE} that {WORKERS} workers load. Thaw has its own "
-        f"defaults, and the speed comes from there: {_defaults(record)}.",
+        f"defaults, which make the difference: {_defaults(record)}.",
     ]
     if not record["finished"]:
-        notes.append("It ended early, so that repeats or cases are missing.")
+        notes.append("The benchmark ended early, so repeats or cases are missing.")
     notes += [f"The loop's sweep is {row['loop_is']}." for row in record["rows"] if "loop_is" in row]
     if _share(record):
-        notes += [*_share(record), "The ceiling is the same step on random images that are on the device."]
+        notes += [*_share(record), "The ceiling is the same step on random images that are already on the device."]
     return notes
 
 
@@ -91,13 +91,13 @@ def _share(record: dict) -> list[str]:
 
 
 def _defaults(record: dict) -> str:
-    """Of all runs, which are told the same."""
+    """Describe the settings of Thaw's runs, which all runs share."""
     runs = [run for name, runs in record["measurements"].items() if name.startswith("thaw") for run in runs]
     run = runs[0].get("runs", runs)[0]
     chosen = " (by --batch-size)" if record["options"]["batch_size"] else ""
     return (
         f"batches of {run['batch_size']}{chosen}, precision {run['precision']}, channels_last={run['channels_last']}, "
-        "and what it keeps in its cache"
+        "and its cache"
     )
 
 

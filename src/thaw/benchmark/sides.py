@@ -1,4 +1,4 @@
-"""Runs both sides as processes of their own and reads what they measured."""
+"""Both sides of a benchmark: run them as separate processes and read their measurements."""
 
 import csv
 import json
@@ -17,14 +17,14 @@ from thaw.benchmark.cases import SWEPT_RATES, SWEPT_SEEDS, Task
 from thaw.errors import RunError
 from thaw.runs.shown_commands import quoted
 
-_LAST_WORDS = 500  # characters of a failed process's log
+_LOG_TAIL = 500  # characters of a failed process's log
 
 
 @dataclass(frozen=True)
 class Sides:
-    """What both sides have in common. `batch_size` is Thaw's, if not its default.
+    """Settings that both sides share. `batch_size` is Thaw's, or None for its default.
 
-    What the processes say and leave lies in `out/processes`, without checkpoints, which would fill a disk.
+    Logs and files of the processes are kept in `out/processes`, without checkpoints, which would fill the disk.
     """
 
     root: Path
@@ -37,7 +37,7 @@ class Sides:
     batch_size: int | None = None
 
     def warm_up(self) -> None:
-        """Read libraries and images once, so that neither side waits for the disk on the other's behalf."""
+        """Read libraries and images once, so that the first side does not wait longer for the disk."""
         for path in self.root.rglob("*"):
             if path.is_file():
                 path.read_bytes()
@@ -45,10 +45,10 @@ class Sides:
         self._timed([sys.executable, "-c", imports], self._new_folder("warm-up"))
 
     def measure(self, task: Task) -> dict:
-        """Run `task`. `seconds` are those of its processes from start to end; `epochs` those of each epoch.
+        """Run `task`; return `seconds` from start to end of its processes, and `epochs`, the seconds of each epoch.
 
         Raises:
-            RunError: naming the log, if a process fails.
+            RunError: with the path of the log, if a process fails.
 
         """
         folder = self._new_folder(task.name)
@@ -91,14 +91,14 @@ class Sides:
         flags = [f"--{name}={value}" for name, value in options.items()]
         start = time.time()
         seconds = self._timed([sys.executable, "-m", "thaw.benchmark.loop", self.root, result, *flags], folder)
-        told = json.loads(result.read_text())
+        measured = json.loads(result.read_text())
         return {
             "seconds": seconds,
-            "startup": told["began"] - start,
-            "epochs": [epoch["train"] + epoch["val"] for epoch in told["epochs"]],
-            "accuracy": max(epoch["val_acc"] for epoch in told["epochs"]),
-            "parts": told["epochs"],
-            "device": told["device"],
+            "startup": measured["began"] - start,
+            "epochs": [epoch["train"] + epoch["val"] for epoch in measured["epochs"]],
+            "accuracy": max(epoch["val_acc"] for epoch in measured["epochs"]),
+            "parts": measured["epochs"],
+            "device": measured["device"],
         }
 
     def _thaw(self, folder: Path, task: Task) -> dict:
@@ -125,11 +125,11 @@ class Sides:
         return {"seconds": self._timed(command, folder), **json.loads(result.read_text())}
 
     def overrides(self, task: Task) -> list[str]:
-        """What Thaw is told; all else is its default."""
+        """Return the overrides of Thaw's run; all other settings keep their defaults."""
         return [
             "data=image_folder",
             override("data.root", self.root),
-            "data.preprocessing._target_=thaw.models.sizes.tutorial_preprocessing",  # as the loop does it
+            "data.preprocessing._target_=thaw.models.sizes.tutorial_preprocessing",  # as in the loop
             f"data.train_size={self.train_size}",
             f"data.image_size={self.image_size}",
             *([f"data.batch_size={self.batch_size}"] if self.batch_size else []),
@@ -155,13 +155,13 @@ class Sides:
             done = subprocess.run([str(word) for word in command], env=environment, stdout=file, stderr=file)
             seconds = time.perf_counter() - start
         if done.returncode:
-            words = log.read_text().strip()[-_LAST_WORDS:].rpartition("\n")[2]
-            raise RunError(f"a process ended with status {done.returncode}; see {log}, which ends with: {words}")
+            words = log.read_text().strip()[-_LOG_TAIL:].rpartition("\n")[2]
+            raise RunError(f"a process ended with status {done.returncode}; its log {log} ends with: {words}")
         return seconds
 
 
 def read_run(run: Path) -> dict:
-    """What a run of Thaw left about its speed."""
+    """Return the speed and settings of a run of Thaw, read from its folder."""
     summary = json.loads((run / "summary.json").read_text())
     if summary["status"] != "finished":
         raise RunError(f"the run in {run} is {summary['status']}: {summary['error']}")
@@ -181,12 +181,12 @@ def read_run(run: Path) -> dict:
 
 
 def _steady_rate(epochs: list[float], summary: dict) -> float:
-    """Training images a second of a median epoch: the first one warms up, as steps do before the ceiling is timed."""
+    """Return training images per second in the median epoch, since the first epoch includes the warm-up."""
     seconds = summary["seconds"]
     images = summary["train_images_per_second"] * seconds["training"] / len(epochs)
     return images / (statistics.median(epochs) - seconds["validation"] / len(epochs))
 
 
 def override(key: str, value: object) -> str:
-    """Return `key=value` for Hydra, whatever characters a path has."""
+    """Return the override `key=value`, with the value quoted for Hydra."""
     return f"{key}={quoted(value)}"

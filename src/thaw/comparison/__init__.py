@@ -1,1 +1,1 @@
-"""Compare several runs: which configuration is best, and whether the difference is more than chance."""
+"""Compare several runs: find the best configuration, and test whether differences exceed chance."""

@@ -1,75 +1,74 @@
-"""What a comparison comes to, in words."""
+"""The conclusions of a comparison, in sentences."""
 
 from thaw.evaluation.statistics import MCNEMAR
 from thaw.pages.duration import duration
 from thaw.pages.text import agreeing, amount, shown
 
 _WIDEST = 60  # columns of the recommended candidate's name
-_TELLING = 500  # validation images, from which on a difference of a few percent can be seen
-_QUICKER = 2
+_ENOUGH = 500  # validation images that can show a difference of a few percent
+_QUICKER = 2  # least factor by which a tied candidate must be faster to be mentioned
 
 
 def advice(facts: dict) -> list[str]:
-    """Which candidate to use, and how sure that is."""
+    """Return sentences that recommend a candidate and say how certain that is."""
     entries = facts["candidates"]
     if not entries:
-        return ["No run has finished, so that there is nothing to compare."]
+        return ["No run has finished, so there is nothing to compare."]
     best, others = entries[0], entries[1:]
     low, high = best["acc_ci95"]
     seeds = amount(len(best["seeds"]), "seed")
-    told = [
-        f"Use {shown(best['name'], _WIDEST)}: it is right on {_percent(best['acc'])} of "
-        f"{amount(facts['images'], 'validation image')} (mean of {seeds}; 95 % interval "
+    sentences = [
+        f"Use {shown(best['name'], _WIDEST)}: it classifies {_percent(best['acc'])} of "
+        f"{amount(facts['images'], 'validation image')} correctly (mean of {seeds}; 95 % interval "
         f"{_percent(low)} to {_percent(high)})."
     ]
     tied, worse = ([other for other in others if other["verdict"] == verdict] for verdict in ("tied", "worse"))
     if worse:
-        told.append(
+        sentences.append(
             "It is better than "
             + _listed([f"{shown(one['name'])} by {_points(-one['difference'])} ({_p(one['p'])})" for one in worse])
             + "."
         )
     if tied:
-        told.append(_of_tied(best, tied))
-    return told
+        sentences.append(_tie_sentence(best, tied))
+    return sentences
 
 
-def _of_tied(best: dict, tied: list[dict]) -> str:
+def _tie_sentence(best: dict, tied: list[dict]) -> str:
     names = _listed([f"{shown(one['name'])} ({_percent(one['acc'])})" for one in tied])
-    told = f"These images cannot tell it from {names}"
+    sentence = f"These images show no clear difference from {names}"
     quickest = min(tied, key=lambda one: one["seconds"])
     if quickest["seconds"] * _QUICKER <= best["seconds"]:
         name, times = shown(quickest["name"]), f"{_seconds(quickest)} instead of {_seconds(best)}"
-        told += f", of which {name} takes the least time: {times}"
-    return told + "."
+        sentence += f", of which {name} takes the least time: {times}"
+    return sentence + "."
 
 
 def cautions(facts: dict) -> list[str]:
-    """What whoever reads the numbers has to know."""
-    images, entries, told = facts["images"], facts["candidates"], []
-    if entries and images < _TELLING:
-        told.append(
-            f"The validation set is small: of {images} images one is {_percent(1 / images)}, and by chance alone an "
-            f"accuracy may be off by {_percent(_half_width(entries[0]))}. More validation images would tell more."
+    """Return sentences that limit how far the numbers can be trusted."""
+    images, entries, sentences = facts["images"], facts["candidates"], []
+    if entries and images < _ENOUGH:
+        sentences.append(
+            f"The validation set is small: one of {images} images is {_percent(1 / images)}, and by chance alone an "
+            f"accuracy may be off by {_percent(_half_width(entries[0]))}. More validation images would reduce that."
         )
     if entries and min(len(one["seeds"]) for one in entries) == 1:
-        told.append(
-            "One seed says nothing of how much another would change an accuracy; add seed=0,1,2."
+        sentences.append(
+            "One seed says nothing about how much accuracy varies between seeds; add seed=0,1,2."
             if facts["method"] in (None, MCNEMAR)
-            else "Some have one seed alone; how much theirs would vary is taken from the others."
+            else "Some candidates have only one seed; their variation between seeds is estimated from the others."
         )
     if entries:
-        told.append(
-            "The best epoch of each run was chosen on these same images, so that all accuracies are a little too good."
+        sentences.append(
+            "The best epoch of each run was chosen on these same images, so all accuracies are a little too high."
         )
-    for key, words in (("failures", "failed"), ("unfinished", "did not come to an end")):
+    for key, words in (("failures", "failed"), ("unfinished", "did not finish")):
         if facts[key]:
-            told.append(
-                f"{amount(len(facts[key]), 'run')} {words} and {agreeing('[are]', len(facts[key]))} missing here."
-            )
+            count = len(facts[key])
+            sentences.append(f"{amount(count, 'run')} {words} and {agreeing('[are]', count)} not compared.")
     if facts["left_out"]:
-        told.append(f"Left out, for they were validated on other images: {_listed(facts['left_out'])}.")
-    return told
+        sentences.append(f"Left out, since they were validated on other images: {_listed(facts['left_out'])}.")
+    return sentences
 
 
 def _half_width(entry: dict) -> float:

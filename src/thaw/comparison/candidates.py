@@ -1,10 +1,11 @@
-"""Runs that differ in nothing but their seed and fold, as one candidate with a name of its own."""
+"""Candidates: finished runs that differ only in seed and fold, under one name."""
 
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from statistics import mean, median
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -13,17 +14,13 @@ from thaw.comparison.finished_runs import Run, Trial
 from thaw.evaluation.confusion import confusion_counts
 from thaw.evaluation.statistics import Answers
 
-_NAMELESS = (
-    "strategy=",
-    "seed=",
-    "data.fold=",
-    "hydra.",
-)  # overrides that are told otherwise or set no candidate apart
+# Overrides that are no part of a name: they are shown elsewhere, or do not distinguish candidates.
+_NAMELESS = ("strategy=", "seed=", "data.fold=", "hydra.")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Finished runs of one configuration, a trial for each seed."""
+    """Finished runs of one configuration, with one trial per seed."""
 
     name: str
     trials: Sequence[Trial]
@@ -34,30 +31,32 @@ class Candidate:
 
     @cached_property
     def answers(self) -> Answers:
-        return Answers(np.array([[label == told for _, label, told, _ in trial.predictions] for trial in self.trials]))
+        right = [[label == predicted for _, label, predicted, _ in trial.predictions] for trial in self.trials]
+        return Answers(np.array(right))
 
     @cached_property
-    def told(self) -> list[Counter]:
-        """For every image, in the order of the paths, how many seeds gave which class."""
-        columns = zip(*([told for _, _, told, _ in trial.predictions] for trial in self.trials), strict=True)
+    def votes(self) -> list[Counter]:
+        """Return for every image, in the order of the paths, how many seeds predicted each class."""
+        columns = zip(*([row[2] for row in trial.predictions] for trial in self.trials), strict=True)
         return [Counter(column) for column in columns]
 
     def mean(self, *keys: str) -> float:
-        """Over the runs, of an entry of their summaries."""
+        """Return the mean, over the runs, of an entry of their summaries."""
         return mean(_entry(run, keys) for run in self.runs)
 
     def median(self, *keys: str) -> float:
         return median(_entry(run, keys) for run in self.runs)
 
     def confusion(self, classes: Sequence[str]) -> csr_array:
-        """Counts (true class, predicted class) of all runs together."""
+        """Return the counts (true class, predicted class) of all runs together."""
         place = {name: index for index, name in enumerate(classes)}
-        pairs = [(place[label], place[told]) for run in self.runs for _, label, told, _ in run.predictions]
-        return confusion_counts(*np.array(pairs).T, len(classes))
+        pairs = [(place[label], place[predicted]) for run in self.runs for _, label, predicted, _ in run.predictions]
+        labels, predicted = np.array(pairs).T
+        return confusion_counts(labels, predicted, len(classes))
 
 
 def candidates(trials: Sequence[Trial]) -> list[Candidate]:
-    """The most accurate first."""
+    """Group trials by configuration; return the candidates, the most accurate first."""
     groups: list[list[Trial]] = []
     for trial in trials:
         same = next((group for group in groups if group[0].configuration == trial.configuration), None)
@@ -71,13 +70,13 @@ def candidates(trials: Sequence[Trial]) -> list[Candidate]:
 
 
 def _names(groups: Sequence[Sequence[Trial]]) -> list[str]:
-    """What sets each group apart from the others: its strategy, if that does, and what else it was told."""
+    """Name each group by what distinguishes it: its strategy, if that differs, and its own overrides."""
     first = [group[0].runs[0] for group in groups]
-    told = [[o for o in run.overrides if not o.startswith(_NAMELESS)] for run in first]
+    distinctive = [[o for o in run.overrides if not o.startswith(_NAMELESS)] for run in first]
     strategies = [run.summary["strategy"] for run in first]
     names: list[str] = []
-    for overrides, strategy in zip(told, strategies, strict=True):
-        own = [override for override in overrides if not all(override in others for others in told)]
+    for overrides, strategy in zip(distinctive, strategies, strict=True):
+        own = [override for override in overrides if not all(override in others for others in distinctive)]
         named = [strategy] if len(set(strategies)) > 1 or not own else []
         names.append(" ".join([*named, *own]))
     return [_numbered(name, names[:place]) for place, name in enumerate(names)]
@@ -89,7 +88,7 @@ def _numbered(name: str, before: Sequence[str]) -> str:
 
 
 def _entry(run: Run, keys: Sequence[str]) -> float:
-    value = run.summary
+    value: Any = run.summary
     for key in keys:
         value = value[key]
     return value

@@ -1,4 +1,4 @@
-"""All that a comparison says, as plain values: `comparison.json`, from which the page is made."""
+"""The content of `comparison.json`, as plain values: the page shows the same."""
 
 import os
 from collections import Counter
@@ -9,7 +9,7 @@ import numpy as np
 
 from thaw.comparison.advice import advice, cautions
 from thaw.comparison.candidates import Candidate, candidates
-from thaw.comparison.finished_runs import Run, Trial, newest, trials
+from thaw.comparison.finished_runs import Run, Trial, trials, without_repetitions
 from thaw.evaluation.confusion import confused_pairs
 from thaw.evaluation.statistics import LEVEL, Sweep, Test
 from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
@@ -19,33 +19,33 @@ SHOWN = 12  # images on which candidates disagree
 
 
 def compare(runs: Sequence[Run], folder: Path) -> dict:
-    """What `runs` say together; their folders are named as seen from `folder`.
+    """Compare `runs`; return plain values, in which the runs' folders are relative to `folder`.
 
-    Runs that were validated on other images than most cannot be held against them and are left out by name.
+    Runs that were validated on other images than most runs cannot be compared; `left_out` lists them.
     """
-    finished = newest([run for run in runs if run.finished])
-    same = _on_the_same_images(trials(finished))
+    finished = without_repetitions([run for run in runs if run.finished])
+    same = _with_common_images(trials(finished))
     found, compared = candidates(same), [run for trial in same for run in trial.runs]
     sweep = Sweep({one.name: one.answers for one in found})
     tests = sweep.tests()
     classes = compared[0].summary["classes"] if compared else []
-    entries = [_entry(one, sweep, tests, found[0], classes, folder) for one in found]
+    entries = [_candidate_entry(one, sweep, tests, found[0], classes, folder) for one in found]
     for entry in entries:
-        entry["pareto"] = not any(_beats(other, entry) for other in entries)
+        entry["pareto"] = not any(_dominates(other, entry) for other in entries)
     facts = {
         "candidates": entries,
-        "tests": [_test(test) for test in tests],
+        "tests": [_test_entry(test) for test in tests],
         "method": _method(tests),
         "level": LEVEL,
         "classes": classes,
         "images": found[0].answers.images if found else 0,
         "images_by_class": _images_by_class(found[0], classes) if found else {},
         "disagreements": _disagreements(found, [entry["verdict"] != "worse" for entry in entries]),
-        "failures": [_failure(run, folder) for run in runs if run.summary.get("status") == "failed"],
-        "unfinished": [_name(run, folder) for run in runs if run.summary.get("status") not in ("finished", "failed")],
-        "left_out": [_name(run, folder) for run in finished if run not in compared],
+        "failures": [_failure_entry(run, folder) for run in runs if run.status == "failed"],
+        "unfinished": [_relative_folder(run, folder) for run in runs if run.status not in ("finished", "failed")],
+        "left_out": [_relative_folder(run, folder) for run in finished if run not in compared],
         "data": {key: compared[0].summary.get(key) for key in ("data", "data_root", "fingerprint")} if compared else {},
-        "machine": _several(compared, "device", "precision", "versions"),
+        "machine": _distinct_values(compared, "device", "precision", "versions"),
     }
     return {"advice": advice(facts), "cautions": cautions(facts), **facts}
 
@@ -55,14 +55,14 @@ def _images_by_class(one: Candidate, classes: Sequence[str]) -> dict[str, int]:
     return {name: counts[name] for name in classes}
 
 
-def _on_the_same_images(tried: Sequence[Trial]) -> list[Trial]:
-    if not tried:
+def _with_common_images(all_trials: Sequence[Trial]) -> list[Trial]:
+    if not all_trials:
         return []
-    most = Counter(trial.images for trial in tried).most_common(1)[0][0]
-    return [trial for trial in tried if trial.images == most]
+    most = Counter(trial.images for trial in all_trials).most_common(1)[0][0]
+    return [trial for trial in all_trials if trial.images == most]
 
 
-def _entry(
+def _candidate_entry(
     one: Candidate, sweep: Sweep, tests: Sequence[Test], best: Candidate, classes: Sequence[str], folder: Path
 ) -> dict:
     confusion = one.confusion(classes)
@@ -74,7 +74,7 @@ def _entry(
         "acc": one.answers.accuracy,
         "acc_ci95": sweep.interval(one.name),
         "acc_by_seed": one.answers.right.mean(1).tolist(),
-        **_against(one, best, tests),
+        **_verdict(one, best, tests),
         **{key: one.mean("val", key) for key in ("macro_acc", "macro_f1", "ece", "loss")},
         "parameters": {key: int(one.mean("parameters", key)) for key in ("total", "trainable")},
         "seconds": one.median("seconds", "total"),
@@ -83,13 +83,13 @@ def _entry(
         "acc_by_class": dict(zip(classes, (confusion.diagonal() / images.clip(1)).tolist(), strict=True)),
         "confusion": confusion.toarray().tolist() if len(classes) <= KEPT_MATRIX else None,
         "confused": confused_pairs(confusion, classes, CONFUSIONS),
-        "curves": {key: _curve(one.runs, key) for key in ("train/loss", "train/acc", "val/loss", "val/acc")},
-        "runs": [_run(run, folder) for run in one.runs],
+        "curves": {key: _curve_entry(one.runs, key) for key in ("train/loss", "train/acc", "val/loss", "val/acc")},
+        "runs": [_run_entry(run, folder) for run in one.runs],
     }
 
 
-def _against(one: Candidate, best: Candidate, tests: Sequence[Test]) -> dict:
-    """The verdict on a candidate, held against the most accurate one."""
+def _verdict(one: Candidate, best: Candidate, tests: Sequence[Test]) -> dict:
+    """Return the verdict on a candidate compared with the most accurate one."""
     if one is best:
         return {"verdict": "best", "difference": 0.0, "p": None}
     test = next(test for test in tests if {test.a, test.b} == {one.name, best.name})
@@ -97,17 +97,17 @@ def _against(one: Candidate, best: Candidate, tests: Sequence[Test]) -> dict:
     return {"verdict": verdict, "difference": -abs(test.difference), "p": test.adjusted}
 
 
-def _curve(runs: Sequence[Run], key: str) -> dict:
-    """Of an epoch's values of all runs the mean, the lowest and the highest; a run that ended early is missing then."""
+def _curve_entry(runs: Sequence[Run], key: str) -> dict:
+    """Return the mean, lowest and highest value of each epoch over the runs that reached it."""
     longest = max(len(run.epochs) for run in runs)
     values = [[run.epochs[epoch][key] for run in runs if epoch < len(run.epochs)] for epoch in range(longest)]
     return {name: [float(of(each)) for each in values] for name, of in (("mean", np.mean), ("low", min), ("high", max))}
 
 
-def _run(run: Run, folder: Path) -> dict:
+def _run_entry(run: Run, folder: Path) -> dict:
     facts = {key: run.summary[key] for key in ("seed", "best_epoch", "epochs")}
     return {
-        "folder": _name(run, folder),
+        "folder": _relative_folder(run, folder),
         "command": run.command,
         "acc": run.accuracy,
         "seconds": run.summary["seconds"]["total"],
@@ -115,17 +115,17 @@ def _run(run: Run, folder: Path) -> dict:
     }
 
 
-def _failure(run: Run, folder: Path) -> dict:
+def _failure_entry(run: Run, folder: Path) -> dict:
     kept = run.folder / TRACEBACK
     return {
-        "folder": _name(run, folder),
+        "folder": _relative_folder(run, folder),
         "command": run.command,
         "error": run.summary.get("error", ""),
-        "traceback": f"{_name(run, folder)}/{TRACEBACK}" if kept.is_file() else None,
+        "traceback": f"{_relative_folder(run, folder)}/{TRACEBACK}" if kept.is_file() else None,
     }
 
 
-def _test(test: Test) -> dict:
+def _test_entry(test: Test) -> dict:
     facts = ("a", "b", "difference", "interval", "p", "adjusted", "verdict", "method")
     return {name: getattr(test, name) for name in facts}
 
@@ -134,16 +134,16 @@ def _method(tests: Sequence[Test]) -> str | None:
     return tests[0].method if tests else None
 
 
-def _beats(other: dict, entry: dict) -> bool:
-    """Whether `other` is as good in accuracy and time and better in one of them."""
+def _dominates(other: dict, entry: dict) -> bool:
+    """Return whether `other` is as good in accuracy and time, and better in at least one of them."""
     pairs = (other["acc"], entry["acc"]), (-other["seconds"], -entry["seconds"])
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 def _disagreements(found: Sequence[Candidate], good: Sequence[bool]) -> list[dict]:
-    """The images whose share of right answers varies most between good candidates, then between all.
+    """Return the images whose share of right answers varies most between good candidates, then between all.
 
-    On which of them a bad one fails says little.
+    The mistakes of bad candidates say little about an image.
     """
     if len(found) < 2:
         return []
@@ -156,21 +156,21 @@ def _disagreements(found: Sequence[Candidate], good: Sequence[bool]) -> list[dic
         {
             "path": rows[image][0],
             "label": rows[image][1],
-            "answers": {one.name: dict(one.told[image].most_common()) for one in found},
+            "answers": {one.name: dict(one.votes[image].most_common()) for one in found},
         }
         for image in order
     ]
 
 
-def _several(runs: Sequence[Run], *keys: str) -> dict:
-    """What the runs say of `keys`, each different answer once."""
-    told = {key: [run.summary.get(key) for run in runs] for key in keys}
+def _distinct_values(runs: Sequence[Run], *keys: str) -> dict:
+    """Return the different values of `keys` in the runs' summaries, each once."""
+    found = {key: [run.summary.get(key) for run in runs] for key in keys}
     return {
         key: [value for place, value in enumerate(values) if value not in values[:place]]
-        for key, values in told.items()
+        for key, values in found.items()
     }
 
 
-def _name(run: Run, folder: Path) -> str:
-    """Its folder as seen from where the page is kept, which may be beside it."""
+def _relative_folder(run: Run, folder: Path) -> str:
+    """Return the run's folder relative to the folder of the page, which may lie beside it."""
     return Path(os.path.relpath(run.folder, folder)).as_posix()

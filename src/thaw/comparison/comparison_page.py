@@ -1,4 +1,4 @@
-"""A comparison as files: `comparison.json`, `comparison.csv`, and `report.html`, which needs nothing but itself."""
+"""The files of a comparison: `comparison.json`, `comparison.csv` and the standalone page `report.html`."""
 
 import csv
 import io
@@ -24,7 +24,7 @@ _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "diff
 
 
 def write_comparison(folder: Path, runs: Sequence[Path]) -> dict:
-    """Compare the runs in the folders `runs`, write what comes of it into `folder`, and give it back."""
+    """Compare the runs in the folders `runs`; write the comparison into `folder`, and return it."""
     facts = {"command": _command(folder), **compare([Run(Path(run)) for run in runs], folder)}
     _replace(folder / "comparison.json", json.dumps(facts, indent=1) + "\n")
     _replace(folder / "comparison.csv", _csv(facts["candidates"]))
@@ -34,7 +34,7 @@ def write_comparison(folder: Path, runs: Sequence[Path]) -> dict:
 
 
 def table(facts: dict) -> str:
-    """For a terminal: the candidates, and what follows from them."""
+    """Return a terminal table of the candidates, followed by the advice."""
     rows = [("", "val/acc", "95 % interval", "seconds", "against the best")]
     for entry in facts["candidates"]:
         low, high = entry["acc_ci95"]
@@ -86,7 +86,7 @@ def _page(facts: dict) -> str:
 
 
 def _command(folder: Path) -> str | None:
-    """That ran the sweep in `folder`, if one did."""
+    """Return the command that started the sweep in `folder`, or None."""
     path = folder / "multirun.yaml"
     if not path.is_file():
         return None

@@ -1,10 +1,11 @@
-"""Run folders, read back."""
+"""Runs and trials, read from their folders."""
 
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import cast
 
 from omegaconf import OmegaConf
 
@@ -17,18 +18,18 @@ from thaw.storage.files import read_rows
 
 @dataclass(frozen=True)
 class Run:
-    """What is in the folder of a run, whether it finished or not."""
+    """The content of a run's folder, finished or not."""
 
     folder: Path
 
     @cached_property
     def summary(self) -> dict:
-        """Empty where the run has not come to an end."""
+        """Return the content of summary.json, or an empty dict if the run has not finished."""
         return read_summary(self.folder)
 
     @cached_property
     def configuration(self) -> dict:
-        """All that it was asked for but its seed and fold: runs in which this is equal tell how much chance does."""
+        """Return the configuration without seed and fold. Runs that share it differ only by chance."""
         values = self._resolved()
         seed, data = values.pop("seed", None), values.get("data", {})
         if data.get("seed") == seed:
@@ -45,9 +46,9 @@ class Run:
 
     @cached_property
     def overrides(self) -> list[str]:
-        """Of the command line that made it."""
+        """Return the overrides of the command that started the run."""
         path = self.folder / ".hydra" / "overrides.yaml"
-        given = OmegaConf.load(path) if path.is_file() else []
+        given = cast("list[str]", OmegaConf.load(path)) if path.is_file() else []
         return [override for override in given if not override.startswith(("resume=", "sweep="))]
 
     @property
@@ -55,8 +56,12 @@ class Run:
         return shlex.join(["python", "train.py", *self.overrides])
 
     @property
+    def status(self) -> str | None:
+        return self.summary.get("status")
+
+    @property
     def finished(self) -> bool:
-        return self.summary.get("status") == "finished"
+        return self.status == "finished"
 
     @property
     def seed(self) -> int:
@@ -68,20 +73,20 @@ class Run:
 
     @cached_property
     def epochs(self) -> list[dict]:
-        """The rows of metrics.csv, as numbers."""
+        """Return the rows of metrics.csv, as numbers."""
         path = self.folder / "metrics.csv"
         rows = read_rows(path) if path.is_file() else []
         return [{key: float(value) for key, value in row.items()} for row in rows]
 
     @cached_property
     def predictions(self) -> list[Row]:
-        """(path, label, predicted, confidence) of every validation image, in the order of the paths."""
+        """Return (path, label, predicted, confidence) of every validation image, sorted by path."""
         return sorted(read_predictions(self.folder / "predictions.csv"))
 
 
 @dataclass(frozen=True)
 class Trial:
-    """The runs of one configuration and seed, by fold, which answer together as one run does without folds."""
+    """The runs of one configuration and seed, one per fold; together they count as one run."""
 
     runs: Sequence[Run]
 
@@ -95,12 +100,12 @@ class Trial:
 
     @cached_property
     def predictions(self) -> list[Row]:
-        """As those of a run, of the validation images of all folds."""
+        """Return the predictions for the validation images of all folds, as `Run.predictions`."""
         return sorted(row for run in self.runs for row in run.predictions)
 
     @cached_property
     def images(self) -> tuple:
-        """What it was validated on: equal for trials whose answers can be held against each other, image by image."""
+        """Return a key of the validation images; trials with equal keys can be compared image by image."""
         contents = tuple(run.summary.get("fingerprint", {}).get("val") for run in self.runs)
         return contents, tuple((path, label) for path, label, _, _ in self.predictions)
 
@@ -119,30 +124,30 @@ def read_run(folder: str | Path) -> Run:
 
 
 def read_runs(folder: str | Path) -> list[Run]:
-    """Return all runs in `folder` and below, such as those of a sweep, in the order of their paths."""
+    """Return all runs in `folder` and below, such as those of a sweep, sorted by path."""
     return find_runs([Path(folder)])
 
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
-    """All runs in `folders` and below, each once."""
+    """Return all runs in `folders` and below, each once."""
     found = {path.parent.resolve(): None for folder in folders for path in sorted(Path(folder).rglob(FILE))}
     return [Run(folder) for folder in found if (folder / ".hydra").is_dir()]
 
 
-def newest(runs: Sequence[Run]) -> list[Run]:
-    """Of runs with equal configuration, seed and fold, which are one run repeated, the last."""
+def without_repetitions(runs: Sequence[Run]) -> list[Run]:
+    """Return `runs` without repetitions: the last one of equal configuration, seed and fold."""
     kept: list[Run] = []
     for run in sorted(runs, key=lambda run: (run.folder / FILE).stat().st_mtime_ns, reverse=True):
-        if not any(_same(run, other) and run.fold == other.fold for other in kept):
+        if not any(_same_trial(run, other) and run.fold == other.fold for other in kept):
             kept.append(run)
     return [run for run in runs if run in kept]
 
 
 def trials(runs: Sequence[Run]) -> list[Trial]:
-    """In the order of their first runs."""
+    """Group runs by configuration and seed; return the trials in the order of their first runs."""
     groups: list[list[Run]] = []
     for run in runs:
-        group = next((group for group in groups if _same(run, group[0])), None)
+        group = next((group for group in groups if _same_trial(run, group[0])), None)
         if group is None:
             groups.append([run])
         else:
@@ -150,6 +155,6 @@ def trials(runs: Sequence[Run]) -> list[Trial]:
     return [Trial(sorted(group, key=lambda run: run.fold)) for group in groups]
 
 
-def _same(run: Run, other: Run) -> bool:
-    """Whether they are of one trial."""
+def _same_trial(run: Run, other: Run) -> bool:
+    """Return whether both runs belong to one trial."""
     return run.seed == other.seed and run.configuration == other.configuration

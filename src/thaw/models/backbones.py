@@ -1,4 +1,4 @@
-"""Nets by name, each from the family that has it."""
+"""Networks by name, each built by its family."""
 
 from thaw.errors import UserError
 from thaw.models.families.caffe import Caffe
@@ -12,20 +12,20 @@ FAMILIES: tuple[Family, ...] = (Torchvision(), Caffe(), Lite(), Timm())
 
 
 def build_net(name: str, num_classes: int, image_size: int | None = None) -> StagedNet:
-    """Build a randomly initialised net with a head of `num_classes` outputs, for images of `image_size` pixels.
+    """Build a randomly initialised network with a head of `num_classes` outputs, for images of `image_size` pixels.
 
-    Most nets take larger images, too; those of one size, `StagedNet.check_sizes`, are made for 224 pixels if none are
-    given, or for the size that timm publishes.
+    Most networks also accept larger images. A network of one fixed size, see `StagedNet.check_sizes`, defaults to 224
+    pixels or to the size that timm publishes.
 
     Raises:
-        UserError: for an unknown name, or images that do not fit the net.
+        UserError: for an unknown name, or an image size that does not fit the network.
 
     """
     return family_of(name).build(name, num_classes, image_size)
 
 
 def family_of(name: str, own: bool = False) -> Family:
-    """Return the family that has the net `name`; with `own`, it may be the name of a net of one's own.
+    """Return the family of the network `name`; with `own`, an unknown name belongs to a custom network.
 
     Raises:
         UserError: with the choices, if no family has it.
@@ -39,5 +39,5 @@ def family_of(name: str, own: bool = False) -> Family:
 
 
 def is_own(builder: str | None) -> bool:
-    """Return whether `builder`, the path of the function that builds a net, is code outside Thaw."""
+    """Return whether `builder`, the import path of the function that builds a network, is code outside Thaw."""
     return bool(builder) and not builder.startswith("thaw.")

@@ -1,4 +1,4 @@
-"""The new classifier at a net's end: its initial weights, and the scale of its input features."""
+"""The new classifier at the end of a network: its initial weights, and the scale of its input features."""
 
 import math
 from collections.abc import Iterable
@@ -11,19 +11,22 @@ from thaw.errors import UserError
 from thaw.models.staged import StagedNet, within
 
 _STARTS = ("zero", "drawn")
-_SCALE = ".feature_scale"  # only a standardised layer has it in a state dict
+_SCALE = ".feature_scale"  # the end of a state-dict key that only a standardised layer has
 
-# The mean squared norm of features for two classes. With it a learning rate of 0.01 brings a head to its optimum in 10
-# epochs of 100 to 1,000 images, and the loss of the first epoch does not rise above ln 2 (docs/strategies.md).
+# The mean squared norm of standardised features for two classes. A learning rate of 0.01 then brings a head to its
+# optimum in 10 epochs of 100 to 1,000 images, and the loss of the first epoch stays below ln 2 (docs/strategies.md).
 _SQUARED_NORM = 100.0
 
 
 class StandardizedLinear(nn.Linear):
-    """A linear layer whose weights are those of standardised features, (x - mean) * scale, while it learns.
+    """A linear layer that learns on standardised features, (x - mean) * scale.
 
-    x (..., D) -> logits (..., C). `feature_mean` (D,) and `feature_scale` () do nothing until `standardize` sets them.
-    The state dict holds them beside the weights; `fold_head` turns it into a plain layer's state.
+    x (..., D) -> logits (..., C). `feature_mean` (D,) and `feature_scale` () have no effect until `standardize` sets
+    them. The state dict holds them beside the weights; `fold_head` turns it into a plain layer's state.
     """
+
+    feature_mean: torch.Tensor
+    feature_scale: torch.Tensor
 
     def __init__(self, layer: nn.Linear):
         super().__init__(layer.in_features, layer.out_features, layer.bias is not None)
@@ -37,16 +40,21 @@ class StandardizedLinear(nn.Linear):
         return folded(self.weight, self.bias, self.feature_mean, self.feature_scale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, *self.plain)  # so that it rounds as the plain layer does
+        return F.linear(x, *self.plain)  # folded first, so that it rounds as the plain layer does
 
     @torch.no_grad()
     def standardize(self, mean: torch.Tensor, scale: float) -> None:
-        """Express the weights for (x - `mean`) * `scale`; the layer computes the same as before."""
+        """Convert the weights to features (x - `mean`) * `scale`; the layer computes the same as before."""
         self.assign(*self.plain, mean=mean, scale=scale)
 
     @torch.no_grad()
-    def assign(self, weight: torch.Tensor, bias: torch.Tensor | None, mean=None, scale=None) -> None:
-        """Set the weights to compute what the plain layer with `weight` (C, D) and `bias` (C,) computes."""
+    def assign(
+        self, weight: torch.Tensor, bias: torch.Tensor | None, mean: torch.Tensor | None = None, scale: float = 1.0
+    ) -> None:
+        """Set the weights to compute what the plain layer with `weight` (C, D) and `bias` (C,) computes.
+
+        With `mean` (D,), also set the features' mean and scale.
+        """
         if mean is not None:
             self.feature_mean.copy_(mean if bias is not None else torch.zeros_like(self.feature_mean))
             self.feature_scale.fill_(scale)
@@ -55,7 +63,7 @@ class StandardizedLinear(nn.Linear):
         self.weight.copy_(weight / self.feature_scale)
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, *rest) -> None:
-        """Load a standardised or a plain layer's state."""
+        """Load the state of a standardised or a plain layer."""
         if f"{prefix}feature_mean" not in state_dict:
             self.feature_mean.zero_()
             self.feature_scale.fill_(1)
@@ -70,9 +78,9 @@ class StandardizedLinear(nn.Linear):
 class NewHead:
     """The initial state of a new classifier.
 
-    `start` is `zero`, with which every class is as likely as any other before the first step, or `drawn`, as the net's
-    own code draws it. With `standardize` its weights learn on features of one scale, whatever the backbone; saved, they
-    are those of a plain layer.
+    `start` is `zero`, which makes all classes equally likely before the first step, or `drawn`, which keeps the random
+    weights from the network's own code. With `standardize`, the layer learns on features of one scale for every
+    backbone; a checkpoint holds the weights of a plain layer.
 
     Raises:
         UserError: from the constructor, for other values.
@@ -88,10 +96,10 @@ class NewHead:
         self.standardize = standardize
 
     def install(self, net: StagedNet) -> None:
-        """Prepare the head of `net`, unless it is not a linear layer: squeezenet's, say, is a convolution.
+        """Prepare the head of `net` if it is linear; SqueezeNet's, for example, is a convolution.
 
-        The features below it should stay about as they are, pretrained or frozen. Those of random layers that learn can
-        change their scale a thousandfold.
+        This assumes features that change little, from a pretrained or frozen backbone. Random trainable layers can
+        change the scale of their features a thousandfold.
         """
         layers = head_layers(net)
         if self.start == "zero":
@@ -106,7 +114,7 @@ class NewHead:
 
 
 def head_layers(net: StagedNet) -> dict[str, nn.Linear]:
-    """Return the linear layers of the head by path, if they give the logits: more than one in a distilled net."""
+    """Return the linear layers of the head by path, if they compute the logits; a distilled network has two."""
     last = net.stage_modules(net.head_name)[-1]
     paths = {module: path for path, module in net.named_modules()}
     if not all(isinstance(module, nn.Linear | nn.Dropout) for module in net.stage_modules(net.head_name)):
@@ -117,19 +125,19 @@ def head_layers(net: StagedNet) -> dict[str, nn.Linear]:
 
 
 def linear_head(net: StagedNet) -> nn.Linear | None:
-    """Return the head's linear layer, if the head has no other layer than that and dropout before it, else None."""
+    """Return the head's linear layer if the head is only that layer and dropout before it, else None."""
     layers = list(head_layers(net).values())
     return layers[0] if len(layers) == 1 and net.can_be_cut(net.head_name) else None
 
 
 def feature_scale(features: Iterable[torch.Tensor], classes: int) -> tuple[torch.Tensor, float]:
-    """Return the mean (D,), float64, of batches (N, D) and the factor that gives deviations one mean squared norm.
+    """Return the mean (D,), float64, of batches (N, D), and the factor that sets the mean squared norm of deviations.
 
-    More classes share the pull on a feature, so that the norm grows with the root of their number.
+    The norm grows with the root of the number of classes, since more classes share the gradient of a feature.
     """
-    count, total, squares = 0, 0.0, 0.0
+    count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for batch in features:
-        batch = batch.cpu().double()  # which not every device has
+        batch = batch.cpu().double()  # not every device has float64
         count, total, squares = count + len(batch), total + batch.sum(0), squares + batch.square().sum()
     mean = total / count
     spread = float(squares / count - mean.square().sum())
@@ -141,13 +149,13 @@ def feature_scale(features: Iterable[torch.Tensor], classes: int) -> tuple[torch
 def folded(
     weight: torch.Tensor, bias: torch.Tensor | None, mean: torch.Tensor, scale: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return the plain layer that computes for x what `weight` (C, D) and `bias` (C,) do for (x - mean) * scale."""
+    """Return the plain layer that computes on x what `weight` (C, D) and `bias` (C,) compute on (x - mean) * scale."""
     weight = weight * scale
     return weight, bias if bias is None else bias - weight @ mean
 
 
 def standardized_keys(state: dict[str, torch.Tensor]) -> list[str]:
-    """Return the keys of the standardised layer, if there is one."""
+    """Return the state-dict keys of the standardised layer, if there is one."""
     paths = _standardized_paths(state)
     return [key for key in state if within(key, paths)]
 

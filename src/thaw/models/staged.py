@@ -1,4 +1,4 @@
-"""A backbone as an ordered list of named stages, the last of them the head."""
+"""A network as an ordered list of named stages, with the head last."""
 
 import itertools
 from collections.abc import Mapping, Sequence
@@ -14,15 +14,18 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Part = nn.Module | nn.Parameter
 
-# Every kind of normalisation layer: PyTorch's own, and what derives from them.
+# All normalisation layers of PyTorch; custom ones derive from them.
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 class PerChannel(nn.Module):
-    """images (N, 3, H, W) -> images * scale + shift, a factor and a summand for each channel.
+    """Images (N, 3, H, W) -> images * scale + shift, with a factor and a summand per channel.
 
-    The constants are no part of the state dict, so its keys stay those of the published weights.
+    The state dict excludes the constants, so that its keys match those of the published weights.
     """
+
+    scale: torch.Tensor
+    shift: torch.Tensor
 
     def __init__(self, scale: Sequence[float], shift: Sequence[float]):
         super().__init__()
@@ -34,22 +37,22 @@ class PerChannel(nn.Module):
 
 
 class Normalize(PerChannel):
-    """uint8 images in 0..255 to float: (x / 255 - mean) / std."""
+    """Images in 0..255, uint8 -> float: (x / 255 - mean) / std."""
 
     def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD):
         super().__init__([1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)])
 
 
 class StagedNet(nn.Module):
-    """uint8 images (N, 3, H, W) -> logits (N, classes), one module after the other, grouped into named stages.
+    """A chain of modules, grouped into named stages: uint8 images (N, 3, H, W) -> logits (N, classes).
 
-    `parts` become children under their names, which decide the state-dict keys. `stages` lists for each stage the
-    paths of the modules that are applied in it; they may lie deeper than the children. A parameter among them becomes a
-    further argument of the module after it. `config` holds plain values that build an equal net again with
-    `thaw.models.backbones.build_net`; it has an `image_size` where the net takes images of no other size.
+    `parts` become children under their names, which determine the state-dict keys. `stages` lists the paths of the
+    modules that each stage applies, which may lie below the children. A parameter among them becomes an additional
+    argument of the next module. `config` holds plain values from which `thaw.models.backbones.build_net` builds an
+    equal network; it has an `image_size` if the network accepts only images of that size.
     """
 
-    prefix = ""  # precedes the published names of parameters
+    prefix = ""  # of state-dict keys, before the published names
 
     def __init__(
         self, parts: Mapping[str, nn.Module | nn.Parameter], stages: Mapping[str, Sequence[str]], config: dict
@@ -64,20 +67,20 @@ class StagedNet(nn.Module):
         self._learned = {name: [key for key in names if within(key, paths)] for name, paths in self.stages.items()}
 
     def forward(self, x: torch.Tensor, start: str | None = None) -> torch.Tensor:
-        """Images -> logits; with `start`, what goes into that stage -> logits."""
+        """Map images, or the input of the stage `start`, to logits."""
         names = list(self.stages)
         for name in names[names.index(start) if start else 0 :]:
             x = self.run_stage(name, x)
         return x
 
     def run_stage(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        given = []
+        extra: list[torch.Tensor] = []  # further arguments of the next module
         for path in self.stages[name]:
             part = attrgetter(path)(self)
             if isinstance(part, nn.Parameter):
-                given.append(part)
+                extra.append(part)
             else:
-                x, given = part(x, *given), []
+                x, extra = part(x, *extra), []
         return x
 
     def can_be_cut(self, stage: str) -> bool:
@@ -85,7 +88,7 @@ class StagedNet(nn.Module):
         return True
 
     def until(self, stage: str) -> "StagedNet":
-        """Return a net of the stages before `stage`, with this net's modules and names: images -> input of `stage`."""
+        """Return a network of the stages before `stage`, with the same modules: images -> input of `stage`."""
         paths = self.paths_before(stage)
         parts = {name: getattr(self, name) for name in dict.fromkeys(path.partition(".")[0] for path in paths)}
         return StagedNet(
@@ -98,12 +101,12 @@ class StagedNet(nn.Module):
         return [path for name in names[: names.index(stage)] for path in self.stages[name]]
 
     def stage_modules(self, name: str) -> list[nn.Module]:
-        """Return the modules of a stage, in the order in which they are applied."""
+        """Return the modules of a stage, in order."""
         parts = [attrgetter(path)(self) for path in self.stages[name]]
         return [part for part in parts if isinstance(part, nn.Module)]
 
     def stage_parameters(self, name: str) -> list[str]:
-        """Return the names, as in `named_parameters`, of the parameters of a stage."""
+        """Return the names of the parameters of a stage, as in `named_parameters`."""
         return self._learned[name]
 
     @property
@@ -116,7 +119,7 @@ class StagedNet(nn.Module):
         return within(key, self.stages[self.head_name])
 
     def check_sizes(self, image_size: int, train_size: int) -> None:
-        """Raise a UserError for two different sizes, if the net takes images of one size alone."""
+        """Raise a UserError if the sizes differ and the network accepts only images of one size."""
         if "image_size" in self.config and image_size != train_size:
             raise UserError(
                 f"data.train_size={train_size} must be data.image_size={image_size} for {self.config['name']}, whose "
@@ -125,5 +128,5 @@ class StagedNet(nn.Module):
 
 
 def within(key: str, paths: Sequence[str]) -> bool:
-    """Return whether a state-dict key is one of `paths`, or lies below one."""
+    """Return whether a state-dict key is one of `paths` or lies below one of them."""
     return any(key == path or key.startswith(f"{path}.") for path in paths)

@@ -1,4 +1,4 @@
-"""Files of tensors: .pth, .safetensors and .ckpt."""
+"""Reading of weight files: .pth, .safetensors and .ckpt."""
 
 from pathlib import Path
 
@@ -7,23 +7,25 @@ from safetensors.torch import load_file
 
 from thaw.errors import UserError
 
-_CONTAINERS = ("state_dict", "model")  # where training programs put the weights; they also prefix names: net., module.
+_CONTAINERS = ("state_dict", "model")  # keys under which training programs save the weights
 
 
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a file by name, never running code that it holds.
+    """Return the tensors of a file by name, without running code from the file.
+
+    The prefixes `net.` and `module.`, which training programs add, are removed from the names.
 
     Raises:
-        UserError: if it is no such file, or holds more than plain values.
+        UserError: if the file is not a weight file, or contains more than plain values.
 
     """
     try:
         content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
-    except Exception as error:  # any kind can come out of bytes that are not what they should be
+    except Exception as error:  # damaged bytes can raise any exception
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise UserError(
             f"cannot read weights from {path}: it must be a .safetensors file, or a .pth or .ckpt file that holds "
-            f"tensors alone ({reason})."
+            f"only tensors ({reason})."
         ) from error
     for container in _CONTAINERS:
         if isinstance(content, dict) and isinstance(content.get(container), dict):
@@ -31,5 +33,5 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     named = content.items() if isinstance(content, dict) else ()
     tensors = {name.removeprefix("net.").removeprefix("module."): value for name, value in named}
     if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise UserError(f"cannot read weights from {path}: it holds no table of tensors by name.")
+        raise UserError(f"cannot read weights from {path}: it contains no tensors by name.")
     return tensors

@@ -1,4 +1,4 @@
-"""Pretrained weights for a backbone: where they come from, and whether they fit."""
+"""Pretrained weights: load them from their source, and check that they fit the backbone."""
 
 from pathlib import Path
 
@@ -13,10 +13,10 @@ from thaw.storage.addresses import refuse_remote
 
 
 def load_weights(net: StagedNet, weights: str) -> None:
-    """Fill all of `net` but its head from `weights`: imagenet, none or the path of a file.
+    """Load `weights` into all stages of `net` but the head: imagenet, none or the path of a file.
 
     Raises:
-        UserError: if there is no such source, it cannot be read or downloaded, or its tensors do not fit.
+        UserError: if the source does not exist, cannot be read or downloaded, or does not fit the network.
 
     """
     if weights == "none":
@@ -35,17 +35,17 @@ def load_weights(net: StagedNet, weights: str) -> None:
 
 
 def load_backbone(net: StagedNet, tensors: Tensors, source: str) -> None:
-    """Copy `tensors` into all stages of `net` but the head, which must fit exactly.
+    """Copy `tensors` into all stages of `net` but the head. Names and shapes must match exactly.
 
     Raises:
-        UserError: naming `source` and the first tensor that is missing, too many or of another shape.
+        UserError: with `source` and the first tensor that is missing, unknown or of another shape.
 
     """
     own = {key: tensor for key, tensor in net.state_dict().items() if not net.is_head(key)}
     adapted = family_of(net.config["name"], own=True).adapted(net, tensors)
     given = {key: tensor for key, tensor in adapted.items() if not net.is_head(key)}
     for key in own.keys() - given.keys():
-        if key.endswith(COUNTER):  # counted by PyTorch since 0.4.1; older files lack it
+        if key.endswith(COUNTER):  # files from before PyTorch 0.4.1 lack it
             given[key] = own[key]
     fault = _misfit(own, given)
     if fault:
@@ -62,4 +62,4 @@ def _misfit(own: Tensors, given: Tensors) -> str:
         if given[key].shape != tensor.shape:
             return f"its tensor {key!r} has the shape {tuple(given[key].shape)} where {tuple(tensor.shape)} is needed"
     more = [key for key in given if key not in own]
-    return f"it has a tensor {more[0]!r} that the net lacks" if more else ""
+    return f"it has a tensor {more[0]!r} that the network lacks" if more else ""

@@ -1,4 +1,4 @@
-"""Line charts drawn with Matplotlib, and how every figure is saved."""
+"""Line charts, and the function that saves every figure."""
 
 import textwrap
 from collections.abc import Sequence
@@ -13,7 +13,7 @@ RIGHT, WRONG = "#1a7f37", "#cf222e"
 
 
 def rate_curve(rates: Sequence[float], losses: Sequence[float], proposed: float | None, own: float) -> Figure:
-    """The smoothed loss at rising learning rates, with the proposed rate and the run's own."""
+    """Plot the smoothed loss over rising learning rates, with the proposed rate and the run's own."""
     figure = Figure((6.4, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(rates, losses, color="black")
@@ -22,15 +22,14 @@ def rate_curve(rates: Sequence[float], losses: Sequence[float], proposed: float 
             axes.axvline(rate, color=colour, linestyle="--", label=f"{name}: {rate:.2g}")
     lowest, first = min(losses), losses[0]
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, smoothed")
-    axes.set_ylim(
-        lowest - 0.1 * first, first + 1.5 * (first - lowest) + 0.1 * first
-    )  # divergence would flatten all else
+    margin = 0.1 * first  # without limits, a diverging loss would flatten the rest of the curve
+    axes.set_ylim(lowest - margin, first + 1.5 * (first - lowest) + margin)
     axes.legend()
     return figure
 
 
 def penalty_path(solution: dict) -> Figure:
-    """What held-out training images say of each penalty that a solver tried, with the one that it chose."""
+    """Plot loss and accuracy on held-out training images over the penalties that a solver tried; mark its choice."""
     path = solution["path"]
     penalties = [point["penalty"] for point in path]
     figure = Figure((6.4, 4), layout="constrained")
@@ -48,7 +47,7 @@ def penalty_path(solution: dict) -> Figure:
 
 
 def save(figure: Figure, path: Path) -> np.ndarray:
-    """Write a PNG and give back its pixels, uint8 (height, width, 3)."""
+    """Write a PNG and return its pixels, uint8 (height, width, 3)."""
     canvas = FigureCanvasAgg(figure)
     canvas.draw()
     pixels = np.asarray(canvas.buffer_rgba())[..., :3]

@@ -1,8 +1,8 @@
-"""Times as people say them."""
+"""Durations in words."""
 
 
 def duration(seconds: float) -> str:
-    """95 -> 1 min 35 s; 5000 -> 1 h 23 min."""
+    """Return `seconds` in words: 1 min 35 s for 95, 1 h 23 min for 5000."""
     minutes, seconds = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:

@@ -1,4 +1,4 @@
-"""Text in figures: every character is drawn as itself where a font of the system has it, else escaped."""
+"""Fonts for text in figures: a character that no system font has is escaped."""
 
 import logging
 from collections.abc import Iterable
@@ -11,33 +11,34 @@ from thaw.pages.text import cut, printable
 
 log = logging.getLogger(__name__)
 
-_OWN = "DejaVu Sans"  # comes with Matplotlib
-_EVERYTHING = "last resort"  # a font whose glyphs all are boxes, which comes with Matplotlib
-_NAMED = 5  # characters in the note
+_DEFAULT = "DejaVu Sans"  # ships with Matplotlib
+_EVERYTHING = "last resort"  # a font of boxes for all characters, which ships with Matplotlib
+_NAMED = 5  # most characters that the log line lists
 
-_families: dict[str, str | None] = {}  # of each character that was looked for; None: no font has it
+_families: dict[str, str | None] = {}  # the font of each character looked up so far; None: no font has it
 
 
 def drawable(name: str, most: int) -> str:
-    """Return `name` as Matplotlib draws it in at most `most` columns: without formulas and without empty boxes."""
+    """Return `name` in at most `most` columns, so that Matplotlib draws no formulas and no empty boxes."""
     text = printable(name)
-    _look_for(text + "…")
+    _find_fonts(text + "…")
     escaped = "".join(c if _families[c] else c.encode("unicode_escape").decode() for c in text)
     return cut(escaped, most).replace("$", r"\$")
 
 
 def families(texts: Iterable[str]) -> list[str]:
-    """Return the fonts that have the characters of `texts`, in the order in which Matplotlib asks them."""
+    """Return the fonts that have the characters of `texts`, in the order in which Matplotlib tries them."""
     text = printable("".join(texts))
-    _look_for(text)
-    return list(dict.fromkeys([_OWN, *filter(None, (_families[character] for character in text))]))
+    _find_fonts(text)
+    return list(dict.fromkeys([_DEFAULT, *filter(None, (_families[character] for character in text))]))
 
 
-def _look_for(text: str) -> None:
-    told = None in _families.values()
+def _find_fonts(text: str) -> None:
+    """Add the characters of `text` to `_families`; log, once, that some have no font."""
+    already_logged = None in _families.values()
     new = {character for character in text if character not in _families}
-    own = _charmap(findfont(FontProperties(family=_OWN)))
-    _families.update({character: _OWN if ord(character) in own else None for character in new})
+    default = _charmap(findfont(FontProperties(family=_DEFAULT)))
+    _families.update({character: _DEFAULT if ord(character) in default else None for character in new})
     missing = {character for character in new if _families[character] is None}
     if missing:
         _find_new_fonts()
@@ -45,20 +46,20 @@ def _look_for(text: str) -> None:
         family, has = found
         _families.update(dict.fromkeys(has, family))
         missing -= has
-    if missing and not told:
-        _tell(sorted(missing))
+    if missing and not already_logged:
+        _log_missing(sorted(missing))
 
 
 @cache
 def _find_new_fonts() -> None:
-    """Fonts that were installed since Matplotlib listed those of the system, once and for all."""
+    """Add the fonts that were installed after Matplotlib cached its list of system fonts."""
     for path in set(findSystemFonts()) - {entry.fname for entry in fontManager.ttflist}:
-        with suppress(Exception):  # of a kind that it cannot draw with
+        with suppress(Exception):  # Matplotlib cannot draw with every kind of font
             fontManager.addfont(path)
 
 
 def _best_font(characters: frozenset[str]) -> tuple[str, set[str]] | None:
-    """The font of the system that has the most of `characters`, and which; None where no font has any."""
+    """Return the system font that has the most of `characters`, and which it has, or None if no font has any."""
     best: tuple[str, set[str]] | None = None
     for entry in fontManager.ttflist:
         if _EVERYTHING in entry.name.lower().replace("lastresort", _EVERYTHING):
@@ -71,18 +72,18 @@ def _best_font(characters: frozenset[str]) -> tuple[str, set[str]] | None:
 
 @cache
 def _charmap(path: str) -> frozenset[int]:
-    """The characters of a font file, none of one that Matplotlib cannot draw with."""
+    """Return the code points of a font file; an empty set if Matplotlib cannot draw with it."""
     try:
         font = get_font(path)
         return frozenset(font.get_charmap()) if font.scalable else frozenset()
-    except Exception:  # a damaged font is no reason to draw nothing
+    except Exception:  # a damaged font file must not prevent the figure
         return frozenset()
 
 
-def _tell(missing: list[str]) -> None:
+def _log_missing(missing: list[str]) -> None:
     names = " ".join(missing[:_NAMED]) + (" …" if len(missing) > _NAMED else "")
     example = missing[0].encode("unicode_escape").decode()
     log.info(
-        f"no font of this system has the characters {names}: figures write {example} for {missing[0]}. "
+        f"no installed font has the characters {names}: figures write {example} for {missing[0]}. "
         "A font such as Noto Sans CJK (fonts-noto-cjk) draws them."
     )

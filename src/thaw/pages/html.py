@@ -1,4 +1,4 @@
-"""Pages that need nothing but themselves: readable offline, in light and dark, their tables sorted by a click."""
+"""HTML pages without external files: readable offline, in light and dark, with tables that a click sorts."""
 
 import base64
 import io
@@ -10,12 +10,11 @@ from PIL import Image
 
 from thaw.pages.text import WIDEST_NAME, agreeing, amount, counted, cut, decoded, width
 
-_SIDE = 320  # pixels of pictures
-_RIGHT_TO_LEFT = ("R", "AL")  # Unicode's classes of letters
+_RIGHT_TO_LEFT = ("R", "AL")  # Unicode's bidirectional classes of such letters
 
 
 def render(template: str, **values: object) -> str:
-    """Return a page of `thaw/pages/templates`, filled with `values`."""
+    """Return the page that a template of `thaw/pages/templates` gives for `values`."""
     environment = Environment(
         loader=PackageLoader("thaw.pages"),
         autoescape=True,
@@ -28,18 +27,18 @@ def render(template: str, **values: object) -> str:
 
 
 def short(name: str, most: int = WIDEST_NAME) -> Markup:
-    """Return a name as it is; a long one with its middle cut out, and whole where a pointer rests on it.
+    """Return a name in at most `most` columns; the tooltip of a shortened name shows all of it.
 
-    A name that is written from right to left does not reorder what stands around it.
+    A right-to-left name is isolated, so that it does not reorder the text around it.
     """
-    told = escape(cut(name, most))
+    text = escape(cut(name, most))
     if any(unicodedata.bidirectional(character) in _RIGHT_TO_LEFT for character in name):
-        told = Markup("<bdi>{}</bdi>").format(told)
-    return told if width(name) <= most else Markup('<span title="{}">{}</span>').format(name, told)
+        text = Markup("<bdi>{}</bdi>").format(text)
+    return text if width(name) <= most else Markup('<span title="{}">{}</span>').format(name, text)
 
 
 def data_url(image: Image.Image) -> str:
-    """An RGB image as a JPEG that is part of the page."""
+    """Return an RGB image as the data URL of a JPEG."""
     file = io.BytesIO()
     image.save(file, "jpeg", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

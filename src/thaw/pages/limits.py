@@ -1,8 +1,8 @@
-"""How much of a data set with many classes is shown at once, in figures, pages and tables."""
+"""Limits on how much figures, pages and tables show of a data set with many classes."""
 
-MATRIX = 30  # classes of a confusion matrix that is drawn; of more, the most frequent confusions are
-KEPT_MATRIX = 100  # classes of one that is written as numbers, which grow with their square
-CONFUSIONS = 20  # pairs of classes that are confused most
-ROWS = 100  # of a page's table
-LINES = 40  # of a terminal's table
-CANDIDATES = 40  # of a comparison, in plots
+MATRIX = 30  # most classes for which a confusion matrix is drawn; above, the most frequent confusions are listed
+KEPT_MATRIX = 100  # most classes for which the counts are written, since they grow with the square
+CONFUSIONS = 20  # most confused pairs of classes
+ROWS = 100  # rows of a page's table
+LINES = 40  # rows of a terminal's table
+CANDIDATES = 40  # candidates in a comparison's plots

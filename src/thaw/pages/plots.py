@@ -1,9 +1,10 @@
-"""A comparison's plots, as SVG that takes its ink from the page it stands on."""
+"""Plots of a comparison, as SVG in the text colour of the page."""
 
 import io
 import warnings
 from collections.abc import Callable, Sequence
 from itertools import cycle, product
+from typing import Any
 
 import numpy as np
 from matplotlib import rc_context
@@ -18,8 +19,8 @@ from scipy.special import expit, logit
 from thaw.pages.text import cut, printable, width
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999999")  # Okabe and Ito
-INK = "#010203"  # which nothing else is drawn in: the page's own
-_STYLE = {
+INK = "#010203"  # a placeholder for the page's text colour; nothing else has it
+_STYLE: dict[Any, object] = {
     "svg.fonttype": "none",  # text stays text, in the page's own font
     "svg.hashsalt": "thaw",  # the same runs give the same page
     "font.size": 10,
@@ -28,72 +29,73 @@ _STYLE = {
     "axes.facecolor": "none",
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
-_WIDTH = 7.2  # inches; a page shows it wider, a phone as it is
-_WIDEST, _WIDEST_LABEL = 36, 28  # columns of a candidate's name, at an axis and beside a point
-_LABELLED = 12  # candidates that may have their names in a plot
-_ENDS = 1e-3, 1 - 1e-3  # log-odds have none
+_WIDTH = 7.2  # inches; a page stretches it, a phone does not
+_WIDEST, _WIDEST_LABEL = 36, 28  # columns of a candidate's name: at an axis, beside a point
+_LABELLED = 12  # most candidates whose names fit in a plot
+_ENDS = 1e-3, 1 - 1e-3  # log-odds are infinite at 0 and 1
 _STEPS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001)  # between ticks of an accuracy
-_SHIFTS = (8, -8, 0, 19, -19, 30, -30)  # points, by which a name stands above its own point
+_SHIFTS = (8, -8, 0, 19, -19, 30, -30)  # vertical offsets, in points, of a name from its point
 _ROUND = (0.01, 0.02, 0.05, 0.95, 0.98, 0.99, 0.995)
 
 
 def intervals(entries: Sequence[dict]) -> str:
-    """Each candidate's accuracy with its 95 % interval, and every seed's as a dot."""
+    """Plot each candidate's accuracy with its 95 % interval, and a stroke for each seed."""
 
     def draw(axes: Axes) -> None:
         for place, (entry, colour) in enumerate(zip(entries, cycle(COLOURS))):
-            axes.plot(_odds(entry["acc_ci95"]), [place, place], color=colour, linewidth=3, solid_capstyle="round")
-            axes.plot(_odds([entry["acc"]]), place, "o", color=colour, markersize=9)
-            axes.plot(_odds(entry["acc_by_seed"]), [place + 0.28] * len(entry["seeds"]), "|", color=INK, markersize=6)
-        axes.set_yticks(range(len(entries)), [_named(entry) for entry in entries])
+            axes.plot(_log_odds(entry["acc_ci95"]), [place, place], color=colour, linewidth=3, solid_capstyle="round")
+            axes.plot(_log_odds([entry["acc"]]), place, "o", color=colour, markersize=9)
+            below = [place + 0.28] * len(entry["seeds"])
+            axes.plot(_log_odds(entry["acc_by_seed"]), below, "|", color=INK, markersize=6)
+        axes.set_yticks(range(len(entries)), [_shown_name(entry) for entry in entries])
         axes.set_ylim(len(entries) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
-        told = "validation accuracy (in log-odds): mean, 95 % interval, and a stroke for each seed"
-        axes.figure.supxlabel(told, fontsize=10)
-        _in_log_odds(axes.xaxis)
+        label = "validation accuracy (in log-odds): mean, 95 % interval, and a stroke for each seed"
+        axes.figure.supxlabel(label, fontsize=10)
+        _set_percent_ticks(axes.xaxis)
         axes.grid(axis="x", alpha=0.3)
 
     return svg((_WIDTH, 1.0 + 0.36 * len(entries)), draw)
 
 
 def accuracy_and_time(entries: Sequence[dict]) -> str:
-    """Accuracy against seconds; what nothing beats in both is joined by a line."""
+    """Plot accuracy over seconds; a line joins the candidates that none beats in both."""
 
     def draw(axes: Axes) -> None:
         front = sorted((entry["seconds"], entry["acc"]) for entry in entries if entry["pareto"])
         times, accuracies = zip(*front, strict=True)
-        axes.plot(times, _odds(accuracies), drawstyle="steps-post", color=INK, linewidth=1, alpha=0.5, zorder=1)
+        axes.plot(times, _log_odds(accuracies), drawstyle="steps-post", color=INK, linewidth=1, alpha=0.5, zorder=1)
         for entry, colour in zip(entries, cycle(COLOURS)):
             filled = colour if entry["pareto"] else "none"
-            (place,) = _odds([entry["acc"]])
+            (place,) = _log_odds([entry["acc"]])
             axes.plot(entry["seconds"], place, "o", color=colour, markerfacecolor=filled, markersize=7)
         axes.set(xscale="log", xlabel="seconds a run takes (median)", ylabel="validation accuracy (in log-odds)")
         axes.margins(y=0.15)
-        _in_log_odds(axes.yaxis)
-        _in_round_seconds(axes, [entry["seconds"] for entry in entries])
+        _set_percent_ticks(axes.yaxis)
+        _set_seconds_ticks(axes, [entry["seconds"] for entry in entries])
         axes.grid(alpha=0.3)
         if len(entries) <= _LABELLED:
-            places = [(entry["seconds"], *_odds([entry["acc"]])) for entry in entries]
-            _label(axes, places, [_named(entry, _WIDEST_LABEL) for entry in entries])
+            places = [(entry["seconds"], *_log_odds([entry["acc"]])) for entry in entries]
+            _place_names(axes, places, [_shown_name(entry, _WIDEST_LABEL) for entry in entries])
 
     return svg((_WIDTH, 3.6), draw)
 
 
 def curves(entries: Sequence[dict]) -> str:
-    """Validation accuracy and both losses by epoch: the mean of the seeds, and from where to where they reach."""
-    columns = 3 if max(width(_named(entry)) for entry in entries) <= _WIDEST_LABEL else 2
+    """Plot validation accuracy and both losses by epoch: the mean of the seeds, and a band over their range."""
+    columns = 3 if max(width(_shown_name(entry)) for entry in entries) <= _WIDEST_LABEL else 2
     figure_height = 3.2 + 0.22 * -(-len(entries) // columns)
 
     def draw(accuracy: Axes, loss: Axes) -> None:
         for entry, colour in zip(entries, cycle(COLOURS)):
-            _band(accuracy, entry["curves"]["val/acc"], colour, label=_named(entry))
+            _band(accuracy, entry["curves"]["val/acc"], colour, label=_shown_name(entry))
             _band(loss, entry["curves"]["val/loss"], colour)
             _band(loss, entry["curves"]["train/loss"], colour, linestyle=":")
         accuracy.set(xlabel="epoch", title="validation accuracy")
         accuracy.yaxis.set_major_formatter(percent())
         loss.set(xlabel="epoch", title="loss: validation (lines), training (dots)")
         for axes in (accuracy, loss):
-            axes.xaxis.get_major_locator().set_params(integer=True)
+            axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
             axes.grid(alpha=0.3)
         accuracy.figure.legend(loc="outside lower center", ncols=columns, frameon=False)
 
@@ -107,15 +109,15 @@ def _band(axes: Axes, curve: dict, colour: str, **options) -> None:
     axes.fill_between(epochs, curve["low"], curve["high"], color=colour, alpha=0.15, linewidth=0)
 
 
-def _named(entry: dict, most: int = _WIDEST) -> str:
-    """A candidate's name, which is neither a formula nor wider than a plot."""
+def _shown_name(entry: dict, most: int = _WIDEST) -> str:
+    """Return a candidate's name in at most `most` columns, with `$` escaped, which would begin a formula."""
     return cut(printable(entry["name"]), most).replace("$", r"\$")
 
 
-def _label(axes: Axes, places: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
-    """Write each name beside its point, where it covers no other name or point, if there is room."""
-    canvas = FigureCanvasAgg(axes.figure)
-    canvas.draw()  # lays the figure out
+def _place_names(axes: Axes, places: Sequence[tuple[float, float]], names: Sequence[str]) -> None:
+    """Write each name beside its point, where it covers the fewest other names and points."""
+    canvas = FigureCanvasAgg(axes.figure)  # pyright: ignore[reportArgumentType] - no axes here lie in a subfigure
+    canvas.draw()  # computes the layout
     renderer, frame = canvas.get_renderer(), axes.get_window_extent()
     points = axes.transData.transform(places)
     taken = [Bbox.from_extents(x - 5, y - 5, x + 5, y + 5) for x, y in points]
@@ -138,13 +140,13 @@ def _label(axes: Axes, places: Sequence[tuple[float, float]], names: Sequence[st
         taken.append(box)
 
 
-def _odds(shares: Sequence[float]) -> np.ndarray:
-    """Log-odds, in which 98 and 99 % lie as far apart as 66 and 80 %."""
+def _log_odds(shares: Sequence[float]) -> np.ndarray:
+    """Return log-odds, in which 98 and 99 % lie as far apart as 66 and 80 %."""
     return logit(np.clip(shares, *_ENDS))
 
 
-def _in_log_odds(axis: Axis) -> None:
-    """Round percentages along `axis`, as many as there is room for."""
+def _set_percent_ticks(axis: Axis) -> None:
+    """Set ticks at round percentages along `axis`, as many as fit."""
     low, high = expit(axis.get_view_interval())
     for step in _STEPS:
         round_ones = np.arange(step, 1 - step / 2, step)
@@ -160,8 +162,8 @@ def _in_log_odds(axis: Axis) -> None:
     axis.set_ticks(logit(kept), [f"{100 * tick:.5g} %" for tick in kept])
 
 
-def _in_round_seconds(axes: Axes, times: Sequence[float]) -> None:
-    """Round numbers of seconds along the axis, and room for names beside the outermost points."""
+def _set_seconds_ticks(axes: Axes, times: Sequence[float]) -> None:
+    """Set ticks at round numbers of seconds, and leave room for names beside the outermost points."""
     room = max((max(times) / min(times)) ** 0.15, 1.15)
     low, high = min(times) / room, max(times) * room
     axes.set_xlim(low, high)
@@ -174,14 +176,17 @@ def _in_round_seconds(axes: Axes, times: Sequence[float]) -> None:
 
 
 def percent() -> FuncFormatter:
-    """Shares as percentages."""
+    """Return a tick formatter that shows shares as percentages."""
     return FuncFormatter(lambda value, _: f"{100 * value:.4g} %")
 
 
 def svg(size: tuple[float, float], draw: Callable, columns: int = 1) -> str:
-    """What `draw` does to `columns` axes side by side, `size` in inches; `INK` becomes that of the page."""
+    """Return the SVG that `draw` makes on `columns` axes side by side; `size` is (width, height) in inches.
+
+    `INK` becomes the text colour of the page.
+    """
     with rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the page's own font draws the text
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser draws the text in its own font
         figure = Figure(size, layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
         draw(*axes)

@@ -1,10 +1,10 @@
-"""Names and numbers as they are shown to people: on one line, no wider than there is room for."""
+"""Names and numbers for people: on one line of limited width."""
 
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-_WIDE = ("W", "F")  # characters that take two columns of a terminal
+_WIDE = ("W", "F")  # East Asian widths that take two columns of a terminal
 WIDEST_NAME = 40  # columns of a class's name in a table
 _SINGULAR = {"are": "is", "were": "was", "have": "has", "do": "does"}
 
@@ -15,7 +15,7 @@ def shown(name: str, most: int = WIDEST_NAME) -> str:
 
 
 def printable(name: str) -> str:
-    """Return `name` as one line: what a terminal would obey is escaped, and bytes that are no UTF-8 are replaced."""
+    """Return `name` as one line: control characters are escaped, and bytes that are not UTF-8 are replaced."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in decoded(name))
 
 
@@ -23,12 +23,12 @@ def decoded(text: str) -> str:
     """Return `text` with a replacement character for each byte that is not UTF-8."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    except UnicodeEncodeError:  # half a character, which no file system gives
+    except UnicodeEncodeError:  # half a surrogate pair, which no file system returns
         return text.encode("utf-8", "replace").decode()
 
 
 def cut(text: str, most: int) -> str:
-    """Return `text` in at most `most` columns: the middle of a longer one becomes an ellipsis."""
+    """Return `text` in at most `most` columns: an ellipsis replaces the middle of a longer text."""
     if width(text) <= most:
         return text
     tail = (most - 1) // 2
@@ -36,18 +36,18 @@ def cut(text: str, most: int) -> str:
 
 
 def width(text: str) -> int:
-    """Return how many columns of a terminal `text` takes."""
+    """Return the number of terminal columns that `text` takes."""
     return sum(_columns(character) for character in text)
 
 
 def listed(names: Iterable[object], most: int = 12) -> str:
-    """Return the first `most` names in one line, and how many more there are."""
+    """Return the first `most` names in one line, with the number of the others."""
     names = [str(name) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def counted(names: Iterable[str], most: int = 12) -> str:
-    """Return what `listed` does, with each name as `shown` in short."""
+    """Return the first `most` names, each shortened by `shown`, with the number of the others."""
     return listed(map(shown, names), most)
 
 
@@ -57,7 +57,7 @@ def amount(count: int, thing: str) -> str:
 
 
 def agreeing(text: str, count: int) -> str:
-    """Return `text` for so many things; its endings of the plural and its plural verbs stand in brackets.
+    """Return `text` for `count` things; brackets in it mark plural endings and plural verbs.
 
     "image[s] [are] cut off" is "image is cut off" for 1, else "images are cut off".
     """
@@ -76,8 +76,8 @@ def aligned(
 ) -> list[str]:
     """Return a line per row of cells, each column as wide as its widest cell.
 
-    With `numbers`, cells behind the first `words` stand to the right. Above each of the rows `ruled`, which are counted
-    from the end if below 0, comes a line of dashes.
+    With `numbers`, all columns but the first `words` are right-aligned. A line of dashes precedes each of the rows
+    `ruled`; negative numbers count from the end.
     """
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     above, lines = {place % len(rows) for place in ruled}, []
@@ -90,7 +90,7 @@ def aligned(
 
 
 def padded(text: str, columns: int, right: bool = False) -> str:
-    """Return `text` with spaces behind it (before it, if it is to stand to the `right`), at least `columns` wide."""
+    """Return `text` padded with spaces to `columns`; with `right`, it is right-aligned."""
     spaces = " " * (columns - width(text))
     return spaces + text if right else text + spaces
 

@@ -1,1 +1,1 @@
-"""What one run leaves behind: figures, TensorBoard events and its results."""
+"""The output of one run: results, figures and TensorBoard events."""

@@ -1,10 +1,12 @@
-"""A run's pictures."""
+"""Figures of a run: sample images, predictions and the confusion matrix."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch.utils.data import Dataset
 
@@ -18,24 +20,25 @@ from thaw.pages.text import amount, width
 
 SHOWN = 24
 _DPI = 100
-_LONGEST_CAPTION, _LONGEST_LABEL, _LONGEST_LEVEL = 18, 28, 9  # columns of a class's name: above a picture, at a matrix
+# Columns of a class's name: above an image, at an axis, and at an axis without rotation.
+_LONGEST_CAPTION, _LONGEST_LABEL, _LONGEST_LEVEL = 18, 28, 9
 
 
 def first_samples(images: ClassFolders, seed: int) -> list[tuple[torch.Tensor, int]]:
-    """Training images with their labels as the net sees them in its first epoch, augmentation included."""
+    """Return training images with their labels as the network sees them in its first epoch, augmented."""
     return [images.picture(key) for key, _ in zip(SeededOrder(len(images), seed), range(SHOWN), strict=False)]
 
 
 def samples(shown: Sequence[tuple[torch.Tensor, int]], classes: Sequence[str]) -> Figure:
-    """What `first_samples` gives."""
+    """Plot the result of `first_samples`."""
     titles = [(drawable(classes[label], _LONGEST_CAPTION), "black") for _, label in shown]
-    return _grid([image for image, _ in shown], titles, "Training images as the net sees them")
+    return _grid([image for image, _ in shown], titles, "Training images as the network sees them")
 
 
 def predictions(images: Dataset, evaluation: Evaluation) -> Figure:
-    """Up to half of the pictures are mistakes, the most confident first; the rest is drawn at random.
+    """Plot validation images: at most half are mistakes, the most confident first; the rest are drawn at random.
 
-    Confidences are calibrated, as those of `predict` and of an evaluation's page.
+    Confidences are calibrated, as in `predict` and on an evaluation's page.
     """
     mistakes = evaluation.mistakes.nonzero().flatten()
     worst = mistakes[evaluation.calibrated[mistakes].argsort(descending=True)][: SHOWN // 2]
@@ -48,7 +51,7 @@ def predictions(images: Dataset, evaluation: Evaluation) -> Figure:
 
 
 def confusion_matrix(evaluation: Evaluation) -> Figure:
-    """The confusion matrix; of many classes, whose matrix nobody could read, the pairs that are confused most."""
+    """Plot the confusion matrix; for many classes, whose matrix is unreadable, the most confused pairs."""
     return _matrix(evaluation) if len(evaluation.classes) <= MATRIX else _most_confused(evaluation)
 
 
@@ -59,8 +62,8 @@ def _matrix(evaluation: Evaluation) -> Figure:
     size = max(3.6, 0.45 * len(classes) + 2)
     longest = max(map(width, classes))
     room = 0.09 * max(longest - _LONGEST_LEVEL, 0)  # inches that longer labels take
-    figure = Figure((size + 0.8 + room, size + 0.7 * room), layout="constrained")
-    figure.get_layout_engine().set(w_pad=0.12, h_pad=0.1)  # else the outermost label touches the edge
+    layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)  # the default padding lets the last label touch the edge
+    figure = Figure((size + 0.8 + room, size + 0.7 * room), layout=layout)
     axes = figure.subplots()
     picture = axes.imshow(shares, cmap="Blues", vmin=0, vmax=1)
     turned = len(classes) > 3 or longest > _LONGEST_LEVEL
@@ -72,7 +75,7 @@ def _matrix(evaluation: Evaluation) -> Figure:
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, count, ha="center", va="center", color=colour)
     figure.colorbar(picture, label="share of the true class", fraction=0.046)
-    figure.suptitle(_told(evaluation), fontsize=11)
+    figure.suptitle(_right_count(evaluation), fontsize=11)
     return figure
 
 
@@ -88,20 +91,21 @@ def _most_confused(evaluation: Evaluation) -> Figure:
         axes.annotate(f"{pair['share']:.0%}", (pair["count"], place), (3, 0), textcoords="offset points", va="center")
     axes.set_yticks(places, names, fontfamily=fonts)
     axes.set(ylim=(len(pairs) - 0.4, -0.6), xlabel="images, and their share of the true class")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.margins(x=0.1)
     title = f"The {len(pairs)} most frequent confusions of" if pairs else "No mistakes among"
     axes.set_visible(bool(pairs))
-    figure.suptitle(f"{_told(evaluation)}\n{title} {len(evaluation.classes):,} classes (true → predicted)", fontsize=11)
+    classes = f"{len(evaluation.classes):,} classes (true → predicted)"
+    figure.suptitle(f"{_right_count(evaluation)}\n{title} {classes}", fontsize=11)
     return figure
 
 
-def _told(evaluation: Evaluation) -> str:
+def _right_count(evaluation: Evaluation) -> str:
     return f"{(~evaluation.mistakes).sum():,} of {len(evaluation.labels):,} right"
 
 
 def _caption(evaluation: Evaluation, index: int) -> tuple[str, str]:
-    names = (evaluation.classes[place[index]] for place in (evaluation.predicted, evaluation.labels))
+    names = (evaluation.classes[int(one[index])] for one in (evaluation.predicted, evaluation.labels))
     predicted, label = (drawable(name, _LONGEST_CAPTION - len(" 100%")) for name in names)
     confidence = f"{predicted} {evaluation.calibrated[index]:.0%}"
     right = not evaluation.mistakes[index]
@@ -114,7 +118,7 @@ def _resized(image: torch.Tensor, size: int) -> np.ndarray:
 
 
 def _grid(images: Sequence[torch.Tensor], captions: Sequence[tuple[str, str]], title: str, columns: int = 8) -> Figure:
-    """All images as one picture with room for captions: axes of their own would take ten times as long to draw."""
+    """Plot all images in one array, with room for captions: one axes per image would take ten times as long."""
     size, rows = round(1.45 * _DPI / 1.06), -(-len(images) // columns)
     gap, above = round(0.06 * size), round(0.34 * size)
     picture = np.full((rows * (size + above), columns * (size + gap), 3), 255, np.uint8)

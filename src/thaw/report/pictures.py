@@ -1,4 +1,4 @@
-"""A run's figures, in its folder and in TensorBoard: none of them can fail it."""
+"""Figures of a run, written to its folder and to TensorBoard. An error here never fails the run."""
 
 import logging
 from collections.abc import Callable
@@ -19,8 +19,8 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What a finished run has to show: its validation images as its head sees them, its answers, and the solver's."""
+class Results:
+    """A finished run's evaluation, the input of its head for validation images, and the solver's record, if any."""
 
     evaluation: Evaluation
     head_inputs: tensorboard.HeadInputs
@@ -29,33 +29,33 @@ class Seen:
 
 @rank_zero_only
 def picture_samples(folder: str, trainer: Trainer, data: ImageFolderDataModule) -> None:
-    """Picture some training images before the run starts."""
-    tensorboard.lay_out(trainer)
-    shown = figures.first_samples(data.train, data.seed)  # an image that cannot be read is told now
-    _show(Path(folder), trainer, "samples", lambda: figures.samples(shown, data.classes))
+    """Plot some training images before the run starts."""
+    tensorboard.add_layout(trainer)
+    shown = figures.first_samples(data.train, data.seed)  # read here, so that an unreadable image fails the run
+    _save_figure(Path(folder), trainer, "samples", lambda: figures.samples(shown, data.classes))
 
 
 @rank_zero_only
-def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, seen: Seen) -> None:
-    """Picture what came of a run whose results are written."""
+def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, results: Results) -> None:
+    """Plot the results of a run after they are written."""
     try:
-        _picture(Path(folder), trainer, data, seen)
+        _plot(Path(folder), trainer, data, results)
     except KeyboardInterrupt:
-        log.warning("warning: stopped while figures were drawn; the results are complete")
+        log.warning("warning: interrupted while drawing figures; the results are complete")
         raise SystemExit(130) from None
 
 
-def _picture(folder: Path, trainer: Trainer, data: ImageFolderDataModule, seen: Seen) -> None:
-    evaluation = seen.evaluation
-    _show(folder, trainer, "predictions", lambda: figures.predictions(data.val, evaluation))
-    _show(folder, trainer, "confusion_matrix", lambda: figures.confusion_matrix(evaluation))
-    if seen.solution:
-        _show(folder, trainer, "probe", lambda: charts.penalty_path(seen.solution))
-    tensorboard.project(trainer, seen.head_inputs, evaluation, data.root)
+def _plot(folder: Path, trainer: Trainer, data: ImageFolderDataModule, results: Results) -> None:
+    evaluation, solution = results.evaluation, results.solution
+    _save_figure(folder, trainer, "predictions", lambda: figures.predictions(data.val, evaluation))
+    _save_figure(folder, trainer, "confusion_matrix", lambda: figures.confusion_matrix(evaluation))
+    if solution:
+        _save_figure(folder, trainer, "probe", lambda: charts.penalty_path(solution))
+    tensorboard.add_embedding(trainer, results.head_inputs, evaluation, data.root)
 
 
-def _show(folder: Path, trainer: Trainer, name: str, draw: Callable[[], Figure]) -> None:
-    """Keep a figure as `figures/<name>.png` and in TensorBoard."""
+def _save_figure(folder: Path, trainer: Trainer, name: str, draw: Callable[[], Figure]) -> None:
+    """Write a figure to `figures/<name>.png` and to TensorBoard."""
     path = folder / "figures" / f"{name}.png"
     with warn_on_failure(f"the figure {path}"):
-        tensorboard.show(trainer, name, charts.save(draw(), path))
+        tensorboard.add_figure(trainer, name, charts.save(draw(), path))

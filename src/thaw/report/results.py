@@ -1,4 +1,4 @@
-"""What a run says before it starts, and everything it leaves behind when it is done."""
+"""The setup that a run logs before training, and its evaluation and results afterwards."""
 
 import logging
 import os
@@ -7,6 +7,7 @@ import resource
 import sys
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 import torch
 from lightning import Trainer
@@ -18,7 +19,7 @@ from thaw.errors import RunError
 from thaw.evaluation.evaluation import Evaluation, joined
 from thaw.models.staged import StagedNet
 from thaw.report import tensorboard
-from thaw.report.pictures import Seen, picture_samples
+from thaw.report.pictures import Results, picture_samples
 from thaw.report.stage_table import stage_table
 from thaw.runs.run_folder import RunFolder
 from thaw.runs.shown_commands import tensorboard_command
@@ -41,7 +42,7 @@ _PACKAGES = ("thaw", "torch", "torchvision", "lightning", "hydra-core", "torchme
 def log_setup(
     trainer: Trainer, net: StagedNet, phases: list[Phase], data: ImageFolderDataModule, checkpoint: Path | None
 ) -> None:
-    """Say what is about to be trained on what."""
+    """Log the data, the network, the device and the stages before training."""
     log.info(data.describe())
     log.info(
         f"{net.config['name']} on {_device_name(trainer)} in {trainer.precision}, "
@@ -54,28 +55,28 @@ def log_setup(
 
 @rank_zero_only
 def take_folder(folder: RunFolder, trainer: Trainer, data: ImageFolderDataModule, checkpoint: Path | None) -> None:
-    """Take the folder, now that all has loaded, and picture some training images, unless the run only goes on."""
+    """Take the run folder once everything has loaded; plot some training images, unless the run is resumed."""
     folder.checkpoints = partial(written_checkpoints, trainer, folder.path)
     if folder.take(goes_on=checkpoint is not None):
-        log.info(f"{folder.path} held an earlier run, which this one replaces")
+        log.info(f"{folder.path} contained an earlier run, which this run replaces")
     if not checkpoint:
-        picture_samples(folder.path, trainer, data)
+        picture_samples(str(folder.path), trainer, data)
 
 
-@partial(rank_zero_only, default=({}, None))
+@partial(rank_zero_only, default=cast("tuple[dict, Results | None]", ({}, None)))
 def finish_run(
     folder: str, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule, features: FeatureCache
-) -> tuple[dict, Seen | None]:
-    """Evaluate the best weights and write their predictions; return the facts for the summary, and what to picture.
+) -> tuple[dict, Results | None]:
+    """Evaluate the best weights and write their predictions; return the entries of the summary, and what to plot.
 
-    Test images are looked at last, when there is nothing left that they could decide.
+    Test images come last, when no decision is left that they could influence.
     """
     with tensorboard.head_inputs(classifier.net, len(data.val)) as inputs:
         evaluation = evaluate_best(trainer, classifier, data, features)
     evaluation.write_csv(Path(folder) / "predictions.csv", data.root)
-    _describe(best_checkpoint(trainer), temperature=evaluation.temperature, cut=classifier.entries["val"])
-    facts = _facts(trainer, classifier, evaluation, data)
-    facts |= _best(Path(folder), best_checkpoint(trainer))
+    _write_description(best_checkpoint(trainer), temperature=evaluation.temperature, cut=classifier.entries["val"])
+    facts = _summary_entries(trainer, classifier, evaluation, data)
+    facts |= _best_entries(Path(folder), best_checkpoint(trainer))
     facts["seconds"]["features"] = features.seconds
     if classifier.solution:
         facts["probe"] = classifier.solution
@@ -83,14 +84,14 @@ def finish_run(
         tested = evaluate_test(trainer, classifier, data)
         tested.write_csv(Path(folder) / "test_predictions.csv", data.root)
         facts["test"] = tested.metrics()
-    _tell(Path(folder), facts)
-    return facts, Seen(evaluation, inputs, classifier.solution)
+    _log_results(Path(folder), facts)
+    return facts, Results(evaluation, inputs, classifier.solution)
 
 
 def evaluate_best(
     trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule, features: FeatureCache
 ) -> Evaluation:
-    """The best checkpoint's answers to the validation images; `classifier` is left with those weights."""
+    """Evaluate the best checkpoint on the validation images, and leave its weights in `classifier`."""
     classifier.load_state_dict(read_checkpoint(best_checkpoint(trainer))["state_dict"])
     alone = one_device(trainer)
     logits = alone.predict(classifier, datamodule=features.evaluation_source(alone, classifier, data))
@@ -98,36 +99,43 @@ def evaluate_best(
 
 
 def best_checkpoint(trainer: Trainer) -> Path:
-    return Path(monitored(trainer).best_model_path)
+    best = monitored(trainer)
+    assert best is not None, "a run always keeps its best weights"
+    return Path(best.best_model_path)
 
 
-def _best(folder: Path, checkpoint: Path) -> dict:
-    """Which file has the weights that everything is of, relative to the run's folder if it is there; of which epoch."""
+def _best_entries(folder: Path, checkpoint: Path) -> dict:
+    """Return the path of the best checkpoint, relative to the run's folder if it is inside, and its epoch."""
     place = Path(os.path.relpath(checkpoint, folder))
     inside = checkpoint.absolute() if ".." in place.parts else place
     return {"checkpoint": inside.as_posix(), "best_epoch": read_checkpoint(checkpoint)["epoch"] + 1}
 
 
-def _describe(best: Path, **entries: object) -> None:
+def _write_description(best: Path, **entries: object) -> None:
     try:
         describe_checkpoint(best, **entries)
-    except (OSError, RunError) as error:  # the run is done, and the checkpoint as good as before
-        log.warning(f"the temperature is not kept in {best}, whose probabilities stay uncalibrated: {error}")
+    except (OSError, RunError) as error:  # the run has finished, and the checkpoint stays usable
+        log.warning(f"the temperature cannot be written to {best}, whose probabilities stay uncalibrated: {error}")
 
 
 def evaluate_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> Evaluation:
-    """The answers of the weights that `classifier` has to the test images."""
-    classifier.entries = dict.fromkeys(classifier.entries)  # of these there are no features
+    """Evaluate the current weights of `classifier` on the test images."""
+    assert data.test is not None
+    classifier.entries = dict.fromkeys(classifier.entries)  # test images have no cached features
     logits = one_device(trainer).predict(classifier, data.once(data.test, None))
     return _evaluation(data.test, logits, data.classes)
 
 
-def _evaluation(images: ClassFolders, logits: list[torch.Tensor], classes: list[str]) -> Evaluation:
+def _evaluation(images: ClassFolders, logits: list | None, classes: list[str]) -> Evaluation:
+    assert logits is not None, "predict returns predictions unless it is asked not to"
     return Evaluation(images.paths, torch.tensor(images.targets), joined(logits), classes)
 
 
-def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation, data: ImageFolderDataModule) -> dict:
-    table = next(callback for callback in trainer.callbacks if isinstance(callback, EpochTable))
+def _summary_entries(
+    trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation, data: ImageFolderDataModule
+) -> dict:
+    callbacks = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue] - a connector sets it
+    table = next(callback for callback in callbacks if isinstance(callback, EpochTable))
     parameters = list(classifier.net.parameters())
     return {
         "classes": data.classes,
@@ -146,14 +154,14 @@ def _facts(trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation
         "seconds": {"training": table.training_seconds, "validation": table.validation_seconds},
         "train_images_per_second": len(table.rows) * len(data.train) / table.training_seconds,
         "peak_memory_mb": _peak_memory_mb(trainer.strategy.root_device),
-        "frozen_unchanged": True,  # else fit has failed the run
+        "frozen_unchanged": True,  # otherwise training has already raised an error
         "device": _device_name(trainer),
         "precision": str(trainer.precision),
         "versions": _versions(),
     }
 
 
-def _tell(folder: Path, facts: dict) -> None:
+def _log_results(folder: Path, facts: dict) -> None:
     seconds = facts["seconds"]
     calibration = facts["calibration"]
     before, after = calibration["ece"]
@@ -184,8 +192,8 @@ def _device_name(trainer: Trainer) -> str:
 
 
 def _peak_memory_mb(device: torch.device) -> float:
-    """Of the process so far; on CUDA that of the tensors on the device."""
+    """Return the peak memory of the process so far; on CUDA, that of tensors on the device."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
-    unit = 1 if sys.platform == "darwin" else 1024  # bytes there, kilobytes on Linux
+    unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes on Linux
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**20

@@ -1,4 +1,4 @@
-"""The table before training: which stage learns."""
+"""The table of stages that a run logs before training."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,9 +8,9 @@ from thaw.strategy.phases import Phase
 
 
 def stage_table(net: StagedNet, phases: Sequence[Phase]) -> str:
-    """Stage | parameters | rate, from the input to the head; with several phases a column for each.
+    """Return a table of stage, parameters and learning rate, from the input to the head, with a column per phase.
 
-    Where a part of a stage learns, its share of the stage's parameters stands before the rate.
+    If only a part of a stage is trainable, its share of the stage's parameters precedes the rate.
     """
     headings = ["trains"] if len(phases) == 1 else [_epochs(phase) for phase in phases]
     rows = [["stage", "parameters", *headings]]

@@ -1,4 +1,4 @@
-"""What TensorBoard shows beside the curves: pictures, values of the runs side by side, and how the net sees images."""
+"""TensorBoard events besides the curves: figures, hyperparameters and the projector's embedding of images."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -23,16 +23,16 @@ _LAYOUT = {
         "accuracy": ["Multiline", ["train/acc", "val/acc"]],
     }
 }
-_PROJECTED_IMAGES, _PROJECTED_NUMBERS = 1000, 1_000_000  # the projector reads them as text
+_PROJECTED_IMAGES, _PROJECTED_NUMBERS = 1000, 1_000_000  # the browser parses them as text
 
 
-def lay_out(trainer: Trainer) -> None:
-    """Training and validation in one chart each, under Custom Scalars."""
+def add_layout(trainer: Trainer) -> None:
+    """Show training and validation in one chart per metric, under Custom Scalars."""
     _on_each(trainer, lambda board: board.experiment.add_custom_scalars(_LAYOUT))
 
 
-def show(trainer: Trainer, name: str, pixels: np.ndarray) -> None:
-    """A picture, uint8 (height, width, 3)."""
+def add_figure(trainer: Trainer, name: str, pixels: np.ndarray) -> None:
+    """Add an image, uint8 (height, width, 3)."""
 
     def add(board: TensorBoardLogger) -> None:
         board.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")
@@ -43,15 +43,15 @@ def show(trainer: Trainer, name: str, pixels: np.ndarray) -> None:
 
 @rank_zero_only
 def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict) -> None:
-    """What a finished run was told, and what came of it, for the tab HParams.
+    """Add the settings of a finished run and its results to the tab HParams.
 
-    Which values differ between runs, and come first, TensorBoard finds out by itself unless a run describes them all.
+    A run describes no range of values, so TensorBoard finds those that differ between runs and lists them first.
     """
     reached = {"best/val/acc": summary["val"]["acc"], "cost/seconds": summary["seconds"]["total"]}
-    told = {name: printable(value) if isinstance(value, str) else value for name, value in values.items()}
+    settings = {name: printable(value) if isinstance(value, str) else value for name, value in values.items()}
 
     def add(board: TensorBoardLogger) -> None:
-        _description, start, end = hparams(told, reached)
+        _description, start, end = hparams(settings, reached)
         board.log_metrics(reached, trainer.global_step)
         board.experiment.file_writer.add_summary(start)
         board.experiment.file_writer.add_summary(end)
@@ -61,9 +61,9 @@ def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict)
 
 
 class HeadInputs:
-    """Vectors that go into a net's head, of some of the next `images`, which are evenly spread over them.
+    """The input of a network's head for an evenly spread selection of the next `images` images.
 
-    `shown` has the numbers of those images; `vectors` is float32 (shown, D).
+    `shown` has the indices of the selected images; `vectors` is float32 (shown, D).
     """
 
     def __init__(self, images: int):
@@ -72,8 +72,8 @@ class HeadInputs:
         self._kept: list[torch.Tensor] = []
         self.shown = torch.empty(0, dtype=torch.long)
 
-    def see(self, batch: torch.Tensor) -> None:
-        """Images' maps (N, C, H, W), tokens (N, T, D) or vectors (N, D), one batch after the other."""
+    def keep(self, batch: torch.Tensor) -> None:
+        """Keep the selected images of the next batch: maps (N, C, H, W), tokens (N, T, D) or vectors (N, D)."""
         pooled = batch.mean([2, 3]) if batch.ndim == 4 else batch.mean(1) if batch.ndim == 3 else batch
         if not self._seen:
             most = min(self._images, _PROJECTED_IMAGES, max(_PROJECTED_NUMBERS // pooled.shape[1], 1))
@@ -84,28 +84,28 @@ class HeadInputs:
 
     @property
     def vectors(self) -> torch.Tensor | None:
-        """None unless each image was seen once: a compiled net may not tell what goes on inside."""
+        """Return the kept vectors, or None unless each image was seen once: a compiled network may skip hooks."""
         return torch.cat(self._kept) if self._seen == self._images else None
 
 
 @contextmanager
 def head_inputs(net: StagedNet, images: int) -> Iterator[HeadInputs]:
-    """What goes into the net's head while this lasts, in which it sees so many images."""
+    """Record the input of the head for the next `images` images that `net` computes in this context."""
     inputs = HeadInputs(images)
-    # Dropout may come before the head's first weights; it does nothing here, and not every net applies it to features.
+    # Dropout before the head's first layer is inactive here, and not every network applies it to features.
     first = next(part for part in net.stage_modules(net.head_name) if next(part.parameters(), None) is not None)
-    with first.register_forward_pre_hook(lambda head, given: inputs.see(given[0].detach())):
+    with first.register_forward_pre_hook(lambda head, args: inputs.keep(args[0].detach())):
         yield inputs
 
 
-def project(trainer: Trainer, inputs: HeadInputs, evaluation: Evaluation, root: Path) -> None:
-    """Images as points, near each other where the net's head can hardly tell them apart, for the tab Projector."""
-    _on_each(trainer, lambda board: _project(board, trainer.global_step, inputs, evaluation, root))
+def add_embedding(trainer: Trainer, inputs: HeadInputs, evaluation: Evaluation, root: Path) -> None:
+    """Add validation images as points to the tab Projector: close points are similar to the network's head."""
+    _on_each(trainer, lambda board: _add_embedding(board, trainer.global_step, inputs, evaluation, root))
 
 
-def _project(board: TensorBoardLogger, step: int, inputs: HeadInputs, evaluation: Evaluation, root: Path) -> None:
+def _add_embedding(board: TensorBoardLogger, step: int, inputs: HeadInputs, evaluation: Evaluation, root: Path) -> None:
     points = inputs.vectors
-    if points is None or not points.isfinite().all():  # a net that has diverged has no places for them
+    if points is None or not points.isfinite().all():  # a diverged network
         return
     names = [*map(printable, evaluation.classes)]
     rows = [
@@ -114,10 +114,10 @@ def _project(board: TensorBoardLogger, step: int, inputs: HeadInputs, evaluation
             names[evaluation.predicted[i]],
             printable(Path(evaluation.paths[i]).relative_to(root).as_posix()),
         ]
-        for i in inputs.shown.tolist()
+        for i in map(int, inputs.shown)
     ]
     board.experiment.add_embedding(
-        _short(points),
+        _rounded(points),
         metadata=rows,
         metadata_header=["class", "predicted", "path"],
         tag="validation_images",
@@ -126,14 +126,14 @@ def _project(board: TensorBoardLogger, step: int, inputs: HeadInputs, evaluation
     board.experiment.flush()
 
 
-def _short(numbers: torch.Tensor) -> torch.Tensor:
-    """To a ten-thousandth of the largest, or less: as text they take a third of the room."""
+def _rounded(numbers: torch.Tensor) -> torch.Tensor:
+    """Round to a ten-thousandth of the largest number or less, which makes the text a third as long."""
     largest = numbers.abs().max().item() or 1.0
     return numbers.double().round(decimals=4 - math.floor(math.log10(largest)))
 
 
 def _on_each(trainer: Trainer, act: Callable[[TensorBoardLogger], None]) -> None:
-    """What TensorBoard shows beside the curves fails no run, as they do not."""
+    """Call `act` with each TensorBoard logger; a failure does not fail the run."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             attempt(logger, lambda board=logger: act(board))

@@ -1,1 +1,1 @@
-"""Families of nets, one module each: torchvision, Caffe's ResNets, EfficientNet-Lite, timm and nets of one's own."""
+"""Families of networks: torchvision, Caffe's ResNets, EfficientNet-Lite, timm and custom networks."""

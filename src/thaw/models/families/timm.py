@@ -1,10 +1,11 @@
-"""timm's classification nets by name: built, and filled with what timm publishes."""
+"""timm's classification networks and their published weights."""
 
 import difflib
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from types import ModuleType
+from typing import Any
 
 import torch
 from torch import nn
@@ -13,25 +14,26 @@ from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
 from thaw.models.families.family import TAKE_LITE, Family, Tensors
 from thaw.models.families.timm_chain import TimmNet, staged
+from thaw.models.staged import StagedNet
 
-_PREFIX = "timm/"  # distinguishes timm's nets from torchvision's, which often have the same names
+_PREFIX = "timm/"  # torchvision has many of the same names
 
 
 def build_timm_net(name: str, num_classes: int, image_size: int | None = None) -> TimmNet:
-    """Build the net that timm calls `name`, as `thaw.models.backbones.build_net` does."""
-    return Timm().build(known_as(name, build_timm_net.__name__), num_classes, image_size)
+    """Build timm's network `name`, as `thaw.models.backbones.build_net` does."""
+    return Timm().build(full_name(name, build_timm_net.__name__), num_classes, image_size)
 
 
-def known_as(name: str, builder: str) -> str:
-    """Return the name that `build_net` has for the net that `builder`, the path of a function, builds as `name`."""
+def full_name(name: str, builder: str) -> str:
+    """Return the name for `build_net` of the network that the function `builder`, a path, builds as `name`."""
     return _PREFIX + name.removeprefix(_PREFIX) if builder.endswith(build_timm_net.__name__) else name
 
 
 class Timm(Family):
-    """timm's classification nets, under `timm/` and timm's own name. timm is imported when a net is asked for."""
+    """timm's classification networks, named `timm/` and timm's name. timm is imported on first use."""
 
     install = "pip install -e '.[timm]'"
-    alternative = TAKE_LITE  # to weights that cannot be downloaded
+    alternative = TAKE_LITE  # advice if the weights cannot be downloaded
 
     def has(self, name: str) -> bool:
         return name.startswith(_PREFIX)
@@ -43,7 +45,7 @@ class Timm(Family):
         if published.fixed_input_size:
             config["image_size"] = size
         try:
-            return staged(self._created(config), config, *self.statistics(name), size)
+            return staged(self._create(config), config, *self.statistics(name), size)
         except UserError:
             raise
         except (AssertionError, TypeError, ValueError, RuntimeError) as error:
@@ -55,13 +57,13 @@ class Timm(Family):
             ) from error
 
     def published_preprocessing(self, name: str) -> Preprocessing:
-        """Return what timm evaluates the weights with, but every image is cropped in the middle."""
+        """Return timm's evaluation preprocessing, but always with a centre crop."""
         published = self._published(name)
         crop = published.input_size[-1]
         return Preprocessing(int(crop / published.crop_pct), crop, published.interpolation)
 
     def smallest_image(self, name: str, least: int) -> int:
-        """Return `least`, or the size that the net was published for if it takes no images of `least` pixels."""
+        """Return `least`, or the published size if the network rejects images of `least` pixels."""
         try:
             with torch.device("meta"):
                 self.build(name, 2, least)
@@ -69,12 +71,12 @@ class Timm(Family):
             return self.published_preprocessing(name).crop
         return least
 
-    def published_tensors(self, net: TimmNet) -> Tensors:
-        """Return the weights that timm's own code downloads, caches and adapts to the net's size of images."""
+    def published_tensors(self, net: StagedNet) -> Tensors:
+        """Return the weights that timm downloads, caches and adapts to the network's image size."""
         name = net.config["name"]
         try:
-            return self._created(net.config, pretrained=True).state_dict()
-        except Exception as error:  # each of timm's ways to download raises its own kind
+            return self._create(net.config, pretrained=True).state_dict()
+        except Exception as error:  # timm's ways to download raise different kinds
             hub = self._published(name).hf_hub_id
             raise UserError(
                 f"weights=imagenet: timm cannot load its weights of {self.timm_name(name)}"
@@ -82,12 +84,12 @@ class Timm(Family):
                 "weights=none or weights=PATH."
             ) from error
 
-    def adapted(self, net: TimmNet, tensors: Tensors) -> Tensors:
-        """Return `tensors`, under timm's names or the net's, under the net's and fitted to its size as timm does."""
+    def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:
+        """Return `tensors` under the names in `net`, adapted to its image size by timm."""
         given = {key.removeprefix(net.prefix): tensor for key, tensor in tensors.items()}
         fit = getattr(sys.modules[type(net.model).__module__], "checkpoint_filter_fn", None)
         if fit:
-            with suppress(KeyError, AttributeError, ValueError, RuntimeError):  # another net's: refused by the caller
+            with suppress(KeyError, AttributeError, ValueError, RuntimeError):  # the caller rejects what does not fit
                 given = fit(dict(given), net.model)
         return {net.prefix + key: tensor for key, tensor in given.items()}
 
@@ -95,11 +97,11 @@ class Timm(Family):
         return name.removeprefix(_PREFIX)
 
     def statistics(self, name: str) -> tuple[Sequence[float], Sequence[float]]:
-        """Return the mean and standard deviation of x / 255 that images are normalised with."""
+        """Return the mean and standard deviation of x / 255 with which images are normalised."""
         return self._published(name).mean, self._published(name).std
 
-    def _published(self, name: str):
-        """Return timm's record of the weights that it publishes for a net."""
+    def _published(self, name: str) -> Any:
+        """Return timm's `PretrainedCfg` of a network."""
         timm, name = self._timm(name), self.timm_name(name)
         known = timm.list_pretrained() if "." in name else timm.list_models()
         if name not in known:
@@ -107,10 +109,10 @@ class Timm(Family):
             raise UserError(f"model.name={name!r} is unknown to timm; the nearest choices are {', '.join(close)}.")
         return timm.get_pretrained_cfg(name)
 
-    def _created(self, config: dict, pretrained: bool = False) -> nn.Module:
+    def _create(self, config: dict, pretrained: bool = False) -> nn.Module:
         name, classes = config["name"], config["num_classes"]
         published = self._published(name).input_size[-1]
-        other = config.get("image_size", published) != published  # not every net accepts a size
+        other = config.get("image_size", published) != published  # not every network accepts a size
         size = {"img_size": config["image_size"]} if other else {}
         return self._timm(name).create_model(self.timm_name(name), pretrained=pretrained, num_classes=classes, **size)
 

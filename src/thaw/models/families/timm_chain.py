@@ -1,8 +1,9 @@
-"""timm's classification nets as staged nets: timm's groups of layers are the stages."""
+"""timm's classification networks as staged networks: timm's groups of layers are the stages."""
 
 import copy
 import functools
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,18 +11,20 @@ from torch import nn
 from thaw.models.families.timm_stages import timm_stages
 from thaw.models.staged import Normalize, StagedNet
 
-# timm's classes that apply their layers one after the other, in the order in which they define them. Dropout before
-# the classifier has no module there. `staged` checks each net that is built.
+# timm's classes that apply their layers in the order in which they define them. Their dropout before the classifier
+# has no module. `staged` checks each network that it builds.
 _CHAINS = ("EfficientNet", "MobileNetV3", "ResNet")
 
 
 class TimmNet(StagedNet):
-    """timm's net after its normalisation. Its stages say which parts belong together, not how timm applies them.
+    """A network of timm's after a normalisation. Its stages group its parts, but timm's own code applies them.
 
-    `mean` and `std` are those of x / 255.
+    `mean` and `std` normalise x / 255.
     """
 
     prefix = "model."
+    normalize: Normalize
+    model: Any  # timm's methods are declared in no base class
 
     def __init__(self, model: nn.Module, config: dict, mean: Sequence[float], std: Sequence[float]):
         parts = {"normalize": Normalize(mean, std), "model": model}
@@ -34,7 +37,7 @@ class TimmNet(StagedNet):
         raise NotImplementedError(f"{self.config['name']} is not known to be a chain of stages")
 
     def can_be_cut(self, stage: str) -> bool:
-        """Return whether `stage` is a head of one linear layer whose output is the logits."""
+        """Return whether `stage` is a head of one linear layer that computes the logits."""
         return stage == self.head_name and self._ends_in_a_layer
 
     @functools.cached_property
@@ -42,7 +45,7 @@ class TimmNet(StagedNet):
         if not isinstance(self.model.get_classifier(), nn.Linear):
             return False
         seen = []
-        hook = self.model.get_classifier().register_forward_hook(lambda layer, given, output: seen.append(output))
+        hook = self.model.get_classifier().register_forward_hook(lambda layer, args, output: seen.append(output))
         size = self.config.get("image_size", self.model.pretrained_cfg["input_size"][-1])
         modes = [(module, module.training) for module in self.modules()]
         with hook, torch.no_grad():
@@ -52,14 +55,14 @@ class TimmNet(StagedNet):
         return len(seen) == 1 and seen[0] is logits
 
     def until(self, stage: str) -> StagedNet:
-        """Return a copy without the head: timm's own method removes the head in place."""
+        """Return a copy without the head, since timm removes a head in place."""
         net = copy.deepcopy(self)
         net.model.reset_classifier(0)
         return net
 
 
 class TimmChain(TimmNet):
-    """timm's net that applies its stages one after the other, so that it can be cut before each of them."""
+    """A network of timm's that is a chain of its stages, so that it can be cut before each of them."""
 
     forward = StagedNet.forward
     run_stage = StagedNet.run_stage
@@ -68,13 +71,13 @@ class TimmChain(TimmNet):
 
     def __init__(self, model: nn.Module, config: dict, mean: Sequence[float], std: Sequence[float]):
         super().__init__(model, config, mean, std)
-        if model.drop_rate > 0:
-            self.dropout = nn.Dropout(model.drop_rate)
+        if self.model.drop_rate > 0:
+            self.dropout = nn.Dropout(self.model.drop_rate)
             self.stages[self.head_name] = ("dropout", *self.stages[self.head_name])
 
 
 def staged(model: nn.Module, config: dict, mean: Sequence[float], std: Sequence[float], size: int) -> TimmNet:
-    """Return `model` as a chain if, for an image of `size` pixels, the chain gives timm's logits bit for bit."""
+    """Return `model` as a chain if the chain computes timm's logits exactly for an image of `size` pixels."""
     net = TimmNet(model, config, mean, std).eval()
     images = (37 * torch.arange(3 * size * size) % 256).to(torch.uint8).view(1, 3, size, size)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""torchvision's classification nets, with its state-dict keys."""
+"""torchvision's classification networks and their published weights."""
 
 import os
 import re
@@ -12,15 +12,15 @@ import torchvision
 from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
 from thaw.models.families.family import TAKE_LITE, Family, Tensors
-from thaw.models.families.torchvision_chain import chain_of, staged_net
+from thaw.models.families.torchvision_chain import chain_of, default_weights, staged_net
 from thaw.models.staged import StagedNet
 
-# Auxiliary heads are left out; how these two draw their numbers must be said, or torchvision warns.
+# These two are built without auxiliary heads; torchvision warns unless init_weights is given.
 _OPTIONS = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
 
 
 class Torchvision(Family):
-    """torchvision's classification nets under its names."""
+    """torchvision's classification networks, under torchvision's names."""
 
     def names(self) -> list[str]:
         return [name for name in torchvision.models.list_models(torchvision.models) if chain_of(name)]
@@ -35,19 +35,19 @@ class Torchvision(Family):
         return staged_net(source, name, config)
 
     def published_preprocessing(self, name: str) -> Preprocessing:
-        published = torchvision.models.get_model_weights(name).DEFAULT.transforms()
+        published = default_weights(name).transforms()
         return Preprocessing(published.resize_size[0], published.crop_size[0], published.interpolation.value)
 
     def smallest_image(self, name: str, least: int) -> int:
         if unit := _size_unit(name):
             return -(-least // unit) * unit
-        if name.startswith("swin"):  # torchvision names the size at which it was trained
-            return max(least, 32)  # of its patches, one is left after four halvings
-        return max(least, *torchvision.models.get_model_weights(name).DEFAULT.meta.get("min_size", (1, 1)))
+        if name.startswith("swin"):  # torchvision's min_size is the size in training
+            return max(least, 32)  # one patch is left after its halvings
+        return max(least, *default_weights(name).meta.get("min_size", (1, 1)))
 
     def published_tensors(self, net: StagedNet) -> Tensors:
         """Load the weights from torchvision's cache, or download them into it."""
-        published = torchvision.models.get_model_weights(net.config["name"]).DEFAULT
+        published = default_weights(net.config["name"])
         cached = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(published.url).path)
         try:
             return published.get_state_dict(progress=True, check_hash=True, weights_only=True)
@@ -56,14 +56,16 @@ class Torchvision(Family):
                 f"weights=imagenet: {published.url} could not be downloaded ({getattr(error, 'reason', None) or error})"
                 f"; put the file at {cached}, {TAKE_LITE}, or choose weights=demo, weights=none or weights=PATH."
             ) from error
-        except Exception as error:  # a damaged file can raise anything; a download that fails its checksum is not kept
+        except Exception as error:  # any kind; torchvision discards a download with a wrong checksum
             fault = f"{cached} is damaged; delete it" if cached.exists() else "the download was damaged; run again"
-            raise UserError(f"weights=imagenet: {fault} to have it downloaded anew from {published.url}.") from error
+            raise UserError(f"weights=imagenet: {fault} to download it again from {published.url}.") from error
 
 
 def check_size(name: str, size: int | None, least: int, unit: int | None = None) -> None:
-    """Raise a UserError if images of `size` pixels are smaller than `least`, or their side is no multiple of `unit`."""
-    if size and size < least:
+    """Raise a UserError if `size` is smaller than `least` pixels or no multiple of `unit`."""
+    if not size:
+        return
+    if size < least:
         raise UserError(f"data.image_size={size} is too small for {name}, which needs at least {least} pixels.")
     if unit and size % unit:
         below = size - size % unit
@@ -74,9 +76,9 @@ def check_size(name: str, size: int | None, least: int, unit: int | None = None)
 
 
 def _size_unit(name: str) -> int | None:
-    """Return what the side must be a multiple of, for nets that are made for images of one size.
+    """Return the unit of which the side must be a multiple, for networks of one fixed size, else None.
 
-    That is ViT's patch, or MaxViT's window after five halvings. Swin pads its windows and takes any size.
+    It is ViT's patch, or MaxViT's window after five halvings. Swin pads its windows and accepts any size.
     """
     patch = re.fullmatch(r"vit_._(\d+)", name)
     return int(patch[1]) if patch else 7 * 2**5 if name.startswith("maxvit") else None

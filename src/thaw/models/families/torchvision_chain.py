@@ -1,7 +1,8 @@
-"""torchvision's classification nets as chains of modules, grouped into stages."""
+"""torchvision's classification networks as chains of modules, grouped into stages."""
 
 import re
 from operator import attrgetter
+from typing import Any
 
 import torch
 import torchvision
@@ -9,8 +10,8 @@ from torch import nn
 
 from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD, NORMS, Normalize, Part, PerChannel, StagedNet
 
-# What each family applies, one module after the other, as its forward method does; `x.*` are the children of `x`.
-# flatten, mean, relu, pool, tokens and class_output stand for functions that have no module in some of the families.
+# The modules that each architecture applies in its forward method, in order; `x.*` are the children of `x`.
+# flatten, mean, relu, pool, tokens and class_output replace functions that have no module in some architectures.
 _CHAINS = {
     r"resnet|resnext|wide_resnet": "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten fc",
     r"alexnet|vgg": "features.* avgpool flatten classifier.*",
@@ -51,14 +52,19 @@ class _ClassOutput(nn.Module):
         return x[:, 0]
 
 
+def default_weights(name: str) -> Any:
+    """Return torchvision's record of its best published weights: url, transforms and meta."""
+    return torchvision.models.get_model_weights(name).DEFAULT  # pyright: ignore[reportAttributeAccessIssue] - all have it
+
+
 def _normalize(name: str) -> Normalize:
-    """Return what the published weights expect, which is ImageNet's in all nets but efficientnet_v2_l."""
-    published = torchvision.models.get_model_weights(name).DEFAULT.transforms.keywords
+    """Return the normalisation of the published weights: ImageNet's, except for efficientnet_v2_l."""
+    published = default_weights(name).transforms.keywords
     return Normalize(published.get("mean", IMAGENET_MEAN), published.get("std", IMAGENET_STD))
 
 
 _FUNCTIONS = {
-    # from ImageNet's normalisation to (x - 0.5) / 0.5, which Inception's published weights were learned with
+    # from ImageNet's normalisation to (x - 0.5) / 0.5, with which Inception's published weights were trained
     "transform_input": lambda: PerChannel([s / 0.5 for s in IMAGENET_STD], [(m - 0.5) / 0.5 for m in IMAGENET_MEAN]),
     "relu": lambda: nn.ReLU(inplace=True),
     "pool": lambda: nn.AdaptiveAvgPool2d(1),
@@ -70,12 +76,12 @@ _FUNCTIONS = {
 
 
 def chain_of(name: str) -> str | None:
-    """Return what torchvision's net `name` applies, or None if that is not known."""
+    """Return the modules that torchvision's network `name` applies, or None if they are unknown."""
     return next((chain for pattern, chain in _CHAINS.items() if re.match(pattern, name)), None)
 
 
 def staged_net(source: nn.Module, name: str, config: dict) -> StagedNet:
-    """Return `source`, a net built as torchvision's `name`, in stages; a part that it lacks is added."""
+    """Return `source`, built as torchvision's `name`, in stages; modules are added for its functions."""
     own = {step for step, _ in (*source.named_children(), *source.named_parameters(recurse=False))}
     chain = _steps(name, source)
     for step in (step for step in chain if "." not in step and step not in own):
@@ -85,8 +91,9 @@ def staged_net(source: nn.Module, name: str, config: dict) -> StagedNet:
 
 
 def _steps(name: str, source: nn.Module) -> list[str]:
-    chain = ["normalize"]
-    for step in chain_of(name).split():
+    modules, chain = chain_of(name), ["normalize"]
+    assert modules is not None, name
+    for step in modules.split():
         parent = step.removesuffix(".*")
         children = [child for child, _ in source.get_submodule(parent).named_children()] if step != parent else []
         chain += [f"{parent}.{child}" for child in children] or [parent]
@@ -96,8 +103,8 @@ def _steps(name: str, source: nn.Module) -> list[str]:
 def _stages(name: str, source: nn.Module, chain: list[str]) -> dict[str, list[str]]:
     """Group `chain` into stages: a module with weights begins one; any other part belongs to the stage before.
 
-    Neither a normalisation nor a parameter of its own begins one. Dropout belongs to the stage after it, whose input
-    it disturbs: a frozen stage gives the same features each time.
+    A normalisation or a single parameter begins none. Dropout belongs to the stage after it, so that a frozen stage
+    always returns the same features.
     """
     stages, waiting = {}, []
     title = _titles(name, source, chain)
@@ -105,7 +112,7 @@ def _stages(name: str, source: nn.Module, chain: list[str]) -> dict[str, list[st
         part = attrgetter(path)(source)
         if isinstance(part, nn.Dropout):
             waiting.append(path)
-        elif not stages or _begins(part):
+        elif not stages or _begins_stage(part):
             stages.setdefault(title[path], []).extend([*waiting, path])
             waiting = []
         else:
@@ -113,12 +120,12 @@ def _stages(name: str, source: nn.Module, chain: list[str]) -> dict[str, list[st
     return stages
 
 
-def _begins(part: Part) -> bool:
+def _begins_stage(part: Part) -> bool:
     return isinstance(part, nn.Module) and not isinstance(part, NORMS) and any(True for _ in part.parameters())
 
 
 def _titles(name: str, source: nn.Module, chain: list[str]) -> dict[str, str]:
-    """Return a stage name for each path: its last word, or what the literature calls it where that is a number."""
+    """Return a stage name for each path: its last word, or the name in the literature instead of a number."""
     plain = {path: path if path.rpartition(".")[2].isdigit() else path.rpartition(".")[2] for path in chain}
     if not re.match("alexnet|vgg", name):
         return plain
