@@ -17,7 +17,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from thaw.evaluation.evaluation import Evaluation
 from thaw.models.backbones import build_net
-from thaw.report.tensorboard import HeadInputs, head_inputs, project
+from thaw.report.tensorboard import HeadInputs, add_embedding, head_inputs
 from train import main
 
 
@@ -162,7 +162,7 @@ def projected(tmp_path):
         inputs, paths = HeadInputs(images=3), [str(tmp_path / f"{n}.png") for n in range(3)]
         inputs.keep(points)
         evaluation = Evaluation(paths, torch.tensor([0, 1, 1]), torch.randn(3, 2), ("ants", "bees"))
-        project(trainer, inputs, evaluation, tmp_path)
+        add_embedding(trainer, inputs, evaluation, tmp_path)
         return next(tmp_path.glob("run/*/*/tensors.tsv"), None)
 
     return write

@@ -106,7 +106,7 @@ def test_onnx_runtime_agrees_to_1e_4_one_image_or_32_at_once(tmp_path, name, siz
 def test_a_program_without_pytorch_reproduces_names_and_probabilities(trained, export, tmp_path):
     status, told, errors = export(trained, tmp_path / "out" / "model.onnx", "--format", "onnx")
     assert (status, errors) == (0, "")
-    assert "every class is that of the checkpoint" in told
+    assert "every class equals the checkpoint" in told
     photos = tmp_path / "sizes"
     photos.mkdir()
     random = np.random.default_rng(0)

@@ -26,6 +26,7 @@ from thaw.inference.gallery import write_gallery
 from thaw.inference.labelled_folder import read_labelled
 from thaw.inference.predict import Prediction
 from thaw.inference.trained_model import TrainedModel
+from thaw.pages import charts
 from thaw.report import figures
 
 NAMES = [f"species {number:03}" for number in range(1000)]
@@ -41,7 +42,7 @@ def evaluation(count=2000):
 
 def test_the_confusion_matrix_of_many_classes_is_a_list_of_the_most_frequent_confusions(tmp_path):
     figure = figures.confusion_matrix(evaluation())
-    assert max(figures.save(figure, tmp_path / "figures" / "confusion_matrix.png").shape) < 1500
+    assert max(charts.save(figure, tmp_path / "figures" / "confusion_matrix.png").shape) < 1500
     first, *others = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     assert first == "species 000 → species 001", "twice, and all others once"
     assert len(others) == 19
@@ -50,7 +51,7 @@ def test_the_confusion_matrix_of_many_classes_is_a_list_of_the_most_frequent_con
 def test_without_a_mistake_the_figure_says_so(tmp_path):
     labels = torch.arange(40)
     figure = figures.confusion_matrix(Evaluation([""] * 40, labels, 9 * torch.eye(40), NAMES[:40]))
-    figures.save(figure, tmp_path / "a.png")
+    charts.save(figure, tmp_path / "a.png")
     assert "40 of 40 right\nNo mistakes among 40 classes" in figure.get_suptitle()
 
 
