@@ -238,4 +238,4 @@ def test_without_its_packages_it_names_the_extra(tmp_path):
         [sys.executable, "-c", code], env=environment(PYTHONPATH=str(ROOT / "src")), capture_output=True, text=True
     )
     assert process.returncode == 2
-    assert process.stderr == "error: there is no uvicorn: serving needs pip install -e '.[serve]'.\n"
+    assert process.stderr == "error: uvicorn is not installed: serving needs pip install -e '.[serve]'.\n"

@@ -31,7 +31,7 @@ def main() -> None:
     try:
         from thaw.inference.serve.server import Address, serve
     except ModuleNotFoundError as error:
-        raise UserError(f"{error.name} is not installed: serving needs pip install 'thaw[serve]'.") from error
+        raise UserError(f"{error.name} is not installed: serving needs pip install -e '.[serve]'.") from error
     address = Address(chosen.host, chosen.port)
     from thaw.inference.serve.app import create_app  # imports torch; a wrong address is refused before
     from thaw.inference.trained_model import load_model

@@ -86,12 +86,15 @@ def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> Tr
     computes in float32. `device` is `auto` (a GPU if there is one) or a PyTorch device.
 
     Raises:
-        UserError: if there is no such run, it has no checkpoint yet, or its network cannot be built.
-        RunError: if the checkpoint is damaged.
+        UserError: if there is no such run, it has no checkpoint yet, its checkpoint is damaged, or its network cannot
+            be built.
 
     """
     path = checkpoint_path(Path(run).expanduser())
-    checkpoint = read_checkpoint(path)
+    try:
+        checkpoint = read_checkpoint(path)
+    except RunError as error:  # a file that the user names
+        raise UserError(str(error)) from error
     described = checkpoint.get("thaw")
     if not described or not described["preprocessing"]:
         raise UserError(f"{path} is not a checkpoint of a Thaw run: it does not contain the names of its classes.")

@@ -74,7 +74,7 @@ def finish_run(
     with tensorboard.head_inputs(classifier.net, len(data.val)) as inputs:
         evaluation = evaluate_best(trainer, classifier, data, features)
     evaluation.write_csv(Path(folder) / "predictions.csv", data.root)
-    _write_description(best_checkpoint(trainer), temperature=evaluation.temperature, cut=classifier.entries["val"])
+    _write_description(best_checkpoint(trainer), temperature=evaluation.temperature, cut=classifier.val_input_stage)
     facts = _summary_entries(trainer, classifier, evaluation, data)
     facts |= _best_entries(Path(folder), best_checkpoint(trainer))
     facts["seconds"]["features"] = features.seconds
@@ -121,7 +121,7 @@ def _write_description(best: Path, **entries: object) -> None:
 def evaluate_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> Evaluation:
     """Evaluate the current weights of `classifier` on the test images."""
     assert data.test is not None
-    classifier.entries = dict.fromkeys(classifier.entries)  # test images have no cached features
+    classifier.set_input_stages()  # test images have no stored features
     logits = one_device(trainer).predict(classifier, data.once(data.test, None))
     return _evaluation(data.test, logits, data.classes)
 

@@ -33,7 +33,7 @@ _MODULES = {
     "data.options": "data.option_values",
     "data.pixels": "data.pixel_cache",
     "data.turning": "data.rotation",
-    "deploy.answers": "inference.answers",
+    "deploy.answers": "inference.folder_predictions",
     "deploy.evaluate": "inference.evaluate",
     "deploy.evaluation_page": "inference.evaluation_page",
     "deploy.export.formats": "inference.export.formats",

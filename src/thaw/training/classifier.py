@@ -100,14 +100,6 @@ class ImageClassifier(LightningModule):
         """Choose the stages that the batches of each split enter; None means images."""
         self.train_input_stage, self.val_input_stage = train, val
 
-    @property
-    def entries(self) -> dict[str, str | None]:
-        return {"train": self.train_input_stage, "val": self.val_input_stage}
-
-    @entries.setter
-    def entries(self, stages: dict[str, str | None]) -> None:
-        self.set_input_stages(**stages)
-
     def train(self, mode: bool = True) -> "ImageClassifier":
         super().train(mode)
         if mode:
