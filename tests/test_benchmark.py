@@ -21,7 +21,7 @@ from thaw.benchmark import ceiling, inputs, loop, measurements, results_table
 from thaw.benchmark.cases import CASES, Task, plan
 from thaw.benchmark.measure import time_left
 from thaw.benchmark.sides import Sides, override
-from thaw.commands.benchmark import main
+from thaw.commands.benchmark_speed import main
 from thaw.commands.frame import run as run_command
 from thaw.errors import RunError
 

@@ -72,7 +72,7 @@ def test_every_command_ends_quietly_when_its_output_is_not_read(tmp_path, comman
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_command_ends_well_when_nobody_reads_its_output(monkeypatch, name):
-    command = import_module(f"thaw.commands.{name}")
+    command = import_module(f"thaw.commands.{COMMANDS[name][0]}")
     monkeypatch.setattr(command, "main", lambda: print("to nobody"))
     monkeypatch.setattr(sys, "argv", [f"thaw {name}"])
     with unread(monkeypatch):

@@ -3,25 +3,25 @@
 import sys
 from importlib import import_module
 
-# A command is the module of its name, whose `main()` reads `sys.argv` and returns an exit status.
+# name: (module, what it does). The module's `main()` reads `sys.argv` and returns an exit status.
 COMMANDS = {
-    "train": "train a network with a strategy, or with several in a sweep",
-    "predict": "predict the classes of images",
-    "evaluate": "measure accuracy, calibration and robustness on labelled images",
-    "export": "write a model as ONNX, for PyTorch or for timm",
-    "serve": "open a page to try a model in the browser",
-    "compare": "compare finished runs",
-    "prepare": "split a heap of photographs into a data set",
-    "audit": "look for what would distort a result",
-    "benchmark": "measure the speed against a plain PyTorch loop",
-    "draw": "draw the built-in animals into folders",
+    "train": ("train", "train a network with a strategy, or with several in a sweep"),
+    "predict": ("predict_images", "predict the classes of images"),
+    "evaluate": ("evaluate_model", "measure accuracy, calibration and robustness on labelled images"),
+    "export": ("export_model", "write a model as ONNX, for PyTorch or for timm"),
+    "serve": ("serve_model", "open a page to try a model in the browser"),
+    "compare": ("compare_runs", "compare finished runs"),
+    "prepare": ("prepare_data", "split a heap of photographs into a data set"),
+    "audit": ("audit_data", "look for what would distort a result"),
+    "benchmark": ("benchmark_speed", "measure the speed against a plain PyTorch loop"),
+    "draw": ("draw_animals", "draw the built-in animals into folders"),
 }
 
 _HELP = f"""usage: thaw COMMAND ...
 
 Compare transfer-learning strategies on your images.
 
-{chr(10).join(f"  {name:<10} {what}" for name, what in COMMANDS.items())}
+{chr(10).join(f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items())}
 
 thaw COMMAND --help explains one; thaw --version prints the version.
 """
@@ -54,5 +54,5 @@ def launch(name: str) -> None:
         return
     from thaw.commands.frame import run
 
-    module = import_module(f"thaw.commands.{name}")
+    module = import_module(f"thaw.commands.{COMMANDS[name][0]}")
     sys.exit(run(module.main, quiet=getattr(module, "PRINTS_RESULTS", False)))

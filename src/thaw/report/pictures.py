@@ -36,8 +36,10 @@ def picture_samples(folder: str, trainer: Trainer, data: ImageFolderDataModule) 
 
 
 @rank_zero_only
-def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, results: Results) -> None:
-    """Plot the results of a run after they are written."""
+def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, results: Results | None) -> None:
+    """Plot the results of a run after they are written; secondary processes have none."""
+    if results is None:
+        return
     try:
         _plot(Path(folder), trainer, data, results)
     except KeyboardInterrupt:

@@ -5,6 +5,7 @@ import os
 import platform
 import resource
 import sys
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -40,7 +41,7 @@ _PACKAGES = ("thaw", "torch", "torchvision", "lightning", "hydra-core", "torchme
 
 @rank_zero_only
 def log_setup(
-    trainer: Trainer, net: StagedNet, phases: list[Phase], data: ImageFolderDataModule, checkpoint: Path | None
+    trainer: Trainer, net: StagedNet, phases: Sequence[Phase], data: ImageFolderDataModule, checkpoint: Path | None
 ) -> None:
     """Log the data, the network, the device and the stages before training."""
     log.info(data.describe())
