@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -73,3 +74,9 @@ def test_what_is_read_runs_no_code_and_comes_from_this_machine(tmp_path):
         with pytest.raises(UserError, match=r"a checkpoint=https://host/last\.ckpt is an address"):
             read("https://host/last.ckpt")
     assert not (tmp_path / "touched").exists()
+
+
+def test_checkpoints_below_a_folder_whose_name_is_not_utf_8_are_written_and_read(tmp_path):
+    path = tmp_path / os.fsdecode(b"l\xe4uf") / "last.ckpt"
+    AtomicCheckpointIO().save_checkpoint({"epoch": 1, "weights": torch.ones(3)}, path)
+    assert read_checkpoint(path)["weights"].equal(torch.ones(3))

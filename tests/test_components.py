@@ -19,6 +19,7 @@ from thaw.runs.type_hints import describe, fits
 from thaw.sweep.recipe import add_multirun_flag
 
 TARGET = {"adam": "torch.optim.Adam", "rmsprop": "torch.optim.RMSprop"}
+CHECKPOINT = "lightning.pytorch.callbacks.ModelCheckpoint"
 PLATEAU = "torch.optim.lr_scheduler.ReduceLROnPlateau"
 
 
@@ -174,6 +175,27 @@ def test_a_value_of_the_wrong_kind_is_refused(check, changes, told):
 def test_what_contradicts_every_run_is_refused_with_what_to_do(check, changes, told):
     with pytest.raises(UserError, match=told):
         check(changes)
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "told"),
+    [
+        ("best.filename", "last", r"callbacks\.best and callbacks\.last both write checkpoints/last\.ckpt: .*best\.f"),
+        ("best.filename", "../checkpoints/last", "both write"),
+        (
+            "more",
+            {"_target_": CHECKPOINT, "dirpath": "./checkpoints", "filename": "best"},
+            r"callbacks\.more\.filename",
+        ),
+    ],
+)
+def test_two_callbacks_do_not_write_the_same_checkpoint(check, key, value, told):
+    with pytest.raises(UserError, match=told):
+        check({f"callbacks.{key}": value})
+
+
+def test_callbacks_that_write_different_checkpoints_pass(check):
+    check({"callbacks.more": {"_target_": CHECKPOINT, "dirpath": "./elsewhere", "filename": "best"}})
 
 
 def test_options_that_change_nothing_pass_and_so_does_a_bar_that_is_left_out(check):

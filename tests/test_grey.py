@@ -1,5 +1,6 @@
 """Grey of more than 8 bits: one range for a data set, from training to everything that uses the model."""
 
+import inspect
 import io
 import json
 from pathlib import Path
@@ -16,6 +17,7 @@ from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
 from thaw.inference.export.shipped import facts
 from thaw.inference.serve.decoding import decode
+from thaw.runs.type_hints import fits
 
 
 def written(folder, low, high, dtype, count=3, ending="tif"):
@@ -93,10 +95,12 @@ def test_where_no_image_is_deep_the_range_is_that_of_16_bits(tmp_path):
     assert resolve_grey_range("auto", [str(tmp_path / name) for name in ("a.png", "b.tif", "c.jpg")]) == (FULL, False)
 
 
-@pytest.mark.parametrize("option", ["wide", [5], [5, 5], [9, 1], [0, float("nan")], [0, "x"], [True, 9], None, 4])
+@pytest.mark.parametrize("option", ["wide", [5], [5, 5], [9, 1], [0, float("nan")], ["a", "b"], [True, 9], None, 4])
 def test_a_range_that_is_none_is_refused(option):
     with pytest.raises(UserError, match=r"data\.grey_range=.* must be auto or \[low,high\]"):
         resolve_grey_range(option, [])
+    hint = inspect.signature(ImageFolderDataModule).parameters["grey_range"].annotation
+    assert fits(option, hint), "the check of kinds leaves it to this sentence, which has an example"
 
 
 @pytest.fixture

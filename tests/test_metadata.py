@@ -76,6 +76,8 @@ BROKEN = {
     "MPF": jpeg(segment(0xE2, b"MPF\0II*\0\x08\0\0\0\x01\0\x01\xb0\x04\0\xff\xff\0\0\x02\0\0\0\0\0\0\0")),
     "MPF of nothing": jpeg(segment(0xE2, b"MPF\0II*\0\x08\0\0\0\0\0\0\0\0\0")),
     "Photoshop": jpeg(segment(0xED, b"Photoshop 3.0\x008BIM\x04\x04\xff\xff")),
+    "an Adobe segment without a version": jpeg(segment(0xEE, b"Adobe")),
+    "an Adobe segment with half a version": jpeg(segment(0xEE, b"Adobe\0")),
     "JFIF": jpeg().replace(b"JFIF\0\x01\x01", b"JFIF\0\x09\x09", 1),
     "a short JFIF": jpeg().replace(jpeg()[2:20], segment(0xE0, b"JFIF\0"), 1),
     "a comment": jpeg(segment(0xFE, b"\xff\xfe\xfd" * 50)),

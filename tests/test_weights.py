@@ -30,6 +30,14 @@ def assert_backbone_is(net, source):
         assert tensor.equal(source[key]) != net.is_head(key), key
 
 
+@pytest.mark.parametrize("ending", ["pth", "safetensors"])
+def test_weights_below_a_folder_whose_name_is_not_utf_8_are_read(tmp_path, ending):
+    path = tmp_path / os.fsdecode(b"l\xe4uf") / f"w.{ending}"
+    path.parent.mkdir()
+    (torch.save if ending == "pth" else save_file)({"conv": torch.ones(3)}, path)
+    assert read_tensors(path)["conv"].equal(torch.ones(3))
+
+
 @pytest.mark.parametrize("kind", ["pth", "safetensors", "lightning", "distributed"])
 def test_a_file_fills_all_but_the_head(source, tmp_path, kind):
     tensors = source.state_dict()

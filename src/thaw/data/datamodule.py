@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -67,7 +67,7 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
         folds: int | None = None,
         fold: int = 0,
         preprocessing: Preprocessing = TUTORIAL,
-        grey_range: str | Sequence[float] = "auto",
+        grey_range: Any = "auto",  # resolve_grey_range checks it, with an example
     ):
         super().__init__()
         self.root = Path(str(root)).expanduser()  # YAML reads the name 2024 as a number

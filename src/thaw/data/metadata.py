@@ -24,6 +24,7 @@ _TURNS = {
 
 _PNG, _PNG_KEPT = b"\x89PNG\r\n\x1a\n", (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
+_ADOBE = 16  # bytes of the segment that says how colours are stored
 _WEBP_KEPT, _WEBP_EXIF = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"EXIF"), 0x08
 _WEBP_OTHERS = 0x20 | 0x04  # flags for a colour profile and XMP
 _TIFF_PIXELS = {
@@ -101,12 +102,18 @@ def _jpeg(content: bytes) -> bytes:
         segment = content[offset : offset + 2 + length]
         if marker == 0xE0 and segment[4:8] == b"JFIF":
             kept.append(_JFIF)
-        elif marker == 0xEE or segment[4:8] == b"Exif" or not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+        elif _is_kept(marker, segment):
             kept.append(segment)
         offset += 2 + length
         while content[offset + 1] == 0xFF:  # padding
             offset += 1
     return b"".join([*kept, content[offset:]])
+
+
+def _is_kept(marker: int, segment: bytes) -> bool:
+    if marker == 0xEE:  # decoders ignore an Adobe segment that is too short, Pillow fails on it
+        return len(segment) >= _ADOBE
+    return segment[4:8] == b"Exif" or not (0xE0 <= marker <= 0xEF or marker == 0xFE)
 
 
 def _png(content: bytes) -> bytes:

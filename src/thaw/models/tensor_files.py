@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load, load_file
 
 from thaw.errors import UserError
+from thaw.storage.files import is_utf8
 
 _CONTAINERS = ("state_dict", "model")  # keys under which training programs save the weights
 
@@ -20,7 +21,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
     """
     try:
-        content = load_file(path) if path.suffix == ".safetensors" else torch.load(path, "cpu", weights_only=True)
+        is_safetensors = path.suffix == ".safetensors"
+        content = read_safetensors(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # damaged bytes can raise any exception
         reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
         raise UserError(
@@ -35,3 +37,8 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
         raise UserError(f"cannot read weights from {path}: it contains no tensors by name.")
     return tensors
+
+
+def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    """Return the tensors of a .safetensors file by name."""
+    return load_file(path) if is_utf8(path) else load(path.read_bytes())  # load_file needs less memory

@@ -1,5 +1,6 @@
 """Options that a configuration cannot set because the run decides them, each with what to use instead."""
 
+import posixpath
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -120,8 +121,25 @@ def _callback_fault(values: Mapping) -> str | None:
                 return f"callbacks.{name}.{argument}={value!r} is not possible: {reason}"
     if callbacks["best"].get("save_top_k") == 0 or not callbacks["best"].get("monitor", True):
         return "callbacks.best has to keep an epoch: leave its monitor and save_top_k unchanged"
+    if shared := _shared_file(callbacks):
+        return shared
     if values["trainer"].get("callbacks") != list(callbacks.values()):
         return "trainer.callbacks is made of what is in callbacks: add yours with +callbacks.NAME._target_=…"
+    return None
+
+
+def _shared_file(callbacks: Mapping) -> str | None:
+    """Return which two callbacks would overwrite each other's checkpoint."""
+    writers: dict[str, str] = {}
+    for name, callback in callbacks.items():
+        folder, filename = ((callback or {}).get(key) for key in ("dirpath", "filename"))
+        if folder is None or filename is None:
+            continue
+        path = posixpath.normpath(f"{folder}/{filename}.ckpt")
+        if path in writers:
+            first, changed = writers[path], writers[path] if name == "last" else name
+            return f"callbacks.{first} and callbacks.{name} both write {path}: change callbacks.{changed}.filename"
+        writers[path] = name
     return None
 
 

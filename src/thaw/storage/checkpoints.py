@@ -6,10 +6,13 @@ import torch
 
 from thaw.errors import RunError
 from thaw.storage.addresses import refuse_remote
+from thaw.storage.files import is_utf8
 
 
 def read_checkpoint(path: str | Path) -> dict:
     """Return the values of a checkpoint on the CPU; tensors are loaded on first use, and no code in the file runs.
+
+    If the path is not UTF-8, all tensors are loaded at once, because PyTorch cannot map such a file into memory.
 
     Raises:
         UserError: for an address instead of a path.
@@ -18,7 +21,7 @@ def read_checkpoint(path: str | Path) -> dict:
     """
     refuse_remote("a checkpoint", str(path))
     try:
-        content = torch.load(path, "cpu", weights_only=True, mmap=True)
+        content = torch.load(path, "cpu", weights_only=True, mmap=is_utf8(path))
     except Exception as error:  # damaged bytes raise many kinds
         raise RunError(
             f"cannot read the checkpoint {path}: it is damaged, or holds more than plain values, which Thaw never "

@@ -38,6 +38,15 @@ def as_json(values: object, indent: int | None = None) -> str:
     return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
+def is_utf8(path: str | Path) -> bool:
+    """Return whether libraries that are not Python's own can open `path`: they need names in UTF-8."""
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def read_rows(path: Path) -> list[dict[str, str]]:
     """Return the rows of a CSV file; bytes that are not UTF-8 survive as surrogates."""
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:

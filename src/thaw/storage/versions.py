@@ -7,7 +7,7 @@ and its number did not.
 
 from importlib.metadata import PackageNotFoundError, version
 
-READING = 1  # data/images.py, grey.py and metadata.py: files to pixels
+READING = 2  # data/images.py, grey.py and metadata.py: files to pixels
 PIXELS = 1  # data/pixel_cache.py: decoded pixels on disk
 TRANSFORMS = 1  # data/transforms.py, rotation.py and folders.py: pixels to the network's input
 FEATURES = 1  # features/prefix.py and models/: the network's input to features

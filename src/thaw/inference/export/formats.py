@@ -12,13 +12,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch.export import Dim
 
 from thaw.errors import UserError
 from thaw.inference.export.shipped import Check, Shipped, example, facts
 from thaw.inference.export.timm_folder import READ_BY_TIMM, probabilities_by_timm, timm_config
 from thaw.inference.trained_model import TrainedModel
+from thaw.models.tensor_files import read_safetensors
 from thaw.storage.files import as_json
 
 _ANY_NUMBER = {"images": {0: Dim("batch", min=1)}}
@@ -101,6 +102,7 @@ def _write(folder: Path, config: dict) -> None:
 
 def _read_back(model: TrainedModel, folder: Path, check: Check) -> torch.Tensor:
     net = copy.deepcopy(model.net)
-    net.load_state_dict({net.prefix + key: value for key, value in load_file(folder / "model.safetensors").items()})
+    tensors = read_safetensors(folder / "model.safetensors")
+    net.load_state_dict({net.prefix + key: value for key, value in tensors.items()})
     again = replace(model, net=net)
     return again.probabilities(torch.cat([again.logits(part) for part in check.images.split(32)]))
