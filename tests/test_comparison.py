@@ -112,7 +112,9 @@ def test_runs_on_other_images_are_left_out_by_name(tmp_path):
     facts = write_comparison(tmp_path, runs)
     assert [one["name"] for one in facts["candidates"]] == ["bias"]
     assert facts["left_out"] == ["longer", "altered"]
-    assert "Left out, since they were validated on other images: longer and altered." in facts["cautions"]
+    sentence = "Left out, since they were validated on other images: longer and altered."
+    assert sentence in facts["cautions"]
+    assert table(facts).endswith(f"\n{sentence}")
 
 
 def write_folds(folder, right, name, seed, folds=5):

@@ -17,6 +17,7 @@ from PIL import Image
 
 from thaw.data.preprocessing import TUTORIAL
 from thaw.errors import RunError
+from thaw.inference.export.export import export as export_model
 from thaw.inference.export.formats import as_onnx, as_safetensors
 from thaw.inference.export.shipped import Check, Shipped
 from thaw.inference.predict import predictions
@@ -180,6 +181,26 @@ def test_a_net_of_ones_own_is_exported_and_read_back(tmp_path):
     images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
     expected = model.probabilities(model.logits(images))
     assert as_safetensors(model, tmp_path / "out", Check(images, expected)).equal(expected)
+
+
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "safetensors",
+        pytest.param("torch", marks=pytest.mark.slow),
+        pytest.param("onnx", marks=[needs_onnx, pytest.mark.slow]),
+    ],
+)
+def test_names_in_any_bytes_are_exported_to(tmp_path, monkeypatch, kind):
+    model = TrainedModel(tiny_net(2).eval(), ["a", "b"], TUTORIAL.scaled(16), 1.0, torch.device("cpu"), Path())
+    images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
+    checked = Check(images, model.probabilities(model.logits(images)))
+    monkeypatch.setattr("thaw.inference.export.export.load_model", lambda run, **options: model)
+    monkeypatch.setattr("thaw.inference.export.export.check", lambda *given: checked)
+    folder = tmp_path / os.fsdecode(b"f\xe9")
+    done = export_model(Path("run"), folder / os.fsdecode(b"caf\xe9.model"), kind, [])
+    assert (done.images, done.path.exists()) == (3, True)
+    assert all(b"\xe9" in os.fsencode(path.name) for path in folder.iterdir())
 
 
 def test_what_differs_from_its_checkpoint_is_deleted(trained, export, tmp_path, monkeypatch):

@@ -59,6 +59,16 @@ def test_a_comparison_without_its_page_is_whole(tmp_path, monkeypatch, caplog):
     assert (tmp_path / "comparison.json").is_file() and len(caplog.records) == 1
 
 
+def test_a_page_that_was_not_written_is_not_named_and_an_older_one_is_deleted(tmp_path, script, monkeypatch):
+    for seed in range(2):
+        write_run(tmp_path / str(seed), [1, 0, 1], seed=seed)
+    page = tmp_path / "report.html"
+    assert script("compare", tmp_path)[1].endswith(f"\n\nreport   {page}\n")
+    monkeypatch.setattr("thaw.comparison.comparison_page._page", fails)
+    status, output, _ = script("compare", tmp_path)
+    assert (status, "Use bias" in output, "report" in output, page.exists()) == (0, True, False, False)
+
+
 def test_a_sweep_without_its_comparison_has_not_failed(tmp_path, monkeypatch, caplog):
     from thaw.sweep.execution import finish_sweep
 

@@ -26,6 +26,8 @@ from thaw.inference.trained_model import load_model
 from thaw.training.checkpoint_io import describe_checkpoint
 from train import main
 
+ENDIANS = ("", "-le", "-be")  # without one, the list has a byte order mark
+
 
 @pytest.fixture
 def trained(tiny_run, tmp_path, without_pictures):
@@ -100,6 +102,17 @@ def test_names_stand_for_files_folders_patterns_and_a_list(tmp_path, monkeypatch
     assert faults[2].startswith("there is no image in empty: none of its files ends in .jpg")
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", *(f"utf-{n}{end}" for n in (16, 32) for end in ENDIANS)])
+def test_a_list_may_be_in_any_unicode_encoding(encoding):
+    names = ["/no/ü.jpg", "b/\N{CAT FACE}.jpg", "c.jpg"]
+    for ends in ("\n", "\r\n"):
+        content = "".join(name + ends for name in names).encode(encoding)
+        assert image_paths(["-"], io.TextIOWrapper(io.BytesIO(content))) == (
+            [],
+            [f"there is no file {name}." for name in names],
+        )
+
+
 def test_formats_hold_the_same(trained, predict):
     run, photos = trained()
     say = lambda *options: predict(run, photos / "val", *options)[1]  # noqa: E731
@@ -135,6 +148,14 @@ def test_a_list_comes_on_standard_input(trained, predict):
     run, photos = trained()
     listed = "".join(f"{path}\n" for path in sorted(photos.rglob("*.png")))
     assert len(predict(run, "-", stdin=listed)[1].splitlines()) == 22
+
+
+def test_a_list_that_is_empty_or_has_a_zero_byte_is_reported_in_one_line(trained, predict):
+    run, _ = trained()
+    for listed in ("", "\n\n"):
+        assert predict(run, "-", stdin=listed) == (2, "", "error: the list of paths on standard input is empty.\n")
+    status, _, errors = predict(run, "-", stdin="a.jpg\nb.jpg\nc.jpg\0")
+    assert (status, errors) == (2, "error: there is no file a.jpg\\nb.jpg\\nc.jpg.\n")
 
 
 @pytest.mark.slow

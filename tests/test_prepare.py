@@ -303,3 +303,35 @@ def test_names_in_any_bytes_are_prepared_and_listed_as_those_bytes(tmp_path):
     assert b"caf\xe9/caf\xe9.jpg,caf\xe9," in (tmp_path / "data" / "manifest.csv").read_bytes()
     assert len(list((tmp_path / "data").rglob("*.jpg"))) == 8
     assert "there is nothing to do" in prepared(heap, tmp_path / "data", val=1)
+
+
+def test_a_link_that_leads_nowhere_is_set_aside_with_its_reason(tmp_path):
+    heap = Heap(tmp_path / "heap", 3)
+    (heap.root / "Cat" / "dead.jpg").symlink_to("nowhere.jpg")
+    prepared(heap, tmp_path / "data", val=1)
+    (aside,) = rows(tmp_path / "data" / "quarantine.csv")
+    assert (aside["path"], aside["reason"]) == ("Cat/dead.jpg", "cannot be read (No such file or directory)")
+    assert "there is nothing to do" in prepared(heap, tmp_path / "data", val=1)
+
+
+def test_a_prepare_that_another_one_overtakes_has_nothing_to_do(tmp_path, monkeypatch):
+    heap, dest = Heap(tmp_path / "heap", 3), tmp_path / "data"
+
+    def overtaken(part, option):
+        monkeypatch.undo()
+        prepared(heap, dest, val=1)
+
+    monkeypatch.setattr("thaw.curation.prepare.refuse_unwritable", overtaken)
+    assert "there is nothing to do" in prepared(heap, dest, val=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "heap"]
+
+
+def test_a_prepare_whose_lock_another_one_deletes_ends_with_a_sentence(tmp_path, monkeypatch):
+    heap = Heap(tmp_path / "heap", 1)
+
+    def acquire(lock, timeout):
+        raise FileNotFoundError(lock.lock_file)
+
+    monkeypatch.setattr("thaw.curation.prepare.FileLock.acquire", acquire)
+    with pytest.raises(UserError, match="is being prepared by another process; wait until it ends"):
+        prepared(heap, tmp_path / "data", val=1)

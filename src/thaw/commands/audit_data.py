@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.commands import frame
+from thaw.runs.extras import naming_page
 from thaw.runs.ownership import refuse_inside, refuse_other_results
 from thaw.runs.writable import refuse_unwritable
 
@@ -47,7 +48,7 @@ def main() -> int:
     doubts = find_doubts(found.files) if find_doubts else None
     shown = facts(found, doubts)
     write_audit(out, shown)
-    print(f"{table(shown)}\n\npage     {out / 'audit.html'}")
+    print(table(shown) + naming_page("page", out / "audit.html"))
     return 1 if found.distorted else 0
 
 

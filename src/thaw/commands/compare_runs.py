@@ -6,6 +6,7 @@ from pathlib import Path
 from thaw.commands import frame
 from thaw.errors import UserError
 from thaw.runs import run_files
+from thaw.runs.extras import naming_page
 from thaw.runs.ownership import refuse_other_results
 from thaw.runs.writable import refuse_unwritable
 
@@ -30,5 +31,6 @@ def main() -> int:
     if chosen.out:
         refuse_other_results(out, ("comparison.json", run_files.SWEEP_CONFIG), "a comparison")
     refuse_unwritable(out, "--out")
-    print(f"{table(write_comparison(out, [run.folder for run in runs]))}\n\nreport   {out / run_files.REPORT}")
+    facts = write_comparison(out, [run.folder for run in runs])
+    print(table(facts) + naming_page("report", out / run_files.REPORT))
     return 0

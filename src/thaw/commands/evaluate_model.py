@@ -13,6 +13,7 @@ from pathlib import Path
 from thaw.commands import frame
 from thaw.errors import UserError
 from thaw.runs import run_files
+from thaw.runs.extras import naming_page
 from thaw.runs.ownership import refuse_other_results
 from thaw.runs.writable import try_to_write
 
@@ -44,7 +45,7 @@ def main() -> int:
     done = evaluate(model, folder, chosen.robustness, chosen.top)
     with _writing_to(out):
         write_evaluation(out, done)
-    print(f"{table(done.facts)}\n\npage     {out / 'evaluation.html'}")
+    print(table(done.facts) + naming_page("page", out / "evaluation.html"))
     for fault in done.facts["unreadable"]:
         print(f"warning: {fault}", file=sys.stderr)
     return 1 if done.facts["unreadable"] else 0

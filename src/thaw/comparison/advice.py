@@ -66,9 +66,13 @@ def cautions(facts: dict) -> list[str]:
         if facts[key]:
             count = len(facts[key])
             sentences.append(f"{amount(count, 'run')} {words} and {agreeing('[are]', count)} not compared.")
-    if facts["left_out"]:
-        sentences.append(f"Left out, since they were validated on other images: {_listed(facts['left_out'])}.")
-    return sentences
+    return sentences + left_out_sentence(facts)
+
+
+def left_out_sentence(facts: dict) -> list[str]:
+    """Return a sentence that names the finished runs that are not compared, if there are any."""
+    names = facts["left_out"]
+    return [f"Left out, since they were validated on other images: {_listed(names)}."] if names else []
 
 
 def _half_width(entry: dict) -> float:

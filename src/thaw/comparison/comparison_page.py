@@ -9,6 +9,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
+from thaw.comparison.advice import left_out_sentence
 from thaw.comparison.compare import compare
 from thaw.comparison.finished_runs import Run
 from thaw.data.thumbnails import picture
@@ -16,7 +17,7 @@ from thaw.pages import plots
 from thaw.pages.html import render
 from thaw.pages.limits import CANDIDATES, LINES, MATRIX, ROWS
 from thaw.pages.text import aligned, shown
-from thaw.runs.extras import warn_on_failure
+from thaw.runs.extras import write_page
 from thaw.storage.files import whole_file
 
 _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "difference", "macro_acc", "macro_f1", "ece",
@@ -28,13 +29,12 @@ def write_comparison(folder: Path, runs: Sequence[Path]) -> dict:
     facts = {"command": _command(folder), **compare([Run(Path(run)) for run in runs], folder)}
     _replace(folder / "comparison.json", json.dumps(facts, indent=1) + "\n")
     _replace(folder / "comparison.csv", _csv(facts["candidates"]))
-    with warn_on_failure(f"the page {folder / 'report.html'}"):
-        _replace(folder / "report.html", _page(facts))
+    write_page(folder / "report.html", lambda: _page(facts))
     return facts
 
 
 def table(facts: dict) -> str:
-    """Return a terminal table of the candidates, followed by the advice."""
+    """Return a terminal table of the candidates, followed by the advice and by the runs that were left out."""
     rows = [("", "val/acc", "95 % interval", "seconds", "against the best")]
     for entry in facts["candidates"]:
         low, high = entry["acc_ci95"]
@@ -44,7 +44,7 @@ def table(facts: dict) -> str:
         )
     lines = aligned([(shown(name, 80), *rest) for name, *rest in rows[: LINES + 1]])
     lines += [f"and {len(rows) - LINES - 1} more, in comparison.csv"] if len(rows) > LINES + 1 else []
-    return "\n".join([*(lines if facts["candidates"] else []), "", *facts["advice"]])
+    return "\n".join([*(lines if facts["candidates"] else []), "", *facts["advice"], *left_out_sentence(facts)])
 
 
 def _csv(entries: Sequence[dict]) -> str:

@@ -11,7 +11,7 @@ from thaw.data.thumbnails import picture
 from thaw.pages.html import render
 from thaw.pages.limits import ROWS
 from thaw.pages.text import agreeing, amount, counted, printable, shown
-from thaw.runs.extras import warn_on_failure
+from thaw.runs.extras import write_page
 from thaw.storage.files import whole_file
 
 _SHOWN = 24  # groups per finding on the page
@@ -53,10 +53,7 @@ def write_audit(folder: Path, facts: dict) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with whole_file(folder / "audit.json") as file:
         file.write(json.dumps(facts, indent=1) + "\n")
-    with warn_on_failure(f"the page {folder / 'audit.html'}"):
-        page = _page(facts)
-        with whole_file(folder / "audit.html") as file:
-            file.write(page)
+    write_page(folder / "audit.html", lambda: _page(facts))
 
 
 def _page(facts: dict) -> str:

@@ -14,7 +14,7 @@ from thaw.curation.similarity import SIDE
 
 def inspected(root: Path, paths: Sequence[Path], journal: Path, title: str) -> list[Inspection]:
     """Return the inspections of `paths` below `root`, in order; unchanged files are taken from `journal`."""
-    stamps = {path: _stamp(root / path) for path in paths}
+    stamps = {path: file_stamp(root / path) for path in paths}
     known = {path: found for path, stamp, found in _read(journal, root) if stamps.get(path) == stamp}
     left = [path for path in paths if path not in known]
     with journal.open("a") as file:
@@ -24,7 +24,8 @@ def inspected(root: Path, paths: Sequence[Path], journal: Path, title: str) -> l
     return [known[path] for path in paths]
 
 
-def _stamp(path: Path) -> list[int]:
+def file_stamp(path: Path) -> list[int]:
+    """Return a file's size and time of modification, or nothing if it cannot be read, such as a broken link."""
     try:
         facts = path.stat()
     except OSError:

@@ -14,7 +14,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from thaw.curation.decisions import QUARANTINE, UNUSED, Entry, plan
-from thaw.curation.journal import inspected
+from thaw.curation.journal import file_stamp, inspected
 from thaw.curation.placement import place, places
 from thaw.curation.similarity import alike_by_design
 from thaw.curation.source_tree import SPLITS, Tree, read_tree
@@ -65,6 +65,8 @@ def prepare(request: Request) -> str:
         )
     refuse_unwritable(part, "DEST")
     with _alone(part / _LOCK, request.dest):
+        if request.dest.exists():  # another process completed it between the check above and the lock
+            return _complete(request, record)
         paths = [path for path, _ in tree.images]
         entries = plan(tree, inspected(request.source, paths, part / "inspections", "inspecting"), request.shares)
         shutil.rmtree(part / "data", ignore_errors=True)
@@ -73,7 +75,7 @@ def prepare(request: Request) -> str:
         _write_lists(part / "data", tree, entries)
         (part / "data" / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         os.replace(part / "data", request.dest)
-    shutil.rmtree(part)
+    shutil.rmtree(part, ignore_errors=True)  # another process may wait for the lock in it
     return _summary(entries, tree, request)
 
 
@@ -83,7 +85,10 @@ def _part(dest: Path) -> Path:
 
 def _is_own(part: Path) -> bool:
     """Return whether a folder contains only what an interrupted call left."""
-    names = {path.name for path in part.iterdir()} if part.is_dir() else set()
+    try:
+        names = {path.name for path in part.iterdir()} if part.is_dir() else set()
+    except FileNotFoundError:  # another process finished, and deleted it
+        return True
     return _LOCK in names and names <= {_LOCK, "inspections", "data"}
 
 
@@ -98,7 +103,7 @@ def _alone(path: Path, dest: Path) -> Iterator[None]:
     lock = FileLock(path)
     try:
         lock.acquire(timeout=1)
-    except Timeout as error:
+    except (Timeout, FileNotFoundError) as error:  # the other process deletes the folder of the lock when it ends
         raise UserError(f"{dest} is being prepared by another process; wait until it ends.") from error
     try:
         yield
@@ -115,8 +120,7 @@ def _listing(tree: Tree) -> str:
     """Return a digest that changes if an image is added, removed or modified."""
     digest = hashlib.sha256()
     for path, label in tree.images:
-        facts = (tree.root / path).stat()
-        line = f"{path}\0{label}\0{facts.st_size}\0{facts.st_mtime_ns}\n"
+        line = "\0".join(map(str, (path, label, *file_stamp(tree.root / path)))) + "\n"
         digest.update(line.encode(errors="surrogateescape"))
     return digest.hexdigest()
 

@@ -15,7 +15,7 @@ from thaw.pages.html import data_url, render
 from thaw.pages.limits import LINES, MATRIX, ROWS
 from thaw.pages.plots import COLOURS, INK, percent, svg
 from thaw.pages.text import aligned, amount, counted, shown
-from thaw.runs.extras import warn_on_failure
+from thaw.runs.extras import write_page
 from thaw.storage.files import whole_file
 
 _NAMES = {
@@ -36,10 +36,7 @@ def write_evaluation(folder: Path, done: Evaluated) -> None:
     done.evaluation.write_csv(folder / "predictions.csv", done.folder.root)
     with whole_file(folder / "evaluation.json") as file:
         file.write(json.dumps(done.facts, indent=1) + "\n")
-    with warn_on_failure(f"the page {folder / 'evaluation.html'}"):
-        page = _page(done)
-        with whole_file(folder / "evaluation.html") as file:
-            file.write(page)
+    write_page(folder / "evaluation.html", lambda: _page(done))
 
 
 def table(facts: dict) -> str:

@@ -2,10 +2,11 @@
 
 import codecs
 import glob
+import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TextIO
@@ -14,7 +15,14 @@ from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.walk import walk
 from thaw.errors import UserError
 
-_UTF16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+# The mark of UTF-32-LE starts with that of UTF-16-LE, so it is tried first.
+_MARKS = {
+    codecs.BOM_UTF32_LE: "utf-32",
+    codecs.BOM_UTF32_BE: "utf-32",
+    codecs.BOM_UTF16_LE: "utf-16",
+    codecs.BOM_UTF16_BE: "utf-16",
+}
+_LAST_PLANE = 0x10  # of Unicode: the second highest byte in UTF-32
 
 
 def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[str]]:
@@ -23,17 +31,13 @@ def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[s
     A folder selects all images in it and below it, except hidden ones. `-` selects the lines of `listed`.
     """
     found: dict[str, None] = {}
-    faults = []
-    for name in _with_list(named, listed):
+    names = [_lines(listed) if name == "-" else [name] for name in named]
+    faults = [] if all(names) else ["the list of paths on standard input is empty."]
+    for name in itertools.chain(*names):
         paths, fault = _selected(name)
         found.update(dict.fromkeys(paths))
         faults += [fault] if fault else []
     return list(found), faults
-
-
-def _with_list(named: Iterable[str], listed: TextIO) -> Iterator[str]:
-    for name in named:
-        yield from filter(None, _lines(listed)) if name == "-" else [name]
 
 
 def _lines(listed: TextIO) -> list[str]:
@@ -42,13 +46,26 @@ def _lines(listed: TextIO) -> list[str]:
     Bytes that are not UTF-8 become surrogate escapes.
     """
     content = listed.buffer.read() if hasattr(listed, "buffer") else listed.read().encode(errors="surrogateescape")
-    if content.startswith(_UTF16):
-        text = content.decode("utf-16", "replace")
-    elif 2 * content.count(0) > 0.8 * len(content):  # UTF-16 without a byte order mark
-        text = content.decode("utf-16-le" if content[1::2].count(0) > content[::2].count(0) else "utf-16-be", "replace")
-    else:
-        text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
-    return text.split("\0") if "\0" in text else re.split(r"\r?\n", text)
+    wide = _wide_encoding(content)
+    if wide:
+        return list(filter(None, re.split(r"\r?\n", content.decode(wide, "replace"))))
+    text = content.removeprefix(codecs.BOM_UTF8).decode("utf-8", "surrogateescape")
+    return list(filter(None, text.split("\0") if "\0" in text else re.split(r"\r?\n", text)))
+
+
+def _wide_encoding(content: bytes) -> str | None:
+    """Return the encoding of a list in UTF-16 or UTF-32, with or without a byte order mark, otherwise None."""
+    marked = next((encoding for mark, encoding in _MARKS.items() if content.startswith(mark)), None)
+    if marked or len(content) < 4:
+        return marked
+    highest = [max(content[place::4]) for place in range(4)]
+    if highest[3] == 0 and highest[2] <= _LAST_PLANE:
+        return "utf-32-le"
+    if highest[0] == 0 and highest[1] <= _LAST_PLANE:
+        return "utf-32-be"
+    if 2 * content.count(0) > 0.8 * len(content):
+        return "utf-16-le" if content[1::2].count(0) > content[::2].count(0) else "utf-16-be"
+    return None
 
 
 def _selected(name: str) -> tuple[list[str], str]:

@@ -1,8 +1,11 @@
 """Parts of a run that no result depends on: figures, pages and loggers."""
 
 import logging
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from thaw.storage.files import whole_file
 
 log = logging.getLogger(__name__)
 
@@ -15,3 +18,19 @@ def warn_on_failure(what: str) -> Iterator[None]:
     except Exception as error:  # libraries that draw, write or send raise errors of any kind
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning(f"warning: {what} failed ({reason[:200]}); the results are complete without it")
+
+
+def write_page(path: Path, render: Callable[[], str]) -> None:
+    """Write what `render` returns; if that fails, log one warning and delete an older page of other results."""
+    with warn_on_failure(f"the page {path}"):
+        page = render()
+        with whole_file(path) as file:
+            file.write(page)
+        return
+    with suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def naming_page(kind: str, path: Path) -> str:
+    """Return the last line that a command prints, which names its page, or nothing if the page was not written."""
+    return f"\n\n{kind:8} {path}" if path.is_file() else ""

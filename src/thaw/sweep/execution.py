@@ -10,7 +10,7 @@ from typing import NoReturn
 from thaw.errors import UserError
 from thaw.pages.text import printable
 from thaw.runs import run_files
-from thaw.runs.extras import warn_on_failure
+from thaw.runs.extras import naming_page, warn_on_failure
 from thaw.runs.ownership import hold, refuse_foreign, release
 from thaw.runs.run_folder import run_folder_held
 from thaw.runs.shown_commands import option, tensorboard_command
@@ -170,8 +170,8 @@ def finish_sweep(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> N
     with warn_on_failure(f"the comparison in {folder}"):  # python scripts/compare.py makes it again
         compared = write_comparison(folder, [job.folder for job in jobs])
     if compared:
-        page, curves = folder / run_files.REPORT, tensorboard_command(folder)
-        print(f"\n{table(compared)}\n\nreport   {page}\ncurves   {curves}")
+        page = naming_page("report", folder / run_files.REPORT) or "\n"
+        print(f"\n{table(compared)}{page}\ncurves   {tensorboard_command(folder)}")
     failed = [job.name for job in jobs if job.summary.get("status") == "failed" or not (job.finished or stopped_by)]
     if failed:
         _print_error(

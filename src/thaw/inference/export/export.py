@@ -43,7 +43,7 @@ def export(run: Path, destination: Path, kind: str, images: list[str]) -> Export
     model = load_model(run, exact=True, device="cpu")
     checked = check(model, images)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=destination.parent) as folder:
-        part = Path(folder) / destination.name
+        part = Path(folder) / "export"  # some libraries refuse names that are not UTF-8
         difference = checked.difference(FORMATS[kind](model, part, checked))
         values = {"format": kind, "run": str(run), **facts(model)}
         values |= {"checked_images": len(checked.images), "largest_difference": difference}

@@ -28,7 +28,6 @@ _ANY_NUMBER = {"images": {0: Dim("batch", min=1)}}
 def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
     """Write one ONNX file, with any batch size; its metadata has the classes and the preprocessing."""
     try:
-        import onnx
         import onnxruntime
         import onnxscript  # noqa: F401 (torch.onnx needs it)
     except ImportError as error:
@@ -47,8 +46,8 @@ def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
     program = exported.model_proto
     for key, value in facts(model).items():
         program.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
-    onnx.save(program, path)
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    path.write_bytes(program.SerializeToString())
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
     return torch.cat([torch.from_numpy(session.run(None, {"images": part.numpy()})[0]) for part in check.batches()])
 
 
