@@ -118,7 +118,8 @@ def test_a_name_that_is_taken_gets_a_number(tmp_path):
 
 def test_a_folder_in_which_a_run_is_at_work_is_refused(tmp_path, monkeypatch):
     monkeypatch.setattr(ownership, "_PATIENCE", 0)
-    with run_folder_held(tmp_path), run_folder_held(tmp_path):  # a run and its own parts are one
+    spelled = tmp_path / ".." / tmp_path.name
+    with run_folder_held(tmp_path), run_folder_held(spelled):  # a run and its own parts are one
         other = FileLock(tmp_path / ".hydra" / "lock")
         assert not _acquired(other)
     assert _acquired(other)

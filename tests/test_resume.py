@@ -137,9 +137,14 @@ def test_a_finished_run_that_cannot_be_trained_longer_says_why(recorded, capsys,
     assert told in capsys.readouterr().err
 
 
-def test_a_finished_run_can_be_trained_longer(recorded):
+def test_a_finished_run_can_be_trained_longer_from_its_last_checkpoint(recorded, capsys):
     (recorded / "summary.json").write_text('{"status": "finished"}')
     (recorded / ".hydra/resolved.yaml").write_text("{trainer: {max_epochs: 10}, strategy: {phases: [{train: all}]}}")
+    with pytest.raises(SystemExit) as raised:
+        resume_arguments([f"resume={recorded}", "trainer.max_epochs=20"])
+    assert raised.value.code == 2 and "there is no" in capsys.readouterr().err
+    (recorded / "checkpoints").mkdir()
+    (recorded / "checkpoints/last.ckpt").touch()
     arguments = resume_arguments([f"resume={recorded}", "trainer.max_epochs=20"])
     assert "trainer.max_epochs=20" in arguments and "strategy=gradual" in arguments
 
@@ -159,7 +164,8 @@ def lengthened(tiny_run, tmp_path):
     """The configuration of a finished run of two epochs that is to be trained for four, and its folder."""
     run = tmp_path / "run"
     with recorded_run(tiny_run(root=tmp_path)):
-        pass
+        (run / "checkpoints").mkdir(exist_ok=True)
+        (run / "checkpoints/last.ckpt").touch()
     return tiny_run("trainer.max_epochs=4", f"resume={run}", root=tmp_path), run
 
 

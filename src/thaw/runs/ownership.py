@@ -42,7 +42,7 @@ def new_folder(wanted: Path) -> Path:
 
 def note_new(folder: Path) -> None:
     """Remember which part of the path `folder` does not exist yet; call it before making the folder."""
-    place = folder.absolute()
+    place = folder.resolve()
     missing = [path for path in (place, *place.parents) if not path.exists()]
     if missing:
         _new[place] = missing
@@ -50,7 +50,7 @@ def note_new(folder: Path) -> None:
 
 def begin_in(folder: Path) -> None:
     """Keep `folder` from now on, even if the work in it fails."""
-    _new.pop(folder.absolute(), None)
+    _new.pop(folder.resolve(), None)
 
 
 def remove_new(leftovers: Collection[str]) -> None:
@@ -75,7 +75,7 @@ def hold(folder: Path, lock: str, option: str | None) -> None:
         UserError: if another process holds `folder`. It names `option`, which chooses another folder, if there is one.
 
     """
-    path = folder.absolute() / lock
+    path = folder.resolve() / lock  # one name, however the folder is spelled
     if path in _held:
         return
     note_new(folder)
@@ -93,14 +93,14 @@ def hold(folder: Path, lock: str, option: str | None) -> None:
 
 def release(folder: Path, lock: str) -> None:
     """Release the lock that `hold` acquired."""
-    if held := _held.pop(folder.absolute() / lock, None):
+    if held := _held.pop(folder.resolve() / lock, None):
         held.release()
 
 
 @contextmanager
 def holding(folder: Path, lock: str, option: str | None) -> Iterator[None]:
     """Hold `folder` inside the block, and after it if this process held it before."""
-    before = folder.absolute() / lock in _held
+    before = folder.resolve() / lock in _held
     hold(folder, lock, option)
     try:
         yield

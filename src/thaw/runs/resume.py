@@ -45,6 +45,8 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     recorded = [override for override in recorded_overrides(folder) if not override.startswith("resume=")]
     if epochs is not None:
         _check_epochs(folder, epochs)
+    if has_finished(folder) and not (folder / run_files.LAST).is_file():  # a new start would replace its results
+        _refuse(f"resume={folder}: there is no {folder / run_files.LAST} to continue the run from")
     overrides = _merged(folder, recorded, ours)
     rest = [argument for argument in arguments if argument.startswith(("hydra.", "-"))]
     rest = [argument for argument in rest if not argument.startswith("hydra.run.dir=")]
