@@ -245,6 +245,9 @@ def test_arguments_that_are_handed_on_are_those_of_the_bases():
         ({"phases": [{"train": "head", "solver": {"_target_": "x"}}]}, "optimizer=adamw"),
         ({"phases": [{"train": "head", "solver": {"_target_": "x"}}, {"train": "all", "lr": 1}]}, "strategy.lr=0.1"),
         ({"pretrained": False}, "weights=imagenet"),
+        ({"phases": [{"train": "head", "solver": {"_target_": "x"}}]}, "data.rotation=5"),
+        ({"phases": [{"train": "head", "solver": {"_target_": "x"}}]}, "features.views=2"),
+        ({"phases": [{"train": ["head"]}]}, "strategy.lr_decay=0.5"),
     ],
 )
 def test_an_option_without_a_part_in_the_run_is_refused(changes, override):
@@ -263,7 +266,7 @@ def test_in_a_sweep_an_option_may_concern_some_of_the_jobs_alone():
     refuse_idle_sweep(both)
     with pytest.raises(UserError, match=r"strategy\.lr=1 has no effect in any job of the sweep"):
         refuse_idle_sweep([(solved, ["strategy.lr=1"]), (solved, ["strategy.lr=2"])])
-    assert set(idle(learned)) == {"data.rotation", "data.crop_scale"}
+    assert set(idle(learned)) == {"data.rotation", "data.crop_scale", "strategy.lr_decay"}
 
 
 def test_the_root_of_a_data_set_alone_chooses_image_folders():

@@ -24,6 +24,7 @@ from thaw.storage.cache import build_once, cache_dir
 from thaw.storage.files import whole_file
 from thaw.sweep.execution import refuse_other_folder
 from thaw.sweep.own_folder import refuse_paths
+from train import main
 
 OTHERS = ["figures/mine.png", "checkpoints/mine.ckpt", "evaluation/notes.txt", "predictions.csv"]
 
@@ -252,3 +253,15 @@ def test_a_run_that_can_go_on_is_not_replaced(tmp_path):
         refuse_interrupted(tmp_path)
     (tmp_path / "summary.json").write_text('{"status": "failed"}')
     refuse_interrupted(tmp_path)
+
+
+def test_a_broken_training_image_leaves_the_run_before(tiny_run, tmp_path, without_pictures):
+    """Also where validation images alone are features."""
+    overrides = ["data.image_size=32", "features.views=auto"]
+    main(tiny_run(*overrides))
+    path = tmp_path / "photos/train/ants/0.png"
+    path.write_bytes(path.read_bytes()[:200])
+    with pytest.raises(SystemExit) as ended:
+        main(tiny_run(*overrides, root=tmp_path / "photos"))
+    assert ended.value.code == 1
+    assert (tmp_path / "run/checkpoints/best.ckpt").is_file()

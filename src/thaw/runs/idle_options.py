@@ -5,7 +5,10 @@ from collections.abc import Iterable, Mapping, Sequence
 from thaw.errors import UserError
 
 _RATES = ("lr", "lr_decay", "head_lr")
-_OF_STEPS = ("optimizer", "scheduler", "mix", "loss", *(f"strategy.{key}" for key in _RATES))
+_OF_STEPS = (
+    *("optimizer", "scheduler", "mix", "loss", *(f"strategy.{key}" for key in _RATES)),
+    *("features.views", "head.start", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
+)
 _AUGMENTATION: tuple[str, ...] = ("data.rotation", "data.crop_scale")
 _SOLVED = "all phases of strategy={name} are solved, and nothing is learned in steps"
 
@@ -16,6 +19,10 @@ def idle(values: Mapping) -> dict[str, str]:
     phases = [phase for phase in strategy["phases"] if isinstance(phase, Mapping)]
     learned = [phase for phase in phases if not phase.get("solver")]
     found = dict.fromkeys(_OF_STEPS, _SOLVED) if phases and not learned else {}
+    if found and not any(phase["solver"].get("views") for phase in phases):
+        found |= dict.fromkeys(_AUGMENTATION, "the head is solved on images without augmentation (solver.views=0)")
+    if learned and all(phase.get("train") in ("head", ["head"]) for phase in learned):
+        found["strategy.lr_decay"] = "in strategy={name} nothing but the head learns in steps"
     for key in _RATES:
         if learned and all(phase.get(key) is not None for phase in learned):
             found[f"strategy.{key}"] = f"every phase of strategy={{name}} that learns has its own {key}"

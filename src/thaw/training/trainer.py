@@ -122,8 +122,8 @@ def fit(
         trainer.fit_loop.max_epochs = phase.last
         source = features.source(trainer, classifier, phase, data) if features else data
         if not has_begun:
-            if source is data:
-                data.prepare_pixels()
+            if not (isinstance(source, FeatureDataModule) and source.train_views):
+                data.prepare_pixels()  # a broken image fails the run while an earlier run's results are still there
             _ = data.fingerprint  # reads every file that has not been read yet
             begin()
             shield(trainer)
