@@ -63,7 +63,11 @@ def tensors(folder):
     return torch.load(folder / "checkpoints" / "last.ckpt", "cpu", weights_only=True)["state_dict"]
 
 
-@pytest.mark.parametrize("strategy", CUTS.values(), ids=CUTS)
+@pytest.mark.parametrize(
+    "strategy",
+    [pytest.param(given, marks=() if name == "phases" else pytest.mark.slow) for name, given in CUTS.items()],
+    ids=CUTS,
+)
 def test_features_change_nothing_but_time(run, strategy):
     images, _, _ = run("images", *EXACT, *strategy, "features.views=0")
     assert stores() == {}
@@ -112,7 +116,14 @@ CHANGES = {
 }
 
 
-@pytest.mark.parametrize(("change", "overrides", "new"), CHANGES.values(), ids=CHANGES)
+QUICK = ("an image", "a weight", "nothing")  # the others take the same way
+
+
+@pytest.mark.parametrize(
+    ("change", "overrides", "new"),
+    [pytest.param(*given, marks=() if name in QUICK else pytest.mark.slow) for name, given in CHANGES.items()],
+    ids=CHANGES,
+)
 def test_features_are_used_again_only_where_nothing_they_depend_on_changed(run, recipe, change, overrides, new):
     run("first", *recipe)
     before = stores()

@@ -201,6 +201,7 @@ def test_early_stopping_ends_the_run_and_keeps_the_best(tiny_run, tmp_path, with
     assert (summary["status"], summary["epochs"], summary["best_epoch"]) == ("finished", 3, 1)
 
 
+@pytest.mark.slow
 def test_the_limit_of_time_holds_for_all_phases_together(tiny_run, tmp_path, without_pictures):
     phases = "strategy.phases=[{train: head, epochs: 2}, {train: all}]"
     main(tiny_run("trainer.max_time=00:00:00:01", phases, "trainer.max_epochs=5000"))

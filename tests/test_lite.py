@@ -71,7 +71,7 @@ def test_logits_of_photographs_are_those_of_the_net_that_the_weights_were_publis
     assert sum(hits) >= 6, "the weights know ants and bees"
 
 
-@pytest.mark.parametrize("name", ["efficientnet_lite1", "efficientnet_lite2"])
+@pytest.mark.parametrize("name", ["efficientnet_lite1", pytest.param("efficientnet_lite2", marks=pytest.mark.slow)])
 def test_logits_of_random_images_are_those_of_the_net_that_the_weights_were_published_with(both, name):
     ours, theirs = both(name)
     size = published_preprocessing(name).crop

@@ -181,6 +181,7 @@ def test_a_sweep_tells_its_job_its_best_so_far_and_the_time_left(compose, tmp_pa
     assert stream.new() == "\r\033[Kjob 1/4 · lp_ft seed=0 · val/acc 0.7500 · 1 min 40 s · 5 min 00 s left\n"
 
 
+@pytest.mark.slow
 def test_the_time_left_follows_the_jobs_of_the_same_strategy(compose, kept, tmp_path, told):
     stream, clock = told
     for number, overrides in enumerate(BATCH[:3]):

@@ -164,6 +164,7 @@ def test_a_run_can_start_from_another_runs_weights(tiny_run, tmp_path, image_fol
     assert second["net.fc.weight"].shape == (3, 8)
 
 
+@pytest.mark.slow
 def test_equal_seeds_give_equal_epochs_and_other_seeds_do_not(tiny_run, tmp_path, without_pictures):
     def epochs(folder, *overrides):
         main(tiny_run(*overrides, root=root, folder=folder))
@@ -240,6 +241,7 @@ def test_a_strategy_can_bring_an_optimizer_and_a_schedule_for_a_phase(tiny_run, 
     assert [(row["phase"], float(row["lr"])) for row in table] == [("1", 0.4), ("1", 0.2), ("1", 0.1), ("2", 0.1)]
 
 
+@pytest.mark.slow
 def test_three_classes_are_classified(tiny_run, image_folder, tmp_path):
     main(tiny_run(root=image_folder(("ants", "bees", "cows"))))
     assert json.loads((tmp_path / "run/summary.json").read_text())["classes"] == ["ants", "bees", "cows"]
