@@ -44,7 +44,7 @@ _MODULES = {
     "read_runs": "thaw.comparison.finished_runs",
 }
 
-__all__ = list(_MODULES)
+__all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]  # the names above, once
 
 
 def __getattr__(name: str) -> Any:
