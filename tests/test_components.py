@@ -246,7 +246,6 @@ def test_arguments_that_are_handed_on_are_those_of_the_bases():
         ({"phases": [{"train": "head", "solver": {"_target_": "x"}}, {"train": "all", "lr": 1}]}, "strategy.lr=0.1"),
         ({"pretrained": False}, "weights=imagenet"),
         ({"phases": [{"train": "head", "solver": {"_target_": "x"}}]}, "data.rotation=5"),
-        ({"phases": [{"train": "head", "solver": {"_target_": "x"}}]}, "features.views=2"),
         ({"phases": [{"train": ["head"]}]}, "strategy.lr_decay=0.5"),
     ],
 )

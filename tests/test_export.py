@@ -203,6 +203,7 @@ def test_names_in_any_bytes_are_exported_to(tmp_path, monkeypatch, kind):
     assert all(b"\xe9" in os.fsencode(path.name) for path in folder.iterdir())
 
 
+@pytest.mark.slow
 def test_what_differs_from_its_checkpoint_is_deleted(trained, export, tmp_path, monkeypatch):
     class Broken(Shipped):
         def forward(self, images):

@@ -134,6 +134,7 @@ def test_features_are_used_again_only_where_nothing_they_depend_on_changed(run, 
     assert before.items() <= stores().items()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "damage",
     [pytest.param(lambda data: data[:-8], marks=pytest.mark.slow), lambda data: data[:-2] + b"\1\1"],
@@ -154,6 +155,7 @@ def full(*given):
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", ["before", "while"])
 def test_a_full_disk_leaves_nothing_half_written_and_the_run_goes_on_with_images(run, recipe, monkeypatch, when):
     images, _, _ = run("images", *recipe, "features.views=0")

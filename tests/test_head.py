@@ -106,6 +106,7 @@ def test_the_tutorials_recipe_has_the_tutorials_head(configure):
     assert configure("experiment=article").head == {**configure().head, "start": "drawn", "standardize": False}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("place", [("train", 1, 0), pytest.param(("validation", 1, 0), marks=pytest.mark.slow)])
 def test_a_standardised_head_goes_on_bit_for_bit(
     tiny_run, tmp_path, image_folder, without_pictures, monkeypatch, place

@@ -127,6 +127,7 @@ def test_a_second_ctrl_c_does_not_wait_for_the_step(run, tmp_path, monkeypatch):
     assert describe_progress(last_checkpoint(tmp_path / "part")) == "after epoch 2", "the one that was there before"
 
 
+@pytest.mark.slow
 def test_a_run_stopped_while_features_are_computed_says_so_and_starts_again(run, tmp_path, monkeypatch):
     def interrupted(*given):
         os.kill(os.getpid(), signal.SIGTERM)

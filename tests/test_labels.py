@@ -92,6 +92,7 @@ def test_the_audit_shows_swapped_pictures_first(tmp_path):
     assert "blue/was_red.png" in done.stdout
 
 
+@pytest.mark.slow
 def test_files_that_cannot_be_read_have_no_doubtful_label(tmp_path):
     heap = Heap(tmp_path / "heap", 6)
     heap.plant("empty", "Cat/empty.jpg", b"")

@@ -101,6 +101,7 @@ def test_the_best_checkpoint_holds_plain_values_and_gives_the_predictions_again(
         assert [float(row["p_ants"]), float(row["p_bees"])] == pytest.approx(probabilities.tolist(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_test_images_are_looked_at_once_with_the_best_weights_and_change_nothing(
     tiny_run, image_folder, tmp_path, caplog, without_pictures
 ):

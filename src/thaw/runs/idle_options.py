@@ -7,7 +7,7 @@ from thaw.errors import UserError
 _RATES = ("lr", "lr_decay", "head_lr")
 _OF_STEPS = (
     *("optimizer", "scheduler", "mix", "loss", *(f"strategy.{key}" for key in _RATES)),
-    *("features.views", "head.start", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
+    *("head.start", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
 )
 _AUGMENTATION: tuple[str, ...] = ("data.rotation", "data.crop_scale")
 _SOLVED = "all phases of strategy={name} are solved, and nothing is learned in steps"
