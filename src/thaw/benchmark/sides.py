@@ -15,6 +15,7 @@ from omegaconf import OmegaConf
 
 from thaw.benchmark.cases import SWEPT_RATES, SWEPT_SEEDS, Task
 from thaw.errors import RunError
+from thaw.runs import run_files
 from thaw.runs.shown_commands import quoted
 
 _LOG_TAIL = 500  # characters of a failed process's log
@@ -162,11 +163,11 @@ class Sides:
 
 def read_run(run: Path) -> dict:
     """Return the speed and settings of a run of Thaw, read from its folder."""
-    summary = json.loads((run / "summary.json").read_text())
+    summary = json.loads((run / run_files.SUMMARY).read_text())
     if summary["status"] != "finished":
         raise RunError(f"the run in {run} is {summary['status']}: {summary['error']}")
     config = OmegaConf.load(run / ".hydra" / "config.yaml")
-    with (run / "metrics.csv").open(newline="") as file:
+    with (run / run_files.METRICS).open(newline="") as file:
         epochs = [float(row["seconds"]) for row in csv.DictReader(file)]
     return {
         "epochs": epochs,

@@ -4,7 +4,6 @@ from argparse import Namespace
 from pathlib import Path
 
 from thaw.commands import frame
-from thaw.errors import UserError
 from thaw.runs import run_files
 from thaw.runs.extras import naming_page
 from thaw.runs.ownership import refuse_other_results
@@ -21,12 +20,11 @@ def options() -> Namespace:
 def main() -> int:
     chosen = options()
     from thaw.comparison.comparison_page import table, write_comparison  # imports SciPy, which takes a second
-    from thaw.comparison.finished_runs import find_runs
+    from thaw.comparison.finished_runs import find_runs, no_run
 
     runs = find_runs(chosen.folders)
     if not runs:
-        named = ", ".join(map(str, chosen.folders))
-        raise UserError(f"there is no run in {named}: a run's folder holds {run_files.SUMMARY} and {run_files.HYDRA}.")
+        raise no_run(", ".join(map(str, chosen.folders)))
     out = chosen.out or (chosen.folders[0] if len(chosen.folders) == 1 else Path("outputs"))
     if chosen.out:
         refuse_other_results(out, ("comparison.json", run_files.SWEEP_CONFIG), "a comparison")

@@ -13,7 +13,7 @@ from thaw.comparison.finished_runs import Run, Trial, trials, without_repetition
 from thaw.evaluation.confusion import confused_pairs
 from thaw.evaluation.statistics import LEVEL, Sweep, Test
 from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
-from thaw.runs.summary import TRACEBACK
+from thaw.runs import run_files
 
 SHOWN = 12  # images on which candidates disagree
 
@@ -116,12 +116,12 @@ def _run_entry(run: Run, folder: Path) -> dict:
 
 
 def _failure_entry(run: Run, folder: Path) -> dict:
-    kept = run.folder / TRACEBACK
+    kept = run.folder / run_files.TRACEBACK
     return {
         "folder": _relative_folder(run, folder),
         "command": run.command,
         "error": run.summary.get("error", ""),
-        "traceback": f"{_relative_folder(run, folder)}/{TRACEBACK}" if kept.is_file() else None,
+        "traceback": f"{_relative_folder(run, folder)}/{run_files.TRACEBACK}" if kept.is_file() else None,
     }
 
 

@@ -11,8 +11,9 @@ from omegaconf import OmegaConf
 
 from thaw.errors import UserError
 from thaw.evaluation.predictions import Row, read_predictions
+from thaw.runs import run_files
 from thaw.runs.configuration import is_run, read_resolved
-from thaw.runs.summary import FILE, read_summary
+from thaw.runs.summary import read_summary
 from thaw.storage.files import read_rows
 
 
@@ -74,14 +75,14 @@ class Run:
     @cached_property
     def epochs(self) -> list[dict]:
         """Return the rows of metrics.csv, as numbers."""
-        path = self.folder / "metrics.csv"
+        path = self.folder / run_files.METRICS
         rows = read_rows(path) if path.is_file() else []
         return [{key: float(value) for key, value in row.items()} for row in rows]
 
     @cached_property
     def predictions(self) -> list[Row]:
         """Return (path, label, predicted, confidence) of every validation image, sorted by path."""
-        return sorted(read_predictions(self.folder / "predictions.csv"))
+        return sorted(read_predictions(self.folder / run_files.PREDICTIONS))
 
 
 @dataclass(frozen=True)
@@ -110,6 +111,11 @@ class Trial:
         return contents, tuple((path, label) for path, label, _, _ in self.predictions)
 
 
+def no_run(where: str) -> UserError:
+    """Return the error for folders without a run."""
+    return UserError(f"there is no run in {where}: a run's folder holds {run_files.SUMMARY} and {run_files.HYDRA}.")
+
+
 def read_run(folder: str | Path) -> Run:
     """Return the run in `folder`.
 
@@ -119,7 +125,7 @@ def read_run(folder: str | Path) -> Run:
     """
     run = Run(Path(folder))
     if not (run.folder / ".hydra").is_dir():
-        raise UserError(f"there is no run in {folder}: a run's folder holds summary.json and .hydra.")
+        raise no_run(str(folder))
     return run
 
 
@@ -130,14 +136,16 @@ def read_runs(folder: str | Path) -> list[Run]:
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
     """Return all runs in `folders` and below, each once."""
-    found = {path.parent.resolve(): None for folder in folders for path in sorted(Path(folder).rglob(FILE))}
+    found = {
+        path.parent.resolve(): None for folder in folders for path in sorted(Path(folder).rglob(run_files.SUMMARY))
+    }
     return [Run(folder) for folder in found if (folder / ".hydra").is_dir()]
 
 
 def without_repetitions(runs: Sequence[Run]) -> list[Run]:
     """Return `runs` without repetitions: the last one of equal configuration, seed and fold."""
     kept: list[Run] = []
-    for run in sorted(runs, key=lambda run: (run.folder / FILE).stat().st_mtime_ns, reverse=True):
+    for run in sorted(runs, key=lambda run: (run.folder / run_files.SUMMARY).stat().st_mtime_ns, reverse=True):
         if not any(_same_trial(run, other) and run.fold == other.fold for other in kept):
             kept.append(run)
     return [run for run in runs if run in kept]

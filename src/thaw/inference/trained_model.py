@@ -19,13 +19,14 @@ from thaw.errors import RunError, UserError
 from thaw.features.prefix import FrozenPrefix
 from thaw.models.backbones import build_net, is_own
 from thaw.models.staged import StagedNet
-from thaw.runs.configuration import FILE, is_run, read_resolved
+from thaw.runs import run_files
+from thaw.runs.configuration import is_run, read_resolved
 from thaw.runs.summary import read_summary
 from thaw.runs.targets import refuse_foreign_targets
 from thaw.storage.checkpoints import read_checkpoint
 from thaw.training.hardware import best_precision, keep_freed_memory, memory_format
 
-BEST, LAST = Path("checkpoints") / "best.ckpt", Path("checkpoints") / "last.ckpt"
+BEST, LAST = Path(run_files.BEST), Path(run_files.LAST)
 
 
 @dataclass(frozen=True)
@@ -165,7 +166,7 @@ def _saved_best(run: Path) -> Iterator[Path]:
 
 
 def _refuse_several(folder: Path) -> None:
-    places = {path.parent.parent for pattern in (BEST, FILE) for path in folder.glob(f"**/{pattern}")}
+    places = {path.parent.parent for pattern in (BEST, run_files.RESOLVED) for path in folder.glob(f"**/{pattern}")}
     runs = sorted(place for place in places if best_file(place))
     if runs:
         named = ", ".join(map(str, runs[:8])) + (", …" if len(runs) > 8 else "")

@@ -22,6 +22,7 @@ from thaw.models.staged import StagedNet
 from thaw.report import tensorboard
 from thaw.report.pictures import Results, picture_samples
 from thaw.report.stage_table import stage_table
+from thaw.runs import run_files
 from thaw.runs.run_folder import RunFolder
 from thaw.runs.shown_commands import tensorboard_command
 from thaw.storage.checkpoints import read_checkpoint
@@ -74,7 +75,7 @@ def finish_run(
     """
     with tensorboard.head_inputs(classifier.net, len(data.val)) as inputs:
         evaluation = evaluate_best(trainer, classifier, data, features)
-    evaluation.write_csv(Path(folder) / "predictions.csv", data.root)
+    evaluation.write_csv(Path(folder) / run_files.PREDICTIONS, data.root)
     _write_description(best_checkpoint(trainer), temperature=evaluation.temperature, cut=classifier.val_input_stage)
     facts = _summary_entries(trainer, classifier, evaluation, data)
     facts |= _best_entries(Path(folder), best_checkpoint(trainer))
@@ -83,7 +84,7 @@ def finish_run(
         facts["probe"] = classifier.solution
     if data.test:
         tested = evaluate_test(trainer, classifier, data)
-        tested.write_csv(Path(folder) / "test_predictions.csv", data.root)
+        tested.write_csv(Path(folder) / run_files.TEST_PREDICTIONS, data.root)
         facts["test"] = tested.metrics()
     _log_results(Path(folder), facts)
     return facts, Results(evaluation, inputs, classifier.solution)

@@ -15,7 +15,6 @@ from thaw.runs import run_files
 from thaw.runs.moved_names import with_current_names
 from thaw.storage.files import whole_file
 
-FILE = Path(run_files.RESOLVED)
 CHANGEABLE = ("data.root", "trainer.max_epochs", "trainer.max_time")  # keys that may differ when a run is resumed
 
 
@@ -118,9 +117,9 @@ def _flat(values: object, prefix: str = "") -> dict[str, object]:
 
 def is_run(folder: Path) -> bool:
     """Return whether a run has been started in `folder`."""
-    return (folder / FILE).is_file()
+    return (folder / run_files.RESOLVED).is_file()
 
 
 def read_resolved(folder: Path) -> dict:
     """Return the values that the run in `folder` was started with, with the current names of classes and functions."""
-    return with_current_names(OmegaConf.to_container(OmegaConf.load(folder / FILE), resolve=False))
+    return with_current_names(OmegaConf.to_container(OmegaConf.load(folder / run_files.RESOLVED), resolve=False))

@@ -10,13 +10,11 @@ from thaw.runs import run_files
 from thaw.runs.configuration import is_run, read_resolved
 from thaw.storage.files import as_json, whole_file
 
-FILE = run_files.SUMMARY
-TRACEBACK = run_files.TRACEBACK
 _FOLDERS = (run_files.CHECKPOINTS, run_files.EVALUATION, run_files.FIGURES, run_files.TENSORBOARD)
 _FIGURES = ("samples", "predictions", "confusion_matrix", "probe", "learning_rate_*")
 # Patterns of the files that runs write. Other files in a run's folder belong to the user.
 _OWN = (
-    *(FILE, TRACEBACK, run_files.METRICS, run_files.PREDICTIONS, run_files.TEST_PREDICTIONS),
+    *(run_files.SUMMARY, run_files.TRACEBACK, run_files.METRICS, run_files.PREDICTIONS, run_files.TEST_PREDICTIONS),
     *(f"{run_files.FIGURES}/{name}.png" for name in _FIGURES),
     *(
         f"{run_files.TENSORBOARD}/{name}"
@@ -30,13 +28,13 @@ _OWN = (
 def write_summary(folder: Path, summary: dict) -> None:
     """Replace the folder's summary atomically: a reader sees the old one or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / FILE) as file:
+    with whole_file(folder / run_files.SUMMARY) as file:
         file.write(as_json(summary, indent=2) + "\n")
 
 
 def read_summary(folder: Path) -> dict:
     """Return the summary in `folder`; empty if no run in it has ended."""
-    path = folder / FILE
+    path = folder / run_files.SUMMARY
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 

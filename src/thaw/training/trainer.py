@@ -15,6 +15,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.errors import UserError
 from thaw.features.feature_data import FeatureDataModule
+from thaw.runs import run_files
 from thaw.runs.stopping import Stopped, stop_signals
 from thaw.storage.checkpoints import read_checkpoint
 from thaw.strategy.phases import Phase
@@ -122,9 +123,7 @@ def fit(
         trainer.fit_loop.max_epochs = phase.last
         source = features.source(trainer, classifier, phase, data) if features else data
         if not has_begun:
-            if not (isinstance(source, FeatureDataModule) and source.train_views):
-                data.prepare_pixels()  # a broken image fails the run while an earlier run's results are still there
-            _ = data.fingerprint  # reads every file that has not been read yet
+            _read_all(source, data)
             begin()
             shield(trainer)
             has_begun = True
@@ -138,6 +137,13 @@ def fit(
             log.info(f"training ends early, after epoch {trainer.current_epoch}")
             break
         checkpoint = None
+
+
+def _read_all(source: LightningDataModule, data: ImageFolderDataModule) -> None:
+    """Read every file and decode what is trained on: a broken image fails a run before it replaces an earlier one."""
+    if not (isinstance(source, FeatureDataModule) and source.train_views):
+        data.prepare_pixels()
+    _ = data.fingerprint  # reads every file that has not been read yet
 
 
 def _fit_phase(
@@ -169,7 +175,7 @@ def one_device(trainer: Trainer) -> Trainer:
 
 def last_checkpoint(folder: str) -> Path | None:
     """Return the last checkpoint of the run in `folder`, or None."""
-    path = Path(folder) / "checkpoints" / "last.ckpt"
+    path = Path(folder) / run_files.LAST
     return path if path.is_file() else None
 
 

@@ -10,6 +10,7 @@ from thaw.errors import RunError, UnreadableImageError, UserError
 from thaw.evaluation.predictions import read_predictions
 from thaw.inference.trained_model import TrainedModel, run_folder
 from thaw.models.staged import StagedNet
+from thaw.runs import run_files
 from thaw.runs.summary import read_summary
 
 TOLERANCE = 1e-4  # in probability
@@ -105,6 +106,6 @@ def _validation_paths(model: TrainedModel) -> list[str]:
     root = read_summary(run).get("data_root")
     if not root:
         return []
-    paths = [str(Path(root) / path) for path, *_ in read_predictions(run / "predictions.csv")]
+    paths = [str(Path(root) / path) for path, *_ in read_predictions(run / run_files.PREDICTIONS)]
     step = max(1, len(paths) // _CHECKED)
     return [path for path in dict.fromkeys((*paths[::step], *paths)) if Path(path).is_file()]
