@@ -40,7 +40,7 @@ class Server:
                 pass
 
         self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=self.server.serve_forever, daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=[0.01], daemon=True).start()
 
     def described(self, sha256=None):
         address = f"http://127.0.0.1:{self.server.server_address[1]}/pets.zip"

@@ -31,7 +31,7 @@ SCRIPT = [sys.executable, str(ROOT / "scripts" / "prepare_data.py")]
 
 @pytest.fixture
 def heap(tmp_path):
-    return Heap(tmp_path / "heap", 30)
+    return Heap(tmp_path / "heap", 10)
 
 
 def tree_of(root):
@@ -48,7 +48,8 @@ def prepared(heap, dest, *, link="hard", pattern=None, **shares):
 
 
 @pytest.mark.slow
-def test_every_class_gives_the_number_that_is_asked_for(heap, tmp_path):
+def test_every_class_gives_the_number_that_is_asked_for(tmp_path):
+    heap = Heap(tmp_path / "heap", 30)
     told = prepared(heap, tmp_path / "data", val=5, test=3, limit=20)
     counts = Counter((path.parent.parent.name, path.parent.name) for path in (tmp_path / "data").rglob("*.jpg"))
     assert counts == {(split, name): n for split, n in (("train", 12), ("val", 5), ("test", 3)) for name in CLASSES}
@@ -77,7 +78,8 @@ def test_a_split_depends_on_contents_and_seed_and_not_on_names_or_order(heap, tm
 
 
 @pytest.mark.slow
-def test_copies_of_an_image_are_in_one_split(heap, tmp_path):
+def test_copies_of_an_image_are_in_one_split(tmp_path):
+    heap = Heap(tmp_path / "heap", 30)
     pairs = heap.plant_copies(16)
     prepared(heap, tmp_path / "data", val=12, test=6)
     splits = split_of(tmp_path / "data")

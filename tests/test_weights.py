@@ -166,7 +166,7 @@ def test_imagenet_weights_are_downloaded_checked_and_cached(tmp_path, monkeypatc
     handler = functools.partial(http.server.SimpleHTTPRequestHandler, directory=tmp_path)
     handler.log_message = lambda *args: None
     with http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
+        threading.Thread(target=server.serve_forever, args=[0.01], daemon=True).start()
         address = f"http://127.0.0.1:{server.server_port}/"
         point_at(monkeypatch, address, good)
         assert published_resnet18()["fc.bias"].tolist() == [1, 1, 1]
