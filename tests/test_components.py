@@ -1,6 +1,7 @@
 """What a configuration says is compared with the code that it names, before anything is built."""
 
 import copy
+import re
 from pathlib import Path
 
 import pytest
@@ -138,6 +139,17 @@ def test_another_class_with_its_own_options_is_taken(check):
         ({"data.crop_scale": [0.5]}, "must be a list of 2"),
         ({"seed": 2**32}, "from 0 to 4294967295"),
         ({"seed": -1}, "from 0 to 4294967295"),
+        ({"loss.label_smoothing": -0.1}, r"label_smoothing=-0\.1 must be a number from 0 to below 1"),
+        ({"scheduler.step_size": 0}, r"step_size=0 must be a whole number of at least 1"),
+        ({"scheduler.gamma": -1}, r"gamma=-1 must be a number above 0"),
+        (
+            {"mix": {"_target_": "torchvision.transforms.v2.MixUp", "alpha": 0}},
+            r"mix\.alpha=0 must be a number above 0",
+        ),
+        ({"mix": {"alpha": 0.2}}, "mix has options and no kind: choose mix=mixup"),
+        ({"trainer.devices": 0}, "at least one device, or auto"),
+        ({"data.folds": 3, "data.fold": 3}, r"data\.fold=3 must be below data\.folds=3: .* data\.fold='range\(3\)'"),
+        ({"callbacks.table.path": "x.csv"}, r"callbacks\.table\.path='x\.csv' is not possible"),
         ({"compile": "maybe"}, "compile='maybe' must be true or false"),
         ({"channels_last": "maybe"}, "must be auto, true or false"),
         ({"weights": None}, "must be imagenet, demo, none or the path of a file"),
@@ -247,18 +259,25 @@ def test_arguments_that_are_handed_on_are_those_of_the_bases():
         ({"pretrained": False}, "weights=imagenet"),
         ({"phases": [{"train": "head", "solver": {"_target_": "x"}}]}, "data.rotation=5"),
         ({"phases": [{"train": ["head"]}]}, "strategy.lr_decay=0.5"),
+        ({"phases": [{"train": "head", "solver": {"_target_": "x"}}]}, "callbacks=[default,ema]"),
+        ({"phases": [{"train": "head", "solver": {"_target_": "x"}}]}, "data.balance=sampler"),
+        ({"phases": [{"train": "head", "solver": {"_target_": "x"}}]}, "features.views=2"),
+        ({"pretrained": False}, "head.start=drawn"),
+        ({}, "trainer.gradient_clip_algorithm=norm"),
     ],
 )
 def test_an_option_without_a_part_in_the_run_is_refused(changes, override):
-    values = {"strategy": {"name": "mine", "phases": [{"train": "all"}], **changes}, "data": {}}
-    with pytest.raises(UserError, match=f"^{override} has no effect: "):
+    values = {"strategy": {"name": "mine", "phases": [{"train": "all"}], **changes}}
+    values |= {"data": {"balance": "sampler"}, "trainer": {}}
+    with pytest.raises(UserError, match=f"^{re.escape(override)} has no effect: "):
         refuse_idle(values, ["seed=1", override])
     refuse_idle(values, ["weights=none", "trainer.max_epochs=3", "strategy.phases=[]"])
 
 
 def test_in_a_sweep_an_option_may_concern_some_of_the_jobs_alone():
     def values(**phase):
-        return {"strategy": {"name": "mine", "phases": [{"train": "head", **phase}]}, "data": {"augment": False}}
+        strategy = {"name": "mine", "phases": [{"train": "head", **phase}]}
+        return {"strategy": strategy, "data": {"augment": False}, "trainer": {"gradient_clip_val": 1}}
 
     solved, learned = values(solver={"_target_": "x"}), values()
     both = [(solved, ["strategy=a", "optimizer=adamw"]), (learned, ["strategy=b", "optimizer=adamw"])]

@@ -8,6 +8,7 @@ import subprocess
 import time
 
 import pytest
+import torch
 from conftest import ROOT
 from filelock import FileLock
 from hydra import initialize_config_dir
@@ -18,10 +19,11 @@ from omegaconf import OmegaConf
 from test_command_line import TINY, TRAIN, train, with_nets
 
 from hydra_plugins.thaw_sweeper import ThawSweeper
+from thaw.data.datamodule import ImageFolderDataModule
 from thaw.errors import UserError
 from thaw.runs.configuration import resolved_job
 from thaw.runs.summary import write_summary
-from thaw.sweep.jobs import plan
+from thaw.sweep.jobs import plan, refuse_other_images
 from thaw.sweep.progress import Progress
 from thaw.sweep.recipe import add_multirun_flag
 
@@ -86,6 +88,19 @@ def test_a_sweep_whose_images_were_moved_is_not_trained_anew_by_mistake(compose,
         plan(compose, [job(tmp_path / "new")], tmp_path)
     (tmp_path / "old").mkdir()
     assert not plan(compose, [job(tmp_path / "new")], tmp_path)[0].finished, "two sets of images may be compared"
+
+
+def test_a_sweep_does_not_go_on_with_other_images_than_its_finished_jobs_had(compose, kept, tmp_path, image_folder):
+    root = image_folder()
+    overrides = ["data=image_folder", f"data.root={root}", "data.image_size=16"]
+    folder = kept("sweep/0", overrides, "finished", checkpoint=True)
+    torch.save({"data": ImageFolderDataModule(root, 16).fingerprint}, folder / "checkpoints" / "last.ckpt")
+    jobs = plan(compose, [[*overrides, f"seed={seed}"] for seed in (0, 1)], folder.parent)
+    assert [job.finished for job in jobs] == [True, False]
+    refuse_other_images(jobs)
+    (root / "train" / "bees" / "0.png").unlink()
+    with pytest.raises(UserError, match=r"^seed=0 has finished on other images .* now: the train images were 12 "):
+        refuse_other_images(jobs)
 
 
 def test_a_folder_with_another_run_is_left_alone(compose, kept, tmp_path):

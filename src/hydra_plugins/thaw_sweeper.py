@@ -10,12 +10,12 @@ from hydra.core.utils import JobStatus, run_job, setup_globals
 from omegaconf import DictConfig, OmegaConf, open_dict
 
 from thaw.data.workers import usable_cores
-from thaw.errors import UserError
+from thaw.errors import RunError, UserError
 from thaw.runs import run_files
 from thaw.runs.moved_names import use_current_names
 from thaw.runs.shown_commands import quoted
 from thaw.sweep.execution import finish_sweep, launch_jobs, locked, refuse, run_jobs
-from thaw.sweep.jobs import Job, check_jobs, plan
+from thaw.sweep.jobs import Job, check_jobs, plan, refuse_other_images
 from thaw.sweep.launched import LaunchedTask, threads_each
 from thaw.sweep.own_folder import refuse_paths
 from thaw.sweep.processes import can_fork, import_once
@@ -46,7 +46,8 @@ class ThawSweeper(BasicSweeper):
             jobs = plan(self._compose, self._combinations(arguments), folder)
             import_once()
             check_jobs([job for job in jobs if not job.finished])
-        except UserError as error:
+            refuse_other_images(jobs)
+        except (UserError, RunError) as error:
             refuse(str(error).removesuffix("."))
         return jobs
 

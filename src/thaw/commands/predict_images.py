@@ -37,6 +37,7 @@ def main() -> int:
     chosen = options()
     try:
         faults, done = _predict(chosen)
+        sys.stdout.flush()
     except OSError as error:
         name = chosen.out or chosen.gallery or "standard output"
         raise UserError(f"{name} cannot be written ({error.strerror}).") from error

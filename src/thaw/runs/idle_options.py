@@ -7,7 +7,8 @@ from thaw.errors import UserError
 _RATES = ("lr", "lr_decay", "head_lr")
 _OF_STEPS = (
     *("optimizer", "scheduler", "mix", "loss", *(f"strategy.{key}" for key in _RATES)),
-    *("head.start", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
+    *("head", "features.views", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
+    *("callbacks.ema", "callbacks.find_lr", "callbacks.early_stopping"),
 )
 _AUGMENTATION: tuple[str, ...] = ("data.rotation", "data.crop_scale")
 _SOLVED = "all phases of strategy={name} are solved, and nothing is learned in steps"
@@ -21,13 +22,17 @@ def idle(values: Mapping) -> dict[str, str]:
     found = dict.fromkeys(_OF_STEPS, _SOLVED) if phases and not learned else {}
     if found and not any(phase["solver"].get("views") for phase in phases):
         found |= dict.fromkeys(_AUGMENTATION, "the head is solved on images without augmentation (solver.views=0)")
+    if found and data.get("balance") == "sampler":
+        found["data.balance"] = f"{_SOLVED}; data.balance=weights has an effect"
     if learned and all(phase.get("train") in ("head", ["head"]) for phase in learned):
         found["strategy.lr_decay"] = "in strategy={name} nothing but the head learns in steps"
     for key in _RATES:
         if learned and all(phase.get(key) is not None for phase in learned):
             found[f"strategy.{key}"] = f"every phase of strategy={{name}} that learns has its own {key}"
     if strategy.get("pretrained") is False:
-        found["weights"] = "strategy={name} starts from random weights"
+        found |= dict.fromkeys(("weights", "head"), "strategy={name} starts from random weights")
+    if values["trainer"].get("gradient_clip_val") is None:
+        found["trainer.gradient_clip_algorithm"] = "trainer.gradient_clip_val is not set"
     if data.get("augment") is False:
         found |= dict.fromkeys(_AUGMENTATION, "data.augment=false turns augmentation off")
     if data.get("folds") is not None:
@@ -72,4 +77,7 @@ def _reason(override: str, reasons: Mapping[str, str]) -> str | None:
     key, _, value = override.lstrip("+~").partition("=")
     if key == "weights" and value == "none":
         return None
-    return next((reason for idle, reason in reasons.items() if key == idle or key.startswith(f"{idle}.")), None)
+    chosen = [f"{key}.{name}" for name in value.strip("[]").split(",")] if key == "callbacks" else [key]
+    return next(
+        (reasons[idle] for name in chosen for idle in reasons if name == idle or name.startswith(f"{idle}.")), None
+    )

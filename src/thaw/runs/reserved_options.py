@@ -1,8 +1,10 @@
 """Options that a configuration cannot set because the run decides them, each with what to use instead."""
 
 import posixpath
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
+
+from thaw.runs.value_ranges import range_fault
 
 # Arguments that a run passes to a component of this name, overwriting those of a configuration.
 PASSED_BY_RUN: dict[str, dict[str, str]] = {
@@ -58,11 +60,6 @@ _TRAINER: dict[str, tuple[tuple, str]] = {
     "model_registry": ((None,), "a run keeps its weights in its own folder"),
 }
 
-_NUMBERS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "accumulate_grad_batches": (lambda value: type(value) is int and value > 0, "a whole number of at least 1"),
-    "gradient_clip_val": (lambda value: value is None or value > 0, "a number above 0"),
-}
-
 _NEEDED = {
     "table": "it writes metrics.csv, which the results need",
     "best": "it keeps the best epoch, which the results describe",
@@ -86,6 +83,7 @@ _BEST: dict[str, tuple[Any, str]] = {
     "every_n_train_steps": (None, "the best of all epochs is kept"),
     "save_on_train_epoch_end": (None, "it saves at the end of an epoch"),
 }
+_TABLE: dict[str, tuple[Any, str]] = {"path": ("./metrics.csv", "the results need metrics.csv in the run's folder")}
 _IDLE_IN_DEMO: dict[str, Any] = {"val_fraction": 0.2, "on_bad_image": "error", "grey_range": "auto"}
 # Callbacks of Lightning that know nothing of phases, and what to use instead.
 _REPLACED_CALLBACKS = {
@@ -102,7 +100,7 @@ _REPLACED_CALLBACKS = {
 
 def fault(values: Mapping) -> str | None:
     """Return what is missing or has no effect in a configuration's plain values, without a full stop, or None."""
-    return _demo_fault(values) or _callback_fault(values) or _trainer_fault(values)
+    return _demo_fault(values) or _callback_fault(values) or _trainer_fault(values) or range_fault(values)
 
 
 def _callback_fault(values: Mapping) -> str | None:
@@ -115,7 +113,7 @@ def _callback_fault(values: Mapping) -> str | None:
         instead = _REPLACED_CALLBACKS.get(target.rpartition(".")[2]) if target.startswith("lightning.") else None
         if instead:
             return f"callbacks.{name}._target_={target} does not know phases: {instead}"
-    for name, fixed in (("last", _LAST), ("best", _BEST)):
+    for name, fixed in (("table", _TABLE), ("last", _LAST), ("best", _BEST)):
         for argument, (allowed, reason) in fixed.items():
             if (value := callbacks[name].get(argument, allowed)) != allowed:
                 return f"callbacks.{name}.{argument}={value!r} is not possible: {reason}"
@@ -167,9 +165,6 @@ def _trainer_fault(values: Mapping) -> str | None:
         value = options.get(name, harmless[0])
         if not any(value == one and type(value) in (type(one), int, float) for one in harmless):
             return f"trainer.{name}={value!r} does not go with Thaw: {instead.format(value=value)}"
-    for name, (allowed, wanted) in _NUMBERS.items():
-        if name in options and not allowed(options[name]):
-            return f"trainer.{name}={options[name]!r} must be {wanted}"
     for name in ("limit_train_batches", "limit_val_batches"):
         if options.get(name, 1) == 0:
             return f"trainer.{name}=0 leaves no batch to train on or to validate: set at least 1"

@@ -14,17 +14,17 @@ _GONE = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a closed terminal
 
 
 class _SafeStream:
-    """A stream that discards its output once its reader is gone.
+    """A stream that discards its output once its reader is gone, or its disk is full.
 
     Args:
         stream: the stream to write to.
-        ends: exit with status 0 when the reader is gone.
+        ends: exit with status 0 when the reader is gone; a full disk raises OSError.
         shown: replace bytes that are not text, for a stream that only people read.
 
     """
 
     def __init__(self, stream: Any, ends: bool, shown: bool):
-        self._stream, self._ends, self._shown = stream, ends, shown
+        self._stream, self._ends, self._shown, self._closing = stream, ends, shown, False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
@@ -40,16 +40,21 @@ class _SafeStream:
         try:
             return action()
         except OSError as error:
-            if error.errno not in _GONE:
+            full = error.errno == errno.ENOSPC
+            if error.errno not in _GONE and not (full and (self._closing or not self._ends)):
                 raise
             null = os.open(os.devnull, os.O_WRONLY)
             os.dup2(null, self._stream.fileno())
             os.close(null)
-            if self._ends:
+            if full and not self._ends and sys.__stderr__ and self._stream is not sys.__stderr__:
+                print(
+                    f"warning: the output cannot be written ({error.strerror}): going on without", file=sys.__stderr__
+                )
+            if self._ends and not self._closing:
                 raise SystemExit(0) from None
 
     def last_flush(self) -> None:
-        self._ends = False
+        self._closing = True
         self.flush()
 
 

@@ -105,6 +105,33 @@ def _refuse_moved_images(left: Sequence[dict], planned: Sequence[dict]) -> None:
                 )
 
 
+def refuse_other_images(jobs: Sequence[Job]) -> None:
+    """Refuse to continue a sweep whose finished jobs were trained on other images than there are now.
+
+    Raises:
+        UserError: naming the first such job, and what has changed.
+
+    """
+    from thaw.data.fingerprint import difference
+    from thaw.runs.components import instantiate
+    from thaw.storage.checkpoints import read_checkpoint
+
+    prints: dict[str, dict] = {}  # jobs that differ in other options have the same images
+    for job in jobs:
+        last = job.folder / run_files.LAST
+        before = read_checkpoint(last).get("data") if job.finished and last.is_file() else None
+        if before is None:
+            continue
+        options = resolved_job(job.configuration)["data"]
+        if repr(options) not in prints:
+            prints[repr(options)] = instantiate(job.configuration.data).fingerprint
+        if changed := difference(before, prints[repr(options)]):
+            raise UserError(
+                f"{job.name} has finished on other images than data.root={options['root']} holds now: {changed}. "
+                "Put them back, or choose another hydra.sweep.dir."
+            )
+
+
 def check_jobs(jobs: Sequence[Job]) -> None:
     """Compare the configuration of every job with the code that it names, before the first job starts.
 
