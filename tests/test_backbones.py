@@ -62,7 +62,13 @@ def test_a_training_step_of_the_feature_extractor_changes_the_whole_head_and_not
     assert changed_by_a_step(net, images) == {key for key in net.state_dict() if net.is_head(key)}
 
 
-@pytest.mark.parametrize("name", ["alexnet", "googlenet", "inception_v3", "densenet121", "squeezenet1_1", "mnasnet0_5"])
+_LARGE = ("alexnet", "inception_v3", "densenet121")
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["googlenet", "squeezenet1_1", "mnasnet0_5", *(pytest.param(name, marks=pytest.mark.slow) for name in _LARGE)],
+)
 def test_published_weights_fill_everything_but_the_head(name, tmp_path):
     published = reference_net(name, num_classes=1000).state_dict()
     torch.save({older(key): value for key, value in published.items()}, tmp_path / "published.pth")

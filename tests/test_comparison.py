@@ -117,6 +117,12 @@ def test_runs_on_other_images_are_left_out_by_name(tmp_path):
     assert table(facts).endswith(f"\n{sentence}")
 
 
+def test_validation_images_that_are_also_in_training_limit_what_the_page_can_say(tmp_path):
+    runs = [write_run(tmp_path / f"{seed}", [1, 0], seed=seed, copies_in_training={"val": 2 * seed}) for seed in (0, 1)]
+    (sentence,) = [one for one in write_comparison(tmp_path, runs)["cautions"] if "in training" in one]
+    assert sentence.startswith("2 validation images are also in training, byte for byte")
+
+
 def write_folds(folder, right, name, seed, folds=5):
     """The same answers, from a run for each fold."""
     part = np.random.default_rng(0).permutation(len(right)) % folds

@@ -36,7 +36,12 @@ def test_all_options_of_a_swept_group_take_the_same_overrides(configure, group):
     assert all(k == keys[0] for k in keys)
 
 
-@pytest.mark.parametrize("name", options("model"))
+QUICK = ("alexnet", "caffe_resnet50", "efficientnet_lite0", "resnet34", "squeezenet1_1", "vgg11")  # of each kind, small
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(m, marks=[pytest.mark.slow] * (m not in QUICK)) for m in options("model")]
+)
 def test_every_model_is_built(configure, name):
     named = {"torchvision": "mnasnet0_5", "timm": "resnet10t"}.get(name)
     if name == "timm" or isinstance(family_of(name, own=True), Timm):

@@ -93,18 +93,18 @@ def test_before_a_mean_it_is_the_heads_weights_times_what_they_weigh(seeing):
 @pytest.mark.parametrize(
     ("name", "size"),
     [
-        ("alexnet", 64),
+        pytest.param("alexnet", 64, marks=pytest.mark.slow),
         pytest.param("vgg11", 32, marks=pytest.mark.slow),
         ("resnet18", 64),
         pytest.param("caffe_resnet50", 64, marks=pytest.mark.slow),
         ("mobilenet_v3_small", 64),
         ("squeezenet1_1", 64),
         pytest.param("densenet121", 64, marks=pytest.mark.slow),
-        ("swin_t", 64),
+        pytest.param("swin_t", 64, marks=pytest.mark.slow),
         pytest.param("vit_b_32", 96, marks=pytest.mark.slow),
         ("timm/vit_tiny_patch16_224", 224),
         ("timm/resnet18", 64),
-        ("efficientnet_lite0", 64),
+        pytest.param("efficientnet_lite0", 64, marks=pytest.mark.slow),
     ],
 )
 def test_every_kind_of_net_has_a_map_within_0_and_1_that_reaches_1(name, size):

@@ -161,7 +161,7 @@ def test_a_large_photograph_looks_the_same_when_it_is_read_small(tmp_path, photo
     assert abs(seen_by_a_net(small) - seen_by_a_net(load_rgb(path))).mean() < 1
 
 
-@pytest.mark.parametrize("mode", ["L", "CMYK", "RGBA", "P"])
+@pytest.mark.parametrize("mode", ["L", "P", *(pytest.param(mode, marks=pytest.mark.slow) for mode in ("CMYK", "RGBA"))])
 def test_a_large_image_of_any_mode_looks_the_same_when_it_is_read_small(tmp_path, photograph, mode):
     path = tmp_path / ("large.jpg" if mode in ("L", "CMYK") else "large.png")
     photograph.convert(mode).save(path)

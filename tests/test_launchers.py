@@ -115,7 +115,12 @@ def test_a_sweep_for_slurm_composes(chosen):
 
 
 @pytest.mark.parametrize(
-    "variables", [{"RANK": "1"}, {"TORCHELASTIC_RUN_ID": "none", "RANK": "0"}, {"SLURM_PROCID": "3"}]
+    "variables",
+    [
+        {"RANK": "1"},
+        pytest.param({"TORCHELASTIC_RUN_ID": "none", "RANK": "0"}, marks=pytest.mark.slow),
+        pytest.param({"SLURM_PROCID": "3"}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_sweep_is_started_once(tmp_path, variables):
     done = train(*FOUR, "data.root=photos", cwd=tmp_path, **variables)

@@ -152,7 +152,9 @@ def test_without_timm_the_error_says_how_to_install_both(monkeypatch):
         build_net("efficientnet_lite0", 2)
 
 
-@pytest.mark.parametrize("name", Lite().names())
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * name.endswith(("1", "2"))) for name in Lite().names()]
+)
 def test_each_has_an_entry_and_is_built_again_from_its_configuration(configure, name):
     with torch.device("meta"):
         net = instantiate(configure(f"model={name}").model, num_classes=3)

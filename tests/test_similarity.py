@@ -26,6 +26,7 @@ def heap(tmp_path_factory):
     return Heap(tmp_path_factory.mktemp("heap") / "pictures", 100)
 
 
+@pytest.mark.slow
 def test_altered_copies_are_found_and_nothing_else(heap, tmp_path):
     """As many of each kind, of different pictures."""
     originals, copies, each = heap.good[:120], [], 8

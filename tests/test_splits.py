@@ -11,6 +11,7 @@ import pytest
 from PIL import Image
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.description import copies_in_training
 from thaw.data.layout import is_divided
 from thaw.data.splits import read_splits
 from thaw.errors import UserError
@@ -230,5 +231,7 @@ def test_validation_images_that_are_also_in_training_are_counted_before_training
     shutil.copytree(root / "val", root / "test")
     for split, number in (("val", 0), ("val", 1), ("test", 2)):
         shutil.copy(root / "train" / "ants" / f"{number}.png", root / split / "ants" / f"seen {number}.png")
-    described = ImageFolderDataModule(root, 16).describe()
+    data = ImageFolderDataModule(root, 16)
+    assert copies_in_training(data.splits) == {"val": 2, "test": 1}
+    described = data.describe()
     assert "; also in training, byte for byte: 2 validation and 1 test images (scripts/audit_data.py" in described

@@ -52,6 +52,11 @@ def cautions(facts: dict) -> list[str]:
             f"The validation set is small: one of {images} images is {_percent(1 / images)}, and by chance alone an "
             f"accuracy may be off by {_percent(_half_width(entries[0]))}. More validation images would reduce that."
         )
+    if copies := facts["copies"]:
+        sentences.append(
+            f"{amount(copies, 'validation image')} {agreeing('[are]', copies)} also in training, byte for byte, so "
+            "that all accuracies are too high; scripts/audit_data.py names them."
+        )
     if entries and min(len(one["seeds"]) for one in entries) == 1:
         sentences.append(
             "One seed says nothing about how much accuracy varies between seeds; add seed=0,1,2."

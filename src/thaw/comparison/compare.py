@@ -45,6 +45,7 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
         "unfinished": [_relative_folder(run, folder) for run in runs if run.status not in ("finished", "failed")],
         "left_out": [_relative_folder(run, folder) for run in finished if run not in compared],
         "data": {key: compared[0].summary.get(key) for key in ("data", "data_root", "fingerprint")} if compared else {},
+        "copies": max((run.summary.get("copies_in_training", {}).get("val", 0) for run in compared), default=0),
         "machine": _distinct_values(compared, "device", "precision", "versions"),
     }
     return {"advice": advice(facts), "cautions": cautions(facts), **facts}

@@ -27,7 +27,7 @@ def describe_images(
     text += f"of {len(classes)} classes ({names})"
     text += f", validated on {drawn}" if drawn else ""
     text += f", and {len(splits['test'])} test images" if "test" in splits else ""
-    text += _copies_in_training(splits)
+    text += _copies_clause(copies_in_training(splits))
     ignored = _ignored(splits.values())
     needed = what_to_install(ignored)
     text += _paths_with_reason("not read because their names do not end like images", ignored, root)
@@ -41,12 +41,15 @@ def describe_images(
     return text + _paths_with_reason(f"skipped because they cannot be decoded, {counts}", bad, root)
 
 
-def _copies_in_training(splits: Mapping[str, ClassFolders]) -> str:
-    """Return a clause that counts the validation and test files that are also training files."""
+def copies_in_training(splits: Mapping[str, ClassFolders]) -> dict[str, int]:
+    """Return how many files of the validation and test splits are also training files, byte for byte."""
     trained = set(splits["train"].digests)
-    counts = {
+    return {
         name: sum(digest in trained for digest in images.digests) for name, images in splits.items() if name != "train"
     }
+
+
+def _copies_clause(counts: Mapping[str, int]) -> str:
     copies = " and ".join(f"{count} {_NAMES[name]}" for name, count in counts.items())
     where = " (scripts/audit_data.py names them)" if any(counts.values()) else ""
     return f"; also in training, byte for byte: {copies} images{where}"

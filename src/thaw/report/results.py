@@ -15,6 +15,7 @@ from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.description import copies_in_training
 from thaw.data.folders import ClassFolders
 from thaw.errors import RunError
 from thaw.evaluation.evaluation import Evaluation, joined
@@ -145,6 +146,7 @@ def _summary_entries(
         "split": data.drawn or "folders",
         "skipped": {name: len(paths) for name, paths in data.skipped.items()},
         "grey_range": data.preprocessing.grey_range,
+        "copies_in_training": copies_in_training(data.splits),
         "fingerprint": {name: images.contents for name, images in data.splits.items()},
         "epochs": len(table.rows),
         "val": evaluation.metrics(),
