@@ -4,12 +4,12 @@ import torch
 import torch.nn.functional as F
 
 from thaw.strategy.phases import Strategy
-from thaw.training.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier, Recipe
 
 
 def changed_by_a_step(net, images):
     """The state-dict keys that one training step with the head alone learning leaves different."""
-    classifier = ImageClassifier(net, list("abcde"), optimizer=None, scheduler=None)
+    classifier = ImageClassifier(net, list("abcde"), Recipe(None, None))
     classifier.start(Strategy("x", [{"train": ["head"]}], lr=0.1).schedule(net, 1)[0])
     before = {key: value.clone() for key, value in net.state_dict().items()}
     # A high rate, for the features of a net that has never learned can be faint.

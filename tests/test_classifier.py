@@ -8,12 +8,12 @@ from torch import nn
 from torch.optim import SGD, AdamW
 from torch.optim.lr_scheduler import ExponentialLR, StepLR
 
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import image_folders
 from thaw.data.rotation import apply_augmentation
 from thaw.models.backbones import build_net
 from thaw.strategy.phases import Strategy
 from thaw.training.callbacks import EpochTable
-from thaw.training.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier, Recipe
 from thaw.training.trainer import build_trainer, fit
 
 LR, MOMENTUM, EPOCHS = 0.05, 0.9, 4
@@ -25,11 +25,11 @@ def train(image_folder):
     """Trains a tiny net from a fixed seed; gives back the net, the data and a row per epoch."""
 
     def run(*stages):
-        data = ImageFolderDataModule(image_folder(), image_size=16, batch_size=5, seed=3)
+        data = image_folders(image_folder(), image_size=16, batch_size=5, seed=3)
         torch.manual_seed(0)
         net = tiny_net(2)
         optimizer, scheduler = partial(SGD, momentum=MOMENTUM), partial(StepLR, **SCHEDULE)
-        classifier = ImageClassifier(net, data.classes, optimizer, scheduler)
+        classifier = ImageClassifier(net, data.classes, Recipe(optimizer, scheduler))
         table = EpochTable()
         options = {"logger": False, "enable_checkpointing": False, "max_epochs": EPOCHS}
         trainer = build_trainer("cpu", "32-true", callbacks=[table], **options)
@@ -97,7 +97,7 @@ def test_only_what_trains_changes(train):
 
 
 def started(net, *train):
-    classifier = ImageClassifier(net, ["a", "b"], partial(SGD, momentum=MOMENTUM), partial(StepLR, step_size=1))
+    classifier = ImageClassifier(net, ["a", "b"], Recipe(partial(SGD, momentum=MOMENTUM), partial(StepLR, step_size=1)))
     classifier.start(Strategy("test", [{"train": list(train)}], LR).schedule(net, 1)[0])
     return classifier
 
@@ -144,7 +144,7 @@ def test_every_stage_that_learns_is_a_named_group_of_the_optimizer():
 
 def test_a_phase_brings_its_own_optimizer_and_scheduler():
     net = tiny_net(2)
-    classifier = ImageClassifier(net, ["a", "b"], SGD, partial(StepLR, step_size=1))
+    classifier = ImageClassifier(net, ["a", "b"], Recipe(SGD, partial(StepLR, step_size=1)))
     own = {"optimizer": partial(AdamW, weight_decay=0.3), "scheduler": partial(ExponentialLR, gamma=0.5)}
     phases = Strategy("test", [{"train": "head", "epochs": 1, **own}, {"train": "all"}], LR).schedule(net, 2)
     kinds = []

@@ -13,7 +13,7 @@ import torch
 from conftest import rows
 from test_command_line import TINY, TRAIN, train, with_nets
 
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import image_folders
 from thaw.data.images import load_rgb
 from thaw.runs.machine_faults import machine_fault
 from thaw.runs.stopping import worker_deaths
@@ -62,7 +62,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_its_rate_and_its_images(
     told = failed(*poison, f"features.views={views}", "strategy.lr=0.125", "trainer.max_epochs=3", root=root)
     assert "the training loss is NaN or infinite at step 2 of epoch 2 with a learning rate of 0.125: " in told
     assert "lower strategy.lr" in told
-    data = ImageFolderDataModule(root, batch_size=5)
+    data = image_folders(root, batch_size=5)
     order = data.train_order()
     order.set_epoch(1)
     images = [data.train.paths[index] for index, _ in order][5:10]

@@ -10,7 +10,8 @@ import pytest
 import torch
 from PIL import Image
 
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.data_options import DataOptions
+from thaw.data.datamodule import image_folders
 from thaw.data.grey import FULL, OWN, resolve_grey_range
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
@@ -99,7 +100,7 @@ def test_where_no_image_is_deep_the_range_is_that_of_16_bits(tmp_path):
 def test_a_range_that_is_none_is_refused(option):
     with pytest.raises(UserError, match=r"data\.grey_range=.* must be auto or \[low,high\]"):
         resolve_grey_range(option, [])
-    hint = inspect.signature(ImageFolderDataModule).parameters["grey_range"].annotation
+    hint = inspect.signature(DataOptions).parameters["grey_range"].annotation
     assert fits(option, hint), "the check of kinds leaves it to this sentence, which has an example"
 
 
@@ -113,11 +114,11 @@ def kelvin(tmp_path):
 
 
 def test_the_range_is_decided_by_training_images_told_and_kept_with_the_preprocessing(kelvin):
-    data = ImageFolderDataModule(kelvin, 16, preprocessing=Preprocessing(18, 16))
+    data = image_folders(kelvin, 16, preprocessing=Preprocessing(18, 16))
     low, high = data.preprocessing.grey_range
     assert (low, high) == pytest.approx((270, 300), abs=0.2)
     assert f"{low:g} becomes black and {high:g} white" in data.describe()
-    given = ImageFolderDataModule(kelvin, 16, preprocessing=Preprocessing(18, 16), grey_range=[273, 373])
+    given = image_folders(kelvin, 16, preprocessing=Preprocessing(18, 16), grey_range=[273, 373])
     assert given.preprocessing.grey_range == (273, 373)
     assert given.val[0][0].max() < data.val[0][0].max()
     assert given.val.digest != data.val.digest, "features of one are none of the other"
@@ -126,7 +127,7 @@ def test_the_range_is_decided_by_training_images_told_and_kept_with_the_preproce
 
 
 def test_without_deep_images_nothing_is_told(image_folder):
-    data = ImageFolderDataModule(image_folder(), 16, preprocessing=Preprocessing(18, 16))
+    data = image_folders(image_folder(), 16, preprocessing=Preprocessing(18, 16))
     assert data.preprocessing.grey_range == FULL and "8 bits" not in data.describe()
 
 
@@ -147,7 +148,7 @@ def test_predict_evaluate_export_and_serve_see_what_training_saw(kelvin, tiny_ru
     assert json.loads((tmp_path / "run/summary.json").read_text())["grey_range"] == [265, 320]
     paths = [str(kelvin / row["path"]) for row in said]
     seen = torch.stack([model.read(path) for path in paths])
-    data = ImageFolderDataModule(kelvin, 16, preprocessing=Preprocessing(18, 16), grey_range=[265, 320])
+    data = image_folders(kelvin, 16, preprocessing=Preprocessing(18, 16), grey_range=[265, 320])
     assert all(torch.equal(seen[place], data.val[place][0]) for place in range(len(paths)))
     assert all(
         torch.equal(decode(model, Path(path).read_bytes()), image) for path, image in zip(paths, seen, strict=True)

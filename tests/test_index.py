@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from thaw.data import digests, file_index
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import image_folders
 from thaw.data.digests import file_digests
 from thaw.errors import UnreadableImageError
 from thaw.storage.cache import cache_dir
@@ -48,7 +48,7 @@ def database():
 @pytest.mark.parametrize("options", [{}, {"on_bad_image": "skip"}, {"folds": 2}])
 def test_a_second_start_reads_no_image(image_folder, monkeypatch, options):
     def start():
-        data = ImageFolderDataModule(root, 16, **options)
+        data = image_folders(root, 16, **options)
         data.setup("fit")
         return data.describe(), data.train.digest, data.val.digest, data.train.picture((0, 1))[0].tolist()
 

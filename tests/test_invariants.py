@@ -5,10 +5,10 @@ import torch
 from lightning import Callback
 from nets import tiny_net
 
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import image_folders
 from thaw.errors import FrozenTensorError
 from thaw.strategy.phases import Strategy
-from thaw.training.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier, Recipe
 from thaw.training.invariants import digests
 from thaw.training.trainer import build_trainer, fit
 from train import main
@@ -34,11 +34,11 @@ def test_a_frozen_tensor_that_changes_fails_the_run_and_is_named(image_folder, n
 
     net = tiny_net(2)
     optimizer = lambda groups: torch.optim.SGD(groups)  # noqa: E731
-    classifier = ImageClassifier(net, ["a", "b"], optimizer, lambda o: torch.optim.lr_scheduler.StepLR(o, 1))
+    classifier = ImageClassifier(net, ["a", "b"], Recipe(optimizer, lambda o: torch.optim.lr_scheduler.StepLR(o, 1)))
     options = {"logger": False, "enable_checkpointing": False, "max_epochs": 2}
     trainer = build_trainer("cpu", "32-true", callbacks=[Spoiler()], **options)
     phases = Strategy("test", [{"train": ["layer1"]}], 0.1).schedule(net, 2)
-    data = ImageFolderDataModule(image_folder(), image_size=16, batch_size=5)
+    data = image_folders(image_folder(), image_size=16, batch_size=5)
     with pytest.raises(FrozenTensorError, match=rf"the frozen tensor {name} changed between the epochs 1 and 2\."):
         fit(trainer, classifier, phases, data)
 

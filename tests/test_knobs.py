@@ -13,10 +13,10 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import StepLR
 
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import image_folders
 from thaw.errors import UserError
 from thaw.training.averaging import ExponentialAverage
-from thaw.training.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier, Recipe
 from thaw.training.interruption import RunTimer
 from thaw.training.rate_finder import steepest
 from thaw.training.schedules import OneCycle, WarmupCosine
@@ -57,7 +57,7 @@ def classifier(**options):
     net = tiny_net(3)
     with torch.no_grad():
         net.fc.weight.mul_(5)
-    made = ImageClassifier(net.eval(), ["a", "b", "c"], SGD, StepLR, **options)
+    made = ImageClassifier(net.eval(), ["a", "b", "c"], Recipe(SGD, StepLR, **options))
     made.logged = {}
     made.log = lambda name, value, **_: made.logged.__setitem__(name, value.compute())
     made.log_dict = lambda values: None
@@ -120,13 +120,13 @@ def unequal(image_folder):
 
 
 def test_class_weights_are_inverse_to_the_number_of_images(unequal):
-    weights = ImageFolderDataModule(unequal, image_size=16, balance="weights").class_weights
+    weights = image_folders(unequal, image_size=16, balance="weights").class_weights
     assert weights.tolist() == pytest.approx([10 / (2 * 8), 10 / (2 * 2)])
-    assert ImageFolderDataModule(unequal, image_size=16).class_weights is None
+    assert image_folders(unequal, image_size=16).class_weights is None
 
 
 def test_the_sampler_draws_rare_classes_as_often_as_others_and_augments_each_draw_anew(unequal):
-    data = ImageFolderDataModule(unequal, image_size=16, balance="sampler", batch_size=2)
+    data = image_folders(unequal, image_size=16, balance="sampler", batch_size=2)
     order = data.train_dataloader().sampler
     labels, draws = [], []
     for epoch in range(200):
@@ -141,7 +141,7 @@ def test_the_sampler_draws_rare_classes_as_often_as_others_and_augments_each_dra
 
 def test_an_unknown_balance_is_refused_with_the_choices(unequal):
     with pytest.raises(UserError, match=r"data\.balance='yes' is unknown; the choices are null, weights, sampler"):
-        ImageFolderDataModule(unequal, balance="yes")
+        image_folders(unequal, balance="yes")
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from thaw.features.prefix import FrozenPrefix, frozen_cut
 from thaw.models.backbones import build_net
 from thaw.models.sizes import demo_size
 from thaw.strategy.phases import Strategy
-from thaw.training.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier, Recipe
 
 QUICK = ["alexnet", "resnet18", "mobilenet_v3_small", "squeezenet1_1"]
 MORE = ["caffe_resnet50", "convnext_tiny", "densenet121", "efficientnet_b0", "googlenet", "inception_v3", "maxvit_t"]
@@ -32,7 +32,7 @@ def frozen_before(net, stage):
             nn.init.uniform_(module.weight, 0.5, 1.5)
     for name in net.stage_parameters(net.head_name):
         nn.init.normal_(net.get_parameter(name), std=0.1)  # some begin as zeros
-    classifier = ImageClassifier(net, ["a", "b"], optimizer=None, scheduler=None)
+    classifier = ImageClassifier(net, ["a", "b"], Recipe(None, None))
     stages = list(net.stages)
     learning = [name for name in stages[stages.index(stage) :] if name in net.learned_stages]
     phase = Strategy("x", [{"train": learning}], lr=0.1).schedule(net, 1)[0]

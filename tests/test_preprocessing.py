@@ -8,7 +8,7 @@ from hydra.utils import instantiate
 from PIL import Image
 from torchvision.transforms import v2
 
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import image_folders
 from thaw.data.grey import FULL
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
 from thaw.data.transforms import TrainTransform, eval_transform
@@ -85,14 +85,14 @@ def test_a_net_of_ones_own_gets_the_tutorials(configure):
 
 def test_training_and_validation_see_images_through_the_same_interpolation(image_folder):
     root = image_folder(size=90)
-    data = ImageFolderDataModule(root, 24, train_size=32, preprocessing=Preprocessing(232, 224, "bicubic"))
+    data = image_folders(root, 24, train_size=32, preprocessing=Preprocessing(232, 224, "bicubic"))
     assert data.preprocessing == Preprocessing(25, 24, "bicubic", FULL)
     assert data.train.transform == TrainTransform(32, (0.08, 1.0), 15, "bicubic")
     with Image.open(data.val.paths[0]) as photograph:
         large = data.preprocessing.resize * 2, round(99 / 90 * data.preprocessing.resize * 2)
         expected = eval_transform(data.preprocessing)(photograph.resize(large[::-1], Image.Resampling.BILINEAR))
     assert data.val[0][0].equal(expected), "it is read at twice the size first, and that bilinearly"
-    assert not data.val[0][0].equal(ImageFolderDataModule(root, 24).val[0][0])
+    assert not data.val[0][0].equal(image_folders(root, 24).val[0][0])
 
 
 def test_a_training_crop_is_resized_with_the_interpolation_that_it_is_given(image):

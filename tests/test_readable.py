@@ -13,7 +13,7 @@ from PIL import Image
 from test_datamodule import batches, same
 
 from thaw.data import readable
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import image_folders
 from thaw.data.digests import file_digests
 from thaw.data.readable import unreadable, with_replacements
 from thaw.errors import RunError, UnreadableImageError, UserError
@@ -43,8 +43,8 @@ def relative(paths, root):
 
 def test_another_of_its_class_stands_in_for_a_bad_training_image_and_validation_does_without(photos):
     root, bad, _ = photos
-    data = ImageFolderDataModule(root, 16, on_bad_image="skip")
-    whole = ImageFolderDataModule(root, 16)
+    data = image_folders(root, 16, on_bad_image="skip")
+    whole = image_folders(root, 16)
     expected = [path if path != str(bad) else str(root / "train/bees/5.png") for path in whole.train.paths]
     assert data.train.paths == expected
     assert data.train.targets == whole.train.targets
@@ -65,7 +65,7 @@ def test_what_cannot_even_be_opened_is_skipped_as_well(image_folder):
     for path in (root / "train/bees/4.png", root / "val/ants/2.png"):
         path.unlink()
         path.symlink_to("nowhere")
-    data = ImageFolderDataModule(root, 16, on_bad_image="skip")
+    data = image_folders(root, 16, on_bad_image="skip")
     assert {name: relative(paths, root) for name, paths in data.skipped.items()} == {
         "train": ["train/bees/4.png"],
         "val": ["val/ants/2.png"],
@@ -73,7 +73,7 @@ def test_what_cannot_even_be_opened_is_skipped_as_well(image_folder):
     assert len(data.train) == 12 and len(data.val) == 9
     assert len(batches(data)) > 0
     with pytest.raises(UnreadableImageError, match=r"bees/4\.png: No such file"):
-        _ = ImageFolderDataModule(root, 16).fingerprint
+        _ = image_folders(root, 16).fingerprint
 
 
 def test_the_next_of_the_class_stands_in_and_after_the_last_the_first():
@@ -85,22 +85,22 @@ def test_the_next_of_the_class_stands_in_and_after_the_last_the_first():
 def test_skipping_gives_the_same_images_whether_they_are_decoded_kept_or_loaded_by_workers(photos):
     root, _, _ = photos
     chosen = {"on_bad_image": "skip", "batch_size": 5}
-    expected = batches(ImageFolderDataModule(root, 16, pixels_gb=0, **chosen))
+    expected = batches(image_folders(root, 16, pixels_gb=0, **chosen))
     for options in ({"pixels_gb": 4}, {"pixels_gb": 0, "num_workers": 2}, {"pixels_gb": 4, "num_workers": 2}):
-        data = ImageFolderDataModule(root, 16, **options, **chosen)
+        data = image_folders(root, 16, **options, **chosen)
         data.setup("fit")
         assert same(batches(data), expected)
 
 
 def test_images_are_checked_once(photos, monkeypatch):
     root, bad, _ = photos
-    first = ImageFolderDataModule(root, 16, on_bad_image="skip")
+    first = image_folders(root, 16, on_bad_image="skip")
     monkeypatch.setattr(readable, "load_rgb", None)
-    second = ImageFolderDataModule(root, 16, on_bad_image="skip", seed=1)
+    second = image_folders(root, 16, on_bad_image="skip", seed=1)
     assert second.skipped == first.skipped
     monkeypatch.undo()
     bad.write_bytes((root / "train" / "bees" / "3.png").read_bytes())
-    assert ImageFolderDataModule(root, 16, on_bad_image="skip").skipped["train"] == [], "what a file holds counts"
+    assert image_folders(root, 16, on_bad_image="skip").skipped["train"] == [], "what a file holds counts"
 
 
 def test_a_damaged_verdict_is_found_anew(photos, tmp_path):
@@ -117,9 +117,9 @@ def test_more_than_a_hundredth_of_bad_images_is_too_many(image_folder):
     for number in range(3):
         cut(root / "val" / "bees" / f"{number}.png")
     with pytest.raises(RunError, match=r"3 of 202 val images cannot be decoded.*1%.*bees/0\.jpg, .*bees/2\.jpg\."):
-        ImageFolderDataModule(root, 16, on_bad_image="skip")
+        image_folders(root, 16, on_bad_image="skip")
     (root / "val" / "bees" / "0.jpg").unlink()
-    assert len(ImageFolderDataModule(root, 16, on_bad_image="skip").val) == 199
+    assert len(image_folders(root, 16, on_bad_image="skip").val) == 199
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
@@ -127,12 +127,12 @@ def test_a_class_without_a_good_image_is_refused(image_folder, split):
     root = image_folder(**{split: 1})
     cut(root / split / "bees" / "0.png")
     with pytest.raises(RunError, match=f"no {split} image of the class 'bees' can be decoded"):
-        ImageFolderDataModule(root, 16, on_bad_image="skip")
+        image_folders(root, 16, on_bad_image="skip")
 
 
 def test_an_unknown_way_with_bad_images_is_refused(image_folder):
     with pytest.raises(UserError, match=r"data\.on_bad_image='ignore' is unknown; the choices are error, skip\."):
-        ImageFolderDataModule(image_folder(), 16, on_bad_image="ignore")
+        image_folders(image_folder(), 16, on_bad_image="ignore")
 
 
 def test_a_bad_test_image_is_told_before_training_and_not_after_it(image_folder):
@@ -140,8 +140,8 @@ def test_a_bad_test_image_is_told_before_training_and_not_after_it(image_folder)
     shutil.copytree(root / "val", root / "test")
     cut(root / "test" / "ants" / "2.png")
     with pytest.raises(UnreadableImageError, match=r"test/ants/2\.jpg"):
-        ImageFolderDataModule(root, 16)
-    data = ImageFolderDataModule(root, 16, on_bad_image="skip")
+        image_folders(root, 16)
+    data = image_folders(root, 16, on_bad_image="skip")
     assert relative(data.skipped["test"], root) == ["test/ants/2.jpg"]
     assert len(data.test) == 9
 

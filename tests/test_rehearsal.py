@@ -13,12 +13,12 @@ from torch import nn
 from torch.optim import SGD, RMSprop
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import image_folders
 from thaw.data.folders import SeededOrder
 from thaw.errors import UserError
 from thaw.models.staged import Normalize, StagedNet
 from thaw.strategy.phases import Strategy
-from thaw.training.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier, Recipe
 from thaw.training.rehearsal import check_net, rehearse
 
 WEIGHTS = torch.tensor([2.0, 0.5])
@@ -31,9 +31,9 @@ def try_out(image_folder):
     (root / "train" / "bees" / "0.png").unlink()
 
     def tried(net=None, callbacks=(), devices=1, batch_size=5, limit=1.0, **options):
-        data = ImageFolderDataModule(root, image_size=16, batch_size=batch_size)
+        data = image_folders(root, image_size=16, batch_size=batch_size)
         options = {"optimizer": SGD, "scheduler": partial(StepLR, step_size=1), **options}
-        classifier = ImageClassifier(net or tiny_net(2), data.classes, **options)
+        classifier = ImageClassifier(net or tiny_net(2), data.classes, Recipe(**options))
         phases = Strategy("mine", [{"train": "all"}], lr=0.1).schedule(classifier.net, 3)
         trainer = SimpleNamespace(
             strategy=SimpleNamespace(root_device=torch.device("cpu")), world_size=devices, callbacks=callbacks,
@@ -114,12 +114,12 @@ def test_every_device_has_as_many_images_of_the_last_batch_as_it_needs(size, few
 
 
 def test_a_net_of_ones_own_answers_before_it_is_trained(image_folder):
-    data = ImageFolderDataModule(image_folder(train=2, val=1), image_size=16)
+    data = image_folders(image_folder(train=2, val=1), image_size=16)
     check_net(tiny_net(2), data)
     with pytest.raises(UserError, match=r"logits of shape \(1, 5\) instead of \(1, 2\)"):
         check_net(tiny_net(5), data)
     with pytest.raises(UserError, match=r"model\._target_ gives Linear, and must give"):
         check_net(nn.Linear(1, 1), data)
-    small = ImageFolderDataModule(data.root, image_size=2)
+    small = image_folders(data.root, image_size=2)
     with pytest.raises(UserError, match=r"data\.train_size=2: the network does not work: .*Kernel size"):
         check_net(tiny_net(2), small)

@@ -9,7 +9,7 @@ from torch.optim.lr_scheduler import ConstantLR, CyclicLR, LinearLR, OneCycleLR,
 
 from thaw.features.linear_solver import LogisticProbe
 from thaw.strategy.phases import Strategy
-from thaw.training.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier, Recipe
 from thaw.training.remarks import epochs_remark, precision_remark, rate_remarks
 from thaw.training.schedules import OneCycle, WarmupCosine
 
@@ -17,7 +17,7 @@ STEP = partial(StepLR, step_size=7, gamma=0.1)
 
 
 def remarks(scheduler, epochs=10, phases=({"train": "all"},)):
-    classifier = ImageClassifier(tiny_net(2), ["ant", "bee"], optimizer=SGD, scheduler=scheduler)
+    classifier = ImageClassifier(tiny_net(2), ["ant", "bee"], Recipe(SGD, scheduler))
     return list(rate_remarks(classifier, Strategy("mine", phases, lr=0.1).schedule(classifier.net, epochs)))
 
 

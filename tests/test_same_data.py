@@ -5,7 +5,7 @@ import shutil
 import pytest
 import torch
 
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import image_folders
 from thaw.data.fingerprint import refuse_other_data
 from thaw.errors import UserError
 
@@ -17,7 +17,7 @@ def drawn(image_folder):
 
 
 def of(root):
-    return ImageFolderDataModule(root, image_size=8, num_workers=0).fingerprint
+    return image_folders(root, image_size=8, num_workers=0).fingerprint
 
 
 def rename_class(root):

@@ -151,9 +151,9 @@ def test_terminal_tables_stay_as_wide_as_a_terminal(capsys):
 
 
 def test_the_first_line_of_a_run_cuts_long_names(image_folder):
-    from thaw.data.datamodule import ImageFolderDataModule
+    from thaw.data.datamodule import image_folders
 
-    data = ImageFolderDataModule(image_folder((LONG, "猫"), train=1, val=1), 16)
+    data = image_folders(image_folder((LONG, "猫"), train=1, val=1), 16)
     text = describe_images(data.root, data.splits, "", None, {})
     assert f"{cut(LONG, 40)}, 猫" in text and LONG not in text
 

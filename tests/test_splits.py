@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import image_folders
 from thaw.data.description import copies_in_training
 from thaw.data.layout import is_divided
 from thaw.data.splits import read_splits
@@ -56,7 +56,7 @@ def test_an_index_means_the_same_class_everywhere_whatever_the_order_in_which_fo
     real = Path.iterdir
     for order in itertools.permutations(range(4)):
         monkeypatch.setattr(Path, "iterdir", lambda path, order=order: iter(_in_order(real(path), order)))
-        data = ImageFolderDataModule(root, 16)
+        data = image_folders(root, 16)
         assert data.classes == ["ants", "bees", "cows"]
         for images in data.splits.values():
             assert all(Path(path).parent.name == data.classes[label] for path, label in images.samples)
@@ -78,7 +78,7 @@ def test_class_folders_alone_are_divided_class_by_class(class_folders):
 
 def test_a_draw_follows_from_the_images_alone(class_folders):
     root = class_folders({"ants": 12, "bees": 9})
-    drawn = [ImageFolderDataModule(root, 16, seed=seed).val.paths for seed in (0, 1)]
+    drawn = [image_folders(root, 16, seed=seed).val.paths for seed in (0, 1)]
     assert drawn[0] == drawn[1], "or runs with other seeds could not be compared"
     before = contents(read_splits(root).val)
     for folder in ("ants", "bees"):
@@ -198,13 +198,13 @@ def test_a_split_that_cannot_be_is_refused(class_folders, asked, sentence):
 def test_the_description_says_how_images_are_divided(class_folders, image_folder):
     root = class_folders({"ants": 10, "bees": 10})
     (root / "notes.txt").touch()
-    described = ImageFolderDataModule(root, 16).describe()
+    described = image_folders(root, 16).describe()
     assert "16 training and 4 validation images of 2 classes (ants, bees), validated on 20 % of each class" in described
     assert described.endswith("not read because their names do not end like images: notes.txt")
     root = image_folder(name="divided")
     shutil.copytree(root / "val", root / "test")
     sentence = "and 10 test images; also in training, byte for byte: 0 validation and 0 test images"
-    assert ImageFolderDataModule(root, 16).describe().endswith(sentence)
+    assert image_folders(root, 16).describe().endswith(sentence)
 
 
 @pytest.mark.parametrize("names", [("car", "plane", "train"), ("car", "plane", "val"), ("bike", "car", "training")])
@@ -231,7 +231,7 @@ def test_validation_images_that_are_also_in_training_are_counted_before_training
     shutil.copytree(root / "val", root / "test")
     for split, number in (("val", 0), ("val", 1), ("test", 2)):
         shutil.copy(root / "train" / "ants" / f"{number}.png", root / split / "ants" / f"seen {number}.png")
-    data = ImageFolderDataModule(root, 16)
+    data = image_folders(root, 16)
     assert copies_in_training(data.splits) == {"val": 2, "test": 1}
     described = data.describe()
     assert "; also in training, byte for byte: 2 validation and 1 test images (scripts/audit_data.py" in described

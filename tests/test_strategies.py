@@ -11,9 +11,9 @@ from torch import nn
 from torch.optim import SGD
 from torch.optim.lr_scheduler import StepLR
 
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import image_folders
 from thaw.data.rotation import apply_augmentation
-from thaw.training.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier, Recipe
 from thaw.training.phase_data import FeatureCache
 from thaw.training.trainer import build_trainer, fit
 
@@ -108,13 +108,13 @@ def test_every_strategy_is_expected_here():
 
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_strategy_changes_just_what_it_names_at_the_rates_it_names(configure, image_folder, name):
-    data = ImageFolderDataModule(image_folder(train=5), image_size=16, batch_size=5)
+    data = image_folders(image_folder(train=5), image_size=16, batch_size=5)
     torch.manual_seed(0)
     net, ends = tiny_resnet(2), PhaseEnds()
     before = {key: value.clone() for key, value in net.state_dict().items()}
     cfg = configure(f"strategy={name}", "scheduler.step_size=2")
     phases = instantiate(cfg.strategy).schedule(net, EPOCHS)
-    classifier = ImageClassifier(net, data.classes, instantiate(cfg.optimizer), instantiate(cfg.scheduler))
+    classifier = ImageClassifier(net, data.classes, Recipe(instantiate(cfg.optimizer), instantiate(cfg.scheduler)))
     options = {"logger": False, "enable_checkpointing": False, "max_epochs": EPOCHS}
     trainer = build_trainer("cpu", "32-true", callbacks=[ends], **options)
     fit(trainer, classifier, phases, data, features=FeatureCache(views=0))

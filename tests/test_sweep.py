@@ -19,7 +19,7 @@ from omegaconf import OmegaConf
 from test_command_line import TINY, TRAIN, train, with_nets
 
 from hydra_plugins.thaw_sweeper import ThawSweeper
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import image_folders
 from thaw.errors import UserError
 from thaw.runs.configuration import resolved_job
 from thaw.runs.summary import write_summary
@@ -94,7 +94,7 @@ def test_a_sweep_does_not_go_on_with_other_images_than_its_finished_jobs_had(com
     root = image_folder()
     overrides = ["data=image_folder", f"data.root={root}", "data.image_size=16"]
     folder = kept("sweep/0", overrides, "finished", checkpoint=True)
-    torch.save({"data": ImageFolderDataModule(root, 16).fingerprint}, folder / "checkpoints" / "last.ckpt")
+    torch.save({"data": image_folders(root, 16).fingerprint}, folder / "checkpoints" / "last.ckpt")
     jobs = plan(compose, [[*overrides, f"seed={seed}"] for seed in (0, 1)], folder.parent)
     assert [job.finished for job in jobs] == [True, False]
     refuse_other_images(jobs)

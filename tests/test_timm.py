@@ -17,7 +17,7 @@ from thaw.models.sizes import demo_size
 from thaw.models.weights import load_weights
 from thaw.strategy.phases import Strategy
 from thaw.strategy.selection import selected
-from thaw.training.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier, Recipe
 
 timm = pytest.importorskip("timm", reason="timm is not installed: pip install -e '.[timm]'")
 
@@ -229,7 +229,7 @@ def test_features_before_the_head_and_the_head_are_the_net(family):
     _, theirs, net, images = family
     net.model.load_state_dict(theirs.state_dict())
     phase = Strategy("x", [{"train": ["head"]}], lr=0.1).schedule(net, 1)[0]
-    ImageClassifier(net, list("abcde"), optimizer=None, scheduler=None).start(phase)
+    ImageClassifier(net, list("abcde"), Recipe(None, None)).start(phase)
     modes = [module.training for module in net.modules()]
     assert frozen_cut(net, phase) == net.head_name
     assert [module.training for module in net.modules()] == modes, "the net is left as it was"

@@ -26,7 +26,7 @@ RECORDED = {
     "TRANSFORMS": (1, "b0ddf98a8b58"),
     "FEATURES": (1, "6351df2e4149"),
     "DRAWINGS": (1, "4e215a632ae5"),
-    "PRETRAINING": (1, "563f5278cfaa"),
+    "PRETRAINING": (1, "91727490958e"),
 }
 
 

@@ -10,9 +10,9 @@ from nets import normless_net
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR
 
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import ImageFolderDataModule, image_folders
 from thaw.strategy.phases import Strategy
-from thaw.training.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier, Recipe
 from thaw.training.trainer import build_trainer
 
 
@@ -36,12 +36,12 @@ def metrics(classifier: ImageClassifier, data: ImageFolderDataModule, devices: i
 
 
 def main(root: str, file: str, devices: int) -> None:
-    data = ImageFolderDataModule(root, image_size=16, batch_size=2, num_workers=0)
+    data = image_folders(root, image_size=16, batch_size=2, num_workers=0)
     data._roomy_batch_size = lambda size: 2  # several batches on a device
     samples = data.val.samples[::2] + data.val.samples[1::2]  # of all classes
     torch.manual_seed(0)
     (phase,) = Strategy("test", [{"train": ["fc"]}], 0.1).schedule(normless_net(3), 1)
-    classifier = ImageClassifier(normless_net(3), data.classes, partial(SGD), partial(ConstantLR))
+    classifier = ImageClassifier(normless_net(3), data.classes, Recipe(partial(SGD), partial(ConstantLR)))
     classifier.start(phase)
     classifier.net = Answers(3)
     found = []

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from thaw.comparison.finished_runs import read_run as read_run
     from thaw.comparison.finished_runs import read_runs as read_runs
     from thaw.data.datamodule import ImageFolderDataModule as ImageFolderDataModule
+    from thaw.data.datamodule import image_folders as image_folders
     from thaw.inference.predict import Prediction as Prediction
     from thaw.inference.predict import predict as predict
     from thaw.inference.trained_model import TrainedModel as TrainedModel
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from thaw.models.backbones import build_net as build_net
     from thaw.strategy import Strategy as Strategy
     from thaw.training.classifier import ImageClassifier as ImageClassifier
+    from thaw.training.classifier import Recipe as Recipe
     from thaw.training.phase_data import FeatureCache as FeatureCache
 
 _MODULES = {
@@ -34,10 +36,12 @@ _MODULES = {
     "ImageClassifier": "thaw.training.classifier",
     "ImageFolderDataModule": "thaw.data.datamodule",
     "Prediction": "thaw.inference.predict",
+    "Recipe": "thaw.training.classifier",
     "Run": "thaw.comparison.finished_runs",
     "Strategy": "thaw.strategy",
     "TrainedModel": "thaw.inference.trained_model",
     "build_net": "thaw.models.backbones",
+    "image_folders": "thaw.data.datamodule",
     "load_model": "thaw.inference.trained_model",
     "predict": "thaw.inference.predict",
     "read_run": "thaw.comparison.finished_runs",

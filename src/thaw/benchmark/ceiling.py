@@ -17,7 +17,8 @@ from lightning import Trainer
 from omegaconf import DictConfig
 
 from thaw.runs.conf_folder import conf_folder
-from thaw.training.assembly import build_classifier
+from thaw.training.assembly import build_recipe
+from thaw.training.classifier import ImageClassifier
 from thaw.training.hardware import memory_format
 
 _WARM_UP, _FEWEST, _MOST, _SECONDS = 3, 5, 300, 20
@@ -38,7 +39,8 @@ def build_step(cfg: DictConfig, classes: int) -> tuple[Callable[[], None], torch
     size, device = cfg.data.train_size, trainer.strategy.root_device
     net = instantiate(cfg.model, num_classes=classes, image_size=size)
     net.to(memory_format=memory_format(cfg.channels_last))
-    classifier = build_classifier(cfg, net, [str(number) for number in range(classes)]).to(device)
+    names = [str(number) for number in range(classes)]
+    classifier = ImageClassifier(net, names, build_recipe(cfg)).to(device)
     classifier.start(instantiate(cfg.strategy).schedule(net, trainer.max_epochs)[0])
     optimizer = classifier.phase_optimizer()
     images = torch.randint(256, (cfg.data.batch_size, 3, size, size), dtype=torch.uint8, device=device)

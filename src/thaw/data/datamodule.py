@@ -13,13 +13,13 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.data.batches import DistributedBatches
+from thaw.data.data_options import DataOptions
 from thaw.data.description import describe_images
 from thaw.data.fingerprint import fingerprint
 from thaw.data.folders import ClassFolders
 from thaw.data.grey import resolve_grey_range
 from thaw.data.images import load_rgb
-from thaw.data.option_values import boolean, bounds, number, one_of, share, whole_number
-from thaw.data.preprocessing import TUTORIAL, Preprocessing
+from thaw.data.option_values import bounds, whole_number
 from thaw.data.readable import skip_unreadable, unreadable
 from thaw.data.rotation import apply_augmentation
 from thaw.data.splits import Split, Splits, read_splits
@@ -36,9 +36,8 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
     """Batches of (uint8 images (N, 3, H, W), labels (N,)) on the Trainer's device.
 
     The training loader itself yields crops, which `thaw.data.rotation.apply_augmentation` turns into images. The order
-    of training images and their augmentation depend only on `seed` and the epoch. The options are keys of `data` in
-    `conf/train.yaml`, which explains them; docs/data.md says more. `num_workers="auto"` starts a loader process per
-    usable core to feed a GPU, and none otherwise. `thaw.data.splits.read_splits` explains how images are divided.
+    of training images and their augmentation depend only on `seed` and the epoch. `thaw.data.splits.read_splits`
+    explains how images are divided.
 
     Raises:
         UserError: from the constructor, for folders or options that cannot be used.
@@ -48,46 +47,19 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
 
     _pixels_prepared = False
 
-    def __init__(
-        self,
-        root: str | Path,
-        image_size: int | None = None,
-        train_size: int | None = None,
-        batch_size: int = 32,
-        crop_scale: tuple[float, float] = (0.08, 1.0),
-        rotation: float = 15,
-        augment: bool = True,
-        train_share: float = 1.0,
-        balance: str | None = None,
-        num_workers: int | str = "auto",
-        pixels_gb: float = 4,
-        seed: int = 0,
-        on_bad_image: str = "error",
-        val_fraction: float = 0.2,
-        folds: int | None = None,
-        fold: int = 0,
-        preprocessing: Preprocessing = TUTORIAL,
-        grey_range: Any = "auto",  # resolve_grey_range checks it, with an example
-    ):
+    def __init__(self, root: str | Path, options: DataOptions, seed: int = 0):
         super().__init__()
         self.root = Path(str(root)).expanduser()  # YAML reads the name 2024 as a number
-        size = preprocessing.crop if image_size is None else whole_number("data.image_size", image_size)
-        self.train_size = whole_number("data.train_size", size if train_size is None else train_size)
-        self.batch_size = whole_number("data.batch_size", batch_size)
-        self._num_workers = None if num_workers == "auto" else whole_number("data.num_workers", num_workers, 0)
-        self.augment = boolean("data.augment", augment)
-        train_share = share("data.train_share", train_share)
-        self.balance = one_of("data.balance", balance, (None, "weights", "sampler"))
-        self.pixels_gb = number("data.pixels_gb", pixels_gb)
+        self.options, self.train_size, self.augment = options, options.train_side, options.augment
+        self.batch_size, self.balance = options.batch_size, options.balance
         self.seed = whole_number("seed", seed, 0)
-        options = bounds("data.crop_scale", crop_scale), number("data.rotation", rotation)
-        splits = read_splits(self.root, val_fraction, folds, fold)
-        grey, self._is_deep = resolve_grey_range(grey_range, [path for path, _ in splits.train.samples])
-        self.preprocessing = replace(preprocessing.scaled(size), grey_range=grey)
-        augmentation = TrainTransform(self.train_size, *options, self.preprocessing.interpolation) if augment else None
-        self._use_splits(splits, augmentation)
-        self.skipped = self._skip_unreadable(one_of("data.on_bad_image", on_bad_image, ("error", "skip")))
-        self._keep_train_share(train_share)
+        splits = read_splits(self.root, options.val_fraction, options.folds, options.fold)
+        grey, self._is_deep = resolve_grey_range(options.grey_range, [path for path, _ in splits.train.samples])
+        self.preprocessing = replace(options.preprocessing.scaled(options.val_side), grey_range=grey)
+        resampling = bounds("data.crop_scale", options.crop_scale), options.rotation, self.preprocessing.interpolation
+        self._use_splits(splits, TrainTransform(self.train_size, *resampling) if self.augment else None)
+        self.skipped = self._skip_unreadable(options.on_bad_image)
+        self._keep_train_share(options.train_share)
 
     def _use_splits(self, splits: Splits, augmentation: TrainTransform | None) -> None:
         self.classes, self.drawn = splits.classes, splits.drawn
@@ -132,14 +104,15 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
 
     def prepare_pixels(self) -> None:
         """Decode all images into the cache, unless they need more than `pixels_gb`; this only saves time."""
-        if self._pixels_prepared or not self.pixels_gb:
+        limit = self.options.pixels_gb
+        if self._pixels_prepared or not limit:
             return
-        splits, max_size = (self.train, self.val), self.pixels_gb * 1e9
+        splits, max_size = (self.train, self.val), limit * 1e9
         sizes = [images.decoded_size() for images in splits]
         if sum(sizes) > max_size:
             log.info(
                 f"images are decoded for every epoch: decoded images would take {sum(sizes) / 1e9:.1f} GB, "
-                f"more than data.pixels_gb={self.pixels_gb:g}"
+                f"more than data.pixels_gb={limit:g}"
             )
         else:
             for images, size in zip(splits, sizes, strict=True):
@@ -164,7 +137,8 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
 
     @property
     def num_workers(self) -> int:
-        return best_workers(self.feeds_gpu) if self._num_workers is None else self._num_workers
+        chosen = self.options.num_workers
+        return chosen if isinstance(chosen, int) else best_workers(self.feeds_gpu)
 
     @property
     def image_size(self) -> int:
@@ -210,3 +184,10 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
             worker_init_fn=leave_stopping_to_main,
             **options,
         )
+
+
+def image_folders(
+    root: str | Path, image_size: int | None = None, seed: int = 0, **options: Any
+) -> ImageFolderDataModule:
+    """Return the data module for the images in `root`; `options` are fields of `DataOptions`."""
+    return ImageFolderDataModule(root, DataOptions(image_size=image_size, **options), seed)

@@ -9,7 +9,7 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.optim import AdamW
 
-from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.datamodule import ImageFolderDataModule, image_folders
 from thaw.demo.datasets import source_folder
 from thaw.models.backbones import build_net
 from thaw.models.sizes import demo_size
@@ -20,7 +20,7 @@ from thaw.storage.cache import build_once
 from thaw.storage.versions import DRAWINGS, PRETRAINING
 from thaw.strategy.phases import Strategy
 from thaw.training.callbacks import EpochBar, EpochTable
-from thaw.training.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier, Recipe
 from thaw.training.hardware import memory_format
 from thaw.training.schedules import OneCycle
 from thaw.training.trainer import build_trainer, fit
@@ -55,7 +55,7 @@ def demo_weights(name: str) -> Path:
 
 def _pretrain(name: str, path: Path) -> None:
     image_size = demo_size(name)
-    data = ImageFolderDataModule(source_folder(), image_size, batch_size=BATCH_SIZE, crop_scale=CROP_SCALE)
+    data = image_folders(source_folder(), image_size, batch_size=BATCH_SIZE, crop_scale=CROP_SCALE)
     log.info(
         f"pretraining demo weights for {name}, once, on {len(data.train)} drawn animals of "
         f"{len(data.classes)} species ({EPOCHS} epochs; about 2.5 minutes for resnet34 on 2 cores)"
@@ -74,8 +74,7 @@ def _trained(net: StagedNet, data: ImageFolderDataModule) -> StagedNet:
     classifier = ImageClassifier(
         net.to(memory_format=memory_format()),
         data.classes,
-        optimizer=partial(AdamW, weight_decay=WEIGHT_DECAY, fused=True),
-        scheduler=OneCycle(),
+        Recipe(partial(AdamW, weight_decay=WEIGHT_DECAY, fused=True), OneCycle()),
     )
     strategy = Strategy("demo weights", [{"train": "all"}], lr=rate)
     trainer = build_trainer(

@@ -6,6 +6,7 @@ from typing import Any, get_type_hints
 
 # Functions that pass the arguments they do not name themselves to another function.
 _PASSED_ON = {
+    "thaw.data.datamodule.image_folders": "thaw.data.data_options.DataOptions",
     "thaw.training.trainer.build_trainer": "lightning.Trainer",
     "lightning.pytorch.loggers.tensorboard.TensorBoardLogger": "torch.utils.tensorboard.SummaryWriter",
 }

@@ -12,7 +12,7 @@ from thaw.models.head import NewHead
 from thaw.models.staged import StagedNet
 from thaw.runs.components import instantiate
 from thaw.strategy import Phase
-from thaw.training.classifier import ImageClassifier
+from thaw.training.classifier import ImageClassifier, Recipe
 from thaw.training.hardware import memory_format
 from thaw.training.phase_data import FeatureCache
 from thaw.training.precision import bf16_suits
@@ -46,24 +46,21 @@ def assemble(cfg: DictConfig, data: ImageFolderDataModule) -> Parts:
     phases = strategy.schedule(net, cfg.trainer.max_epochs)
     trainer = instantiate(cfg.trainer, bf16_suits=bf16_suits(net, phases, data.image_size))
     weights = cfg.weights if strategy.pretrained else "none"
-    classifier = build_classifier(
+    recipe = build_recipe(
         cfg,
-        net,
-        data.classes,
         class_weights=data.class_weights,
         mix=instantiate(cfg.mix, num_classes=len(data.classes)),
         keep_statistics=strategy.keep_statistics and weights != "none",
-        preprocessing=asdict(data.preprocessing),
     )
+    classifier = ImageClassifier(net, data.classes, recipe, asdict(data.preprocessing))
     features, head = instantiate(cfg.features), instantiate(cfg.head)
     rehearse(trainer, classifier, phases, data)
     return Parts(data, net, phases, trainer, classifier, features, head, weights)
 
 
-def build_classifier(cfg: DictConfig, net: StagedNet, classes: Sequence[str], **options: Any) -> ImageClassifier:
-    """Build a classifier with the configured optimizer, scheduler and loss; `options` go to `ImageClassifier`."""
-    optimizer, scheduler, loss = (instantiate(part) for part in (cfg.optimizer, cfg.scheduler, cfg.loss))
-    return ImageClassifier(net, classes, optimizer=optimizer, scheduler=scheduler, loss=loss, **options)
+def build_recipe(cfg: DictConfig, **options: Any) -> Recipe:
+    """Build a recipe with the configured optimizer, scheduler and loss; `options` are its other fields."""
+    return Recipe(*(instantiate(part) for part in (cfg.optimizer, cfg.scheduler, cfg.loss)), **options)
 
 
 def finish_net(parts: Parts, channels_last: str | bool, compiled: bool) -> None:

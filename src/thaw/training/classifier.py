@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -24,13 +25,27 @@ log = logging.getLogger(__name__)
 Batch = tuple[torch.Tensor, torch.Tensor]
 
 
-class ImageClassifier(LightningModule):
-    """Classifier that trains the parameters of one phase at a time. All others are frozen.
+@dataclass(frozen=True)
+class Recipe:
+    """How a classifier learns.
 
     Every phase calls `optimizer(parameter_groups)` and `scheduler(optimizer)`. A scheduler that steps after every batch
     is a `PerStep`. Training minimises `loss(logits, labels)`, or with `class_weights`
     `loss(logits, labels, weight=class_weights)`. `mix` blends the images of a batch and turns labels (N,) into shares
     (N, classes). With `keep_statistics` batch-norms apply their stored statistics, even if their weights are trainable.
+    """
+
+    optimizer: Callable[..., Optimizer]
+    scheduler: Callable[[Optimizer], LRScheduler] | PerStep
+    loss: Callable[..., torch.Tensor] = F.cross_entropy
+    class_weights: torch.Tensor | None = None
+    mix: Callable | None = None
+    keep_statistics: bool = False
+
+
+class ImageClassifier(LightningModule):
+    """Classifier that trains the parameters of one phase at a time. All others are frozen.
+
     Checkpoints hold the classes and `preprocessing`, which inference needs. `solution` holds the plain values that
     describe the last solved head.
 
@@ -44,23 +59,14 @@ class ImageClassifier(LightningModule):
         self,
         net: StagedNet,
         classes: Sequence[str],
-        optimizer: Callable[..., Optimizer],
-        scheduler: Callable[[Optimizer], LRScheduler] | PerStep,
-        loss: Callable[..., torch.Tensor] = F.cross_entropy,
-        class_weights: torch.Tensor | None = None,
-        mix: Callable | None = None,
+        recipe: Recipe,
         preprocessing: dict | None = None,
-        keep_statistics: bool = False,
     ):
         super().__init__()
         self._phase: Phase | None = None
         self.net = net
-        self.optimizer = optimizer
-        self.scheduler = scheduler
-        self.loss = loss
-        self.register_buffer("class_weights", class_weights, persistent=False)
-        self.mix = mix
-        self.keep_statistics = keep_statistics
+        self.recipe = recipe
+        self.register_buffer("class_weights", recipe.class_weights, persistent=False)
         self.description = {"model": net.config, "classes": list(classes), "preprocessing": preprocessing or {}}
         self.train_input_stage: str | None = None
         self.val_input_stage: str | None = None
@@ -103,7 +109,7 @@ class ImageClassifier(LightningModule):
     def train(self, mode: bool = True) -> "ImageClassifier":
         super().train(mode)
         if mode:
-            set_training_modes(self.net, self.keep_statistics)
+            set_training_modes(self.net, self.recipe.keep_statistics)
         if self.solved:
             self.net.eval()
         return self
@@ -119,13 +125,13 @@ class ImageClassifier(LightningModule):
             {"params": list(map(self.net.get_parameter, group.parameters)), "lr": group.lr, "name": group.stage}
             for group in self.phase.groups
         ]
-        return (AtOptimum if self.solved else self.phase.optimizer or self.optimizer)(groups)
+        return (AtOptimum if self.solved else self.phase.optimizer or self.recipe.optimizer)(groups)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.phase_optimizer()
         if self.solved:
             return {"optimizer": optimizer, "lr_scheduler": ConstantLR(optimizer, factor=1)}
-        scheduler = self.phase.scheduler or self.scheduler
+        scheduler = self.phase.scheduler or self.recipe.scheduler
         if not isinstance(scheduler, PerStep):
             return {"optimizer": optimizer, "lr_scheduler": _by_epoch(scheduler(optimizer))}
         scheduled = {"scheduler": scheduler(optimizer, self._phase_steps()), "interval": "step"}
@@ -145,7 +151,7 @@ class ImageClassifier(LightningModule):
     def _change_schedule(self, before: int) -> None:
         """Set the learning rates to those of the longer or shorter schedule, and log the change."""
         (optimizer,), (scheduled,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
-        rate, scheduler = optimizer.param_groups[-1]["lr"], self.phase.scheduler or self.scheduler
+        rate, scheduler = optimizer.param_groups[-1]["lr"], self.phase.scheduler or self.recipe.scheduler
         change = "its schedule now has the new length"
         if isinstance(scheduler, PerStep):
             fresh = self.phase_optimizer()
@@ -177,15 +183,15 @@ class ImageClassifier(LightningModule):
 
     def training_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits of a batch and its loss."""
-        if self.mix and not self.solved:
-            images, labels = self.mix(images.float(), labels)
+        if self.recipe.mix and not self.solved:
+            images, labels = self.recipe.mix(images.float(), labels)
         logits = self(images, self.train_input_stage)
         return logits, self.loss_of(logits, labels)
 
     def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the loss that training minimises, given the labels from `mix` if there is one."""
         weights = {} if self.class_weights is None else {"weight": self.class_weights}
-        return self.loss(logits, labels, **weights)
+        return self.recipe.loss(logits, labels, **weights)
 
     def on_validation_epoch_start(self) -> None:
         if self.trainer.world_size > 1:  # checkpoints hold the first process's batch-norm statistics; validate them

@@ -64,7 +64,7 @@ class FeatureCache:
         if phase.solver:
             train, val = self._for_solver(prefix, phase.number, phase.solver.views, data)
         else:
-            train, val = self._for_training(prefix, phase, data, bool(classifier.mix))
+            train, val = self._for_training(prefix, phase, data, bool(classifier.recipe.mix))
         self._val = (_key(prefix, data.val, None), val) if val else None
         classifier.set_input_stages(train=cut if train else None, val=cut if val else None)
         self.seconds += time.perf_counter() - start

@@ -85,14 +85,14 @@ def _try_optimizer(classifier: ImageClassifier, phase: Phase, device: torch.devi
         return torch.zeros((), device=device)
 
     with _blaming("optimizer"):
-        optimizer = (phase.optimizer or classifier.optimizer)(groups)
+        optimizer = (phase.optimizer or classifier.recipe.optimizer)(groups)
         if not isinstance(optimizer, Optimizer):
             raise TypeError(f"it gives {type(optimizer).__name__}, which is no optimizer")
         for parameter in parameters:
             parameter.grad = torch.zeros(1, device=device)
         optimizer.step(closure)
     with _blaming("scheduler"):
-        _try_scheduler(phase.scheduler or classifier.scheduler, optimizer, phase.last - phase.first)
+        _try_scheduler(phase.scheduler or classifier.recipe.scheduler, optimizer, phase.last - phase.first)
 
 
 def _try_scheduler(build: Callable | PerStep, optimizer: Optimizer, epochs: int) -> None:
@@ -110,12 +110,12 @@ def _try_loss(classifier: ImageClassifier) -> None:
     classes = len(classifier.description["classes"])
     images, labels = torch.zeros(4, 3, 8, 8), torch.arange(4) % classes
     logits = torch.zeros(4, classes, requires_grad=True)
-    if classifier.mix:
+    if classifier.recipe.mix:
         with _blaming("mix"):
-            images, labels = classifier.mix(images, labels)
+            images, labels = classifier.recipe.mix(images, labels)
     weights = "data.balance=weights needs a loss that takes weight=…; data.balance=sampler works with any loss"
     shares = "with mix=… labels are a share for each class"
-    hints = [weights] * (classifier.class_weights is not None) + [shares] * bool(classifier.mix)
+    hints = [weights] * (classifier.class_weights is not None) + [shares] * bool(classifier.recipe.mix)
     with _blaming("loss", "; ".join(hints)):
         loss = classifier.loss_of(logits, labels)
         if not isinstance(loss, torch.Tensor):

@@ -64,9 +64,9 @@ def rate_remarks(classifier: ImageClassifier, phases: Sequence[Phase]) -> Iterat
 
 def _rate_remarks(classifier: ImageClassifier, phase: Phase) -> Iterator[str]:
     groups = [{"params": [nn.Parameter(torch.zeros(1))], "lr": group.lr} for group in phase.groups]
-    optimizer = (phase.optimizer or classifier.optimizer)(groups)
+    optimizer = (phase.optimizer or classifier.recipe.optimizer)(groups)
     head, wanted = optimizer.param_groups[-1], phase.groups[-1].lr
-    build = phase.scheduler or classifier.scheduler
+    build = phase.scheduler or classifier.recipe.scheduler
     scheduler = build(optimizer, _STEPS) if isinstance(build, PerStep) else build(optimizer)
     own = head.get("max_lr", head.get("initial_lr", wanted))
     if not math.isclose(own, wanted):
