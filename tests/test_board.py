@@ -15,7 +15,7 @@ from tensorboard.plugins.custom_scalar.layout_pb2 import Layout
 from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
-from thaw.evaluation.evaluation import Evaluation
+from thaw.evaluation.predictions import Predictions
 from thaw.models.backbones import build_net
 from thaw.report.tensorboard import HeadInputs, add_embedding, head_inputs
 from train import main
@@ -161,7 +161,7 @@ def projected(tmp_path):
         trainer = SimpleNamespace(loggers=[TensorBoardLogger(tmp_path, name="", version="run")], global_step=1)
         inputs, paths = HeadInputs(images=3), [str(tmp_path / f"{n}.png") for n in range(3)]
         inputs.keep(points)
-        evaluation = Evaluation(paths, torch.tensor([0, 1, 1]), torch.randn(3, 2), ("ants", "bees"))
+        evaluation = Predictions(paths, np.array([0, 1, 1]), np.ones((3, 2)), ("ants", "bees"))
         add_embedding(trainer, inputs, evaluation, tmp_path)
         return next(tmp_path.glob("run/*/*/tensors.tsv"), None)
 

@@ -7,8 +7,9 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from thaw.evaluation.calibration import cross_fitted, fitted_temperature
-from thaw.evaluation.evaluation import Evaluation
+from thaw.evaluation import calibration
+from thaw.evaluation.measures import calibration as calibration_facts
+from thaw.evaluation.predictions import Predictions
 from train import main
 
 
@@ -18,6 +19,14 @@ def simulated(seed: int, count: int, exaggeration: float, classes: int = 3):
     honest = 1.5 * torch.randn(count, classes, generator=random)
     labels = torch.multinomial(honest.softmax(1), 1, generator=random)[:, 0]
     return exaggeration * honest, labels
+
+
+def fitted_temperature(logits, labels):
+    return calibration.fitted_temperature(logits.numpy(), labels.numpy())
+
+
+def cross_fitted(logits, labels):
+    return torch.from_numpy(calibration.cross_fitted(logits.numpy(), labels.numpy()))
 
 
 def ece(logits, labels):
@@ -83,7 +92,7 @@ def test_a_run_tells_its_temperature_and_keeps_it_with_the_best_weights(tiny_run
 
 def test_error_before_and_after_are_of_the_same_images():
     logits, labels = simulated(1, 500, 4)
-    told = Evaluation(["x"] * 500, labels, logits, ["a", "b", "c"]).calibration()
+    told = calibration_facts(Predictions(["x"] * 500, labels.numpy(), logits.numpy(), ["a", "b", "c"]))
     assert told["ece"][0] == pytest.approx(ece(logits, labels), abs=1e-6)
     assert told["ece"][1] == pytest.approx(ece(logits / cross_fitted(logits, labels)[:, None], labels), abs=1e-6)
     assert told["ece"][1] < told["ece"][0]

@@ -1,29 +1,32 @@
 import csv
 
+import numpy as np
 import pytest
 import torch
 
-from thaw.evaluation.evaluation import Evaluation, joined, wilson
+from thaw.evaluation.measures import metrics, wilson
+from thaw.evaluation.predictions import Predictions, joined
+from thaw.evaluation.predictions_table import write_predictions
 
 
 @pytest.fixture
 def evaluation():
     probabilities = torch.tensor([[0.7, 0.2, 0.1], [0.3, 0.6, 0.1], [0.6, 0.3, 0.1], [0.1, 0.1, 0.8], [0.2, 0.5, 0.3]])
     paths = [f"/photos/val/{n}.jpg" for n in range(5)]
-    return Evaluation(paths, torch.tensor([0, 0, 0, 2, 1]), probabilities.log(), ["ant", "bee", "cow"])
+    return Predictions(paths, np.array([0, 0, 0, 2, 1]), probabilities.log().numpy(), ["ant", "bee", "cow"])
 
 
 def test_metrics_equal_those_worked_out_by_hand(evaluation):
-    metrics = evaluation.metrics()
-    assert metrics["n"] == 5
-    assert metrics["acc"] == 4 / 5
-    assert metrics["macro_acc"] == pytest.approx((2 / 3 + 1 + 1) / 3)
+    found = metrics(evaluation)
+    assert found["n"] == 5
+    assert found["acc"] == 4 / 5
+    assert found["macro_acc"] == pytest.approx((2 / 3 + 1 + 1) / 3)
     f1 = (2 * 1 * (2 / 3) / (1 + 2 / 3), 2 * 0.5 * 1 / 1.5, 1)
-    assert metrics["macro_f1"] == pytest.approx(sum(f1) / 3)
+    assert found["macro_f1"] == pytest.approx(sum(f1) / 3)
     loss = -torch.tensor([0.7, 0.3, 0.6, 0.8, 0.5]).log().mean()
-    assert metrics["loss"] == pytest.approx(loss.item())
+    assert found["loss"] == pytest.approx(loss.item())
     # each answer is alone in its bin but the two at 0.6, of which one is right
-    assert metrics["ece"] == pytest.approx((0.3 + 2 * abs(0.5 - 0.6) + 0.2 + 0.5) / 5, abs=1e-6)
+    assert found["ece"] == pytest.approx((0.3 + 2 * abs(0.5 - 0.6) + 0.2 + 0.5) / 5, abs=1e-6)
 
 
 def test_the_interval_is_wilsons():
@@ -37,7 +40,7 @@ def test_confusion_counts_true_against_predicted(evaluation):
 
 
 def test_predictions_are_written_with_names_and_probabilities(evaluation, tmp_path):
-    evaluation.write_csv(tmp_path / "predictions.csv", "/photos")
+    write_predictions(tmp_path / "predictions.csv", evaluation, "/photos")
     with (tmp_path / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert list(rows[0]) == ["path", "label", "predicted", "confidence", "p_ant", "p_bee", "p_cow"]
@@ -47,4 +50,4 @@ def test_predictions_are_written_with_names_and_probabilities(evaluation, tmp_pa
 
 def test_batches_are_joined_in_order_and_let_go():
     batches = list(torch.arange(14.0).reshape(7, 2).split(3))
-    assert joined(batches).equal(torch.arange(14.0).reshape(7, 2)) and not batches
+    assert (joined(batches) == np.arange(14.0).reshape(7, 2)).all() and not batches

@@ -194,7 +194,7 @@ def test_whatever_is_written_when_the_disk_is_full_is_told_and_no_half_file_stay
         raise OSError(errno.ENOSPC, "No space left on device")
 
     root = image_folder()
-    for target in ("thaw.evaluation.evaluation.whole_file", "thaw.training.callbacks.EpochTable._write"):
+    for target in ("thaw.evaluation.predictions_table.whole_file", "thaw.training.callbacks.EpochTable._write"):
         with monkeypatch.context() as patch:
             patch.setattr(target, full)
             told = failed(root=root)

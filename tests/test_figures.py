@@ -4,7 +4,8 @@ import torch
 from matplotlib.colors import to_hex
 from PIL import Image
 
-from thaw.evaluation.evaluation import Evaluation
+from thaw.evaluation.measures import calibration
+from thaw.evaluation.predictions import Predictions
 from thaw.pages import charts
 from thaw.report import figures
 
@@ -14,7 +15,8 @@ def evaluation():
     labels = torch.tensor([0, 1] * 20)
     logits = torch.nn.functional.one_hot(labels, 2).float() * torch.arange(1, 41)[:, None] / 10
     logits[[4, 9]] = logits[[4, 9]].flip(1)  # two mistakes, the second the surer
-    return Evaluation([f"{n}.png" for n in range(40)], labels, logits, ["ant", "bee"])
+    found = Predictions([f"{n}.png" for n in range(40)], labels.numpy(), logits.numpy(), ["ant", "bee"])
+    return found.divided_by(calibration(found)["temperature"])
 
 
 IMAGES = [(torch.full((3, 8, 8), n, dtype=torch.uint8), n % 2) for n in range(40)]
@@ -55,9 +57,8 @@ def test_a_few_images_fill_a_part_of_the_grid(evaluation):
 @pytest.mark.parametrize("count", [3, 40])
 def test_a_confusion_matrix_of_many_classes_is_drawn(count, tmp_path):
     labels = torch.arange(count).repeat(2)
-    evaluation = Evaluation(
-        [""] * 2 * count, labels, torch.randn(2 * count, count), [f"species {n}" for n in labels[:count]]
-    )
+    logits = torch.randn(2 * count, count).numpy()
+    evaluation = Predictions([""] * 2 * count, labels.numpy(), logits, [f"species {n}" for n in labels[:count]])
     assert charts.save(figures.confusion_matrix(evaluation), tmp_path / "matrix.png").shape[0] >= 360
 
 

@@ -157,7 +157,7 @@ def test_predict_evaluate_export_and_serve_see_what_training_saw(kelvin, tiny_ru
     assert [float(row["p_cold"]) for row in said] == pytest.approx(raw[:, 0].tolist(), abs=1e-5)
     assert [one.top[0][0] for one in predictions(model, paths)] == [row["predicted"] for row in said]
     done = evaluate(model, read_labelled(kelvin / "val", model.classes), robustness=False)
-    assert torch.allclose(done.evaluation.logits, model.logits(seen), atol=1e-5)
+    assert np.allclose(done.predictions.logits, model.logits(seen), atol=1e-5)
     exported = json.loads(json.dumps(facts(model)))
     assert exported["preprocessing"]["grey_range"] == [265, 320]
     describe_checkpoint(model.source, preprocessing={"resize": 18, "crop": 16})  # as older ones do

@@ -19,7 +19,7 @@ from thaw.curation.audit_page import table as audit_table
 from thaw.curation.audit_page import write_audit
 from thaw.curation.inspection import Inspection
 from thaw.data.preprocessing import Preprocessing
-from thaw.evaluation.evaluation import Evaluation
+from thaw.evaluation.predictions import Predictions
 from thaw.inference.evaluate import evaluate
 from thaw.inference.evaluation_page import table, write_evaluation
 from thaw.inference.gallery import write_gallery
@@ -37,7 +37,7 @@ def evaluation(count=2000):
     logits = 3 * torch.nn.functional.one_hot(labels, 1000).float()
     logits[:500] = logits[:500].roll(1, 1)
     logits[1000] = logits[0]
-    return Evaluation([f"/p/{n}.png" for n in range(count)], labels, logits, NAMES)
+    return Predictions([f"/p/{n}.png" for n in range(count)], labels.numpy(), logits.numpy(), NAMES)
 
 
 def test_the_confusion_matrix_of_many_classes_is_a_list_of_the_most_frequent_confusions(tmp_path):
@@ -49,8 +49,7 @@ def test_the_confusion_matrix_of_many_classes_is_a_list_of_the_most_frequent_con
 
 
 def test_without_a_mistake_the_figure_says_so(tmp_path):
-    labels = torch.arange(40)
-    figure = figures.confusion_matrix(Evaluation([""] * 40, labels, 9 * torch.eye(40), NAMES[:40]))
+    figure = figures.confusion_matrix(Predictions([""] * 40, np.arange(40), 9 * np.eye(40), NAMES[:40]))
     charts.save(figure, tmp_path / "a.png")
     assert "40 of 40 right\nNo mistakes among 40 classes" in figure.get_suptitle()
 
@@ -114,15 +113,15 @@ def test_an_audit_shows_the_smallest_classes_and_a_part_of_a_large_group(tmp_pat
 
 MEASURED = """
 import resource, torch
-from thaw.evaluation.measures import Predictions
-from thaw.evaluation.evaluation import Evaluation
+from thaw.evaluation.measures import calibration, metrics
+from thaw.evaluation.predictions import Predictions
 n, classes = 8000, 1000
 labels = torch.arange(n) % classes
 logits = torch.randn(n, classes, generator=torch.Generator().manual_seed(0))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-evaluation = Evaluation([""] * n, labels, logits, [str(i) for i in range(classes)])
+given = Predictions([""] * n, labels.numpy(), logits.numpy(), [str(i) for i in range(classes)])
 before = peak()
-evaluation.metrics(), evaluation.calibration(), Predictions(labels.numpy(), logits.numpy(), 1.5).losses
+metrics(given), calibration(given), given.divided_by(1.5).losses
 print(peak() - before)
 """
 

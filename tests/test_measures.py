@@ -5,8 +5,17 @@ import pytest
 from evaluated import by_hand
 
 from thaw.evaluation.confusion import confused_pairs
-from thaw.evaluation.evaluation import wilson
-from thaw.evaluation.measures import MEASURES, RESAMPLES, Predictions, bootstrap, overall, per_class, reliability
+from thaw.evaluation.measures import (
+    MEASURES,
+    RESAMPLES,
+    bootstrap,
+    metrics,
+    overall,
+    per_class,
+    reliability,
+    wilson,
+)
+from thaw.evaluation.predictions import Predictions
 
 
 def predictions_of(n=60, classes=4, absent=None):
@@ -14,7 +23,7 @@ def predictions_of(n=60, classes=4, absent=None):
     labels = random.integers(classes, size=n)
     labels[labels == absent] = 0
     logits = random.normal(size=(n, classes)).astype(np.float32) + 1.5 * np.eye(classes, dtype=np.float32)[labels]
-    return Predictions(labels, logits, 1.7)
+    return Predictions((), labels, logits, "abcd"[:classes], 1.7)
 
 
 @pytest.mark.parametrize("absent", [None, 2])
@@ -45,7 +54,7 @@ def two_sure_classes(random, confidences, right, n):
     kind = random.integers(len(confidences), size=n)
     odds = np.log(np.array(confidences) / (1 - np.array(confidences)))[kind]
     labels = (random.random(n) >= np.array(right)[kind]).astype(int)
-    return Predictions(labels, np.stack([odds, np.zeros(n)], 1), 1.0)
+    return Predictions((), labels, np.stack([odds, np.zeros(n)], 1), "ab")
 
 
 @pytest.mark.parametrize(("right", "truth"), [((0.7, 0.9), 0.0), ((0.6, 0.7), 0.15)])
@@ -94,5 +103,5 @@ def test_bins_of_confidence_hold_every_image_once_and_make_up_the_calibration_er
     bins = reliability(given)
     assert sum(row["n"] for row in bins) == 60
     gaps = [row["n"] * abs(row["confidence"] - row["right"]["value"]) for row in bins]
-    assert sum(gaps) / 60 == pytest.approx(given.ece)
+    assert sum(gaps) / 60 == pytest.approx(metrics(given)["ece"])
     assert all(row["bin"][0] <= row["confidence"] < row["bin"][1] for row in bins)

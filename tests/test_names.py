@@ -6,6 +6,7 @@ import json
 import os
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
@@ -13,7 +14,8 @@ from thaw.data.class_names import confusable_names
 from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.layout import aligned_classes
 from thaw.errors import UserError
-from thaw.evaluation.evaluation import Evaluation
+from thaw.evaluation.predictions import Predictions
+from thaw.evaluation.predictions_table import write_predictions
 from thaw.inference.image_paths import image_paths
 from thaw.inference.labelled_folder import read_labelled
 from thaw.inference.predict import Prediction
@@ -35,8 +37,8 @@ def test_a_name_is_shown_with_a_replacement_for_what_is_no_character():
 
 def test_bytes_go_into_tables_and_come_out_as_they_were(tmp_path):
     images = [str(tmp_path / LATIN / f"{LATIN}.jpg"), str(tmp_path / "dog" / "1.jpg")]
-    evaluation = Evaluation(images, torch.tensor([0, 1]), torch.tensor([[2.0, 0.0], [0.0, 1.0]]), [LATIN, "dog"])
-    evaluation.write_csv(tmp_path / "predictions.csv", tmp_path)
+    evaluation = Predictions(images, np.array([0, 1]), np.array([[2.0, 0.0], [0.0, 1.0]]), [LATIN, "dog"])
+    write_predictions(tmp_path / "predictions.csv", evaluation, tmp_path)
     assert b"caf\xe9/caf\xe9.jpg,caf\xe9,caf\xe9," in (tmp_path / "predictions.csv").read_bytes()
     assert read_rows(tmp_path / "predictions.csv")[0]["path"] == f"{LATIN}/{LATIN}.jpg"
 
@@ -62,7 +64,7 @@ def test_predictions_are_written_whatever_bytes_names_have(tmp_path, form):
 
 
 def test_figures_and_pages_show_bytes_as_replacements(tmp_path):
-    evaluation = Evaluation(["a", "b"], torch.tensor([0, 1]), torch.eye(2), [LATIN, "dog"])
+    evaluation = Predictions(["a", "b"], np.array([0, 1]), np.eye(2), [LATIN, "dog"])
     images = [(torch.zeros(3, 8, 8, dtype=torch.uint8), 0)] * 2
     for figure in (figures.confusion_matrix(evaluation), figures.predictions(images, evaluation)):
         texts = [text.get_text() for axes in figure.axes for text in (*axes.texts, *axes.get_xticklabels())]
@@ -75,7 +77,7 @@ def test_figures_and_pages_show_bytes_as_replacements(tmp_path):
 def test_the_projector_gets_bytes_as_replacements(tmp_path, monkeypatch):
     kept = SimpleNamespace(add_embedding=lambda points, metadata, **rest: found.extend(metadata), flush=lambda: None)
     monkeypatch.setattr(tensorboard, "_on_each", lambda trainer, act: act(SimpleNamespace(experiment=kept)))
-    evaluation = Evaluation([str(tmp_path / LATIN)], torch.tensor([0]), torch.eye(2)[:1], [LATIN, "dog"])
+    evaluation = Predictions([str(tmp_path / LATIN)], np.array([0]), np.eye(2)[:1], [LATIN, "dog"])
     inputs, found = SimpleNamespace(vectors=torch.ones(1, 2), shown=torch.tensor([0])), []
     tensorboard.add_embedding(SimpleNamespace(global_step=0), inputs, evaluation, tmp_path)
     assert found == [[SEEN, SEEN, SEEN]]

@@ -2,14 +2,14 @@
 
 import csv
 
+import numpy as np
 import pytest
-import torch
 from runs import write_run
 
 from thaw.comparison.compare import compare
 from thaw.comparison.finished_runs import Run
-from thaw.evaluation.evaluation import Evaluation
-from thaw.evaluation.predictions import COLUMNS, probability_column, read_predictions
+from thaw.evaluation.predictions import Predictions
+from thaw.evaluation.predictions_table import COLUMNS, probability_column, read_predictions, write_predictions
 from thaw.inference.export.shipped import _validation_paths
 
 FORMS = ["p_{}", "{}"]  # and the older one
@@ -19,9 +19,9 @@ def test_no_class_takes_the_place_of_a_column(tmp_path):
     classes = [*COLUMNS, "p_path", "p_", ""]
     columns = [*COLUMNS, *map(probability_column, classes)]
     assert len(set(columns)) == len(columns)
-    labels = torch.arange(len(classes))
-    evaluation = Evaluation([f"/r/{n}.png" for n in labels], labels, torch.eye(len(classes)).roll(1, 1), classes)
-    evaluation.write_csv(tmp_path / "predictions.csv", "/r")
+    labels, logits = np.arange(len(classes)), np.roll(np.eye(len(classes)), 1, 1)
+    given = Predictions([f"/r/{n}.png" for n in labels], labels, logits, classes)
+    write_predictions(tmp_path / "predictions.csv", given, "/r")
     with (tmp_path / "predictions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["label"] for row in rows] == classes

@@ -15,7 +15,7 @@ from runs import write_run
 from thaw.comparison.compare import compare
 from thaw.comparison.finished_runs import Run
 from thaw.data.description import describe_images
-from thaw.evaluation.evaluation import Evaluation
+from thaw.evaluation.predictions import Predictions
 from thaw.inference.predict import Prediction
 from thaw.inference.prediction_tables import table
 from thaw.pages import charts, fonts
@@ -64,7 +64,7 @@ def evaluation(names=ODD, mistakes=True):
     count = len(names)
     labels = torch.arange(3 * count) % count
     logits = torch.eye(count)[(labels + mistakes * (torch.arange(3 * count) < count)) % count]
-    return Evaluation([f"{n}.png" for n in range(3 * count)], labels, logits, names)
+    return Predictions([f"{n}.png" for n in range(3 * count)], labels.numpy(), logits.numpy(), names)
 
 
 @pytest.fixture(autouse=True)

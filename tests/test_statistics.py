@@ -3,7 +3,7 @@ import pytest
 from runs import simulated
 from scipy.stats import t as student
 
-from thaw.evaluation.evaluation import wilson
+from thaw.evaluation.measures import wilson
 from thaw.evaluation.statistics import MCNEMAR, Answers, Sweep, holm, mcnemar
 
 

@@ -10,7 +10,7 @@ from typing import cast
 from omegaconf import OmegaConf
 
 from thaw.errors import UserError
-from thaw.evaluation.predictions import Row, read_predictions
+from thaw.evaluation.predictions_table import Row, read_predictions
 from thaw.runs import run_files
 from thaw.runs.configuration import is_run, read_resolved
 from thaw.runs.summary import read_summary

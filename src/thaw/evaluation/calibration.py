@@ -6,30 +6,25 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 
+from thaw.evaluation.predictions import parts
+
 _LEAST = 0.02
 _LEAST_MARGIN = 0.01  # median margin between the top two classes after division; rounding would decide a smaller one
 _FOLDS = 5
-_AT_ONCE = 2**16  # logits: as many as fit into a processor's cache; copies of all may not fit into memory
 
 
-def parts(count: int, classes: int) -> Iterator[slice]:
-    """Return slices of `count` rows of logits, in order; each slice fits into a processor's cache."""
-    rows = max(1, _AT_ONCE // classes)
-    return (slice(first, first + rows) for first in range(0, count, rows))
-
-
-def fitted_temperature(logits: torch.Tensor, labels: torch.Tensor, rows: torch.Tensor | None = None) -> float:
+def fitted_temperature(logits: np.ndarray, labels: np.ndarray, rows: np.ndarray | None = None) -> float:
     """Return the temperature T that minimises the cross-entropy of softmax(logits / T) (Guo et al. 2017).
 
     `logits` are float (n, classes), `labels` int64 (n,). `rows`, int64 indices, select the images to fit on. The fit
     adds one image whose classes are all equally likely. It keeps T finite if the network makes no mistake (Platt 1999).
     """
-    rows = torch.arange(len(labels)) if rows is None else rows
+    rows = np.arange(len(labels)) if rows is None else rows
     share = 1 / (len(rows) + 2)
     pieces = [rows[part] for part in parts(len(rows), logits.shape[1])]
 
     def scores() -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        return ((logits[piece].double(), labels[piece]) for piece in pieces)
+        return ((torch.from_numpy(logits[piece]).double(), torch.from_numpy(labels[piece])) for piece in pieces)
 
     wanted = torch.cat([(1 - share) * x.gather(1, y[:, None])[:, 0] + share * x.mean(1) for x, y in scores()])
     margins = torch.cat([x.topk(2).values for x, _ in scores()])
@@ -45,12 +40,12 @@ def fitted_temperature(logits: torch.Tensor, labels: torch.Tensor, rows: torch.T
     return float(np.exp(found.x))
 
 
-def cross_fitted(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+def cross_fitted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
     """Return each image's temperature, float (n,), fitted on the other folds, to estimate the effect on new images."""
-    fold = torch.from_numpy(np.random.default_rng(0).permutation(len(labels)) % _FOLDS)
-    temperatures = torch.ones(len(labels))
+    fold = np.random.default_rng(0).permutation(len(labels)) % _FOLDS
+    temperatures = np.ones(len(labels))
     for number in range(_FOLDS):
-        (others,) = torch.nonzero(fold != number, as_tuple=True)
+        others = np.flatnonzero(fold != number)
         if 0 < len(others) < len(labels):
             temperatures[fold == number] = fitted_temperature(logits, labels, others)
     return temperatures

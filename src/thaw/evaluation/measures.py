@@ -1,70 +1,19 @@
 """Metrics of predictions with 95 % confidence intervals, images being a sample."""
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 
 import numpy as np
 from scipy.sparse import csr_array
-from scipy.special import log_softmax
+from scipy.stats import binomtest
 
-from thaw.evaluation.calibration import parts
-from thaw.evaluation.evaluation import wilson
+from thaw.evaluation.calibration import cross_fitted, fitted_temperature
+from thaw.evaluation.predictions import Predictions
 
 BINS = 15  # of confidences, equally wide
 RESAMPLES = 1000
 _AT_ONCE = 2**22  # weights of resamples in memory
 MEASURES = ("macro_acc", "macro_f1", "loss", "ece", "ece_uncalibrated")
 _ERRORS = (3, 4)  # indices of the calibration errors in MEASURES
-
-
-@dataclass(frozen=True)
-class Predictions:
-    """Labels, int (n,), and logits, float (n, classes), which every method divides by `temperature`."""
-
-    labels: np.ndarray
-    logits: np.ndarray
-    temperature: float
-
-    @cached_property
-    def predicted(self) -> np.ndarray:
-        return self.logits.argmax(1)
-
-    @property
-    def right(self) -> np.ndarray:
-        """Bool (n,): True where the prediction is correct."""
-        return self.predicted == self.labels
-
-    @property
-    def confidence(self) -> np.ndarray:
-        """Probability of the predicted class, float (n,) within 0..1."""
-        return self._judged[0]
-
-    @property
-    def losses(self) -> np.ndarray:
-        """Cross-entropy of each image in nats, float (n,)."""
-        return self._judged[1]
-
-    @cached_property
-    def _judged(self) -> tuple[np.ndarray, np.ndarray]:
-        found = []
-        for part in parts(*self.logits.shape):
-            log = log_softmax(self.logits[part].astype(float) / self.temperature, axis=1)
-            found.append((np.exp(log.max(1)), -log[np.arange(len(log)), self.labels[part]]))
-        confidences, losses = zip(*found, strict=True)
-        return np.concatenate(confidences), np.concatenate(losses)
-
-    @property
-    def bins(self) -> np.ndarray:
-        """Bin of each confidence, int (n,); a bin contains its lower edge."""
-        return _bins(self.confidence)
-
-    @property
-    def ece(self) -> float:
-        return calibration_error(self.confidence, self.right)
-
-    def divided_by(self, temperature: float) -> "Predictions":
-        return Predictions(self.labels, self.logits, temperature)
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
@@ -76,14 +25,52 @@ def _bins(confidence: np.ndarray) -> np.ndarray:
     return np.clip(np.searchsorted(np.linspace(0, 1, BINS + 1), confidence, side="right") - 1, 0, BINS - 1)
 
 
+def metrics(predictions: Predictions) -> dict:
+    """Return the `val` entry of a run's summary."""
+    right, n = int(predictions.right.sum()), len(predictions.labels)
+    macro_acc, macro_f1, loss, ece, _ = _measure(predictions)(np.ones((1, n)))[0].tolist()
+    return {
+        "acc": right / n,
+        "acc_ci95": wilson(right, n),
+        "macro_acc": macro_acc,
+        "macro_f1": macro_f1,
+        "loss": loss,
+        "ece": ece,
+        "n": n,
+    }
+
+
+def calibration(predictions: Predictions) -> dict:
+    """Return the `calibration` entry of a run's summary: ECE and loss without and with temperature scaling."""
+    labels, logits = predictions.labels, predictions.logits
+    both = predictions, predictions.divided_by(cross_fitted(logits, labels))
+    return {
+        "temperature": fitted_temperature(logits, labels),
+        "ece": [calibration_error(each.confidence, each.right) for each in both],
+        "loss": [float(each.losses.mean()) for each in both],
+    }
+
+
 def overall(predictions: Predictions) -> dict[str, dict]:
     """Return each of `MEASURES` as {"value", "ci95"}; macro averages are over the classes that have images."""
-    labels, predicted, right = predictions.labels, predictions.predicted, predictions.right
+    values, intervals = bootstrap(_measure(predictions), len(predictions.labels), biased=_ERRORS)
+    for error, judged in zip(_ERRORS, (predictions, predictions.divided_by(1.0)), strict=True):
+        if values[error] <= _calibrated_error(judged):
+            intervals[error, 0] = 0.0
+    return {
+        name: {"value": value, "ci95": interval}
+        for name, value, interval in zip(MEASURES, values.tolist(), intervals.tolist(), strict=True)
+    }
+
+
+def _measure(predictions: Predictions) -> Callable[[np.ndarray], np.ndarray]:
+    """Return a function of weights, float (draws, n), that returns the `MEASURES` of each draw, (draws, k)."""
+    labels, right = predictions.labels, predictions.right
     n, classes = predictions.logits.shape
-    of_label, of_prediction = _sums(labels, classes), _sums(predicted, classes)
+    of_label, of_prediction = _sums(labels, classes), _sums(predictions.predicted, classes)
     hits, losses = _sums(labels, classes, right), predictions.losses
     both = predictions, predictions.divided_by(1.0)
-    gaps = [_sums(each.bins, BINS, each.confidence - each.right) for each in both]
+    gaps = [_sums(_bins(each.confidence), BINS, each.confidence - right) for each in both]
 
     def measure(weights: np.ndarray) -> np.ndarray:
         counted, found = (weights @ sums for sums in (of_label, hits))
@@ -93,14 +80,7 @@ def overall(predictions: Predictions) -> dict[str, dict]:
         macro = [np.where(present, score, 0).sum(1) / present.sum(1) for score in (recall, f1)]
         return np.stack([*macro, weights @ losses / n, *(np.abs(weights @ gap).sum(1) / n for gap in gaps)], 1)
 
-    values, intervals = bootstrap(measure, n, biased=_ERRORS)
-    for error, judged in zip(_ERRORS, both, strict=True):
-        if values[error] <= _calibrated_error(judged):
-            intervals[error, 0] = 0.0
-    return {
-        name: {"value": value, "ci95": interval}
-        for name, value, interval in zip(MEASURES, values.tolist(), intervals.tolist(), strict=True)
-    }
+    return measure
 
 
 def bootstrap(
@@ -124,7 +104,7 @@ def bootstrap(
 def _calibrated_error(predictions: Predictions) -> float:
     """Return the ECE that a perfectly calibrated model with these confidences exceeds in 2.5 % of draws."""
     random, confidence, n = np.random.default_rng(0), predictions.confidence, len(predictions.labels)
-    places, drawn = _sums(predictions.bins, BINS), []
+    places, drawn = _sums(_bins(confidence), BINS), []
     for rows in _draws_at_once(n):
         gaps = confidence - (random.random((rows, n)) < confidence)
         drawn.append(np.abs(gaps @ places).sum(1) / n)
@@ -153,6 +133,12 @@ def _sums(groups: np.ndarray, count: int, values: np.ndarray | float = 1.0) -> c
     return csr_array((np.broadcast_to(np.asarray(values, float), n), (np.arange(n), groups)), (n, count))
 
 
+def wilson(right: int, n: int) -> list[float]:
+    """Return the 95 % confidence interval of the share `right` / `n` (Wilson 1927)."""
+    interval = binomtest(right, n).proportion_ci(0.95, method="wilson")
+    return [float(interval.low), float(interval.high)]
+
+
 def share(right: int, n: int) -> dict | None:
     """Return the share `right` / `n` with Wilson's interval, None if `n` is 0."""
     return {"value": right / n, "ci95": wilson(right, n)} if n else None
@@ -172,9 +158,9 @@ def per_class(confusion: np.ndarray | csr_array, classes: Sequence[str]) -> list
 
 def reliability(predictions: Predictions) -> list[dict]:
     """Return a row per non-empty bin of confidences: its mean confidence and its accuracy."""
-    rows = []
-    for place in np.unique(predictions.bins):
-        own = predictions.bins == place
+    rows, bins = [], _bins(predictions.confidence)
+    for place in np.unique(bins):
+        own = bins == place
         n = int(own.sum())
         right = share(int(predictions.right[own].sum()), n)
         edges = [place / BINS, (place + 1) / BINS]

@@ -1,32 +1,82 @@
-"""Read `predictions.csv`: a row per image, with the probability of each class."""
+"""A network's predictions for labelled images."""
 
-import csv
-from collections.abc import Iterator
-from pathlib import Path
-from sys import intern
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
 
-COLUMNS = ("path", "label", "predicted", "confidence")
-Row = tuple[str, str, str, float]  # path, label, predicted, confidence
+import numpy as np
+import torch
+from scipy.sparse import csr_array
+from scipy.special import log_softmax
+
+from thaw.evaluation.confusion import confusion_counts
+
+_AT_ONCE = 2**16  # logits: as many as fit into a processor's cache; copies of all may not fit into memory
 
 
-def probability_column(name: str) -> str:
-    """Return the column name of a class; the prefix keeps it apart from `COLUMNS`."""
-    return f"p_{name}"
+@dataclass(frozen=True)
+class Predictions:
+    """Labels, int64 (n,), and logits, float32 (n, classes), of the images at `paths`, in the same order.
 
-
-def read_predictions(path: Path) -> Iterator[Row]:
-    """Yield the rows of a table; yield nothing if the file is missing.
-
-    In older tables a class's column has the name of the class, even one of `COLUMNS`. The first of equal names counts.
+    Confidences and losses are those of the logits divided by `temperature`: one number, or float (n,). Probabilities
+    are computed in parts and never kept: with many classes they would not fit into memory.
     """
-    if not path.is_file():
-        return
-    with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = csv.reader(file)
-        header = next(rows, [])
-        if not header:
-            return
-        places = [header.index(name) for name in COLUMNS]
-        for row in rows:
-            image, label, predicted, confidence = (row[place] for place in places)
-            yield image, intern(label), intern(predicted), float(confidence)
+
+    paths: Sequence[str]
+    labels: np.ndarray
+    logits: np.ndarray
+    classes: Sequence[str]
+    temperature: float | np.ndarray = 1.0
+
+    def divided_by(self, temperature: float | np.ndarray) -> "Predictions":
+        return self if temperature is self.temperature else replace(self, temperature=temperature)
+
+    @cached_property
+    def predicted(self) -> np.ndarray:
+        return self.logits.argmax(1)
+
+    @cached_property
+    def right(self) -> np.ndarray:
+        """Bool (n,): True where the prediction is correct."""
+        return self.predicted == self.labels
+
+    @property
+    def confidence(self) -> np.ndarray:
+        """Probability of the predicted class, float (n,) within 0..1."""
+        return self._judged[0]
+
+    @property
+    def losses(self) -> np.ndarray:
+        """Cross-entropy of each image in nats, float (n,)."""
+        return self._judged[1]
+
+    @cached_property
+    def confusion(self) -> csr_array:
+        """Counts (true class, predicted class)."""
+        return confusion_counts(self.labels, self.predicted, len(self.classes))
+
+    @cached_property
+    def _judged(self) -> tuple[np.ndarray, np.ndarray]:
+        temperatures, found = np.broadcast_to(self.temperature, len(self.labels)), []
+        for part in parts(*self.logits.shape):
+            log = log_softmax(self.logits[part].astype(float) / temperatures[part, None], axis=1)
+            found.append((np.exp(log.max(1)), -log[np.arange(len(log)), self.labels[part]]))
+        confidences, losses = zip(*found, strict=True)
+        return np.concatenate(confidences), np.concatenate(losses)
+
+
+def parts(count: int, classes: int) -> Iterator[slice]:
+    """Return slices of `count` rows of logits, in order; each slice fits into a processor's cache."""
+    rows = max(1, _AT_ONCE // classes)
+    return (slice(first, first + rows) for first in range(0, count, rows))
+
+
+def joined(batches: list[torch.Tensor]) -> np.ndarray:
+    """Return the rows of all batches, and empty `batches`: memory may not hold them twice."""
+    rows = np.empty((sum(map(len, batches)), batches[0].shape[1]), np.float32)
+    end = len(rows)
+    while batches:
+        batch = batches.pop()
+        rows[end - len(batch) : end] = batch.cpu().numpy()
+        end -= len(batch)
+    return rows

@@ -8,16 +8,8 @@ import numpy as np
 
 from thaw.evaluation.confusion import confused_pairs
 from thaw.evaluation.corruptions import CORRUPTIONS, Corruption
-from thaw.evaluation.evaluation import Evaluation
-from thaw.evaluation.measures import (
-    Predictions,
-    bootstrap,
-    calibration_error,
-    overall,
-    per_class,
-    reliability,
-    share,
-)
+from thaw.evaluation.measures import bootstrap, calibration_error, overall, per_class, reliability, share
+from thaw.evaluation.predictions import Predictions
 from thaw.evaluation.statistics import holm, mcnemar
 from thaw.inference.folder_predictions import FolderPredictions, predict_folder
 from thaw.inference.labelled_folder import LabelledFolder
@@ -35,7 +27,7 @@ class Evaluated:
 
     model: TrainedModel
     folder: LabelledFolder
-    evaluation: Evaluation
+    predictions: Predictions
     worst: Sequence[int]
     facts: dict
 
@@ -52,15 +44,13 @@ def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = Tru
     """
     corruptions = CORRUPTIONS if robustness else ()
     found = predict_folder(model, folder.samples, corruptions)
-    evaluation = Evaluation([path for path, _ in found.samples], found.labels, found.logits, model.classes)
-    clean = Predictions(found.labels.numpy(), found.logits.numpy(), model.temperature)
+    clean = found.clean
     worst = np.argsort(-clean.losses, kind="stable")[:top].tolist()
-    confusion = evaluation.confusion
     few = len(model.classes) <= KEPT_MATRIX
     facts = {
         "checkpoint": str(model.source),
         "root": str(folder.root.resolve()),
-        "images": len(found.samples),
+        "images": len(clean.paths),
         "unreadable": list(found.faults),
         "ignored": folder.ignored,
         "classes": list(model.classes),
@@ -69,20 +59,20 @@ def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = Tru
         "temperature": model.temperature,
         "acc": share(int(clean.right.sum()), len(clean.labels)),
         **overall(clean),
-        "per_class": per_class(confusion, model.classes),
-        "confusion": confusion.toarray().tolist() if few else None,
-        "confused": confused_pairs(confusion, model.classes, CONFUSIONS),
+        "per_class": per_class(clean.confusion, model.classes),
+        "confusion": clean.confusion.toarray().tolist() if few else None,
+        "confused": confused_pairs(clean.confusion, model.classes, CONFUSIONS),
         "reliability": {"uncalibrated": reliability(clean.divided_by(1.0)), "calibrated": reliability(clean)},
-        "top_losses": [_loss_row(evaluation, clean, folder.root, index) for index in worst],
+        "top_losses": [_loss_row(clean, folder.root, index) for index in worst],
         "robustness": _robustness(found, corruptions, clean) if robustness else None,
     }
-    return Evaluated(model, folder, evaluation, worst, facts)
+    return Evaluated(model, folder, clean, worst, facts)
 
 
-def _loss_row(evaluation: Evaluation, clean: Predictions, root: Path, index: int) -> dict:
-    classes = evaluation.classes
+def _loss_row(clean: Predictions, root: Path, index: int) -> dict:
+    classes = clean.classes
     return {
-        "path": Path(evaluation.paths[index]).relative_to(root).as_posix(),
+        "path": Path(clean.paths[index]).relative_to(root).as_posix(),
         "label": classes[clean.labels[index]],
         "predicted": classes[clean.predicted[index]],
         "confidence": float(clean.confidence[index]),

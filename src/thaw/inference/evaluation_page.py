@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from PIL import Image
 
 from thaw.data.workers import roomy_batch_size
+from thaw.evaluation.predictions_table import write_predictions
 from thaw.inference.evaluate import Evaluated
 from thaw.inference.gradcam import gradcam, overlaid
 from thaw.pages.html import data_url, render
@@ -33,7 +34,7 @@ _COUNT_STYLE = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 
 def write_evaluation(folder: Path, done: Evaluated) -> None:
     """Write `predictions.csv`, `evaluation.json` and `evaluation.html` into an existing folder."""
-    done.evaluation.write_csv(folder / "predictions.csv", done.folder.root)
+    write_predictions(folder / "predictions.csv", done.predictions, done.folder.root)
     with whole_file(folder / "evaluation.json") as file:
         file.write(json.dumps(done.facts, indent=1) + "\n")
     write_page(folder / "evaluation.html", lambda: _page(done))
@@ -130,8 +131,8 @@ def _pictures(done: Evaluated) -> list[tuple[Image.Image, Image.Image]]:
     found, size = [], roomy_batch_size(done.model.preprocessing.crop)
     for first in range(0, len(done.worst), size):
         batch = list(done.worst[first : first + size])
-        crops = torch.stack([done.model.read(done.evaluation.paths[index]) for index in batch])
-        heats = gradcam(done.model, crops, done.evaluation.predicted[batch])
+        crops = torch.stack([done.model.read(done.predictions.paths[index]) for index in batch])
+        heats = gradcam(done.model, crops, torch.from_numpy(done.predictions.predicted[batch]))
         for crop, heat in zip(crops, heats, strict=True):
             found.append((Image.fromarray(crop.permute(1, 2, 0).numpy()), overlaid(crop, heat)))
     return found

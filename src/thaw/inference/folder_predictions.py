@@ -15,8 +15,7 @@ from thaw.data.folders import Sample
 from thaw.data.workers import roomy_batch_size, usable_cores
 from thaw.errors import UnreadableImageError, UserError
 from thaw.evaluation.corruptions import Corruption
-from thaw.evaluation.evaluation import joined
-from thaw.evaluation.measures import Predictions
+from thaw.evaluation.predictions import Predictions, joined
 from thaw.inference.trained_model import TrainedModel
 
 _Judged = tuple[np.ndarray, np.ndarray]  # correct, bool (N,); confidence, float (N,)
@@ -24,20 +23,15 @@ _Judged = tuple[np.ndarray, np.ndarray]  # correct, bool (N,); confidence, float
 
 @dataclass(frozen=True)
 class FolderPredictions:
-    """Logits, float32 (N, classes), of the readable images, `samples`; they are not divided by the temperature.
+    """Predictions for the readable images of a folder, with the model's temperature.
 
     `corrupted` has for each corruption whether the predictions are correct, bool (N,), and the calibrated confidences,
     float (N,). `faults` has a sentence for each unreadable image.
     """
 
-    samples: Sequence[Sample]
-    logits: torch.Tensor
+    clean: Predictions
     corrupted: Sequence[_Judged]
     faults: Sequence[str]
-
-    @property
-    def labels(self) -> torch.Tensor:
-        return torch.tensor([label for _, label in self.samples])
 
 
 def predict_folder(
@@ -52,7 +46,7 @@ def predict_folder(
     kept: list[Sample] = []
     faults: list[str] = []
     size = roomy_batch_size(model.preprocessing.crop)
-    found, views_each = _Collected(model.temperature, len(corruptions)), 1 + len(corruptions)
+    found, views_each = _Collected(model, len(corruptions)), 1 + len(corruptions)
     total = len(samples) * views_each
     with tqdm(desc="evaluating", total=total, unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
 
@@ -78,22 +72,24 @@ def predict_folder(
     if not kept:
         none = f"none of the {len(samples)} images can be read; the first: " if len(samples) > 1 else ""
         raise UserError(f"{none}{faults[0]}")
-    return FolderPredictions(kept, joined(found.clean), found.joined(), faults)
+    paths, labels = zip(*kept, strict=True)
+    clean = Predictions(paths, np.array(labels), joined(found.clean), model.classes, model.temperature)
+    return FolderPredictions(clean, found.joined(), faults)
 
 
 class _Collected:
     """Logits of the uncorrupted images, and only correctness and confidence of corrupted ones, to save memory."""
 
-    def __init__(self, temperature: float, corruptions: int):
+    def __init__(self, model: TrainedModel, corruptions: int):
         self.clean: list[torch.Tensor] = []
-        self._temperature = temperature
+        self._model = model
         self._corrupted: list[list[_Judged]] = [[] for _ in range(corruptions)]
 
     def add(self, place: int, logits: torch.Tensor, labels: np.ndarray) -> None:
         if not place:
             self.clean.append(logits)
             return
-        predictions = Predictions(labels, logits.numpy(), self._temperature)
+        predictions = Predictions((), labels, logits.numpy(), self._model.classes, self._model.temperature)
         self._corrupted[place - 1].append((predictions.right, predictions.confidence))
 
     def joined(self) -> list[_Judged]:

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 
 from thaw.data.folders import ClassFolders, SeededOrder
 from thaw.evaluation.confusion import confused_pairs
-from thaw.evaluation.evaluation import Evaluation
+from thaw.evaluation.predictions import Predictions
 from thaw.pages.charts import RIGHT, WRONG
 from thaw.pages.fonts import drawable, families
 from thaw.pages.limits import CONFUSIONS, MATRIX
@@ -35,29 +35,28 @@ def samples(shown: Sequence[tuple[torch.Tensor, int]], classes: Sequence[str]) -
     return _grid([image for image, _ in shown], titles, "Training images as the network sees them")
 
 
-def predictions(images: Dataset, evaluation: Evaluation) -> Figure:
+def predictions(images: Dataset, given: Predictions) -> Figure:
     """Plot validation images: at most half are mistakes, the most confident first; the rest are drawn at random.
 
-    Confidences are calibrated, as in `predict` and on an evaluation's page.
+    Confidences are calibrated, as in `predict` and on an evaluation's page: divided by the fitted temperature.
     """
-    mistakes = evaluation.mistakes.nonzero().flatten()
-    worst = mistakes[evaluation.calibrated[mistakes].argsort(descending=True)][: SHOWN // 2]
-    right = (~evaluation.mistakes).nonzero().flatten()
-    chosen = right[torch.randperm(len(right), generator=torch.Generator().manual_seed(0))][: SHOWN - len(worst)]
-    places = torch.cat([worst, chosen]).tolist()
+    mistakes, right = np.flatnonzero(~given.right), np.flatnonzero(given.right)
+    worst = mistakes[np.argsort(-given.confidence[mistakes], kind="stable")][: SHOWN // 2]
+    chosen = np.random.default_rng(0).permutation(right)[: SHOWN - len(worst)]
+    places = [*worst.tolist(), *chosen.tolist()]
     counts = f"{len(worst)} of {amount(len(mistakes), 'mistake')} (red), {len(chosen)} of {amount(len(right), 'other')}"
     title = f"Validation images, with calibrated confidences: {counts}"
-    return _grid([images[index][0] for index in places], [_caption(evaluation, index) for index in places], title)
+    return _grid([images[index][0] for index in places], [_caption(given, index) for index in places], title)
 
 
-def confusion_matrix(evaluation: Evaluation) -> Figure:
+def confusion_matrix(given: Predictions) -> Figure:
     """Plot the confusion matrix; for many classes, whose matrix is unreadable, the most confused pairs."""
-    return _matrix(evaluation) if len(evaluation.classes) <= MATRIX else _most_confused(evaluation)
+    return _matrix(given) if len(given.classes) <= MATRIX else _most_confused(given)
 
 
-def _matrix(evaluation: Evaluation) -> Figure:
-    counts, fonts = evaluation.confusion.toarray(), families(evaluation.classes)
-    classes = [drawable(name, _LONGEST_LABEL) for name in evaluation.classes]
+def _matrix(given: Predictions) -> Figure:
+    counts, fonts = given.confusion.toarray(), families(given.classes)
+    classes = [drawable(name, _LONGEST_LABEL) for name in given.classes]
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     size = max(3.6, 0.45 * len(classes) + 2)
     longest = max(map(width, classes))
@@ -75,12 +74,12 @@ def _matrix(evaluation: Evaluation) -> Figure:
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, count, ha="center", va="center", color=colour)
     figure.colorbar(picture, label="share of the true class", fraction=0.046)
-    figure.suptitle(_right_count(evaluation), fontsize=11)
+    figure.suptitle(_right_count(given), fontsize=11)
     return figure
 
 
-def _most_confused(evaluation: Evaluation) -> Figure:
-    pairs = confused_pairs(evaluation.confusion, evaluation.classes, CONFUSIONS)
+def _most_confused(given: Predictions) -> Figure:
+    pairs = confused_pairs(given.confusion, given.classes, CONFUSIONS)
     names = [f"{drawable(pair['label'], 30)} → {drawable(pair['predicted'], 30)}" for pair in pairs]
     fonts = families(name for pair in pairs for name in (pair["label"], pair["predicted"]))
     figure = Figure((8.6, 1.6 + 0.27 * max(len(pairs), 1)), layout="constrained")
@@ -95,21 +94,20 @@ def _most_confused(evaluation: Evaluation) -> Figure:
     axes.margins(x=0.1)
     title = f"The {len(pairs)} most frequent confusions of" if pairs else "No mistakes among"
     axes.set_visible(bool(pairs))
-    classes = f"{len(evaluation.classes):,} classes (true → predicted)"
-    figure.suptitle(f"{_right_count(evaluation)}\n{title} {classes}", fontsize=11)
+    classes = f"{len(given.classes):,} classes (true → predicted)"
+    figure.suptitle(f"{_right_count(given)}\n{title} {classes}", fontsize=11)
     return figure
 
 
-def _right_count(evaluation: Evaluation) -> str:
-    return f"{(~evaluation.mistakes).sum():,} of {len(evaluation.labels):,} right"
+def _right_count(given: Predictions) -> str:
+    return f"{given.right.sum():,} of {len(given.labels):,} right"
 
 
-def _caption(evaluation: Evaluation, index: int) -> tuple[str, str]:
-    names = (evaluation.classes[int(one[index])] for one in (evaluation.predicted, evaluation.labels))
+def _caption(given: Predictions, index: int) -> tuple[str, str]:
+    names = (given.classes[int(one[index])] for one in (given.predicted, given.labels))
     predicted, label = (drawable(name, _LONGEST_CAPTION - len(" 100%")) for name in names)
-    confidence = f"{predicted} {evaluation.calibrated[index]:.0%}"
-    right = not evaluation.mistakes[index]
-    return (confidence, RIGHT) if right else (f"{confidence}\n(is {label})", WRONG)
+    confidence = f"{predicted} {given.confidence[index]:.0%}"
+    return (confidence, RIGHT) if given.right[index] else (f"{confidence}\n(is {label})", WRONG)
 
 
 def _resized(image: torch.Tensor, size: int) -> np.ndarray:

@@ -10,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.evaluation.evaluation import Evaluation
+from thaw.evaluation.predictions import Predictions
 from thaw.pages import charts
 from thaw.report import figures, tensorboard
 from thaw.runs.extras import warn_on_failure
@@ -20,9 +20,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Results:
-    """A finished run's evaluation, the input of its head for validation images, and the solver's record, if any."""
+    """A finished run's calibrated predictions, its head's input for validation images, and the solver's record."""
 
-    evaluation: Evaluation
+    predictions: Predictions
     head_inputs: tensorboard.HeadInputs
     solution: dict | None
 
@@ -48,12 +48,12 @@ def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, 
 
 
 def _plot(folder: Path, trainer: Trainer, data: ImageFolderDataModule, results: Results) -> None:
-    evaluation, solution = results.evaluation, results.solution
-    _save_figure(folder, trainer, "predictions", lambda: figures.predictions(data.val, evaluation))
-    _save_figure(folder, trainer, "confusion_matrix", lambda: figures.confusion_matrix(evaluation))
+    predictions, solution = results.predictions, results.solution
+    _save_figure(folder, trainer, "predictions", lambda: figures.predictions(data.val, predictions))
+    _save_figure(folder, trainer, "confusion_matrix", lambda: figures.confusion_matrix(predictions))
     if solution:
         _save_figure(folder, trainer, "probe", lambda: charts.penalty_path(solution))
-    tensorboard.add_embedding(trainer, results.head_inputs, evaluation, data.root)
+    tensorboard.add_embedding(trainer, results.head_inputs, predictions, data.root)
 
 
 def _save_figure(folder: Path, trainer: Trainer, name: str, draw: Callable[[], Figure]) -> None:

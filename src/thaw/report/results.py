@@ -10,6 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
 from lightning import Trainer
 from lightning.pytorch.utilities import rank_zero_only
@@ -18,7 +19,9 @@ from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.description import copies_in_training
 from thaw.data.folders import ClassFolders
 from thaw.errors import RunError
-from thaw.evaluation.evaluation import Evaluation, joined
+from thaw.evaluation.measures import calibration, metrics
+from thaw.evaluation.predictions import Predictions, joined
+from thaw.evaluation.predictions_table import write_predictions
 from thaw.models.staged import StagedNet
 from thaw.report import tensorboard
 from thaw.report.pictures import Results, picture_samples
@@ -75,30 +78,31 @@ def finish_run(
     Test images come last, when no decision is left that they could influence.
     """
     with tensorboard.head_inputs(classifier.net, len(data.val)) as inputs:
-        evaluation = evaluate_best(trainer, classifier, data, features)
-    evaluation.write_csv(Path(folder) / run_files.PREDICTIONS, data.root)
-    _write_description(best_checkpoint(trainer), temperature=evaluation.temperature, cut=classifier.val_input_stage)
-    facts = _summary_entries(trainer, classifier, evaluation, data)
+        found = predict_best(trainer, classifier, data, features)
+    write_predictions(Path(folder) / run_files.PREDICTIONS, found, data.root)
+    facts = {"val": metrics(found), "calibration": calibration(found), **_summary_entries(trainer, classifier, data)}
+    temperature = facts["calibration"]["temperature"]
+    _write_description(best_checkpoint(trainer), temperature=temperature, cut=classifier.val_input_stage)
     facts |= _best_entries(Path(folder), best_checkpoint(trainer))
     facts["seconds"]["features"] = features.seconds
     if classifier.solution:
         facts["probe"] = classifier.solution
     if data.test:
-        tested = evaluate_test(trainer, classifier, data)
-        tested.write_csv(Path(folder) / run_files.TEST_PREDICTIONS, data.root)
-        facts["test"] = tested.metrics()
+        tested = predict_test(trainer, classifier, data)
+        write_predictions(Path(folder) / run_files.TEST_PREDICTIONS, tested, data.root)
+        facts["test"] = metrics(tested)
     _log_results(Path(folder), facts)
-    return facts, Results(evaluation, inputs, classifier.solution)
+    return facts, Results(found.divided_by(temperature), inputs, classifier.solution)
 
 
-def evaluate_best(
+def predict_best(
     trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule, features: FeatureCache
-) -> Evaluation:
-    """Evaluate the best checkpoint on the validation images, and leave its weights in `classifier`."""
+) -> Predictions:
+    """Return the best checkpoint's predictions for the validation images; leave its weights in `classifier`."""
     classifier.load_state_dict(read_checkpoint(best_checkpoint(trainer))["state_dict"])
     alone = one_device(trainer)
     logits = alone.predict(classifier, datamodule=features.evaluation_source(alone, classifier, data))
-    return _evaluation(data.val, logits, data.classes)
+    return _predictions(data.val, logits, data.classes)
 
 
 def best_checkpoint(trainer: Trainer) -> Path:
@@ -121,22 +125,20 @@ def _write_description(best: Path, **entries: object) -> None:
         log.warning(f"the temperature cannot be written to {best}, whose probabilities stay uncalibrated: {error}")
 
 
-def evaluate_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> Evaluation:
-    """Evaluate the current weights of `classifier` on the test images."""
+def predict_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> Predictions:
+    """Return the predictions of the current weights of `classifier` for the test images."""
     assert data.test is not None
     classifier.set_input_stages()  # test images have no stored features
     logits = one_device(trainer).predict(classifier, data.once(data.test, None))
-    return _evaluation(data.test, logits, data.classes)
+    return _predictions(data.test, logits, data.classes)
 
 
-def _evaluation(images: ClassFolders, logits: list | None, classes: list[str]) -> Evaluation:
+def _predictions(images: ClassFolders, logits: list | None, classes: list[str]) -> Predictions:
     assert logits is not None, "predict returns predictions unless it is asked not to"
-    return Evaluation(images.paths, torch.tensor(images.targets), joined(logits), classes)
+    return Predictions(images.paths, np.array(images.targets), joined(logits), classes)
 
 
-def _summary_entries(
-    trainer: Trainer, classifier: ImageClassifier, evaluation: Evaluation, data: ImageFolderDataModule
-) -> dict:
+def _summary_entries(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> dict:
     callbacks = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue] - a connector sets it
     table = next(callback for callback in callbacks if isinstance(callback, EpochTable))
     parameters = list(classifier.net.parameters())
@@ -149,8 +151,6 @@ def _summary_entries(
         "copies_in_training": copies_in_training(data.splits),
         "fingerprint": {name: images.contents for name, images in data.splits.items()},
         "epochs": len(table.rows),
-        "val": evaluation.metrics(),
-        "calibration": evaluation.calibration(),
         "parameters": {
             "total": sum(p.numel() for p in parameters),
             "trainable": sum(p.numel() for p in parameters if p.requires_grad),

@@ -12,7 +12,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
-from thaw.evaluation.evaluation import Evaluation
+from thaw.evaluation.predictions import Predictions
 from thaw.models.staged import StagedNet
 from thaw.pages.text import printable
 from thaw.training.loggers import attempt
@@ -98,21 +98,23 @@ def head_inputs(net: StagedNet, images: int) -> Iterator[HeadInputs]:
         yield inputs
 
 
-def add_embedding(trainer: Trainer, inputs: HeadInputs, evaluation: Evaluation, root: Path) -> None:
+def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions, root: Path) -> None:
     """Add validation images as points to the tab Projector: close points are similar to the network's head."""
-    _on_each(trainer, lambda board: _add_embedding(board, trainer.global_step, inputs, evaluation, root))
+    _on_each(trainer, lambda board: _add_embedding(board, trainer.global_step, inputs, predictions, root))
 
 
-def _add_embedding(board: TensorBoardLogger, step: int, inputs: HeadInputs, evaluation: Evaluation, root: Path) -> None:
+def _add_embedding(
+    board: TensorBoardLogger, step: int, inputs: HeadInputs, predictions: Predictions, root: Path
+) -> None:
     points = inputs.vectors
     if points is None or not points.isfinite().all():  # a diverged network
         return
-    names = [*map(printable, evaluation.classes)]
+    names = [*map(printable, predictions.classes)]
     rows = [
         [
-            names[evaluation.labels[i]],
-            names[evaluation.predicted[i]],
-            printable(Path(evaluation.paths[i]).relative_to(root).as_posix()),
+            names[predictions.labels[i]],
+            names[predictions.predicted[i]],
+            printable(Path(predictions.paths[i]).relative_to(root).as_posix()),
         ]
         for i in map(int, inputs.shown)
     ]

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from thaw.errors import RunError, UnreadableImageError, UserError
-from thaw.evaluation.predictions import read_predictions
+from thaw.evaluation.predictions_table import read_predictions
 from thaw.inference.trained_model import TrainedModel, run_folder
 from thaw.models.staged import StagedNet
 from thaw.runs import run_files

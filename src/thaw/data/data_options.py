@@ -1,0 +1,63 @@
+"""Options of a run's images: the keys of `data` in conf/train.yaml, which explains them; docs/data.md says more."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from thaw.data.option_values import boolean, number, one_of, share, whole_number
+from thaw.data.preprocessing import TUTORIAL, Preprocessing
+
+
+@dataclass(frozen=True)
+class DataOptions:
+    """Options of `thaw.data.datamodule.ImageFolderDataModule`.
+
+    `num_workers="auto"` starts a loader process per usable core to feed a GPU, and none otherwise.
+
+    Raises:
+        UserError: for a value out of range.
+
+    """
+
+    # How image files become inputs.
+    image_size: int | None = None
+    train_size: int | None = None
+    crop_scale: tuple[float, float] = (0.08, 1.0)
+    rotation: float = 15
+    augment: bool = True
+    preprocessing: Preprocessing = TUTORIAL
+    grey_range: Any = "auto"  # resolve_grey_range checks it, with an example
+    # How images become splits; read_splits checks the first three.
+    val_fraction: float = 0.2
+    folds: int | None = None
+    fold: int = 0
+    train_share: float = 1.0
+    on_bad_image: str = "error"
+    # How batches are made.
+    batch_size: int = 32
+    balance: str | None = None
+    num_workers: int | str = "auto"
+    pixels_gb: float = 4
+
+    def __post_init__(self):
+        for name in ("image_size", "train_size"):
+            if getattr(self, name) is not None:
+                whole_number(f"data.{name}", getattr(self, name))
+        whole_number("data.batch_size", self.batch_size)
+        if self.num_workers != "auto":
+            whole_number("data.num_workers", self.num_workers, 0)
+        share("data.train_share", self.train_share)
+        number("data.rotation", self.rotation)
+        number("data.pixels_gb", self.pixels_gb)
+        boolean("data.augment", self.augment)
+        one_of("data.balance", self.balance, (None, "weights", "sampler"))
+        one_of("data.on_bad_image", self.on_bad_image, ("error", "skip"))
+
+    @property
+    def val_side(self) -> int:
+        """The side of a validation image in pixels."""
+        return self.preprocessing.crop if self.image_size is None else self.image_size
+
+    @property
+    def train_side(self) -> int:
+        """The side of a training crop in pixels."""
+        return self.val_side if self.train_size is None else self.train_size

@@ -1,0 +1,53 @@
+"""Ranges of options that code outside Thaw reads: it refuses a wrong value late, or not at all."""
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+
+def _above_zero(value: Any) -> bool:
+    return _is_number(value) and value > 0
+
+
+def _is_number(value: Any) -> bool:
+    return type(value) in (int, float)
+
+
+def _counts(value: Any) -> bool:
+    return type(value) is int and value > 0
+
+
+_COUNT, _POSITIVE = (_counts, "a whole number of at least 1"), (_above_zero, "a number above 0")
+_RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "trainer.accumulate_grad_batches": _COUNT,
+    "trainer.gradient_clip_val": _POSITIVE,
+    "trainer.devices": (lambda value: value not in (0, "0", []), "at least one device, or auto"),
+    "loss.label_smoothing": (lambda value: _is_number(value) and 0 <= value < 1, "a number from 0 to below 1"),
+    "scheduler.step_size": _COUNT,
+    "scheduler.gamma": _POSITIVE,
+    "mix.alpha": _POSITIVE,
+    "mix.mixup_alpha": _POSITIVE,
+    "mix.cutmix_alpha": _POSITIVE,
+    "callbacks.early_stopping.patience": (lambda value: type(value) is int and value >= 0, "a whole number from 0"),
+    "callbacks.early_stopping.mode": (lambda value: value in ("min", "max"), "min or max"),
+}
+
+
+def range_fault(values: Mapping) -> str | None:
+    """Return the first plain value of a configuration that is out of range, without a full stop, or None.
+
+    Missing options and null have no range.
+    """
+    for key, (allowed, wanted) in _RANGES.items():
+        value: Any = values
+        for name in key.split("."):
+            value = value.get(name) if isinstance(value, Mapping) else None
+        if value is not None and not allowed(value):
+            return f"{key}={value!r} must be {wanted}"
+    return _fold_fault(values["data"])
+
+
+def _fold_fault(data: Mapping) -> str | None:
+    folds, fold = data.get("folds"), data.get("fold")
+    if type(folds) is int and type(fold) is int and not 0 <= fold < folds:
+        return f"data.fold={fold} must be below data.folds={folds}: for all of them, add data.fold='range({folds})'"
+    return None
