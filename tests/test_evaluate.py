@@ -119,7 +119,7 @@ def test_each_corruption_is_held_against_the_same_images_without(model, photos):
 
 def test_the_batch_size_decides_nothing_but_time(model, photos, monkeypatch):
     whole = evaluate(model, read_labelled(photos, CLASSES))
-    monkeypatch.setattr("thaw.inference.folder_predictions.roomy_batch_size", lambda size: 5)
+    monkeypatch.setattr("thaw.inference.folder_predictions.inference_batch_size", lambda size: 5)
     parts = evaluate(model, read_labelled(photos, CLASSES))
     assert np.allclose(whole.predictions.logits, parts.predictions.logits, atol=1e-5)
     assert [row["acc"] for row in parts.facts["robustness"]] == [row["acc"] for row in whole.facts["robustness"]]

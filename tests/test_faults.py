@@ -100,8 +100,8 @@ def test_a_second_loader_process_that_dies_does_not_disturb_what_is_told_of_the_
 
     before = signal.signal(signal.SIGCHLD, raised)
     try:
-        worker_deaths.hush()
-        worker_deaths.hush()
+        worker_deaths.mute()
+        worker_deaths.mute()
         subprocess.run(["true"], check=True)
         worker_deaths.listen()
         with pytest.raises(RuntimeError, match="DataLoader worker"):

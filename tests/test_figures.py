@@ -47,7 +47,7 @@ def test_a_figure_is_kept_as_a_png_of_the_same_pixels(evaluation, tmp_path):
 
 def test_a_few_images_fill_a_part_of_the_grid(evaluation):
     class Five(list):
-        def picture(self, key):
+        def augmented(self, key):
             return IMAGES[key[0]]
 
     figure = figures.samples(figures.first_samples(Five(range(5)), seed=0), ["ant", "bee"])

@@ -71,10 +71,10 @@ def test_files_that_are_not_read_are_listed(image_folder):
 def test_a_seeded_item_depends_on_its_seed_alone(image_folder):
     images = ClassFolders(image_folder() / "train", ["ants", "bees"], TrainTransform(16, (0.1, 1), 15))
     torch.manual_seed(1)
-    first = images.picture((3, 77))[0]
+    first = images.augmented((3, 77))[0]
     state = torch.get_rng_state()
-    assert images.picture((3, 77))[0].equal(first)
-    assert not images.picture((3, 78))[0].equal(first)
+    assert images.augmented((3, 77))[0].equal(first)
+    assert not images.augmented((3, 78))[0].equal(first)
     assert torch.get_rng_state().equal(state), "the run's own random numbers must not move"
 
 

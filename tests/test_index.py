@@ -50,7 +50,7 @@ def test_a_second_start_reads_no_image(image_folder, monkeypatch, options):
     def start():
         data = image_folders(root, 16, **options)
         data.setup("fit")
-        return data.describe(), data.train.digest, data.val.digest, data.train.picture((0, 1))[0].tolist()
+        return data.describe(), data.train.digest, data.val.digest, data.train.augmented((0, 1))[0].tolist()
 
     root = image_folder()
     first = start()

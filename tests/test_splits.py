@@ -73,7 +73,7 @@ def test_class_folders_alone_are_divided_class_by_class(class_folders):
     assert Counter(label for _, label in splits.val.samples) == {0: 5, 1: 3, 2: 1}
     assert Counter(label for _, label in splits.train.samples) == {0: 15, 1: 8, 2: 1}
     assert not paths(splits.train) & paths(splits.val)
-    assert splits.drawn == "25 % of each class, drawn by Thaw"
+    assert splits.split_note == "25 % of each class, drawn by Thaw"
 
 
 def test_a_draw_follows_from_the_images_alone(class_folders):
@@ -126,7 +126,7 @@ def test_folds_validate_every_image_once_and_are_alike(class_folders, image_fold
         assert paths(splits.train) == everything - paths(splits.val)
         assert set(Counter(label for _, label in splits.val.samples).values()) <= {3, 4}
     assert {len(splits.val.samples) for splits in folds} <= {6, 7}
-    assert folds[2].drawn == "fold 2 of 0 to 4, drawn by Thaw"
+    assert folds[2].split_note == "fold 2 of 0 to 4, drawn by Thaw"
 
 
 def test_test_images_are_in_no_fold(image_folder):

@@ -4,11 +4,11 @@ from runs import simulated
 from scipy.stats import t as student
 
 from thaw.evaluation.measures import wilson
-from thaw.evaluation.statistics import MCNEMAR, Answers, Sweep, holm, mcnemar
+from thaw.evaluation.statistics import MCNEMAR, Correctness, PairedTests, holm, mcnemar
 
 
 def sweep(answers):
-    return Sweep({str(number): Answers(each) for number, each in enumerate(answers)})
+    return PairedTests({str(number): Correctness(each) for number, each in enumerate(answers)})
 
 
 def test_mcnemar_is_the_exact_one():
@@ -29,7 +29,7 @@ def test_one_seed_has_wilsons_interval_and_mcnemars_test():
     right = np.random.default_rng(0).random((2, 1, 263)) < 0.7
     one = sweep(right)
     assert one.interval("0") == pytest.approx(wilson(int(right[0].sum()), 263))
-    (test,) = one.tests()
+    (test,) = one.results()
     assert (test.p, test.method) == (mcnemar(right[0, 0], right[1, 0]), MCNEMAR)
 
 
@@ -55,17 +55,17 @@ def test_the_variance_of_a_mean_is_that_of_a_crossed_analysis_of_variance():
 
 def test_the_same_answers_under_two_names_are_tied():
     right = simulated(np.random.default_rng(2), 1)[0]
-    (test,) = sweep([right, right]).tests()
+    (test,) = sweep([right, right]).results()
     assert (test.verdict, test.difference) == ("tied", 0)
     assert test.adjusted == pytest.approx(1)
-    (test,) = sweep([right[:1], right[:1]]).tests()
+    (test,) = sweep([right[:1], right[:1]]).results()
     assert test.verdict == "tied"
 
 
 def test_chance_is_worse_than_what_has_learned():
     rng = np.random.default_rng(3)
     good, shuffled = simulated(rng, 1)[0], rng.random((3, 300)) < 0.5
-    (test,) = sweep([shuffled, good]).tests()
+    (test,) = sweep([shuffled, good]).results()
     assert test.verdict == "worse"
     assert test.p < 1e-6
 
@@ -96,7 +96,7 @@ def test_of_equal_candidates_few_sweeps_call_any_different_and_intervals_cover_t
     rng, different, covered = np.random.default_rng(5), 0, 0
     for _ in range(2000):
         one = sweep(simulated(rng, 3, **regime))
-        different += any(test.verdict != "tied" for test in one.tests())
+        different += any(test.verdict != "tied" for test in one.results())
         low, high = one.interval("0")
         covered += low <= regime["accuracy"] <= high
     assert different / 2000 <= 0.05

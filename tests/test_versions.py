@@ -23,7 +23,7 @@ COMPUTED = {
 RECORDED = {
     "READING": (2, "5a9b4aa6448b"),
     "PIXELS": (1, "51f304a95d50"),
-    "TRANSFORMS": (1, "b0ddf98a8b58"),
+    "TRANSFORMS": (1, "a32ce7de6c74"),
     "FEATURES": (1, "6351df2e4149"),
     "DRAWINGS": (1, "4e215a632ae5"),
     "PRETRAINING": (1, "91727490958e"),

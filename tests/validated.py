@@ -37,7 +37,7 @@ def metrics(classifier: ImageClassifier, data: ImageFolderDataModule, devices: i
 
 def main(root: str, file: str, devices: int) -> None:
     data = image_folders(root, image_size=16, batch_size=2, num_workers=0)
-    data._roomy_batch_size = lambda size: 2  # several batches on a device
+    data._inference_batch_size = lambda size: 2  # several batches on a device
     samples = data.val.samples[::2] + data.val.samples[1::2]  # of all classes
     torch.manual_seed(0)
     (phase,) = Strategy("test", [{"train": ["fc"]}], 0.1).schedule(normless_net(3), 1)

@@ -50,7 +50,7 @@ def _predict(chosen: Namespace) -> tuple[list[str], int]:
     """Write the predictions; return a sentence for each unreadable file, and the number of images predicted."""
     from tqdm import tqdm  # these imports take seconds, which --help need not wait for
 
-    from thaw.inference.gallery import on_a_card, write_gallery
+    from thaw.inference.gallery import for_gallery, write_gallery
     from thaw.inference.image_paths import image_paths
     from thaw.inference.predict import predictions
     from thaw.inference.prediction_tables import FORMATS
@@ -78,7 +78,7 @@ def _predict(chosen: Namespace) -> tuple[list[str], int]:
                 write(prediction)
                 done += 1
             if chosen.gallery:
-                shown.append(on_a_card(prediction))
+                shown.append(for_gallery(prediction))
     if chosen.gallery:
         write_gallery(chosen.gallery, str(chosen.run), shown, chosen.threshold)
     return faults, done

@@ -12,7 +12,7 @@ from scipy.sparse import csr_array
 
 from thaw.comparison.finished_runs import Run, Trial
 from thaw.evaluation.confusion import confusion_counts
-from thaw.evaluation.statistics import Answers
+from thaw.evaluation.statistics import Correctness
 
 # Overrides that are no part of a name: they are shown elsewhere, or do not distinguish candidates.
 _NAMELESS = ("strategy=", "seed=", "data.fold=", "hydra.")
@@ -30,9 +30,9 @@ class Candidate:
         return [run for trial in self.trials for run in trial.runs]
 
     @cached_property
-    def answers(self) -> Answers:
+    def correctness(self) -> Correctness:
         right = [[label == predicted for _, label, predicted, _ in trial.predictions] for trial in self.trials]
-        return Answers(np.array(right))
+        return Correctness(np.array(right))
 
     @cached_property
     def votes(self) -> list[Counter]:
@@ -66,7 +66,7 @@ def candidates(trials: Sequence[Trial]) -> list[Candidate]:
             same.append(trial)
     grouped = [sorted(group, key=lambda trial: trial.seed) for group in groups]
     found = [Candidate(name, group) for name, group in zip(_names(grouped), grouped, strict=True)]
-    return sorted(found, key=lambda candidate: -candidate.answers.accuracy)
+    return sorted(found, key=lambda candidate: -candidate.correctness.accuracy)
 
 
 def _names(groups: Sequence[Sequence[Trial]]) -> list[str]:

@@ -11,7 +11,7 @@ from thaw.comparison.advice import advice, cautions
 from thaw.comparison.candidates import Candidate, candidates
 from thaw.comparison.finished_runs import Run, Trial, trials, without_repetitions
 from thaw.evaluation.confusion import confused_pairs
-from thaw.evaluation.statistics import LEVEL, Sweep, Test
+from thaw.evaluation.statistics import LEVEL, PairedTests, Test
 from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
 from thaw.runs import run_files
 
@@ -26,10 +26,10 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
     finished = without_repetitions([run for run in runs if run.finished])
     same = _with_common_images(trials(finished))
     found, compared = candidates(same), [run for trial in same for run in trial.runs]
-    sweep = Sweep({one.name: one.answers for one in found})
-    tests = sweep.tests()
+    paired = PairedTests({one.name: one.correctness for one in found})
+    tests = paired.results()
     classes = compared[0].summary["classes"] if compared else []
-    entries = [_candidate_entry(one, sweep, tests, found[0], classes, folder) for one in found]
+    entries = [_candidate_entry(one, paired, tests, found[0], classes, folder) for one in found]
     for entry in entries:
         entry["pareto"] = not any(_dominates(other, entry) for other in entries)
     facts = {
@@ -38,7 +38,7 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
         "method": _method(tests),
         "level": LEVEL,
         "classes": classes,
-        "images": found[0].answers.images if found else 0,
+        "images": found[0].correctness.images if found else 0,
         "images_by_class": _images_by_class(found[0], classes) if found else {},
         "disagreements": _disagreements(found, [entry["verdict"] != "worse" for entry in entries]),
         "failures": [_failure_entry(run, folder) for run in runs if run.status == "failed"],
@@ -64,7 +64,7 @@ def _with_common_images(all_trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _candidate_entry(
-    one: Candidate, sweep: Sweep, tests: Sequence[Test], best: Candidate, classes: Sequence[str], folder: Path
+    one: Candidate, paired: PairedTests, tests: Sequence[Test], best: Candidate, classes: Sequence[str], folder: Path
 ) -> dict:
     confusion = one.confusion(classes)
     images = confusion.sum(1)
@@ -72,9 +72,9 @@ def _candidate_entry(
         "name": one.name,
         "strategy": one.runs[0].summary["strategy"],
         "seeds": [trial.seed for trial in one.trials],
-        "acc": one.answers.accuracy,
-        "acc_ci95": sweep.interval(one.name),
-        "acc_by_seed": one.answers.right.mean(1).tolist(),
+        "acc": one.correctness.accuracy,
+        "acc_ci95": paired.interval(one.name),
+        "acc_by_seed": one.correctness.right.mean(1).tolist(),
         **_verdict(one, best, tests),
         **{key: one.mean("val", key) for key in ("macro_acc", "macro_f1", "ece", "loss")},
         "parameters": {key: int(one.mean("parameters", key)) for key in ("total", "trainable")},
@@ -142,14 +142,14 @@ def _dominates(other: dict, entry: dict) -> bool:
 
 
 def _disagreements(found: Sequence[Candidate], good: Sequence[bool]) -> list[dict]:
-    """Return the images whose share of right answers varies most between good candidates, then between all.
+    """Return the images whose share of right predictions varies most between good candidates, then between all.
 
     The mistakes of bad candidates say little about an image.
     """
     if len(found) < 2:
         return []
-    answers = np.array([one.answers.by_image for one in found])
-    spreads = np.stack([answers[list(good)].var(0), answers.var(0)], axis=1).round(9)
+    shares = np.array([one.correctness.by_image for one in found])
+    spreads = np.stack([shares[list(good)].var(0), shares.var(0)], axis=1).round(9)
     rows = found[0].trials[0].predictions
     differing = np.flatnonzero(spreads[:, 1])
     order = sorted(differing, key=lambda image: (*-spreads[image], rows[image][0]))[:SHOWN]

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from thaw.comparison.advice import left_out_sentence
 from thaw.comparison.compare import compare
 from thaw.comparison.finished_runs import Run
-from thaw.data.thumbnails import picture
+from thaw.data.thumbnails import thumbnail_url
 from thaw.pages import plots
 from thaw.pages.html import render
 from thaw.pages.limits import CANDIDATES, LINES, MATRIX, ROWS
@@ -70,7 +70,9 @@ def _page(facts: dict) -> str:
         else {}
     )
     hardest = sorted(facts["classes"], key=lambda name: entries[0]["acc_by_class"][name])
-    pictures = {row["path"]: picture(Path(facts["data"]["data_root"]) / row["path"]) for row in facts["disagreements"]}
+    pictures = {
+        row["path"]: thumbnail_url(Path(facts["data"]["data_root"]) / row["path"]) for row in facts["disagreements"]
+    }
     listed = set(hardest[:ROWS])
     values = {
         **facts,

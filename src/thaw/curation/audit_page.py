@@ -7,7 +7,7 @@ from pathlib import Path
 
 from thaw.curation.audit import Audit, Doubt, Finding
 from thaw.curation.inspection import Inspection
-from thaw.data.thumbnails import picture
+from thaw.data.thumbnails import thumbnail_url
 from thaw.pages.html import render
 from thaw.pages.limits import ROWS
 from thaw.pages.text import agreeing, amount, counted, printable, shown
@@ -62,7 +62,9 @@ def _page(facts: dict) -> str:
         path for finding in facts["findings"] for group in finding["paths"][:_SHOWN] for path in group[:_TOGETHER]
     }
     pictured |= {doubt["path"] for doubt in (facts["doubted_labels"] or [])[:_SHOWN]}
-    pictures = {path: picture(root / path, _SIDE) if (root / path).is_file() else None for path in sorted(pictured)}
+    pictures = {
+        path: thumbnail_url(root / path, _SIDE) if (root / path).is_file() else None for path in sorted(pictured)
+    }
     counts = [(split, label, n) for split, classes in facts["classes"].items() for label, n in classes.items()]
     fewest = sorted(sorted(counts, key=lambda row: row[2])[:ROWS], key=counts.index)
     values = {**facts, "counts": fewest, "all_counts": len(counts), "pictures": pictures}

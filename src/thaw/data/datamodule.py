@@ -24,7 +24,7 @@ from thaw.data.readable import skip_unreadable, unreadable
 from thaw.data.rotation import apply_augmentation
 from thaw.data.splits import Split, Splits, read_splits
 from thaw.data.transforms import TrainTransform, eval_transform, read_size
-from thaw.data.workers import best_workers, roomy_batch_size
+from thaw.data.workers import best_workers, inference_batch_size
 from thaw.runs.stopping import leave_stopping_to_main
 
 log = logging.getLogger(__name__)
@@ -62,7 +62,7 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
         self._keep_train_share(options.train_share)
 
     def _use_splits(self, splits: Splits, augmentation: TrainTransform | None) -> None:
-        self.classes, self.drawn = splits.classes, splits.drawn
+        self.classes, self.split_note = splits.classes, splits.split_note
         self.train = self._split(splits.train, self.train_size, augmentation)
         self.val = self._split(splits.val, self.image_size)
         self.test = self._split(splits.test, self.image_size) if splits.test else None
@@ -124,7 +124,7 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
 
     def describe(self) -> str:
         """Return one paragraph about the images; see `thaw.data.description`."""
-        text = describe_images(self.root, self.splits, self._share, self.drawn, self.skipped)
+        text = describe_images(self.root, self.splits, self._share, self.split_note, self.skipped)
         if self._is_deep and self.preprocessing.grey_range:
             low, high = self.preprocessing.grey_range
             text += f"; in grey of more than 8 bits, {low:g} becomes black and {high:g} white (data.grey_range)"
@@ -148,7 +148,7 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
     @property
     def val_batch_size(self) -> int:
         """The batch size without gradients, which leave room for more images; no result depends on it."""
-        return self._roomy_batch_size(self.image_size)
+        return self._inference_batch_size(self.image_size)
 
     def train_dataloader(self) -> DataLoader:
         return self._loader(self.train, self.num_workers, batch_size=self.local_batch_size, sampler=self.train_order())
@@ -162,17 +162,17 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         return self.val_dataloader()
 
-    def once(self, images: ClassFolders, view: int | None, num_workers: int | None = None) -> DataLoader:
+    def view_loader(self, images: ClassFolders, view: int | None, num_workers: int | None = None) -> DataLoader:
         """Return a loader of all images of a split in order; random transforms depend only on the image and `view`."""
         workers = self.num_workers if num_workers is None else num_workers
         if view is None:
             return self._loader(images, workers, batch_size=self.val_batch_size)
         seeds = np.random.default_rng(view).integers(2**63, size=len(images)).tolist()
-        size = self._roomy_batch_size(self.train_size)
+        size = self._inference_batch_size(self.train_size)
         return self._loader(images, workers, batch_size=size, sampler=list(enumerate(seeds)))
 
-    def _roomy_batch_size(self, size: int) -> int:
-        return max(self.batch_size, roomy_batch_size(size))
+    def _inference_batch_size(self, size: int) -> int:
+        return max(self.batch_size, inference_batch_size(size))
 
     def _loader(self, images: ClassFolders, num_workers: int, **options) -> DataLoader:
         return DataLoader(

@@ -14,18 +14,18 @@ _NAMES = {"val": "validation", "test": "test"}
 
 
 def describe_images(
-    root: Path, splits: Mapping[str, ClassFolders], share: str, drawn: str | None, skipped: Mapping[str, Sequence[str]]
+    root: Path, splits: Mapping[str, ClassFolders], share: str, note: str | None, skipped: Mapping[str, Sequence[str]]
 ) -> str:
     """Return one paragraph: folder, images per split, classes, copies across splits, and files that are not read.
 
-    `share` says which part of the training images is used, `drawn` how Thaw chose the validation images. `skipped`
+    `share` says which part of the training images is used, `note` how Thaw chose the validation images. `skipped`
     holds the paths of each split that cannot be decoded.
     """
     classes = splits["train"].classes
     names = ", ".join(map(shown, classes[:_CLASSES_SHOWN])) + (", …" if len(classes) > _CLASSES_SHOWN else "")
     text = f"{root}: {len(splits['train'])} training{share} and {len(splits['val'])} validation images "
     text += f"of {len(classes)} classes ({names})"
-    text += f", validated on {drawn}" if drawn else ""
+    text += f", validated on {note}" if note else ""
     text += f", and {len(splits['test'])} test images" if "test" in splits else ""
     text += _copies_clause(copies_in_training(splits))
     ignored = _ignored(splits.values())

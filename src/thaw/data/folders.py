@@ -75,7 +75,7 @@ class ClassFolders(ImageFolder):
             torch.default_generator.manual_seed(seed)
             return self[index]
 
-    def picture(self, key: Key) -> tuple[torch.Tensor, int]:
+    def augmented(self, key: Key) -> tuple[torch.Tensor, int]:
         """Return an item as the network sees it: the augmented image, uint8 (3, S, S), and its label."""
         (image,), (label,) = apply_augmentation(default_collate([self[key]]))
         return image, int(label)
@@ -123,7 +123,7 @@ class ClassFolders(ImageFolder):
         if known and known.keys() >= set(self.paths):
             self.digests = [known[path] for path in self.paths]
 
-    def seen_as(self, other: "ClassFolders") -> "ClassFolders":
+    def with_transform_of(self, other: "ClassFolders") -> "ClassFolders":
         """Return the same images, loaded and transformed like those of `other`."""
         same = copy.copy(self)
         same.__dict__.pop("digest", None)
@@ -132,7 +132,7 @@ class ClassFolders(ImageFolder):
             same.short_side, same._stored = other.short_side, None
         return same
 
-    def some(self, most: int) -> "ClassFolders":
+    def evenly_chosen(self, most: int) -> "ClassFolders":
         """Return at most `most` of the images, at even distances."""
         few = copy.copy(self)
         if len(self) > most:

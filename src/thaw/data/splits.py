@@ -27,13 +27,13 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """All splits of a data set; `drawn` describes how Thaw chose the validation images, if it did."""
+    """All splits of a data set; `split_note` describes how Thaw chose the validation images, if it did."""
 
     classes: list[str]
     train: Split
     val: Split
     test: Split | None
-    drawn: str | None
+    split_note: str | None
 
 
 def read_splits(root: Path, val_fraction: float = 0.2, folds: int | None = None, fold: int = 0) -> Splits:
@@ -57,15 +57,15 @@ def read_splits(root: Path, val_fraction: float = 0.2, folds: int | None = None,
     copies = _copies([digest for split in splits for digest in split.whole.digests])
     if folds is None:
         parts, option = _divided_once(samples, copies, val_fraction), f"data.val_fraction={val_fraction:g}"
-        drawn = f"{100 * val_fraction:g} % of each class, drawn by Thaw"
+        note = f"{100 * val_fraction:g} % of each class, drawn by Thaw"
     else:
         parts, option = _divided_into_folds(samples, copies, folds), f"data.folds={folds}"
-        drawn = f"fold {fold} of 0 to {folds - 1}, drawn by Thaw"
+        note = f"fold {fold} of 0 to {folds - 1}, drawn by Thaw"
     _refuse_missing_classes(classes, samples, parts, option)
     chosen = parts[fold or 0]
     train = [sample for index, sample in enumerate(samples) if index not in chosen]
     val = [samples[index] for index in sorted(chosen)]
-    return Splits(classes, Split(splits[0].whole, train), Split(splits[-1].whole, val), test_split, drawn)
+    return Splits(classes, Split(splits[0].whole, train), Split(splits[-1].whole, val), test_split, note)
 
 
 def _read(folder: Path, classes: Sequence[str]) -> Split:

@@ -12,7 +12,7 @@ from thaw.pages.html import data_url
 _SIDE = 320  # pixels
 
 
-def picture(path: Path, side: int = _SIDE) -> str | None:
+def thumbnail_url(path: Path, side: int = _SIDE) -> str | None:
     """Return a thumbnail as a data URL, or None if the image is missing or unreadable."""
     try:
         image = load_rgb(path, side, grey_range=OWN)

@@ -27,6 +27,6 @@ def best_workers(feeds_gpu: bool) -> int:
     return usable_cores() if feeds_gpu else 0
 
 
-def roomy_batch_size(size: int) -> int:
+def inference_batch_size(size: int) -> int:
     """Return the batch size for images of `size` x `size` pixels where no gradients are needed."""
     return max(1, min(256, _ROOMY_PIXELS // size**2))

@@ -42,7 +42,7 @@ class Test:
         return "better" if self.difference > 0 else "worse"
 
 
-class Answers:
+class Correctness:
     """Correctness of a candidate's predictions: `right` is bool (seeds, images)."""
 
     def __init__(self, right: np.ndarray):
@@ -71,13 +71,13 @@ class Answers:
         return share * (1 - share)
 
 
-class Sweep:
+class PairedTests:
     """Predictions of several candidates for the same images, in the same order."""
 
-    def __init__(self, answers: Mapping[str, Answers]):
-        self.answers = dict(answers)
-        self._freedom = sum(one.seeds - 1 for one in self.answers.values())
-        squares = sum((one.seeds - 1) * one.seed_variance / one.odds_slope**2 for one in self.answers.values())
+    def __init__(self, correctness: Mapping[str, Correctness]):
+        self.correctness = dict(correctness)
+        self._freedom = sum(one.seeds - 1 for one in self.correctness.values())
+        squares = sum((one.seeds - 1) * one.seed_variance / one.odds_slope**2 for one in self.correctness.values())
         self._odds_variance = squares / self._freedom if self._freedom else 0.0
 
     def interval(self, name: str) -> tuple[float, float]:
@@ -85,7 +85,7 @@ class Sweep:
 
         It is Wilson's interval for the effective number of images (Korn and Graubard 1998).
         """
-        one = self.answers[name]
+        one = self.correctness[name]
         binomial = one.accuracy * (1 - one.accuracy)
         of_seeds, of_images, freedom = self._variances(one.by_image, [one])
         if binomial == 0:  # all predictions are equal: there is no variance to estimate
@@ -97,17 +97,17 @@ class Sweep:
         half = np.sqrt(z2 * binomial / images + z2**2 / (4 * images**2)) / (1 + z2 / images)
         return float(max(middle - half, 0)), float(min(middle + half, 1))
 
-    def tests(self) -> list[Test]:
+    def results(self) -> list[Test]:
         """Return a paired test for every pair of candidates."""
-        pairs = list(combinations(self.answers, 2))
-        found = [self._test(self.answers[a], self.answers[b]) for a, b in pairs]
+        pairs = list(combinations(self.correctness, 2))
+        found = [self._test(self.correctness[a], self.correctness[b]) for a, b in pairs]
         adjusted = holm([p for _, _, p, _ in found])
         return [
             Test(a, b, difference, interval, p, corrected, method)
             for (a, b), (difference, interval, p, method), corrected in zip(pairs, found, adjusted, strict=True)
         ]
 
-    def _test(self, a: Answers, b: Answers) -> tuple[float, tuple[float, float] | None, float, str]:
+    def _test(self, a: Correctness, b: Correctness) -> tuple[float, tuple[float, float] | None, float, str]:
         difference = a.accuracy - b.accuracy
         if not self._freedom:
             return difference, None, mcnemar(a.right[0], b.right[0]), MCNEMAR
@@ -121,7 +121,7 @@ class Sweep:
         p = 2 * t.sf(abs(difference) / error, freedom)
         return difference, (float(difference - half), float(difference + half)), float(p), CROSSED
 
-    def _variances(self, by_image: np.ndarray, among: Sequence[Answers]) -> tuple[float, float, float]:
+    def _variances(self, by_image: np.ndarray, among: Sequence[Correctness]) -> tuple[float, float, float]:
         """Return what seeds and what images add to the variance of the mean of `by_image`, and the degrees of freedom.
 
         `among` are the candidates whose accuracies make up `by_image`.

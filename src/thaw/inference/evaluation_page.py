@@ -8,7 +8,7 @@ import torch
 from matplotlib.axes import Axes
 from PIL import Image
 
-from thaw.data.workers import roomy_batch_size
+from thaw.data.workers import inference_batch_size
 from thaw.evaluation.predictions_table import write_predictions
 from thaw.inference.evaluate import Evaluated
 from thaw.inference.gradcam import gradcam, overlaid
@@ -128,7 +128,7 @@ def _page(done: Evaluated) -> str:
 
 def _pictures(done: Evaluated) -> list[tuple[Image.Image, Image.Image]]:
     """Return each high-loss image's crop and the Grad-CAM heatmap of its predicted class over it."""
-    found, size = [], roomy_batch_size(done.model.preprocessing.crop)
+    found, size = [], inference_batch_size(done.model.preprocessing.crop)
     for first in range(0, len(done.worst), size):
         batch = list(done.worst[first : first + size])
         crops = torch.stack([done.model.read(done.predictions.paths[index]) for index in batch])

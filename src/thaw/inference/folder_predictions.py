@@ -12,7 +12,7 @@ import torch
 from tqdm import tqdm
 
 from thaw.data.folders import Sample
-from thaw.data.workers import roomy_batch_size, usable_cores
+from thaw.data.workers import inference_batch_size, usable_cores
 from thaw.errors import UnreadableImageError, UserError
 from thaw.evaluation.corruptions import Corruption
 from thaw.evaluation.predictions import Predictions, joined
@@ -45,7 +45,7 @@ def predict_folder(
     """
     kept: list[Sample] = []
     faults: list[str] = []
-    size = roomy_batch_size(model.preprocessing.crop)
+    size = inference_batch_size(model.preprocessing.crop)
     found, views_each = _Collected(model, len(corruptions)), 1 + len(corruptions)
     total = len(samples) * views_each
     with tqdm(desc="evaluating", total=total, unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from thaw.data.thumbnails import picture
+from thaw.data.thumbnails import thumbnail_url
 from thaw.inference.predict import Prediction
 from thaw.pages.html import render
 from thaw.runs.extras import warn_on_failure
@@ -16,7 +16,7 @@ _SIDE = 224
 _TOP, _COUNTED = 10, 20  # classes on a card and at the top of the page
 
 
-def on_a_card(prediction: Prediction) -> Prediction:
+def for_gallery(prediction: Prediction) -> Prediction:
     """Return a prediction with only the classes that its card shows, to save memory."""
     return replace(prediction, top=prediction.top[:_TOP])
 
@@ -47,8 +47,8 @@ def _page(model: str, found: Sequence[Prediction], threshold: float) -> str:
             {
                 "path": one.path,
                 "named": one.named(threshold),
-                "top": on_a_card(one).top,
-                "picture": picture(Path(one.path), _SIDE),
+                "top": for_gallery(one).top,
+                "picture": thumbnail_url(Path(one.path), _SIDE),
             }
             for one in unsure_first[:_SHOWN]
         ],

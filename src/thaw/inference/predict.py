@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from thaw.data.workers import best_workers, roomy_batch_size
+from thaw.data.workers import best_workers, inference_batch_size
 from thaw.errors import UnreadableImageError
 from thaw.inference.trained_model import TrainedModel
 
@@ -63,7 +63,7 @@ def _opened(image: str | Path | Image.Image | np.ndarray) -> str | Image.Image:
 
 def predictions(model: TrainedModel, paths: Sequence[str | Image.Image], top: int = 1) -> Iterator[Prediction]:
     """Yield a prediction for each file or image in order, as soon as its batch is computed."""
-    size = roomy_batch_size(model.preprocessing.crop)
+    size = inference_batch_size(model.preprocessing.crop)
     images = _Images(model, paths)
     for batch in DataLoader(images, size, num_workers=best_workers(torch.cuda.is_available()), collate_fn=list):
         pixels = [image for _, image, fault in batch if not fault]

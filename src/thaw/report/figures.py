@@ -26,7 +26,7 @@ _LONGEST_CAPTION, _LONGEST_LABEL, _LONGEST_LEVEL = 18, 28, 9
 
 def first_samples(images: ClassFolders, seed: int) -> list[tuple[torch.Tensor, int]]:
     """Return training images with their labels as the network sees them in its first epoch, augmented."""
-    return [images.picture(key) for key, _ in zip(SeededOrder(len(images), seed), range(SHOWN), strict=False)]
+    return [images.augmented(key) for key, _ in zip(SeededOrder(len(images), seed), range(SHOWN), strict=False)]
 
 
 def samples(shown: Sequence[tuple[torch.Tensor, int]], classes: Sequence[str]) -> Figure:

@@ -129,7 +129,7 @@ def predict_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolde
     """Return the predictions of the current weights of `classifier` for the test images."""
     assert data.test is not None
     classifier.set_input_stages()  # test images have no stored features
-    logits = one_device(trainer).predict(classifier, data.once(data.test, None))
+    logits = one_device(trainer).predict(classifier, data.view_loader(data.test, None))
     return _predictions(data.test, logits, data.classes)
 
 
@@ -145,7 +145,7 @@ def _summary_entries(trainer: Trainer, classifier: ImageClassifier, data: ImageF
     return {
         "classes": data.classes,
         "data_root": str(data.root.resolve()),
-        "split": data.drawn or "folders",
+        "split": data.split_note or "folders",
         "skipped": {name: len(paths) for name, paths in data.skipped.items()},
         "grey_range": data.preprocessing.grey_range,
         "copies_in_training": copies_in_training(data.splits),

@@ -72,10 +72,10 @@ def _recorded(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
         yield record.folder, record.summary
         record.write()
     except Exception as error:
-        worker_deaths.hush()
+        worker_deaths.mute()
         record.end_failed(error)
     except (KeyboardInterrupt, SystemExit) as stop:
-        worker_deaths.hush()
+        worker_deaths.mute()
         by_hand = isinstance(stop, KeyboardInterrupt)
         record.end_stopped(stop_signals.received or (signal.SIGINT if by_hand else signal.SIGTERM), stop)
     finally:

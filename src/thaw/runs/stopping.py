@@ -103,13 +103,13 @@ def heard(number: int) -> bool:
 class WorkerDeaths:
     """A switch for PyTorch's SIGCHLD handler, which raises an error wherever the program is when a loader worker dies.
 
-    `hush` turns it off while an error is already being handled; `listen` turns it on again.
+    `mute` turns it off while an error is already being handled; `listen` turns it on again.
     """
 
     def __init__(self) -> None:
         self._before: Any = None
 
-    def hush(self) -> None:
+    def mute(self) -> None:
         in_main = threading.current_thread() is threading.main_thread()
         if in_main and self._before is None and hasattr(signal, "SIGCHLD"):
             self._before = signal.signal(signal.SIGCHLD, signal.SIG_DFL)

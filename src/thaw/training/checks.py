@@ -52,7 +52,7 @@ def checked_data(cfg: DictConfig) -> tuple[ImageFolderDataModule, Path | None]:
 def _refuse_idle_share(data: ImageFolderDataModule) -> None:
     """Refuse a share of validation images if there is a folder of them."""
     for override in _overrides():
-        if override.lstrip("+").startswith("data.val_fraction=") and data.drawn is None:
+        if override.lstrip("+").startswith("data.val_fraction=") and data.split_note is None:
             raise UserError(f"{override} has no effect: {data.root} has a folder val.")
 
 

@@ -62,7 +62,7 @@ class OneFault(Callback):
     """Silence about loader processes that die after an exception, while Lightning shuts down."""
 
     def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
-        worker_deaths.hush()
+        worker_deaths.mute()
 
 
 _KEPT = "earlier checkpoints are kept"

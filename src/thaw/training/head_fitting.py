@@ -74,7 +74,7 @@ def _few_images(trainer: Trainer, data: ImageFolderDataModule) -> Iterator[torch
     data.prepare_pixels()
     device = trainer.strategy.root_device
     # Loader processes would run for a second only, and Lightning would not watch them.
-    for batch in data.once(data.train.some(_ENOUGH), 0, num_workers=0):
+    for batch in data.view_loader(data.train.evenly_chosen(_ENOUGH), 0, num_workers=0):
         yield data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0)[0]
 
 

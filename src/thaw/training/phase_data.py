@@ -108,7 +108,10 @@ class FeatureCache:
             found = self._features(prefix, data, images, view, "they stay in memory")
             return found or in_memory(_batches(prefix, data, images, view))
 
-        train = [features(data.train.seen_as(data.val)), *(features(data.train, view) for view in range(views))]
+        train = [
+            features(data.train.with_transform_of(data.val)),
+            *(features(data.train, view) for view in range(views)),
+        ]
         return train, features(data.val)
 
     def evaluation_source(
@@ -170,7 +173,7 @@ def _batches(
     data.prepare_pixels()
     name = "features" if view is None else f"features, view {view + 1}"
     with tqdm(total=len(images), desc=name, unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
-        for batch in data.once(images, view):
+        for batch in data.view_loader(images, view):
             batch = data.transfer_batch_to_device(batch, prefix.device, 0)
             pixels, _ = data.on_after_batch_transfer(batch, 0)
             yield prefix(pixels)
