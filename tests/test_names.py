@@ -149,6 +149,11 @@ def test_a_jpeg_may_end_in_jfif_and_what_to_install_for_heic_is_told(tmp_path, m
     (tmp_path / "1.HEIC").touch()
     (fault,) = image_paths([str(tmp_path)], io.StringIO())[1]
     assert fault.endswith("; to read .heic files, pip install pillow-heif.")
+    (tmp_path / "2.jpg").touch()
+    found, (fault,) = image_paths([str(tmp_path)], io.StringIO())
+    assert found == [f"{tmp_path}/2.jpg"] and fault.endswith(
+        "are passed over: to read .heic files, pip install pillow-heif."
+    )
     assert what_to_install(["a.jpg", "b"]) == ""
     assert len(set(EXTENSIONS)) == len(EXTENSIONS)
 

@@ -96,6 +96,8 @@ def test_two_classes_that_are_one_folder_are_refused(root):
         "__MACOSX/cat/1.jpg",
         "@eaDir/1.jpg/thumb.jpg",
         ".hidden.jpg",
+        "~$1.jpg",
+        "__pycache__/1.jpg",
         "more/.x/1.jpg",
     ],
 )

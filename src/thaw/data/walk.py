@@ -9,7 +9,8 @@ from thaw.errors import UserError
 
 # Operating systems, archives and file servers leave these beside a user's files.
 _SYSTEM_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin"}
-_SYSTEM_NAMES |= {"system volume information", "lost+found"}
+_SYSTEM_NAMES |= {"system volume information", "lost+found", "__pycache__"}
+_HIDDEN_STARTS = (".", "~$")  # the second is of files that an office program has open
 
 
 @dataclass
@@ -43,7 +44,7 @@ class Walk:
 
 
 def is_hidden(name: str) -> bool:
-    return name.startswith(".") or name.casefold() in _SYSTEM_NAMES
+    return name.startswith(_HIDDEN_STARTS) or name.casefold() in _SYSTEM_NAMES
 
 
 def visible_folders(root: Path) -> list[str]:

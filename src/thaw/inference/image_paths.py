@@ -96,9 +96,10 @@ def _images_in(folder: Path) -> tuple[list[str], str]:
     paths = walk(folder).paths()
     images = sorted(path for path in paths if is_image(path))
     needed = what_to_install(paths)
+    if images:
+        return images, needed and f"files in {folder} are passed over: {needed}."
     endings = ", ".join(EXTENSIONS)
-    fault = f"there is no image in {folder}: none of its files ends in {endings}{needed and f'; {needed}'}."
-    return images, "" if images else fault
+    return [], f"there is no image in {folder}: none of its files ends in {endings}{needed and f'; {needed}'}."
 
 
 def _matches(pattern: str) -> list[str]:

@@ -59,6 +59,8 @@ def _prepare(config: DictConfig, kind: str, check: Callable[[Path], None]) -> No
     if "${" in str(folder):
         _refuse(f"the output folder {folder} has ${{ in its name, which looks like a reference: choose another one.")
     root = OmegaConf.select(config, "data.root")
+    if root == "":
+        _refuse("data.root is empty: name the folder of your images, data.root=PHOTOS.")
     if isinstance(root, str) and not config.get("resume"):
         refuse_inside(folder, Path(root).expanduser(), f"hydra.{kind}.dir")
     try:
