@@ -35,7 +35,8 @@ def test_the_demo_shows_what_transfer_is_worth_and_features_do_not_change_it(tmp
             "hydra.sweep.dir=sweep",
         )
     ]
-    jobs += [("-m", "seed=0,1,2", f"features.views={views}", f"hydra.sweep.dir={views}") for views in VIEWS]
+    short = ("-m", "seed=0,1,2", "trainer.max_epochs=5")
+    jobs += [(*short, f"features.views={views}", f"hydra.sweep.dir={views}") for views in VIEWS]
     jobs += [(f"strategy={strategy}", f"hydra.run.dir={strategy}") for strategy in STRATEGIES]
     with ThreadPoolExecutor(2) as side_by_side:
         list(side_by_side.map(lambda job: run(*job), jobs))

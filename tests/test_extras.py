@@ -83,8 +83,9 @@ def test_an_evaluation_without_its_page_is_whole(tmp_path, monkeypatch, caplog):
     written = []
     done = SimpleNamespace(
         facts={"acc": 1}, folder=SimpleNamespace(root=tmp_path),
-        evaluation=SimpleNamespace(write_csv=lambda path, root: written.append(path)),
+        predictions=None,
     )  # fmt: skip
+    monkeypatch.setattr("thaw.inference.evaluation_page.write_predictions", lambda path, *rest: written.append(path))
     monkeypatch.setattr("thaw.inference.evaluation_page._page", fails)
     write_evaluation(tmp_path, done)
     assert written and json.loads((tmp_path / "evaluation.json").read_text()) == {"acc": 1}

@@ -45,8 +45,13 @@ def pictures(size, count=3):
     return torch.randint(0, 256, (count, 3, size, size), dtype=torch.uint8, generator=torch.manual_seed(0))
 
 
-@pytest.mark.parametrize("name", [*QUICK, *(pytest.param(name, marks=pytest.mark.slow) for name in MORE)])
-@pytest.mark.parametrize("context", [contextlib.nullcontext, BFLOAT16], ids=["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "context"),
+    [
+        *((name, context) for name in QUICK for context in (contextlib.nullcontext, BFLOAT16)),
+        *(pytest.param(name, contextlib.nullcontext, marks=pytest.mark.slow) for name in MORE),
+    ],
+)
 def test_features_and_what_comes_after_them_are_the_net(name, context):
     size = demo_size(name)
     net = build_net(name, 2, size)

@@ -196,7 +196,7 @@ def test_the_penalty_never_sees_a_validation_image(probed, image_folder, tmp_pat
 def test_views_of_the_solver_are_added_to_the_images_as_validation_sees_them(probed, without_pictures, caplog):
     caplog.set_level("INFO", "thaw")
     views = "strategy.phases=[{train: [head], solver: {_target_: thaw.features.linear_solver.LogisticProbe, views: 2}}]"
-    probed(views, "data.balance=weights", "features.views=0")
+    probed(views, "data.balance=weights")
     assert "12 training images and 2 augmented views of each" in caplog.text
 
 

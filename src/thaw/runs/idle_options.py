@@ -7,7 +7,7 @@ from thaw.errors import UserError
 _RATES = ("lr", "lr_decay", "head_lr")
 _OF_STEPS = (
     *("optimizer", "scheduler", "mix", "loss", *(f"strategy.{key}" for key in _RATES)),
-    *("head", "features.views", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
+    *("head", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
     *("callbacks.ema", "callbacks.find_lr", "callbacks.early_stopping"),
 )
 _AUGMENTATION: tuple[str, ...] = ("data.rotation", "data.crop_scale")
@@ -22,6 +22,8 @@ def idle(values: Mapping) -> dict[str, str]:
     found = dict.fromkeys(_OF_STEPS, _SOLVED) if phases and not learned else {}
     if found and not any(phase["solver"].get("views") for phase in phases):
         found |= dict.fromkeys(_AUGMENTATION, "the head is solved on images without augmentation (solver.views=0)")
+    if found:
+        found["features.views"] = f"{_SOLVED}; a solver has its own views, strategy.phases.0.solver.views"
     if found and data.get("balance") == "sampler":
         found["data.balance"] = f"{_SOLVED}; data.balance=weights has an effect"
     if learned and all(phase.get("train") in ("head", ["head"]) for phase in learned):
