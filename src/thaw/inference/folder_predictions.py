@@ -43,12 +43,11 @@ def predict_folder(
         UserError: if none of the images can be read.
 
     """
-    kept: list[Sample] = []
-    faults: list[str] = []
+    kept, faults = list[Sample](), list[str]()
     size = inference_batch_size(model.preprocessing.crop)
     found, views_each = _Collected(model, len(corruptions)), 1 + len(corruptions)
-    total = len(samples) * views_each
-    with tqdm(desc="evaluating", total=total, unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
+    progress = {"total": len(samples) * views_each, "unit": "image", "disable": not sys.stderr.isatty()}
+    with tqdm(desc="evaluating", leave=False, **progress) as bar:
 
         def views(place: int) -> list[torch.Tensor]:
             crop = model.read(samples[place][0])

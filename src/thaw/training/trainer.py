@@ -113,24 +113,20 @@ def fit(
     """
     data.trainer = trainer  # Lightning sets it only after features are computed
     done = begun = 0
-    has_begun = False
     if checkpoint:
         done, begun = epochs_done(checkpoint), classifier.restore(read_checkpoint(checkpoint))
-    for phase in phases:
-        if phase.last <= done and phase is not phases[-1]:
-            continue
+    left = [phase for phase in phases if phase.last > done or phase is phases[-1]]
+    for phase in left:
         classifier.start(phase)
         trainer.fit_loop.max_epochs = phase.last
         source = features.source(trainer, classifier, phase, data) if features else data
-        if not has_begun:
+        if phase is left[0]:
             _read_all(source, data)
             begin()
             shield(trainer)
-            has_begun = True
         if not begun:
             scale_head(trainer, classifier, source, data)
         if phase.solver and phase.number > begun:
-            assert isinstance(source, FeatureDataModule)
             solve_head(trainer, classifier, source, data.seed)
         begun = phase.number
         if not _fit_phase(trainer, classifier, source, checkpoint):
