@@ -260,18 +260,18 @@ def test_a_stopped_sweep_goes_on_with_the_same_command(tmp_path, image_folder):
 
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_loses_at_most_the_job_at_work(tmp_path, image_folder):
-    overrides = ["-m", "strategy=bias,batch_norm,from_scratch", *SWEEP, f"data.root={image_folder()}"]
+    overrides = ["-m", "strategy=bias,from_scratch", *SWEEP, f"data.root={image_folder()}"]
     with subprocess.Popen([*TRAIN, *overrides], cwd=tmp_path, env=with_nets(), stdout=-3) as process:
-        wait_for(lambda: (tmp_path / "sweep" / "4-from_scratch" / ".hydra" / "resolved.yaml").exists())
+        wait_for(lambda: (tmp_path / "sweep" / "2-from_scratch" / ".hydra" / "resolved.yaml").exists())
         process.kill()
     before = [
         (tmp_path / "sweep" / f"{number}").with_name(name) for number, name in enumerate(statuses(tmp_path / "sweep"))
     ]
     times = {folder: (folder / "summary.json").stat().st_mtime_ns for folder in before}
-    assert len(times) == 4
+    assert len(times) == 2
     done = train(*overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert "6 jobs in sweep, 4 of them done before" in done.stdout
+    assert "4 jobs in sweep, 2 of them done before" in done.stdout
     assert times == {folder: (folder / "summary.json").stat().st_mtime_ns for folder in before}
     unbroken = train(*overrides, "hydra.sweep.dir=unbroken", cwd=tmp_path)
     assert unbroken.returncode == 0, unbroken.stderr
