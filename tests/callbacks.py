@@ -182,3 +182,10 @@ class Threads(Callback):
     def on_train_start(self, trainer, classifier) -> None:
         self.folder.mkdir(exist_ok=True)
         (self.folder / str(torch.get_num_threads())).touch()
+
+
+class Thief(Callback):
+    """Changes a frozen weight."""
+
+    def on_train_epoch_end(self, trainer, classifier):
+        classifier.net.conv1.weight.data[0, 0, 0, 0] += 1e-6

@@ -8,7 +8,7 @@ import pytest
 from conftest import ROOT
 from evaluated import untrained
 from PIL import Image
-from runs import write_run
+from written_runs import write_run
 
 import thaw
 from thaw.errors import UserError

@@ -1,8 +1,8 @@
 """Versions of libraries, and of Thaw's own computations whose results are cached.
 
 The key of a cached result contains the version of the code that computed it. If you change what that code computes,
-raise its number here; changes of names or comments need no new number. `tests/test_versions.py` fails if a file changed
-and its number did not.
+raise its number here; changes of names or comments need no new number. `tests/storage/test_versions.py` fails if a
+file changed and its number did not.
 """
 
 from importlib.metadata import PackageNotFoundError, version
