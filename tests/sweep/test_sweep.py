@@ -212,6 +212,13 @@ def test_the_time_left_follows_the_jobs_of_the_same_strategy(compose, kept, tmp_
     assert stream.new() == "job 4/5 · bias seed=1 · 10 min 00 s left\n"  # 540 s of this one, 60 s of lp_ft
     progress.update(jobs[3])
     assert stream.new() == "", "a file is told now and then"
+    clock[0] += 600
+    progress.update(jobs[3])
+    assert stream.new() == "job 4/5 · bias seed=1\n", "longer than the jobs before: nothing says how long"
+    epochs(jobs[3], [0.5] * 5)
+    clock[0] += 60
+    progress.update(jobs[3])
+    assert stream.new() == "job 4/5 · bias seed=1 · epoch 5/10 · val/acc so far 0.5000 · 13 min 00 s left\n"
 
 
 SWEEP = [*TINY, "trainer.max_epochs=3", "hydra.sweep.dir=sweep", "seed=0,1"]

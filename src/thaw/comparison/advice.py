@@ -2,7 +2,7 @@
 
 from thaw.evaluation.statistics import MCNEMAR
 from thaw.pages.duration import duration
-from thaw.pages.text import agreeing, amount, shown
+from thaw.pages.text import agreeing, amount, p_value, shown
 
 _WIDEST = 60  # columns of the recommended candidate's name
 _ENOUGH = 500  # validation images that can show a difference of a few percent
@@ -26,7 +26,9 @@ def advice(facts: dict) -> list[str]:
     if worse:
         sentences.append(
             "It is better than "
-            + _listed([f"{shown(one['name'])} by {_points(-one['difference'])} ({_p(one['p'])})" for one in worse])
+            + _listed(
+                [f"{shown(one['name'])} by {_points(-one['difference'])} (p {p_value(one['p'])})" for one in worse]
+            )
             + "."
         )
     if tied:
@@ -95,10 +97,6 @@ def _percent(share: float) -> str:
 
 def _points(difference: float) -> str:
     return f"{100 * difference:.1f} points" if difference >= 0.0005 else f"{100 * difference:.2g} points"
-
-
-def _p(value: float) -> str:
-    return "p < 0.001" if value < 0.001 else f"p = {value:.3f}"
 
 
 def _listed(names: list[str]) -> str:

@@ -16,7 +16,7 @@ from thaw.data.thumbnails import thumbnail_url
 from thaw.pages import plots
 from thaw.pages.html import render
 from thaw.pages.limits import CANDIDATES, LINES, MATRIX, ROWS
-from thaw.pages.text import aligned, shown
+from thaw.pages.text import aligned, p_value, shown
 from thaw.runs.extras import write_page
 from thaw.storage.files import whole_file
 
@@ -38,7 +38,7 @@ def table(facts: dict) -> str:
     rows = [("", "val/acc", "95 % interval", "seconds", "against the best")]
     for entry in facts["candidates"]:
         low, high = entry["acc_ci95"]
-        verdict = entry["verdict"] + (f" (p = {entry['p']:.3g})" if entry["p"] is not None else "")
+        verdict = entry["verdict"] + (f" (p {p_value(entry['p'])})" if entry["p"] is not None else "")
         rows.append(
             (entry["name"], f"{entry['acc']:.4f}", f"{low:.4f} to {high:.4f}", f"{entry['seconds']:.1f}", verdict)
         )

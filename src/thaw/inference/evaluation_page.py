@@ -15,7 +15,7 @@ from thaw.inference.gradcam import gradcam, overlaid
 from thaw.pages.html import data_url, render
 from thaw.pages.limits import LINES, MATRIX, ROWS
 from thaw.pages.plots import COLOURS, INK, percent, svg
-from thaw.pages.text import aligned, amount, counted, shown
+from thaw.pages.text import aligned, amount, counted, p_value, shown
 from thaw.runs.extras import write_page
 from thaw.storage.files import whole_file
 
@@ -92,7 +92,7 @@ def _robustness(facts: dict) -> list[str]:
     rows.append(("none", "", _value(facts["acc"]), "", "", "", f"{facts['ece']['value']:.4f}"))
     for row in facts["robustness"]:
         low, high = row["change"]["ci95"]
-        change = f"{row['change']['value']:+.4f}", f"{low:+.4f} to {high:+.4f}", f"{row['p']:.3g}"
+        change = f"{row['change']['value']:+.4f}", f"{low:+.4f} to {high:+.4f}", p_value(row["p"]).removeprefix("= ")
         rows.append((row["corruption"], row["description"], _value(row["acc"]), *change, f"{row['ece']:.4f}"))
     return aligned(rows)
 

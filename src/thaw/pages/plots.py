@@ -95,6 +95,8 @@ def curves(entries: Sequence[dict]) -> str:
         accuracy.yaxis.set_major_formatter(percent())
         loss.set(xlabel="epoch", title="loss: validation (lines), training (dots)")
         for axes in (accuracy, loss):
+            first, last = axes.get_xlim()
+            axes.set_xlim(min(first, 0.5), max(last, 1.5))  # also of a single epoch
             axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
             axes.grid(alpha=0.3)
         accuracy.figure.legend(loc="outside lower center", ncols=columns, frameon=False)

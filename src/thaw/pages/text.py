@@ -71,6 +71,11 @@ def agreeing(text: str, count: int) -> str:
     return re.sub(r"\[(\w+)\]", form, text)
 
 
+def p_value(value: float) -> str:
+    """Return `< 0.001`, `= 1`, or `= ` and three decimals."""
+    return "< 0.001" if value < 0.001 else "= 1" if value > 0.9995 else f"= {value:.3f}"
+
+
 def aligned(
     rows: Sequence[Sequence[str]], numbers: bool = False, words: int = 1, ruled: Iterable[int] = ()
 ) -> list[str]:

@@ -91,7 +91,7 @@ def finish_run(
         tested = predict_test(trainer, classifier, data)
         write_predictions(Path(folder) / run_files.TEST_PREDICTIONS, tested, data.root)
         facts["test"] = metrics(tested)
-    _log_results(Path(folder), facts)
+    _log_results(Path(folder), facts, logged=bool(trainer.loggers))
     return facts, Results(found.divided_by(temperature), inputs, classifier.solution)
 
 
@@ -165,7 +165,7 @@ def _summary_entries(trainer: Trainer, classifier: ImageClassifier, data: ImageF
     }
 
 
-def _log_results(folder: Path, facts: dict) -> None:
+def _log_results(folder: Path, facts: dict, logged: bool) -> None:
     seconds = facts["seconds"]
     calibration = facts["calibration"]
     before, after = calibration["ece"]
@@ -176,8 +176,7 @@ def _log_results(folder: Path, facts: dict) -> None:
         f"{seconds['features']:.1f} s features, "
         f"{seconds['training']:.1f} s training ({facts['train_images_per_second']:.0f} images/s), "
         f"{seconds['validation']:.1f} s validation\n"
-        f"results  {folder}\n"
-        f"curves   {tensorboard_command(folder)}"
+        f"results  {folder}" + (f"\ncurves   {tensorboard_command(folder)}" if logged else "")
     )
 
 

@@ -76,7 +76,11 @@ class Progress:
             return ""
         expected = {job.number: mean(self._seconds.get(job.strategy) or taken) for job in self._left}
         if current:
-            expected[current.number] = max(expected[current.number] - elapsed, 0)
+            expected[current.number] -= elapsed
+            if expected[current.number] <= 0:  # it takes longer than the jobs before
+                if not epochs:
+                    return ""
+                expected[current.number] = elapsed * (current.epochs / epochs - 1)
         return f"{duration(sum(expected.values()))} left"
 
 
