@@ -6,19 +6,19 @@ from omegaconf.errors import ConfigAttributeError, GrammarParseError, Interpolat
 
 
 class UserError(ValueError):
-    """An impossible option or argument; ends the program with status 2."""
+    """Raised for an impossible option or argument; ends the program with status 2."""
 
 
 class RunError(RuntimeError):
-    """A failure at run time; ends the program with status 1."""
+    """Raised when something fails at run time; ends the program with status 1."""
 
 
 class FrozenTensorError(RunError):
-    """A frozen tensor that changed."""
+    """Raised when a frozen tensor has changed."""
 
 
 class UnreadableImageError(RunError):
-    """An image that cannot be decoded; the message names its path."""
+    """Raised when an image cannot be decoded; the message names its path."""
 
     def __init__(self, message: str):
         # PyTorch raises a loader process's exception again with that process's whole traceback as its message.

@@ -81,7 +81,7 @@ def test_a_stopped_run_keeps_its_last_epoch(tmp_path, image_folder, sent, status
         told = process.communicate(timeout=60)[1]
     assert process.returncode == status
     assert told.count("\n") == 1
-    assert f"stopped by {sent.name}; python train.py resume={run} goes on" in told
+    assert f"stopped by {sent.name}; python train.py resume={run} resumes" in told
     assert json.loads((run / "summary.json").read_text())["status"] == "interrupted"
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["epoch"] >= 2
 

@@ -13,12 +13,12 @@ from thaw.curation.alignment import WHOLE, cut, fit, residue
 from thaw.curation.difference import Pair, excess
 from thaw.curation.inspection import inspect, inspect_all
 from thaw.curation.signatures import Signatures
-from thaw.curation.similarity import alike_by_design, groups, marks_of, similar_pairs
+from thaw.curation.similarity import alike_by_design, grey_thumbnail, groups, similar_pairs
 
 
 def pairs_of(paths):
     found = [inspect(path) for path in paths]
-    return similar_pairs(paths, [each.marks for each in found])
+    return similar_pairs(paths, [each.thumbnail for each in found])
 
 
 @pytest.fixture(scope="module")
@@ -67,7 +67,7 @@ def test_a_mirror_turns_round_the_odd_waves():
 def test_the_box_of_a_crop_is_found():
     noise = Image.effect_noise((12, 12), 90).resize((480, 480), Image.Resampling.BICUBIC)
     parts = [noise, noise.crop((48, 24, 456, 432))]
-    whole, part = (marks_of(image.convert("RGB")).astype(np.float32)[None] / 50 for image in parts)
+    whole, part = (grey_thumbnail(image.convert("RGB")).astype(np.float32)[None] / 50 for image in parts)
     boxes = fit(part, whole, np.array([WHOLE]))
     assert boxes[0] == pytest.approx([0.05, 0.9, 0.1, 0.95], abs=0.005)
     assert residue(part, whole, boxes) < 0.01 < residue(part, whole, np.array([WHOLE], np.float32))
@@ -128,15 +128,15 @@ def _with_copies(root, kind, count, copied):
 def test_copies_are_told_from_images_that_are_alike_by_design(tmp_path):
     paths, expected = _with_copies(tmp_path, "cells", 40, 6)
     found = [inspect(path) for path in paths]
-    assert set(similar_pairs(paths, [each.marks for each in found])) == expected
-    assert "similarity alone does not make a copy" in alike_by_design([each.marks for each in found])
+    assert set(similar_pairs(paths, [each.thumbnail for each in found])) == expected
+    assert "similarity alone does not make a copy" in alike_by_design([each.thumbnail for each in found])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", KINDS)
 def test_a_homogeneous_set_has_no_copies_but_its_own(kind, tmp_path):
     paths, expected = _with_copies(tmp_path, kind, 260, 60)
-    found = set(similar_pairs(paths, [each.marks for each in inspect_all(paths, "")]))
+    found = set(similar_pairs(paths, [each.thumbnail for each in inspect_all(paths, "")]))
     assert len(found & expected) >= 0.95 * len(expected)
     assert found <= expected
 
@@ -148,10 +148,10 @@ def test_many_copies_of_one_image_in_a_homogeneous_set_are_one_group(kind, tmp_p
     for source, copies in ((7, 12), (20, 5), (31, 3)):
         names = list(COPIES)[:copies]
         paths += [copy_of(paths[source], name, tmp_path / f"{source}-{place}.png") for place, name in enumerate(names)]
-    pairs = similar_pairs(paths, [each.marks for each in inspect_all(paths, "")])
+    pairs = similar_pairs(paths, [each.thumbnail for each in inspect_all(paths, "")])
     found = [members for members in groups(len(paths), pairs) if len(members) > 1]
     assert found == [[7, *range(150, 162)], [20, *range(162, 167)], [31, *range(167, 170)]]
 
 
 def test_different_pictures_are_not_alike_by_design(heap):
-    assert alike_by_design([inspect(path).marks for path in heap.good]) is None
+    assert alike_by_design([inspect(path).thumbnail for path in heap.good]) is None

@@ -16,7 +16,7 @@ from thaw.data.grey import FULL, OWN, resolve_grey_range
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
-from thaw.inference.export.shipped import facts
+from thaw.inference.export.exported_model import facts
 from thaw.inference.serve.decoding import decode
 from thaw.runs.type_hints import fits
 

@@ -10,7 +10,7 @@ from thaw.comparison.compare import compare
 from thaw.comparison.finished_runs import Run
 from thaw.evaluation.predictions import Predictions
 from thaw.evaluation.predictions_table import COLUMNS, probability_column, read_predictions, write_predictions
-from thaw.inference.export.shipped import _validation_paths
+from thaw.inference.export.exported_model import _validation_paths
 
 FORMS = ["p_{}", "{}"]  # and the older one
 

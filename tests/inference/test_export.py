@@ -18,8 +18,8 @@ from PIL import Image
 from thaw.data.preprocessing import TUTORIAL
 from thaw.errors import RunError
 from thaw.inference.export.export import export as export_model
+from thaw.inference.export.exported_model import Check, ExportedModel
 from thaw.inference.export.formats import as_onnx, as_safetensors
-from thaw.inference.export.shipped import Check, Shipped
 from thaw.inference.predict import predictions
 from thaw.inference.trained_model import TrainedModel, load_model
 from thaw.models.backbones import build_net, family_of
@@ -205,11 +205,11 @@ def test_names_in_any_bytes_are_exported_to(tmp_path, monkeypatch, kind):
 
 @pytest.mark.slow
 def test_what_differs_from_its_checkpoint_is_deleted(trained, export, tmp_path, monkeypatch):
-    class Broken(Shipped):
+    class Broken(ExportedModel):
         def forward(self, images):
             return 0.9 * super().forward(images)
 
-    monkeypatch.setattr("thaw.inference.export.formats.Shipped", Broken)
+    monkeypatch.setattr("thaw.inference.export.formats.ExportedModel", Broken)
     status, _, errors = export(trained, tmp_path / "out" / "model.pt2", "--format", "torch")
     assert status == 1
     assert errors.startswith("error: the export differs from the checkpoint by ")

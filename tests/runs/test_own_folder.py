@@ -249,7 +249,7 @@ def test_a_run_that_can_go_on_is_not_replaced(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     for name in (".hydra/resolved.yaml", "checkpoints/last.ckpt"):
         (tmp_path / name).touch()
-    with pytest.raises(UserError, match=f"resume={tmp_path} goes on with it"):
+    with pytest.raises(UserError, match=f"resume={tmp_path} resumes it"):
         refuse_interrupted(tmp_path)
     (tmp_path / "summary.json").write_text('{"status": "failed"}')
     refuse_interrupted(tmp_path)

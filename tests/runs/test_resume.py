@@ -164,7 +164,7 @@ def test_the_cure_of_a_lengthened_run_that_is_stopped_is_a_command_that_goes_on(
             place.take(goes_on=True)
             assert not (run / "summary.json").exists(), "were it killed now, it would not have finished"
         raise KeyboardInterrupt
-    (cure,) = re.findall("; (.*) goes on where it was last saved", caplog.text)
+    (cure,) = re.findall("; (.*) resumes from the last save", caplog.text)
     words = shlex.split(cure)
     assert words[:2] == ["python", "train.py"]
     assert ("trainer.max_epochs=4" in words) is not begun

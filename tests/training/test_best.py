@@ -11,7 +11,7 @@ from conftest import rows
 from thaw.errors import UserError
 from thaw.inference.trained_model import checkpoint_path
 from thaw.runs.summary import write_summary
-from thaw.training.best import BestCheckpoint, rank
+from thaw.training.best import BestCheckpoint, epoch_score
 from train import main
 
 EPOCHS = [(0.5, 0.9), (0.75, 0.6), (0.75, 0.4), (0.75, 0.5), (0.5, 0.1)]
@@ -50,7 +50,7 @@ def test_a_run_that_goes_on_knows_the_loss_of_its_best_epoch(checkpoint, tmp_pat
 
 def test_a_loss_that_is_no_number_never_wins():
     worst, other = ({"val/acc": 0.5, "val/loss": loss} for loss in (float("nan"), 9.0))
-    assert rank(worst) < rank(other)
+    assert epoch_score(worst) < epoch_score(other)
 
 
 def path_of(checkpoint, number):
@@ -98,7 +98,7 @@ def test_a_run_is_used_by_the_weights_that_its_summary_names(tmp_path):
     with pytest.raises(UserError, match=r"holds 1 runs; choose one of"):
         checkpoint_path(run.parent)
     (run / "checkpoints" / "best-v2.ckpt").unlink()
-    with pytest.raises(UserError, match=r"the best weights of .* are checkpoints/best-v2\.ckpt, .* no such file"):
+    with pytest.raises(UserError, match=r"names checkpoints/best-v2\.ckpt as the best weights, .* is missing"):
         checkpoint_path(run)
 
 

@@ -116,9 +116,9 @@ def test_every_device_has_as_many_images_of_the_last_batch_as_it_needs(size, few
 def test_a_net_of_ones_own_answers_before_it_is_trained(image_folder):
     data = image_folders(image_folder(train=2, val=1), image_size=16)
     check_net(tiny_net(2), data)
-    with pytest.raises(UserError, match=r"logits of shape \(1, 5\) instead of \(1, 2\)"):
+    with pytest.raises(UserError, match=r"logits of shape \(1, 5\), but it must return \(1, 2\)"):
         check_net(tiny_net(5), data)
-    with pytest.raises(UserError, match=r"model\._target_ gives Linear, and must give"):
+    with pytest.raises(UserError, match=r"model\._target_ returns Linear, but must return"):
         check_net(nn.Linear(1, 1), data)
     small = image_folders(data.root, image_size=2)
     with pytest.raises(UserError, match=r"data\.train_size=2: the network does not work: .*Kernel size"):

@@ -1,4 +1,4 @@
-"""Inputs of both sides: images of a photograph's size, and random weights."""
+"""Inputs of the benchmark, the same for Thaw and the loop: images of a photograph's size, and random weights."""
 
 import sys
 from pathlib import Path

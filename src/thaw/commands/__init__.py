@@ -11,7 +11,7 @@ COMMANDS = {
     "export": ("export_model", "write a model as ONNX, for PyTorch or for timm"),
     "serve": ("serve_model", "open a page to try a model in the browser"),
     "compare": ("compare_runs", "compare finished runs"),
-    "prepare": ("prepare_data", "split a heap of photographs into a data set"),
+    "prepare": ("prepare_data", "split unchecked photographs into a data set"),
     "audit": ("audit_data", "look for what would distort a result"),
     "benchmark": ("benchmark_speed", "measure the speed against a plain PyTorch loop"),
     "draw": ("draw_animals", "draw the built-in animals into folders"),

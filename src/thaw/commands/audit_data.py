@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.commands import frame
-from thaw.runs.extras import naming_page
+from thaw.runs.optional_output import naming_page
 from thaw.runs.ownership import refuse_inside, refuse_other_results
 from thaw.runs.writable import refuse_unwritable
 

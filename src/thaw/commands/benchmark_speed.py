@@ -8,7 +8,7 @@ from pathlib import Path
 
 from thaw.benchmark.cases import CASES
 from thaw.commands import frame
-from thaw.runs.stopping import STOPS, heard
+from thaw.runs.stopping import STOPS, is_not_ignored
 
 
 def options() -> Namespace:
@@ -33,7 +33,7 @@ def main() -> None:
     chosen = options()
     out = chosen.out or Path("outputs/benchmark") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for number in STOPS:  # an exit, unlike a signal, also ends the process that is being measured
-        if number != signal.SIGINT and heard(number):
+        if number != signal.SIGINT and is_not_ignored(number):
             signal.signal(number, lambda received, stack: sys.exit(128 + received))
     from thaw.benchmark.measure import run_benchmark  # imports torch, which takes seconds
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from thaw.commands import frame
 from thaw.runs import run_files
-from thaw.runs.extras import naming_page
+from thaw.runs.optional_output import naming_page
 from thaw.runs.ownership import refuse_other_results
 from thaw.runs.writable import refuse_unwritable
 

@@ -13,7 +13,7 @@ from pathlib import Path
 from thaw.commands import frame
 from thaw.errors import UserError
 from thaw.runs import run_files
-from thaw.runs.extras import naming_page
+from thaw.runs.optional_output import naming_page
 from thaw.runs.ownership import refuse_other_results
 from thaw.runs.writable import try_to_write
 

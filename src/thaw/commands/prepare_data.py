@@ -1,4 +1,4 @@
-"""Split a heap of photographs into train/ and val/. Every file is decoded once; none is lost or changed.
+"""Split unchecked photographs into train/ and val/. Every file is decoded once; none is lost or changed.
 
 SOURCE has one folder per class, or its classes in the file names (--pattern '{class}.*'). DEST gets train/, val/ and,
 with --test, test/; manifest.csv with every file; and quarantine.csv with the files that are not used and why.
@@ -20,7 +20,7 @@ DOWNLOADS = cast(dict[str, Any], OmegaConf.to_object(OmegaConf.load(conf_folder(
 def options() -> Namespace:
     parser, share = frame.parser(__doc__), frame.share(below_one=True)
     add = parser.add_argument
-    add("source", type=Path, metavar="SOURCE", help="the heap; it is never changed")
+    add("source", type=Path, metavar="SOURCE", help="folder of photographs; it is never changed")
     add("dest", type=Path, metavar="DEST", help="a new folder, or one that this command made before")
     add("--val", type=frame.whole(), metavar="N", help="validation images per class")
     add("--val-fraction", type=share, default=0.2, metavar="X", help="share of each class, without --val (0.2)")

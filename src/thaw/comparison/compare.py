@@ -11,7 +11,7 @@ from thaw.comparison.advice import advice, cautions
 from thaw.comparison.candidates import Candidate, candidates
 from thaw.comparison.finished_runs import Run, Trial, trials, without_repetitions
 from thaw.evaluation.confusion import confused_pairs
-from thaw.evaluation.statistics import LEVEL, PairedTests, Test
+from thaw.evaluation.statistics import LEVEL, PairedTest, PairedTests
 from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
 from thaw.runs import run_files
 
@@ -64,7 +64,12 @@ def _with_common_images(all_trials: Sequence[Trial]) -> list[Trial]:
 
 
 def _candidate_entry(
-    one: Candidate, paired: PairedTests, tests: Sequence[Test], best: Candidate, classes: Sequence[str], folder: Path
+    one: Candidate,
+    paired: PairedTests,
+    tests: Sequence[PairedTest],
+    best: Candidate,
+    classes: Sequence[str],
+    folder: Path,
 ) -> dict:
     confusion = one.confusion(classes)
     images = confusion.sum(1)
@@ -89,7 +94,7 @@ def _candidate_entry(
     }
 
 
-def _verdict(one: Candidate, best: Candidate, tests: Sequence[Test]) -> dict:
+def _verdict(one: Candidate, best: Candidate, tests: Sequence[PairedTest]) -> dict:
     """Return the verdict on a candidate compared with the most accurate one."""
     if one is best:
         return {"verdict": "best", "difference": 0.0, "p": None}
@@ -126,12 +131,12 @@ def _failure_entry(run: Run, folder: Path) -> dict:
     }
 
 
-def _test_entry(test: Test) -> dict:
+def _test_entry(test: PairedTest) -> dict:
     facts = ("a", "b", "difference", "interval", "p", "adjusted", "verdict", "method")
     return {name: getattr(test, name) for name in facts}
 
 
-def _method(tests: Sequence[Test]) -> str | None:
+def _method(tests: Sequence[PairedTest]) -> str | None:
     return tests[0].method if tests else None
 
 

@@ -17,7 +17,7 @@ from thaw.pages import plots
 from thaw.pages.html import render
 from thaw.pages.limits import CANDIDATES, LINES, MATRIX, ROWS
 from thaw.pages.text import aligned, p_value, shown
-from thaw.runs.extras import write_page
+from thaw.runs.optional_output import write_page
 from thaw.storage.files import whole_file
 
 _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "difference", "macro_acc", "macro_f1", "ece",

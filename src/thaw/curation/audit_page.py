@@ -11,7 +11,7 @@ from thaw.data.thumbnails import thumbnail_url
 from thaw.pages.html import render
 from thaw.pages.limits import ROWS
 from thaw.pages.text import agreeing, amount, counted, printable, shown
-from thaw.runs.extras import write_page
+from thaw.runs.optional_output import write_page
 from thaw.storage.files import whole_file
 
 _SHOWN = 24  # groups per finding on the page

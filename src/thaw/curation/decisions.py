@@ -89,7 +89,7 @@ def _set_copies_aside(entries: list[Entry]) -> None:
 
 def _copies(entries: Sequence[Entry], usable: Sequence[int], similar: Similar) -> list[list[int]]:
     paths = [entries[index].found.path for index in usable]
-    pairs = similar(paths, [entries[index].found.marks for index in usable])
+    pairs = similar(paths, [entries[index].found.thumbnail for index in usable])
     return [[usable[member] for member in members] for members in groups(len(usable), pairs)]
 
 

@@ -60,7 +60,7 @@ def _download(url: str, sha256: str, archive: Path) -> None:
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", None) or error
         raise RunError(
-            f"cannot fetch {url} ({reason}); the same command goes on where the download stopped."
+            f"cannot fetch {url} ({reason}); the same command resumes where the download stopped."
         ) from error
     if (digest := _sha256(part)) != sha256:
         cure = f"; it continued an earlier download: remove {part} and try again" if resumed else ""

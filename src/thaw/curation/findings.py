@@ -115,7 +115,7 @@ def image_findings(files: Sequence[File]) -> Iterator[Finding]:
     yield from _finding("large", WARNING, f"image[s] [have] more than {_LARGE / 1e6:.0f} million pixels", large)
     long = where(lambda found: max(found.width, found.height) > _LONG * min(found.width, found.height))
     yield from _finding("long", WARNING, f"image[s] [are] more than {_LONG} times as long as wide", long)
-    blank = where(lambda found: found.marks is not None and not found.marks.any())
+    blank = where(lambda found: found.thumbnail is not None and not found.thumbnail.any())
     yield from _finding("blank", WARNING, "image[s] [have] almost no contrast", blank)
     for name, modes in _MODES.items():
         stored = "with" if name in ("16 bits", "alpha") else "as"
@@ -129,8 +129,8 @@ def copy_findings(files: Sequence[File]) -> Iterator[Finding]:
     good = [file for file in files if not file.found.fault]
     first: dict[str, int] = {}
     equal = [(first.setdefault(file.found.sha256, index), index) for index, file in enumerate(good)]
-    marks = [file.found.marks for file in good if file.found.marks is not None]
-    alike = similar_pairs([file.found.path for file in good], marks)
+    thumbnails = [file.found.thumbnail for file in good if file.found.thumbnail is not None]
+    alike = similar_pairs([file.found.path for file in good], thumbnails)
     sets = groups(len(good), [pair for pair in [*equal, *alike] if pair[0] != pair[1]])
     found: dict[str, list[list[Path]]] = defaultdict(list)
     for members in (members for members in sets if len(members) > 1):
@@ -145,7 +145,7 @@ def copy_findings(files: Sequence[File]) -> Iterator[Finding]:
     for kind, (severity, text) in texts.items():
         if found[kind]:
             yield Finding(kind, severity, agreeing(text, len(found[kind])), found[kind])
-    if sentence := alike_by_design(marks):
+    if sentence := alike_by_design(thumbnails):
         yield Finding("alike by design", NOTE, sentence, [])
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from thaw.curation.parallel import on_every_core
-from thaw.curation.similarity import marks_of
+from thaw.curation.similarity import grey_thumbnail
 from thaw.data.grey import OWN
 from thaw.data.images import to_rgb
 from thaw.data.metadata import is_turned_by_loading, orientation, upright, without_bad_metadata
@@ -31,8 +31,8 @@ class Inspection:
     """Properties of a file.
 
     `fault` is the reason why the file cannot be used as an image, and `kind` is the kind of fault; both are None for a
-    good file. `marks` is the result of `thaw.curation.similarity.marks_of`, None for a file with a fault. `width` and
-    `height` are the stored ones, and `turned` is True if EXIF turns the image.
+    good file. `thumbnail` is the result of `thaw.curation.similarity.grey_thumbnail`, None for a file with a fault.
+    `width` and `height` are the stored ones, and `turned` is True if EXIF turns the image.
     """
 
     path: Path
@@ -45,7 +45,7 @@ class Inspection:
     mode: str = ""
     format: str = ""
     turned: bool = False
-    marks: np.ndarray | None = field(default=None, compare=False, repr=False)
+    thumbnail: np.ndarray | None = field(default=None, compare=False, repr=False)
 
     @property
     def misnamed(self) -> bool:
@@ -91,7 +91,7 @@ def _decoded(facts: dict) -> Inspection:
             image.load()
             turn = orientation(image)
             rgb = to_rgb(upright(image, turn), OWN)
-        return Inspection(**facts, **stored, turned=turned or turn != 1, marks=marks_of(rgb))
+        return Inspection(**facts, **stored, turned=turned or turn != 1, thumbnail=grey_thumbnail(rgb))
 
     return without_bad_metadata(facts["path"], read)
 

@@ -35,8 +35,10 @@ def file_stamp(path: Path) -> list[int]:
 
 def _line(path: Path, stamp: list[int], found: Inspection) -> str:
     values = asdict(found) | {"path": str(path), "stamp": stamp}
-    if found.marks is not None:
-        values["marks"] = [found.marks.shape, base64.b64encode(found.marks.tobytes()).decode()]
+    thumbnail = values.pop("thumbnail")
+    values["marks"] = thumbnail  # the name in journals of every version
+    if thumbnail is not None:
+        values["marks"] = [thumbnail.shape, base64.b64encode(thumbnail.tobytes()).decode()]
     return json.dumps(values) + "\n"
 
 
@@ -49,10 +51,10 @@ def _read(journal: Path, root: Path) -> Iterator[tuple[Path, list[int], Inspecti
                 values = json.loads(line)
             except json.JSONDecodeError:  # an interrupted write
                 continue
-            path, stamp, marks = Path(values["path"]), values.pop("stamp"), values["marks"]
-            if marks:
-                shape, content = marks
+            path, stamp, thumbnail = Path(values["path"]), values.pop("stamp"), values.pop("marks")
+            if thumbnail:
+                shape, content = thumbnail
                 if tuple(shape) != (SIDE, SIDE):  # written by an older version
                     continue
-                values["marks"] = np.frombuffer(base64.b64decode(content), np.float16).reshape(shape)
-            yield path, stamp, Inspection(**values | {"path": root / path})
+                thumbnail = np.frombuffer(base64.b64decode(content), np.float16).reshape(shape)
+            yield path, stamp, Inspection(**values | {"path": root / path, "thumbnail": thumbnail})

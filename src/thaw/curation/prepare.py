@@ -184,6 +184,6 @@ def _summary(entries: Sequence[Entry], tree: Tree, request: Request) -> str:
     kinds |= Counter({name: len(getattr(tree, name)) for name in ("stray", "hidden", "repeated")})
     aside = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()) if count)
     notes = f"\nset aside, with reasons in {request.dest / QUARANTINED}: {aside}" if aside else ""
-    alike = alike_by_design([entry.found.marks for entry in entries if entry.found.marks is not None])
+    alike = alike_by_design([entry.found.thumbnail for entry in entries if entry.found.thumbnail is not None])
     notes += f"\nnote     {alike}" if alike else ""
     return "\n".join(table) + notes + f"\ndata     {request.dest}"

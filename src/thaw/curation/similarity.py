@@ -19,7 +19,7 @@ from thaw.curation.parallel import on_every_core
 from thaw.curation.residues import best_pairs, far_residues, other_pairs, pair_numbers
 
 # A pair's residue is the share of variance that alignment leaves unexplained; its excess is `difference.excess`.
-SIDE = 48  # pixels of a mark's side
+SIDE = 48  # pixels of a thumbnail's side
 _FLAT = 2.0  # standard deviation, of 255, below which an image has too little contrast to compare
 _EXPLAINED = 0.2  # largest residue of a copy
 _RULE = 0.25  # quantile of the ratio of the middle look-alike's residue to a far one's
@@ -35,20 +35,20 @@ _ALIKE = 0.85  # usual correlation above which a set is homogeneous
 _SAMPLED = 1000  # images to estimate it from
 
 
-def marks_of(rgb: Image.Image) -> np.ndarray:
+def grey_thumbnail(rgb: Image.Image) -> np.ndarray:
     """Return the image in grey, reduced to float16 (48, 48); zeros for an image without contrast."""
     grey = rgb.convert("L").convert("F").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)
-    marks = np.asarray(grey, np.float16)
-    return marks if marks.std(dtype=np.float32) >= _FLAT else np.zeros_like(marks)
+    thumbnail = np.asarray(grey, np.float16)
+    return thumbnail if thumbnail.std(dtype=np.float32) >= _FLAT else np.zeros_like(thumbnail)
 
 
-def similar_pairs(paths: Sequence[Path], marks: Sequence[np.ndarray]) -> list[tuple[int, int]]:
+def similar_pairs(paths: Sequence[Path], thumbnails: Sequence[np.ndarray]) -> list[tuple[int, int]]:
     """Return index pairs (i < j) of near-duplicates.
 
     A group of many copies is connected by its pairs, but not every pair is listed. The work is bounded: about twenty
-    comparisons of marks per image, and one comparison of full images per four images.
+    comparisons of thumbnails per image, and one comparison of full images per four images.
     """
-    shown, pictures = _pictures(marks)
+    shown, pictures = _pictures(thumbnails)
     if len(shown) < 2:
         return []
     nominated, far = nominate(pictures)
@@ -95,9 +95,9 @@ def _limit(of_controls: np.ndarray) -> float:
     return min(_DOUBTFUL, _BELOW * float(np.quantile(of_controls, _STRAY)))
 
 
-def usual_likeness(marks: Sequence[np.ndarray]) -> float:
+def usual_likeness(thumbnails: Sequence[np.ndarray]) -> float:
     """Return the median correlation of images with their most similar image, from a sample; 0 for too few images."""
-    _, pictures = _pictures(marks[:: max(1, len(marks) // _SAMPLED)])
+    _, pictures = _pictures(thumbnails[:: max(1, len(thumbnails) // _SAMPLED)])
     if len(pictures) < 3:
         return 0.0
     flat = halved(pictures).reshape(len(pictures), -1)
@@ -107,9 +107,9 @@ def usual_likeness(marks: Sequence[np.ndarray]) -> float:
     return float(np.median(alike.max(1)))
 
 
-def alike_by_design(marks: Sequence[np.ndarray]) -> str | None:
+def alike_by_design(thumbnails: Sequence[np.ndarray]) -> str | None:
     """Return a sentence if nearly all images of the set are alike, otherwise None."""
-    likeness = usual_likeness(marks)
+    likeness = usual_likeness(thumbnails)
     if likeness < _ALIKE:
         return None
     return (
@@ -129,10 +129,10 @@ def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
     return list(found.values())
 
 
-def _pictures(marks: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of images with contrast and their standardised marks; a blank image resembles any other."""
-    shown = np.array([index for index, mark in enumerate(marks) if mark.any()], np.int64)
-    pictures = np.array([marks[index] for index in shown], np.float32).reshape(-1, SIDE, SIDE)
+def _pictures(thumbnails: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the indices of images with contrast and their standardised thumbnails: blank ones resemble any other."""
+    shown = np.array([index for index, thumbnail in enumerate(thumbnails) if thumbnail.any()], np.int64)
+    pictures = np.array([thumbnails[index] for index in shown], np.float32).reshape(-1, SIDE, SIDE)
     pictures -= pictures.mean((1, 2), keepdims=True)
     pictures /= pictures.std((1, 2), keepdims=True) + 1e-6
     return shown, pictures

@@ -35,7 +35,7 @@ def file_digests(paths: Sequence[str | Path]) -> list[bytes]:
 
     """
     stamps = [_stamp(path) for path in paths]
-    digests = file_index.recall(paths, stamps)
+    digests = file_index.lookup(paths, stamps)
     missing = [index for index, digest in enumerate(digests) if digest is None]
     with tqdm(desc="reading images, once", total=len(missing), leave=False, disable=not sys.stderr.isatty()) as bar:
         for first in range(0, len(missing), _FILES_PER_SAVE):
@@ -44,7 +44,7 @@ def file_digests(paths: Sequence[str | Path]) -> list[bytes]:
                 digests[index] = digest
                 entries.append((paths[index], stamps[index], digest))
                 bar.update()
-            file_index.remember([entry for entry in entries if _stamp(entry[0]) == entry[1]], began)
+            file_index.store([entry for entry in entries if _stamp(entry[0]) == entry[1]], began)
     return [digest for digest in digests if digest is not None]
 
 

@@ -38,7 +38,7 @@ def stamp(facts: os.stat_result) -> bytes:
     return _STAMP.pack(*(value % 2**64 for value in values))
 
 
-def recall(paths: Sequence[str | Path], stamps: Sequence[bytes]) -> list[bytes | None]:
+def lookup(paths: Sequence[str | Path], stamps: Sequence[bytes]) -> list[bytes | None]:
     """Return the SHA-256 of each file, or None if the index has no entry with the same stamp."""
     keys = _keys(paths)
     rows = _query(lambda database: _rows(database, keys), []) if keys else []
@@ -47,7 +47,7 @@ def recall(paths: Sequence[str | Path], stamps: Sequence[bytes]) -> list[bytes |
     return [_digest(key, file_stamp, known.get(key)) for key, file_stamp in zip(keys, stamps, strict=True)]
 
 
-def remember(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> None:
+def store(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> None:
     """Store (path, stamp, SHA-256) of files that were read after the time `began`, in ns.
 
     Files that changed shortly before `began` are left out: they may change again without a new stamp.

@@ -71,7 +71,7 @@ def find_classes(root: Path) -> list[str]:
         there = f"{root.parent} holds {listed(beside)}" if beside else f"{root.parent} does not exist or is empty"
         raise UserError(
             f"there is no folder {root}: data.root needs train/ and val/ with one folder per class, "
-            f"or only one folder per class, from which Thaw draws validation images; {there}."
+            f"or only one folder per class, from which Thaw chooses validation images at random; {there}."
         )
     return visible_folders(root)
 

@@ -89,8 +89,8 @@ def bootstrap(
     """Return values (k,) and their 95 % percentile intervals (k, 2) from `RESAMPLES` bootstrap samples (Efron 1979).
 
     `measure` takes weights, float (draws, n), which count how often each image was drawn. It returns (draws, k). Every
-    call draws the same samples, so metrics of the same images are paired. `biased` lists non-negative values that
-    resampling inflates. Their intervals are shifted by the mean inflation.
+    call draws the same samples, so metrics of the same images are paired. `biased` lists the indices of non-negative
+    metrics that resampling inflates. Their intervals are shifted by the mean inflation.
     """
     drawn = np.concatenate([measure(weights) for weights in _resamples(n)])
     values = measure(np.ones((1, n)))[0]

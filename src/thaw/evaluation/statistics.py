@@ -3,7 +3,8 @@
 Every seed sees every image, as every reader sees every case in diagnostic studies. The variance of a mean accuracy is
 computed as there (Obuchowski and Rockette 1995; degrees of freedom by Hillis 2007). It is the variance between seeds
 plus the remaining variance between images. Three seeds are too few to estimate the variance between seeds. It is
-therefore pooled over all candidates, as equal in log-odds, unless the compared candidates vary more.
+therefore pooled over all candidates, assuming that it is equal on the log-odds scale, unless the two compared
+candidates vary more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,7 @@ MCNEMAR = "McNemar's exact test over images, because each candidate has one seed
 
 
 @dataclass(frozen=True)
-class Test:
+class PairedTest:
     """Comparison of two candidates.
 
     `difference` is the accuracy of `a` minus that of `b`. `adjusted` is `p` corrected for all pairs (Holm 1979).
@@ -66,13 +67,16 @@ class Correctness:
 
     @cached_property
     def odds_slope(self) -> float:
-        """Derivative of accuracy by its log-odds, computed with one more image that is half correct."""
+        """Derivative of accuracy with respect to its log-odds; one more image, half correct, keeps it above 0."""
         share = (self.by_image.sum() + 0.5) / (self.images + 1)
         return share * (1 - share)
 
 
 class PairedTests:
-    """Predictions of several candidates for the same images, in the same order."""
+    """Paired tests between candidates that predicted the same images.
+
+    `correctness` is that of each candidate; images are in the same order.
+    """
 
     def __init__(self, correctness: Mapping[str, Correctness]):
         self.correctness = dict(correctness)
@@ -97,13 +101,13 @@ class PairedTests:
         half = np.sqrt(z2 * binomial / images + z2**2 / (4 * images**2)) / (1 + z2 / images)
         return float(max(middle - half, 0)), float(min(middle + half, 1))
 
-    def results(self) -> list[Test]:
+    def results(self) -> list[PairedTest]:
         """Return a paired test for every pair of candidates."""
         pairs = list(combinations(self.correctness, 2))
         found = [self._test(self.correctness[a], self.correctness[b]) for a, b in pairs]
         adjusted = holm([p for _, _, p, _ in found])
         return [
-            Test(a, b, difference, interval, p, corrected, method)
+            PairedTest(a, b, difference, interval, p, corrected, method)
             for (a, b), (difference, interval, p, method), corrected in zip(pairs, found, adjusted, strict=True)
         ]
 

@@ -74,9 +74,10 @@ class LinearLoss:
     """Mean cross-entropy of `rows`, weighted by `weights` (N,), plus `penalty / 2` times |W|².
 
     W applies to features with a mean squared norm of 1 (`axes.scale`), so a penalty means the same for every backbone.
-    Biases are not penalised; without `bias` there are none. The parameters (r + 1, C) are W in the principal axes, then
-    the biases. W is multiplied by the root of its curvature at zero: L-BFGS then takes a few dozen steps instead of
-    hundreds.
+    Biases are not penalised; without `bias` there are none.
+
+    The parameters (r + 1, C) are W in the principal axes, times `roots`, and then the biases. `roots` are the square
+    roots of the loss's curvature at zero. With them, L-BFGS takes a few dozen steps instead of hundreds.
     """
 
     rows: FeatureRows

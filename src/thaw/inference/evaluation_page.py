@@ -16,7 +16,7 @@ from thaw.pages.html import data_url, render
 from thaw.pages.limits import LINES, MATRIX, ROWS
 from thaw.pages.plots import COLOURS, INK, percent, svg
 from thaw.pages.text import aligned, amount, counted, p_value, shown
-from thaw.runs.extras import write_page
+from thaw.runs.optional_output import write_page
 from thaw.storage.files import whole_file
 
 _NAMES = {

@@ -8,7 +8,7 @@ from pathlib import Path
 from thaw.data.thumbnails import thumbnail_url
 from thaw.inference.predict import Prediction
 from thaw.pages.html import render
-from thaw.runs.extras import warn_on_failure
+from thaw.runs.optional_output import warn_on_failure
 from thaw.storage.files import whole_file
 
 _SHOWN = 500  # pictures; a larger page opens slowly

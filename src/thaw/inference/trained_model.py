@@ -150,7 +150,7 @@ def best_file(run: Path) -> Path | None:
         if (run / named).is_file():
             return run / named
         if summary.get("status") == "finished":
-            raise UserError(f"the best weights of {run} are {named}, says its summary.json, but there is no such file.")
+            raise UserError(f"`summary.json` of {run} names {named} as the best weights, but that file is missing.")
     candidates = (*_saved_best(run), run / BEST)
     return next((path for path in candidates if path.is_file()), None)
 

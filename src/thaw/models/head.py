@@ -19,10 +19,10 @@ _SQUARED_NORM = 100.0
 
 
 class StandardizedLinear(nn.Linear):
-    """A linear layer that learns on standardised features, (x - mean) * scale.
+    """Linear layer whose weights apply to standardised features, (x - mean) * scale.
 
-    x (..., D) -> logits (..., C). `feature_mean` (D,) and `feature_scale` () have no effect until `standardize` sets
-    them. The state dict holds them beside the weights; `fold_head` turns it into a plain layer's state.
+    x (..., D) -> logits (..., C). The mean is 0 and the scale 1 until `standardize` sets them. The state dict contains
+    both, as `feature_mean` (D,) and `feature_scale` (); `fold_head` turns it into the state dict of a plain layer.
     """
 
     feature_mean: torch.Tensor

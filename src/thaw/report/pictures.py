@@ -13,7 +13,7 @@ from thaw.data.datamodule import ImageFolderDataModule
 from thaw.evaluation.predictions import Predictions
 from thaw.pages import charts
 from thaw.report import figures, tensorboard
-from thaw.runs.extras import warn_on_failure
+from thaw.runs.optional_output import warn_on_failure
 
 log = logging.getLogger(__name__)
 

@@ -1,1 +1,1 @@
-"""The folder, configuration and frame of a run: what it may write, how it stops and how it resumes."""
+"""A run's folder and configuration: check options, write files, stop and resume."""

@@ -1,4 +1,4 @@
-"""Components of a configuration: compare them with the code that they name, and build them."""
+"""Components of a configuration, parts with a `_target_`: check their options, and build them."""
 
 import importlib
 import inspect
@@ -22,10 +22,12 @@ _PHASE = re.compile(r"strategy\.phases\.\d+\.(optimizer|scheduler)")
 
 
 def check_components(cfg: DictConfig, values: Mapping) -> None:
-    """Compare a configuration and its plain `values`, with references resolved, with the code that they name.
+    """Check a configuration's options against the signatures of its classes and functions.
+
+    `values` are the plain values of `cfg`, with references resolved.
 
     Raises:
-        UserError: for the first key that nothing reads, that the run overwrites, that is missing or of the wrong kind.
+        UserError: for the first key that nothing reads, that the run overwrites, that is missing or of the wrong type.
 
     """
     check_root_keys(cfg, values)
@@ -76,7 +78,10 @@ def _escaped(value: Any) -> Any:
 
 
 def first_line(error: BaseException) -> str:
-    """Return the first line of an exception's message without a full stop, with its class if the message is terse."""
+    """Return the first line of an exception's message without its full stop.
+
+    The class's name comes first for errors whose messages are terse: lookups, assertions and attributes.
+    """
     lines = str(error).strip().splitlines()
     line = lines[0].strip().rstrip(".") if lines else "no reason given"
     terse = isinstance(error, LookupError | AssertionError | AttributeError)

@@ -1,4 +1,4 @@
-"""Plain values of a run's configuration: two runs with equal values do the same."""
+"""A run's configuration as plain values: runs with equal values on the same images give equal results."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -19,7 +19,7 @@ CHANGEABLE = ("data.root", "trainer.max_epochs", "trainer.max_time")  # keys tha
 
 
 def resolved(cfg: DictConfig) -> dict:
-    """Return the task's values with references replaced, without the run's place: `output_dir` and `resume`.
+    """Return the run's options with references resolved, without the folders in `output_dir` and `resume`.
 
     Raises:
         UserError: if a reference points to nothing.

@@ -14,7 +14,7 @@ _AUGMENTATION: tuple[str, ...] = ("data.rotation", "data.crop_scale")
 _SOLVED = "all phases of strategy={name} are solved, and nothing is learned in steps"
 
 
-def idle(values: Mapping) -> dict[str, str]:
+def options_without_effect(values: Mapping) -> dict[str, str]:
     """Return the keys and groups of a configuration's plain values that have no effect, each with the reason."""
     strategy, data = values["strategy"], values["data"]
     phases = [phase for phase in strategy["phases"] if isinstance(phase, Mapping)]
@@ -49,7 +49,7 @@ def refuse_idle(values: Mapping, overrides: Iterable[str]) -> None:
         UserError: for the first such override.
 
     """
-    reasons = idle(values)
+    reasons = options_without_effect(values)
     for override in overrides:
         if reason := _reason(override, reasons):
             raise UserError(f"{override} has no effect: {reason}.")
@@ -67,7 +67,7 @@ def refuse_idle_sweep(jobs: Sequence[tuple[Mapping, Sequence[str]]]) -> None:
     """
     if len(jobs) < 2:
         return
-    reasons = [idle(values) for values, _ in jobs]
+    reasons = [options_without_effect(values) for values, _ in jobs]
     shared = set.intersection(*(set(overrides) for _, overrides in jobs))
     for override in dict.fromkeys(override for _, overrides in jobs for override in overrides):
         found = [_reason(override, of_job) for of_job in reasons]

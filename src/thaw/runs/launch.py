@@ -22,10 +22,10 @@ _RAISE = "HYDRA_FULL_ERROR"  # environment variable: Hydra raises errors instead
 
 
 def launch(main: Callable[[], object], conf: Path) -> None:
-    """Call a function of `hydra.main` whose configuration is the file `conf`.
+    """Call `main`, a function decorated with `hydra.main`; its configuration is the file `conf`.
 
-    A key that the configuration lacks but the code behind it takes is added, as `+key` would be. A command that ends
-    with status 2 removes the folders it made.
+    Options that the configuration lacks, but the class or function behind them accepts, are added as `+key=value` would
+    add them. A command that ends with status 2 removes the folders that it created.
     """
     try:
         with _hydra_raises():

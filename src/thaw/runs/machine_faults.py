@@ -79,7 +79,7 @@ def _disk(error: BaseException, folder: Path, saved: str) -> str | None:
 
 def _saved(folder: Path, command: str) -> str:
     if (folder / run_files.LAST).is_file():
-        return f"what was saved before is kept, and {command} goes on from there"
+        return f"what was saved before is kept, and {command} resumes from there"
     return "nothing had been saved"
 
 

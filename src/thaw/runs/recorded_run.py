@@ -115,7 +115,7 @@ class _Record:
         name = signal.Signals(received).name
         self.write(status="interrupted", error=f"stopped by {name}")
         if is_first_process():
-            resumed = f"{self.folder.command} goes on where it was last saved"
+            resumed = f"{self.folder.command} resumes from the last save"
             _log_error(f"stopped by {name}; {f'{self.folder.path} is unchanged' if self.folder.replaces else resumed}")
         raise SystemExit(128 + received) from cause
 

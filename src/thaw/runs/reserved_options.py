@@ -99,7 +99,7 @@ _REPLACED_CALLBACKS = {
 
 
 def fault(values: Mapping) -> str | None:
-    """Return what is missing or has no effect in a configuration's plain values, without a full stop, or None."""
+    """Return an error sentence without a full stop for plain values that cannot work or have no effect, or None."""
     return _demo_fault(values) or _callback_fault(values) or _trainer_fault(values) or range_fault(values)
 
 
@@ -164,7 +164,7 @@ def _trainer_fault(values: Mapping) -> str | None:
     for name, (harmless, instead) in _TRAINER.items():
         value = options.get(name, harmless[0])
         if not any(value == one and type(value) in (type(one), int, float) for one in harmless):
-            return f"trainer.{name}={value!r} does not go with Thaw: {instead.format(value=value)}"
+            return f"trainer.{name}={value!r} is not supported: {instead.format(value=value)}"
     for name in ("limit_train_batches", "limit_val_batches"):
         if options.get(name, 1) == 0:
             return f"trainer.{name}=0 leaves no batch to train on or to validate: set at least 1"

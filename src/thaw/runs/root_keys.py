@@ -37,7 +37,7 @@ def check_root_keys(cfg: DictConfig, values: Mapping) -> None:
             near = nearest(key, [known for known in value_keys(values) if known != key])
             raise UserError(f"{key} is no key of the configuration{f'; did you mean {near}?' if near else '.'}")
     if values["mix"] and "_target_" not in values["mix"]:
-        raise UserError("mix has options and no kind: choose mix=mixup, mix=cutmix or mix=mixup_cutmix.")
+        raise UserError("mix has no _target_: choose mix=mixup, mix=cutmix or mix=mixup_cutmix.")
     if type(values["weights"]) is not str:
         raise UserError(f"weights={values['weights']!r} must be imagenet, demo, none or the path of a file.")
     for key in _COLLECTIONS:

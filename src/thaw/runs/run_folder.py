@@ -114,7 +114,7 @@ def refuse_interrupted(folder: Path) -> None:
     ended = read_summary(folder).get("status") in ("finished", "failed")
     if is_run(folder) and not ended and (folder / run_files.LAST).is_file():
         raise UserError(
-            f"{folder} holds a run that was interrupted: {option('resume', folder)} goes on with it; or choose another "
+            f"{folder} holds a run that was interrupted: {option('resume', folder)} resumes it; or choose another "
             f"{_OPTION}, or delete the folder."
         )
 

@@ -95,7 +95,7 @@ def _free_signals() -> list[int]:
     return [*stops, PREEMPTED] if PREEMPTED and callable(signal.getsignal(PREEMPTED)) else stops
 
 
-def heard(number: int) -> bool:
+def is_not_ignored(number: int) -> bool:
     """Return whether a signal reaches this process: under nohup, SIGHUP does not."""
     return signal.getsignal(number) is not signal.SIG_IGN
 

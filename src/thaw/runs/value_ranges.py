@@ -33,9 +33,10 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def range_fault(values: Mapping) -> str | None:
-    """Return the first plain value of a configuration that is out of range, without a full stop, or None.
+    """Return an error sentence for the first value out of range, or None.
 
-    Missing options and null have no range.
+    `values` are the plain values of a configuration; missing options and null have no range. The sentence has no full
+    stop.
     """
     for key, (allowed, wanted) in _RANGES.items():
         value: Any = values

@@ -10,11 +10,11 @@ from typing import NoReturn
 from thaw.errors import UserError
 from thaw.pages.text import printable
 from thaw.runs import run_files
-from thaw.runs.extras import naming_page, warn_on_failure
+from thaw.runs.optional_output import naming_page, warn_on_failure
 from thaw.runs.ownership import hold, refuse_foreign, release
 from thaw.runs.run_folder import run_folder_held
 from thaw.runs.shown_commands import option, tensorboard_command
-from thaw.runs.stopping import STOPS, Stopped, heard
+from thaw.runs.stopping import STOPS, Stopped, is_not_ignored
 from thaw.runs.summary import remove_old_results, write_summary
 from thaw.sweep.jobs import Job
 from thaw.sweep.processes import Process, import_once
@@ -28,7 +28,7 @@ class _StopSignals:
     process: Process | None = None
 
     def __enter__(self) -> "_StopSignals":
-        self._before = {number: signal.signal(number, self._note) for number in STOPS if heard(number)}
+        self._before = {number: signal.signal(number, self._note) for number in STOPS if is_not_ignored(number)}
         return self
 
     def __exit__(self, *exception) -> None:
@@ -109,7 +109,7 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
             _clear(job)
         except UserError as error:
             refuse(f"{job.name}: {error}".removesuffix("."))
-    before = {number: signal.signal(number, _end) for number in STOPS if heard(number)}
+    before = {number: signal.signal(number, _end) for number in STOPS if is_not_ignored(number)}
     if signal.SIGINT in before:  # launchers expect Python's own handler
         signal.signal(signal.SIGINT, signal.default_int_handler)
     try:
@@ -180,7 +180,7 @@ def finish_sweep(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> N
     if stopped_by:
         done = f"{sum(job.finished for job in jobs)} of {len(jobs)} jobs done"
         name = signal.Signals(stopped_by).name
-        _print_error(f"stopped by {name}, {done}; the same command with {option('hydra.sweep.dir', folder)} goes on.")
+        _print_error(f"stopped by {name}, {done}; the same command with {option('hydra.sweep.dir', folder)} resumes.")
         raise SystemExit(128 + stopped_by)
     if failed:
         raise SystemExit(1)

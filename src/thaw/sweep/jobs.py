@@ -133,7 +133,7 @@ def refuse_other_images(jobs: Sequence[Job]) -> None:
 
 
 def check_jobs(jobs: Sequence[Job]) -> None:
-    """Compare the configuration of every job with the code that it names, before the first job starts.
+    """Check each job's options against the signatures of its classes, before the first job starts.
 
     Raises:
         UserError: for the first job that could not start.

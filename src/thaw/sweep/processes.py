@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from thaw.runs.stopping import STOPS, heard
+from thaw.runs.stopping import STOPS, is_not_ignored
 
 _SHARED = ("thaw.report.results", "thaw.training.trainer", "thaw.models.weights", "thaw.data.datamodule")
 
@@ -62,7 +62,7 @@ def _alone(task: Callable[[], None], console: Path, parent: int) -> None:
     os.setpgid(0, 0)  # Ctrl-C reaches the parent only, which passes it on once
     signal.signal(signal.SIGINT, signal.default_int_handler)
     for number in STOPS:
-        if number != signal.SIGINT and heard(number):
+        if number != signal.SIGINT and is_not_ignored(number):
             signal.signal(number, signal.SIG_DFL)
     with console.open("w") as file:
         os.dup2(file.fileno(), 1)

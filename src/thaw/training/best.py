@@ -18,7 +18,7 @@ _MODES = {
 _BETTER = {"min": "lower values are better", "max": "higher values are better"}
 
 
-def rank(metrics: Mapping[str, float | torch.Tensor]) -> tuple[float, float]:
+def epoch_score(metrics: Mapping[str, float | torch.Tensor]) -> tuple[float, float]:
     """Return a key that is larger for better epochs; a loss of NaN is the worst."""
     acc, loss = (float(f"{float(metrics[name]):.7g}") for name in (_ACC, _LOSS))  # the digits in metrics.csv
     return acc, -loss if loss == loss else -float("inf")
@@ -35,7 +35,7 @@ def ranking(trainer: Trainer, columns: Collection[str]) -> Callable[[Mapping[str
     if checkpoint is None or (monitor := checkpoint.monitor) is None or monitor not in columns:
         return None
     sign = 1 if checkpoint.mode == "max" else -1
-    return rank if monitor == _ACC else lambda row: sign * row[monitor]
+    return epoch_score if monitor == _ACC else lambda row: sign * row[monitor]
 
 
 class BestCheckpoint(MovableCheckpoint):
@@ -55,35 +55,35 @@ class BestCheckpoint(MovableCheckpoint):
         if save_top_k == 0:
             raise UserError("callbacks.best.save_top_k=0 saves no weights, but the results need them; 1 is enough.")
         super().__init__(monitor=monitor, mode=mode, save_top_k=save_top_k, **options)
-        self._ranks: dict[str, tuple[float, float]] = {}
+        self._scores: dict[str, tuple[float, float]] = {}
 
     def check_monitor_top_k(self, trainer: Trainer, current: torch.Tensor | None = None) -> bool:
         full = self.save_top_k != -1 and len(self.best_k_models) >= self.save_top_k
-        if self.monitor != _ACC or current is None or not full or not self._ranks:
+        if self.monitor != _ACC or current is None or not full or not self._scores:
             return super().check_monitor_top_k(trainer, current)
-        better = rank(trainer.callback_metrics) > min(self._ranks.values())
+        better = epoch_score(trainer.callback_metrics) > min(self._scores.values())
         return trainer.strategy.reduce_boolean_decision(better)
 
     def _update_best_and_save(self, current, trainer, monitor_candidates) -> None:
         super()._update_best_and_save(current, trainer, monitor_candidates)
         if self.monitor == _ACC:
             new = next(path for path, score in self.best_k_models.items() if score is self.current_score)
-            ranks = {**self._ranks, new: rank(trainer.callback_metrics)}
-            self._order({path: ranks[path] for path in self.best_k_models})
+            scores = {**self._scores, new: epoch_score(trainer.callback_metrics)}
+            self._order({path: scores[path] for path in self.best_k_models})
 
-    def _order(self, ranks: dict[str, tuple[float, float]]) -> None:
+    def _order(self, scores: dict[str, tuple[float, float]]) -> None:
         """Choose the best file, and the one to replace next, by accuracy and then loss."""
-        self._ranks = ranks
-        self.best_model_path, worst = max(ranks, key=ranks.__getitem__), min(ranks, key=ranks.__getitem__)
-        if len(ranks) == self.save_top_k:
+        self._scores = scores
+        self.best_model_path, worst = max(scores, key=scores.__getitem__), min(scores, key=scores.__getitem__)
+        if len(scores) == self.save_top_k:
             self.kth_best_model_path, self.kth_value = worst, self.best_k_models[worst]
 
     def state_dict(self) -> dict:
-        return {**super().state_dict(), "ranks": self._ranks}
+        return {**super().state_dict(), "ranks": self._scores}
 
     def load_state_dict(self, state_dict: dict) -> None:
         super().load_state_dict(state_dict)
-        before, ranks = state_dict["dirpath"], state_dict.get("ranks", {})
+        before, scores = state_dict["dirpath"], state_dict.get("ranks", {})
         if state_dict.get("kept"):
-            ranks = {state_dict["best_model_path"]: state_dict["kept"]}
-        self._ranks = {self.moved(path, before): tuple(rank) for path, rank in ranks.items()}
+            scores = {state_dict["best_model_path"]: state_dict["kept"]}
+        self._scores = {self.moved(path, before): tuple(score) for path, score in scores.items()}

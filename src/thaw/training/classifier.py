@@ -125,7 +125,7 @@ class ImageClassifier(LightningModule):
             {"params": list(map(self.net.get_parameter, group.parameters)), "lr": group.lr, "name": group.stage}
             for group in self.phase.groups
         ]
-        return (AtOptimum if self.solved else self.phase.optimizer or self.recipe.optimizer)(groups)
+        return (NoStepOptimizer if self.solved else self.phase.optimizer or self.recipe.optimizer)(groups)
 
     def configure_optimizers(self) -> Any:
         optimizer = self.phase_optimizer()
@@ -239,7 +239,7 @@ def _by_epoch(scheduler: LRScheduler) -> LRScheduler | dict:
     return {"scheduler": scheduler, "monitor": "val/loss" if scheduler.mode == "min" else "val/acc"}
 
 
-class AtOptimum(Optimizer):
+class NoStepOptimizer(Optimizer):
     """Optimizer without steps, for a solved head: the epoch only measures it."""
 
     def __init__(self, parameters: Sequence[dict]):

@@ -58,8 +58,8 @@ class FiniteNumbers(Callback):
             )
 
 
-class OneFault(Callback):
-    """Silence about loader processes that die after an exception, while Lightning shuts down."""
+class MuteWorkerDeaths(Callback):
+    """After an exception, mute the errors of loader processes that die while Lightning shuts down."""
 
     def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
         worker_deaths.mute()

@@ -84,8 +84,8 @@ class RunTimer(Timer):
         return trainer.strategy.broadcast(left is not None and left <= 0)
 
 
-class Continuation(Callback):
-    """Continuation inside an epoch, with its remaining batches and the metrics of those before.
+class MidEpochResume(Callback):
+    """Resume inside an epoch, with its remaining batches and the training metrics of those before.
 
     Checkpoints hold the fingerprint of the data, so that a run cannot continue on others.
     """

@@ -13,7 +13,7 @@ from thaw.errors import FrozenTensorError
 from thaw.strategy.freezing import frozen_tensors
 
 
-class FrozenProof(Callback):
+class FrozenCheck(Callback):
     """Comparison of every frozen tensor, bit for bit, before and after a phase.
 
     Raises:

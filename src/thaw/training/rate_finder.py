@@ -16,7 +16,7 @@ from thaw.data.option_values import whole_number
 from thaw.data.rotation import apply_augmentation
 from thaw.errors import UserError
 from thaw.pages import charts
-from thaw.runs.extras import warn_on_failure
+from thaw.runs.optional_output import warn_on_failure
 from thaw.training.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)

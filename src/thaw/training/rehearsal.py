@@ -36,7 +36,7 @@ def check_net(net: nn.Module, data: ImageFolderDataModule) -> None:
 
     """
     if not isinstance(net, StagedNet):
-        raise UserError(f"model._target_ gives {type(net).__name__}, and must give a thaw.models.staged.StagedNet.")
+        raise UserError(f"model._target_ returns {type(net).__name__}, but must return a thaw.models.staged.StagedNet.")
     net.check_sizes(data.image_size, data.train_size)
     modes = [(module, module.training) for module in net.modules()]
     net.eval()
@@ -44,8 +44,10 @@ def check_net(net: nn.Module, data: ImageFolderDataModule) -> None:
         with _blaming(f"data.{name}={size}: the network"), torch.no_grad():
             logits = net(torch.zeros(1, 3, size, size, dtype=torch.uint8))
         if logits.shape != (1, len(data.classes)):
-            shapes = f"{tuple(logits.shape)} instead of {(1, len(data.classes))}"
-            raise UserError(f"model: the network returns logits of shape {shapes} for one image.")
+            raise UserError(
+                f"model: for one image the network returns logits of shape {tuple(logits.shape)}, but it must return "
+                f"{(1, len(data.classes))}, one logit per class."
+            )
     for module, mode in modes:
         module.training = mode
 

@@ -40,7 +40,7 @@ def precision_remark(asked: str | int, used: str) -> str | None:
     asked = str(asked)
     if asked == "auto" or _NAMES.get(asked, asked) == used:
         return None
-    return f"trainer.precision={asked} does not exist on this device; the run computes in {used}"
+    return f"trainer.precision={asked} is not supported on this device; the run computes in {used}"
 
 
 def epochs_remark(asked: int, phases: Sequence[Phase], overrides: Collection[str]) -> str | None:

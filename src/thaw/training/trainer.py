@@ -21,11 +21,11 @@ from thaw.storage.checkpoints import read_checkpoint
 from thaw.strategy.phases import Phase
 from thaw.training.checkpoint_io import AtomicCheckpointIO
 from thaw.training.classifier import ImageClassifier
-from thaw.training.faults import FiniteNumbers, OneFault
+from thaw.training.faults import FiniteNumbers, MuteWorkerDeaths
 from thaw.training.hardware import best_precision, check_accelerator, keep_freed_memory
 from thaw.training.head_fitting import scale_head, solve_head
-from thaw.training.interruption import Continuation, RunTimer, StepStop
-from thaw.training.invariants import FrozenProof, SeededSteps
+from thaw.training.interruption import MidEpochResume, RunTimer, StepStop
+from thaw.training.invariants import FrozenCheck, SeededSteps
 from thaw.training.loggers import shield
 from thaw.training.phase_data import FeatureCache
 
@@ -84,7 +84,7 @@ def build_trainer(
 
 def _own_callbacks(max_time: str | dict | None) -> list[Callback]:
     timer = [RunTimer(max_time)] if max_time else []
-    return [*timer, StepStop(), Continuation(), SeededSteps(), FrozenProof(), FiniteNumbers(), OneFault()]
+    return [*timer, StepStop(), MidEpochResume(), SeededSteps(), FrozenCheck(), FiniteNumbers(), MuteWorkerDeaths()]
 
 
 def _cluster() -> list[SLURMEnvironment]:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from thaw.errors import UserError
+from thaw.inference.export.exported_model import check, facts
 from thaw.inference.export.formats import FORMATS
-from thaw.inference.export.shipped import check, facts
 from thaw.inference.trained_model import load_model
 from thaw.runs.writable import refuse_unwritable
 from thaw.storage.files import as_json

@@ -16,7 +16,7 @@ from safetensors.torch import save
 from torch.export import Dim
 
 from thaw.errors import UserError
-from thaw.inference.export.shipped import Check, Shipped, example, facts
+from thaw.inference.export.exported_model import Check, ExportedModel, example, facts
 from thaw.inference.export.timm_folder import READ_BY_TIMM, probabilities_by_timm, timm_config
 from thaw.inference.trained_model import TrainedModel
 from thaw.models.tensor_files import read_safetensors
@@ -34,7 +34,7 @@ def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
         raise UserError(f"--format onnx needs the package {error.name}: pip install -e '.[export]'.") from error
     with _quiet():
         exported = torch.onnx.export(
-            Shipped(model.net, model.temperature).eval(),
+            ExportedModel(model.net, model.temperature).eval(),
             (example(model),),
             input_names=["images"],
             output_names=["probabilities"],
@@ -55,7 +55,7 @@ def as_torch(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
     """Write a .pt2 file for PyTorch; `thaw.json` inside it has the classes and the preprocessing."""
     with _quiet(), path.open("wb") as file:
         program = torch.export.export(
-            Shipped(model.net, model.temperature).eval(), (example(model),), dynamic_shapes=_ANY_NUMBER
+            ExportedModel(model.net, model.temperature).eval(), (example(model),), dynamic_shapes=_ANY_NUMBER
         )
         torch.export.save(program, file, extra_files={"thaw.json": as_json(facts(model), indent=2)})
     with path.open("rb") as file:

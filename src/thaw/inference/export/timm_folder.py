@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from thaw.inference.export.shipped import TOLERANCE, Check
+from thaw.inference.export.exported_model import TOLERANCE, Check
 from thaw.inference.trained_model import TrainedModel
 from thaw.models.backbones import family_of
 from thaw.models.staged import PerChannel

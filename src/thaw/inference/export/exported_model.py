@@ -17,7 +17,7 @@ TOLERANCE = 1e-4  # in probability
 _CHECKED = 64  # images
 
 
-class Shipped(nn.Module):
+class ExportedModel(nn.Module):
     """Module from uint8 RGB images (N, S, S, 3), NumPy's layout, to calibrated probabilities, float32 (N, classes)."""
 
     def __init__(self, net: StagedNet, temperature: float):

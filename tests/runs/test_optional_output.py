@@ -9,7 +9,7 @@ from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from written_runs import write_run
 
 from thaw.comparison.comparison_page import write_comparison
-from thaw.runs.extras import warn_on_failure
+from thaw.runs.optional_output import warn_on_failure
 from thaw.training.loggers import attempt, shield
 
 
