@@ -4,6 +4,8 @@ import re
 
 from omegaconf.errors import ConfigAttributeError, GrammarParseError, InterpolationResolutionError
 
+_LOOP = "Symlink loop from "
+
 
 class UserError(ValueError):
     """Raised for an impossible option or argument; ends the program with status 2."""
@@ -38,6 +40,8 @@ def error_with_sentence(error: BaseException | None) -> UserError | RunError | N
             return UserError(f"{error.full_key}: {reason}; ${{…}} refers to another value of the configuration.")
         if isinstance(error, ConfigAttributeError):
             return UserError(f"{error.full_key} is missing from the configuration.")
+        if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):  # pathlib's, before Python 3.13
+            return UserError(f"{str(error).removeprefix(_LOOP)} is a link that leads back to itself: name a real path.")
         # Lightning raises MisconfigurationException for incompatible options; some options need an optional package.
         if isinstance(error, ModuleNotFoundError) or type(error).__name__ == "MisconfigurationException":
             return UserError(f"{' '.join(str(error).split()).rstrip('.')}.")

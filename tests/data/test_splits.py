@@ -183,7 +183,7 @@ def test_a_folder_of_data_sets_is_not_taken_for_one(image_folder):
         ({"val_fraction": "some"}, r"data\.val_fraction='some' must be above 0 and below 1\."),
         ({"folds": 1}, r"data\.folds=1 must be null or a whole number of at least 2\."),
         ({"fold": 2}, r"data\.fold=2 needs data\.folds"),
-        ({"folds": 4, "fold": 4}, r"data\.fold=4 must be one of 0 to 3, for data\.folds=4\."),
+        ({"folds": 4, "fold": 4}, r"data\.fold=4 must be one of 0 to 3, for data\.folds=4; 'range\(4\)' runs all\."),
         ({"folds": 5}, r"data\.folds=5 is not possible: each part needs an image of 'bees', .* \(3 "),
         ({"val_fraction": 0.2, "counts": {"bees": 1}}, r"data\.val_fraction=0\.2 is not possible: .*'bees'"),
     ],
@@ -203,7 +203,7 @@ def test_the_description_says_how_images_are_divided(class_folders, image_folder
     assert described.endswith("not read because their names do not end like images: notes.txt")
     root = image_folder(name="divided")
     shutil.copytree(root / "val", root / "test")
-    sentence = "and 10 test images; also in training, byte for byte: 0 validation and 0 test images"
+    sentence = "and 10 test images; also in training, byte for byte: 0 validation images and 0 test images"
     assert image_folders(root, 16).describe().endswith(sentence)
 
 
@@ -234,4 +234,4 @@ def test_validation_images_that_are_also_in_training_are_counted_before_training
     data = image_folders(root, 16)
     assert copies_in_training(data.splits) == {"val": 2, "test": 1}
     described = data.describe()
-    assert "; also in training, byte for byte: 2 validation and 1 test images (scripts/audit_data.py" in described
+    assert "; also in training, byte for byte: 2 validation images and 1 test image (scripts/audit_data.py" in described

@@ -53,6 +53,13 @@ def test_the_variance_of_a_mean_is_that_of_a_crossed_analysis_of_variance():
     assert high - low == pytest.approx(2 * root / (1 + z2 / worth))
 
 
+def test_seeds_of_equal_accuracy_that_agree_on_no_image_have_an_interval():
+    right = np.zeros((2, 600), bool)
+    right[0, :6] = right[1, 6:12] = True
+    low, high = sweep([right]).interval("0")
+    assert [low, high] == pytest.approx(wilson(12, 1200), abs=1e-3), "as of 1200 images"
+
+
 def test_the_same_answers_under_two_names_are_tied():
     right = simulated(np.random.default_rng(2), 1)[0]
     (test,) = sweep([right, right]).results()

@@ -221,8 +221,19 @@ def test_runs_that_start_together_or_in_the_folder_of_one_at_work_do_not_mix(tmp
 def test_what_would_be_replaced_is_looked_at_before_the_work(tmp_path):
     photograph, table = tmp_path / "0.png", tmp_path / "p.csv"
     Image.new("RGB", (4, 4)).save(photograph)
-    table.write_text("path,label\n")
-    refuse_unwritable_file(table, "--out")
+    own = (
+        "path,predicted,confidence\n",
+        '{"path": "a"}',
+        "a.jpg  ant  0.9876",
+        "<!doctype html>\n<title>Thaw: 3 predictions<",
+    )
+    for content in (*own, ""):
+        table.write_text(content)
+        refuse_unwritable_file(table, "--out")
+    for content in ("mine", "path,label\n", "<!doctype html>\n<title>Thaw: 2 candidates"):
+        table.write_text(content)
+        with pytest.raises(UserError, match="holds no predictions of this command"):
+            refuse_unwritable_file(table, "--out")
     with pytest.raises(UserError, match=r"--gallery=.*0\.png would replace a file that is no text"):
         refuse_unwritable_file(photograph, "--gallery")
     (tmp_path / "run" / ".hydra").mkdir(parents=True)

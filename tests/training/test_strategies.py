@@ -133,5 +133,6 @@ def test_a_strategy_changes_just_what_it_names_at_the_rates_it_names(configure, 
         )  # large at the optimum, where steps are rounded away
         assert changed | still == learned.keys() | statistics
         for key, tensor in state.items():
-            assert torch.allclose(tensor, reference[key], atol=1e-6), key
+            largest = max(1, reference[key].abs().max().item())  # statistics of a net that has hardly learned are large
+            assert torch.allclose(tensor, reference[key], atol=1e-6 * largest), key
         before = state

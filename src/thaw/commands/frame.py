@@ -4,7 +4,7 @@ import argparse
 import sys
 from collections.abc import Callable
 
-from thaw.errors import RunError, UserError
+from thaw.errors import UserError, error_with_sentence
 from thaw.pages.text import printable
 from thaw.runs.streams import tolerate_closed_output
 
@@ -18,9 +18,12 @@ def run(main: Callable[[], int | None], quiet: bool = False) -> int:
     with tolerate_closed_output(ends=quiet):
         try:
             return main() or 0
-        except (UserError, RunError) as error:
-            print(f"error: {printable(str(error))}", file=sys.stderr)
-            return 2 if isinstance(error, UserError) else 1
+        except (UserError, RuntimeError) as error:
+            known = error_with_sentence(error)
+            if known is None:
+                raise
+            print(f"error: {printable(str(known))}", file=sys.stderr)
+            return 2 if isinstance(known, UserError) else 1
         except KeyboardInterrupt:
             return 130
 

@@ -62,6 +62,8 @@ def _predict(chosen: Namespace) -> tuple[list[str], int]:
     if chosen.out:
         refuse_unwritable_file(chosen.out, "--out")
     if chosen.gallery:
+        if chosen.out and chosen.out.absolute() == chosen.gallery.absolute():
+            raise UserError(f"--out and --gallery both name {chosen.out}: choose two files.")
         refuse_unwritable(chosen.gallery.parent, "--gallery")
         refuse_unwritable_file(chosen.gallery, "--gallery")
     paths, faults = image_paths(chosen.paths, sys.stdin)

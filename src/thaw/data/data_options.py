@@ -5,6 +5,9 @@ from typing import Any
 
 from thaw.data.option_values import boolean, number, one_of, share, whole_number
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
+from thaw.data.splits import check_division
+
+_MOST_WORKERS = 1024  # each is a process, which takes memory of its own
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,7 @@ class DataOptions:
     augment: bool = True
     preprocessing: Preprocessing = TUTORIAL
     grey_range: Any = "auto"  # resolve_grey_range checks it, with an example
-    # How images become splits; read_splits checks the first three.
+    # How images become splits.
     val_fraction: float = 0.2
     folds: int | None = None
     fold: int = 0
@@ -44,12 +47,13 @@ class DataOptions:
                 whole_number(f"data.{name}", getattr(self, name))
         whole_number("data.batch_size", self.batch_size)
         if self.num_workers != "auto":
-            whole_number("data.num_workers", self.num_workers, 0)
+            whole_number("data.num_workers", self.num_workers, 0, _MOST_WORKERS)
         share("data.train_share", self.train_share)
         number("data.rotation", self.rotation)
         number("data.pixels_gb", self.pixels_gb)
         boolean("data.augment", self.augment)
         one_of("data.balance", self.balance, (None, "weights", "sampler"))
+        check_division(self.val_fraction, self.folds, self.fold)
         one_of("data.on_bad_image", self.on_bad_image, ("error", "skip"))
 
     @property

@@ -54,7 +54,9 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
         self.batch_size, self.balance = options.batch_size, options.balance
         self.seed = whole_number("seed", seed, 0)
         splits = read_splits(self.root, options.val_fraction, options.folds, options.fold)
-        grey, self._is_deep = resolve_grey_range(options.grey_range, [path for path, _ in splits.train.samples])
+        trained, validated = ([path for path, _ in split.samples] for split in (splits.train, splits.val))
+        grey, deep = resolve_grey_range(options.grey_range, trained)
+        self._is_deep = deep or resolve_grey_range(options.grey_range, validated)[1]
         self.preprocessing = replace(options.preprocessing.scaled(options.val_side), grey_range=grey)
         resampling = bounds("data.crop_scale", options.crop_scale), options.rotation, self.preprocessing.interpolation
         self._use_splits(splits, TrainTransform(self.train_size, *resampling) if self.augment else None)

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from thaw.data.endings import what_to_install
 from thaw.data.folders import ClassFolders
-from thaw.pages.text import printable, shown
+from thaw.pages.text import amount, printable, shown
 
 _PATHS_SHOWN = 3
 _CLASSES_SHOWN = 10
@@ -50,9 +50,9 @@ def copies_in_training(splits: Mapping[str, ClassFolders]) -> dict[str, int]:
 
 
 def _copies_clause(counts: Mapping[str, int]) -> str:
-    copies = " and ".join(f"{count} {_NAMES[name]}" for name, count in counts.items())
+    copies = " and ".join(amount(count, f"{_NAMES[name]} image") for name, count in counts.items())
     where = " (scripts/audit_data.py names them)" if any(counts.values()) else ""
-    return f"; also in training, byte for byte: {copies} images{where}"
+    return f"; also in training, byte for byte: {copies}{where}"
 
 
 def _ignored(splits: Iterable[ClassFolders]) -> list[str]:

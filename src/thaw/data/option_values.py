@@ -8,9 +8,11 @@ from thaw.errors import UserError
 Choice = TypeVar("Choice", str, str | None)
 
 
-def whole_number(name: str, value: object, least: int = 1) -> int:
+def whole_number(name: str, value: object, least: int = 1, most: int = 2**31 - 1) -> int:
     if type(value) is not int or value < least:
         raise UserError(f"{name}={value!r} must be a whole number of at least {least}.")
+    if value > most:
+        raise UserError(f"{name}={value} must be at most {most}.")
     return value
 
 

@@ -47,7 +47,7 @@ def read_splits(root: Path, val_fraction: float = 0.2, folds: int | None = None,
         UserError: for unusable folders or values.
 
     """
-    _refuse_bad_options(val_fraction, folds, fold)
+    check_division(val_fraction, folds, fold)
     classes, folders, test = layout(root)
     splits = [_read(folder, classes) for folder in folders]
     test_split = _read(test, classes) if test else None
@@ -73,7 +73,8 @@ def _read(folder: Path, classes: Sequence[str]) -> Split:
     return Split(images, images.samples)
 
 
-def _refuse_bad_options(val_fraction: float, folds: int | None, fold: int) -> None:
+def check_division(val_fraction: float, folds: int | None, fold: int) -> None:
+    """Raise UserError for options of `read_splits` that cannot divide any images."""
     if type(val_fraction) not in (int, float) or not 0 < val_fraction < 1:
         raise UserError(f"data.val_fraction={val_fraction!r} must be above 0 and below 1.")
     if folds is not None and (type(folds) is not int or folds < 2):
@@ -81,7 +82,9 @@ def _refuse_bad_options(val_fraction: float, folds: int | None, fold: int) -> No
     if folds is None and fold != 0:
         raise UserError(f"data.fold={fold!r} needs data.folds, the number of parts.")
     if folds is not None and (type(fold) is not int or not 0 <= fold < folds):
-        raise UserError(f"data.fold={fold!r} must be one of 0 to {folds - 1}, for data.folds={folds}.")
+        raise UserError(
+            f"data.fold={fold!r} must be one of 0 to {folds - 1}, for data.folds={folds}; 'range({folds})' runs all."
+        )
 
 
 def _copies(digests: Sequence[bytes]) -> list[list[int]]:

@@ -95,7 +95,9 @@ class PairedTests:
         if binomial == 0:  # all predictions are equal: there is no variance to estimate
             images, freedom = one.images, np.inf
         else:
-            images = binomial * one.images / (one.images - 1) / (of_seeds + of_images)
+            # Seeds that happen to agree in accuracy, not in their mistakes, leave the variance of single predictions.
+            variance = max(of_seeds + of_images, one.rest_variance / (one.seeds * one.images))
+            images = binomial * one.images / (one.images - 1) / variance
         z2 = t.ppf(1 - LEVEL / 2, freedom) ** 2
         middle = (one.accuracy + z2 / (2 * images)) / (1 + z2 / images)
         half = np.sqrt(z2 * binomial / images + z2**2 / (4 * images**2)) / (1 + z2 / images)

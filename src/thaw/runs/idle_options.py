@@ -11,6 +11,7 @@ _OF_STEPS = (
     *("callbacks.ema", "callbacks.find_lr", "callbacks.early_stopping"),
 )
 _AUGMENTATION: tuple[str, ...] = ("data.rotation", "data.crop_scale")
+_WHEN_SOLVED = (*_AUGMENTATION, "data.augment")
 _SOLVED = "all phases of strategy={name} are solved, and nothing is learned in steps"
 
 
@@ -20,14 +21,16 @@ def options_without_effect(values: Mapping) -> dict[str, str]:
     phases = [phase for phase in strategy["phases"] if isinstance(phase, Mapping)]
     learned = [phase for phase in phases if not phase.get("solver")]
     found = dict.fromkeys(_OF_STEPS, _SOLVED) if phases and not learned else {}
-    if found and not any(phase["solver"].get("views") for phase in phases):
-        found |= dict.fromkeys(_AUGMENTATION, "the head is solved on images without augmentation (solver.views=0)")
+    solvers = [phase.get("solver") for phase in phases]
+    if found and not any(isinstance(solver, Mapping) and solver.get("views") for solver in solvers):
+        found |= dict.fromkeys(_WHEN_SOLVED, "the head is solved on images without augmentation (solver.views=0)")
     if found:
         found["features.views"] = f"{_SOLVED}; a solver has its own views, strategy.phases.0.solver.views"
     if found and data.get("balance") == "sampler":
         found["data.balance"] = f"{_SOLVED}; data.balance=weights has an effect"
     if learned and all(phase.get("train") in ("head", ["head"]) for phase in learned):
-        found["strategy.lr_decay"] = "in strategy={name} nothing but the head learns in steps"
+        reason = "in strategy={name} nothing but the head learns in steps"
+        found |= dict.fromkeys(("strategy.lr_decay", "strategy.keep_statistics"), reason)
     for key in _RATES:
         if learned and all(phase.get(key) is not None for phase in learned):
             found[f"strategy.{key}"] = f"every phase of strategy={{name}} that learns has its own {key}"

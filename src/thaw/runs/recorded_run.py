@@ -68,7 +68,7 @@ def _recorded(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
         for key in sorted(OmegaConf.missing_keys(cfg)):
             raise UserError(f"{key} is not set, and there is no default for it: add {key}=….")
         record.folder.start(cfg)
-        record.summary.update(model=cfg.model.name, weights=cfg.weights, seed=cfg.seed)
+        record.summary.update(model=str(cfg.model.name), weights=cfg.weights, seed=cfg.seed)
         yield record.folder, record.summary
         record.write()
     except Exception as error:

@@ -119,10 +119,19 @@ def _callback_fault(values: Mapping) -> str | None:
                 return f"callbacks.{name}.{argument}={value!r} is not possible: {reason}"
     if callbacks["best"].get("save_top_k") == 0 or not callbacks["best"].get("monitor", True):
         return "callbacks.best has to keep an epoch: leave its monitor and save_top_k unchanged"
-    if shared := _shared_file(callbacks):
-        return shared
+    if misplaced := _misplaced_file(callbacks) or _shared_file(callbacks):
+        return misplaced
     if values["trainer"].get("callbacks") != list(callbacks.values()):
         return "trainer.callbacks is made of what is in callbacks: add yours with +callbacks.NAME._target_=…"
+    return None
+
+
+def _misplaced_file(callbacks: Mapping) -> str | None:
+    """Return which callback would write a checkpoint outside its folder."""
+    for name, callback in callbacks.items():
+        filename = str((callback or {}).get("filename") or "")
+        if posixpath.isabs(filename) or ".." in filename.split("/"):
+            return f"callbacks.{name}.filename={filename!r} lies outside its folder: choose that with dirpath"
     return None
 
 

@@ -39,15 +39,15 @@ def resume_arguments(arguments: list[str]) -> list[str]:
         _refuse(f"resume={folder}: there is no run, for there is no {record}; name the folder that holds summary.json")
     ours = [literal(argument) for argument in arguments if not argument.startswith(("resume=", "hydra.", "-"))]
     epochs = {_key(override): override.partition("=")[2] for override in ours}.get(_EPOCHS)
+    recorded = [override for override in recorded_overrides(folder) if not override.startswith("resume=")]
+    overrides = _merged(folder, recorded, ours)
     if has_finished(folder) and epochs is None:
         print(f"{folder} has finished, so there is nothing to resume; trainer.max_epochs=N trains it longer")
         raise SystemExit(0)
-    recorded = [override for override in recorded_overrides(folder) if not override.startswith("resume=")]
     if epochs is not None:
         _check_epochs(folder, epochs)
     if has_finished(folder) and not (folder / run_files.LAST).is_file():  # a new start would replace its results
         _refuse(f"resume={folder}: there is no {folder / run_files.LAST} to continue the run from")
-    overrides = _merged(folder, recorded, ours)
     rest = [argument for argument in arguments if argument.startswith(("hydra.", "-"))]
     rest = [argument for argument in rest if not argument.startswith("hydra.run.dir=")]
     return [*overrides, f"resume={quoted(folder)}", f"hydra.run.dir={quoted(folder)}", *rest]

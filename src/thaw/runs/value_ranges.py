@@ -44,11 +44,4 @@ def range_fault(values: Mapping) -> str | None:
             value = value.get(name) if isinstance(value, Mapping) else None
         if value is not None and not allowed(value):
             return f"{key}={value!r} must be {wanted}"
-    return _fold_fault(values["data"])
-
-
-def _fold_fault(data: Mapping) -> str | None:
-    folds, fold = data.get("folds"), data.get("fold")
-    if type(folds) is int and type(fold) is int and not 0 <= fold < folds:
-        return f"data.fold={fold} must be below data.folds={folds}: for all of them, add data.fold='range({folds})'"
     return None

@@ -1,12 +1,19 @@
 """Trial writes before long work, so that results can be written after it."""
 
 import errno
+import re
 import tempfile
 from pathlib import Path
 
 from thaw.errors import UserError
 from thaw.runs.configuration import is_run
 
+# The beginnings of what predict writes: CSV, JSON, a line of a table, a gallery.
+_PREDICTIONS = re.compile(
+    rb"path,predicted,confidence|\{\"path\": |[^\n]+  [^\n]+  [01]\.\d{4}(\s|$)"
+    rb"|<!doctype html>.*<title>Thaw: [\d,]+ prediction",
+    re.DOTALL,
+)
 _READ = 8192  # bytes; images and checkpoints have zeros among them, text has none
 
 
@@ -43,7 +50,7 @@ def refuse_unwritable_file(path: Path, option: str) -> None:
     """Refuse a file that cannot be written into its folder, which must exist.
 
     Raises:
-        UserError: naming `option`; also if the file exists and is not text, such as a photograph, or belongs to a run.
+        UserError: naming `option`; also if the file exists and does not hold predictions, or belongs to a run.
 
     """
     try:
@@ -60,9 +67,15 @@ def refuse_unwritable_file(path: Path, option: str) -> None:
 
 def _refuse_precious(path: Path, option: str) -> None:
     with path.open("rb") as file:
-        is_text = b"\0" not in file.read(_READ)
-    if not is_text or any(map(is_run, list(path.absolute().parents)[:2])):
-        kind = "belongs to a run" if is_text else "is no text"
+        content = file.read(_READ)
+    kind = ""
+    if b"\0" in content:
+        kind = "is no text"
+    elif any(map(is_run, list(path.absolute().parents)[:2])):
+        kind = "belongs to a run"
+    elif content and not _PREDICTIONS.match(content):
+        kind = "holds no predictions of this command"
+    if kind:
         raise UserError(f"{option}={path} would replace a file that {kind}: choose another place.")
 
 

@@ -1,7 +1,7 @@
 """Jobs of a sweep: their folders, and what is left to do."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -139,7 +139,9 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         UserError: for the first job that could not start.
 
     """
-    from thaw.runs.components import check_components  # it loads the code that a configuration names
+    from thaw.data.data_options import DataOptions
+    from thaw.data.datamodule import image_folders
+    from thaw.runs.components import check_components, instantiate  # it loads the code that a configuration names
     from thaw.runs.targets import refuse_foreign_targets
 
     planned: list[tuple[dict[str, Any], list[str]]] = []
@@ -147,6 +149,10 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         values = resolved_job(job.configuration)
         refuse_foreign_targets(values)
         check_components(job.configuration, values)
+        instantiate(job.configuration.strategy)
+        if job.configuration.data._target_ == f"{image_folders.__module__}.{image_folders.__name__}":
+            plain = {field.name for field in fields(DataOptions)} - {"preprocessing"}
+            DataOptions(**{key: value for key, value in values["data"].items() if key in plain})
         planned.append((values, job.overrides))
     refuse_idle_sweep(planned)
 

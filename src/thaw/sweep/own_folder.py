@@ -30,7 +30,7 @@ def _faults_end_the_program() -> Iterator[None]:
         yield
     except UserError as error:
         _refuse(f"{error}")
-    except OmegaConfBaseException as error:
+    except (OmegaConfBaseException, RuntimeError) as error:
         _refuse(str(error_with_sentence(error) or error))
 
 
@@ -83,6 +83,8 @@ def refuse_paths(config: DictConfig) -> None:
     for group in ("data", "model", "strategy"):
         if group not in config.hydra.runtime.choices:
             _refuse(f"{group} is not chosen, and every run needs one; python train.py --help lists the options.")
+    if len(Path(str(config.hydra.job.name)).parts) != 1:
+        _refuse(f"hydra.job.name={config.hydra.job.name} is a path where a name is needed: the log is named after it.")
     if config.hydra.job.chdir:
         _refuse_relative(config)
 

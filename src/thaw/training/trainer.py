@@ -83,7 +83,7 @@ def build_trainer(
 
 
 def _own_callbacks(max_time: str | dict | None) -> list[Callback]:
-    timer = [RunTimer(max_time)] if max_time else []
+    timer = [] if max_time is None else [RunTimer(max_time)]
     return [*timer, StepStop(), MidEpochResume(), SeededSteps(), FrozenCheck(), FiniteNumbers(), MuteWorkerDeaths()]
 
 
