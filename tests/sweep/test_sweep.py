@@ -23,7 +23,7 @@ from thaw.data.datamodule import image_folders
 from thaw.errors import UserError
 from thaw.runs.configuration import resolved_job
 from thaw.runs.summary import write_summary
-from thaw.sweep.jobs import plan, refuse_other_images
+from thaw.sweep.jobs import check_jobs, plan, refuse_other_images
 from thaw.sweep.progress import Progress
 from thaw.sweep.recipe import add_multirun_flag
 
@@ -101,6 +101,17 @@ def test_a_sweep_does_not_go_on_with_other_images_than_its_finished_jobs_had(com
     (root / "train" / "bees" / "0.png").unlink()
     with pytest.raises(UserError, match=r"^seed=0 has finished on other images .* now: the train images were 12 "):
         refuse_other_images(jobs)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [("strategy.lr=nan", r"lr=nan"), ("data.image_size=0", r"data\.image_size=0"), ("data.fold=7", r"data\.fold=7")],
+)
+def test_the_values_of_every_job_are_checked_before_the_first_job(compose, tmp_path, wrong, sentence):
+    overrides = ["data=image_folder", f"data.root={tmp_path}", "strategy=fine_tune"]
+    check_jobs(plan(compose, [overrides], tmp_path))
+    with pytest.raises(UserError, match=sentence):
+        check_jobs(plan(compose, [overrides, [*overrides, wrong]], tmp_path))
 
 
 def test_a_folder_with_another_run_is_left_alone(compose, kept, tmp_path):

@@ -124,7 +124,8 @@ def refuse_other_images(jobs: Sequence[Job]) -> None:
             continue
         options = resolved_job(job.configuration)["data"]
         if repr(options) not in prints:
-            prints[repr(options)] = instantiate(job.configuration.data).fingerprint
+            with as_hydra_config(job.configuration):
+                prints[repr(options)] = instantiate(job.configuration.data).fingerprint
         if changed := difference(before, prints[repr(options)]):
             raise UserError(
                 f"{job.name} has finished on other images than data.root={options['root']} holds now: {changed}. "
@@ -149,7 +150,8 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         values = resolved_job(job.configuration)
         refuse_foreign_targets(values)
         check_components(job.configuration, values)
-        instantiate(job.configuration.strategy)
+        with as_hydra_config(job.configuration):  # the strategy's name refers to it
+            instantiate(job.configuration.strategy)
         if job.configuration.data._target_ == f"{image_folders.__module__}.{image_folders.__name__}":
             plain = {field.name for field in fields(DataOptions)} - {"preprocessing"}
             DataOptions(**{key: value for key, value in values["data"].items() if key in plain})
