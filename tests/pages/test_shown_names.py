@@ -1,6 +1,7 @@
 """Names of classes as they are shown: Chinese ones, ones of 200 letters, and ones that look like formulas."""
 
 import logging
+import re
 import warnings
 
 import pytest
@@ -97,6 +98,7 @@ def test_characters_that_no_font_has_are_escaped_and_logged_once(tmp_path, caplo
     with caplog.at_level(logging.INFO):
         assert fonts.drawable("猫 a", 40) == r"\u732b a"
         assert fonts.drawable("犬", 40) == r"\u72ac"
+        assert re.fullmatch(r"(\\u72ac)+…(\\u72ac)+", fonts.drawable("犬" * 30, 20)), "no escape is cut"
     assert len(caplog.records) == 1 and "Noto Sans CJK" in caplog.text and "猫" in caplog.text
 
 

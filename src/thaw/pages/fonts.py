@@ -7,7 +7,7 @@ from functools import cache
 
 from matplotlib.font_manager import FontProperties, findfont, findSystemFonts, fontManager, get_font
 
-from thaw.pages.text import cut, printable
+from thaw.pages.text import cut, printable, width
 
 log = logging.getLogger(__name__)
 
@@ -22,8 +22,11 @@ def drawable(name: str, most: int) -> str:
     """Return `name` in at most `most` columns, so that Matplotlib draws no formulas and no empty boxes."""
     text = printable(name)
     _find_fonts(text + "…")
-    escaped = "".join(c if _families[c] else c.encode("unicode_escape").decode() for c in text)
-    return cut(escaped, most).replace("$", r"\$")
+    for columns in range(most, 2, -1):  # an escape is wider than its character, and is not cut
+        escaped = "".join(c if _families[c] else c.encode("unicode_escape").decode() for c in cut(text, columns))
+        if width(escaped) <= most:
+            return escaped.replace("$", r"\$")
+    return "…"
 
 
 def families(texts: Iterable[str]) -> list[str]:
@@ -84,6 +87,6 @@ def _log_missing(missing: list[str]) -> None:
     names = " ".join(missing[:_NAMED]) + (" …" if len(missing) > _NAMED else "")
     example = missing[0].encode("unicode_escape").decode()
     log.info(
-        f"no installed font has the characters {names}: figures write {example} for {missing[0]}. "
+        f"no installed font has characters such as {names}: figures write {example} for {missing[0]}. "
         "A font such as Noto Sans CJK (fonts-noto-cjk) draws them."
     )

@@ -58,7 +58,9 @@ def instantiate(part: Any, **given: object) -> Any:
         return built_by_hydra(_literal(part), **given)
     except InstantiationException as error:
         cause = error.__cause__
-        if cause is None or error_with_sentence(error) or not _is_refusal(cause):
+        if known := error_with_sentence(error):
+            raise known from None  # its traceback leads to the code that refused
+        if cause is None or not _is_refusal(cause):
             raise
         raise UserError(f"{part._get_full_key(None)}: {first_line(cause)}.") from error
 
