@@ -30,7 +30,7 @@ def test_the_demo_shows_what_transfer_is_worth_and_features_do_not_change_it(tmp
         (*short, "strategy=feature_extractor,from_scratch", "hydra.sweep.dir=sweep"),
         (*short, "features.views=0", "hydra.sweep.dir=images"),
     ]
-    jobs += [(f"strategy={strategy}", f"hydra.run.dir={strategy}") for strategy in STRATEGIES]
+    jobs += [(f"strategy={strategy}", "trainer.max_epochs=5", f"hydra.run.dir={strategy}") for strategy in STRATEGIES]
     with ThreadPoolExecutor(2) as side_by_side:
         list(side_by_side.map(lambda job: run(*job), jobs))
 

@@ -1,11 +1,14 @@
 """Construction of the Lightning Trainer, and training of a strategy's phases with it."""
 
+import atexit
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningDataModule, Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -62,6 +65,7 @@ def build_trainer(
     """
     check_accelerator(accelerator)
     keep_freed_memory()
+    _leave_group_at_exit()
     for part in ("pytorch", "fabric"):
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     for message in _EXPECTED_WARNINGS:
@@ -80,6 +84,20 @@ def build_trainer(
         num_sanity_val_steps=0,  # the data are checked before, and epochs are short
         **options,
     )
+
+
+@cache
+def _leave_group_at_exit() -> None:
+    """Close the connection to other processes before Python ends, which otherwise can abort in one of its threads.
+
+    Lightning does this only for NCCL.
+    """
+    atexit.register(_leave_group)
+
+
+def _leave_group() -> None:
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
 
 
 def _own_callbacks(max_time: str | dict | None) -> list[Callback]:
