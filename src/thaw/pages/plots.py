@@ -96,7 +96,8 @@ def curves(entries: Sequence[dict]) -> str:
         loss.set(xlabel="epoch", title="loss: validation (lines), training (dots)")
         for axes in (accuracy, loss):
             first, last = axes.get_xlim()
-            axes.set_xlim(min(first, 0.5), max(last, 1.5))  # also of a single epoch
+            if last - first < 1:  # a single epoch
+                axes.set_xlim(0.5, 1.5)
             axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
             axes.grid(alpha=0.3)
         accuracy.figure.legend(loc="outside lower center", ncols=columns, frameon=False)
