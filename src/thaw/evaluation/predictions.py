@@ -29,7 +29,7 @@ class Predictions:
     temperature: float | np.ndarray = 1.0
 
     def divided_by(self, temperature: float | np.ndarray) -> "Predictions":
-        return self if temperature is self.temperature else replace(self, temperature=temperature)
+        return self if np.array_equal(temperature, self.temperature) else replace(self, temperature=temperature)
 
     @cached_property
     def predicted(self) -> np.ndarray:

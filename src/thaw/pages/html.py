@@ -8,7 +8,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 from PIL import Image
 
-from thaw.pages.text import WIDEST_NAME, agreeing, amount, counted, cut, decoded, width
+from thaw.pages.text import WIDEST_NAME, agreeing, amount, counted, cut, decoded, p_value, width
 
 _RIGHT_TO_LEFT = ("R", "AL")  # Unicode's bidirectional classes of such letters
 
@@ -22,7 +22,7 @@ def render(template: str, **values: object) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(short=short, counted=counted, amount=amount, agreeing=agreeing)
+    environment.filters.update(short=short, counted=counted, amount=amount, agreeing=agreeing, p_value=p_value)
     return decoded(environment.get_template(template).render(**values))
 
 
