@@ -74,13 +74,14 @@ class ImageClassifier(LightningModule):
         self._total_before: int | None = None  # total epochs of the run that is resumed
         count = len(classes)
         self.train_loss, self.val_loss = MeanLoss(), ImageLosses()
-        self.train_acc = MulticlassAccuracy(count, average="micro")
+        quick: Any = {"num_classes": count, "validate_args": False}  # checks of values would wait for a GPU
+        self.train_acc = MulticlassAccuracy(average="micro", **quick)
         self.val_metrics = MetricCollection(
             {
-                "acc": MulticlassAccuracy(count, average="micro"),
-                "macro_acc": MulticlassAccuracy(count, average="macro"),
-                "macro_f1": MulticlassF1Score(count, average="macro"),
-                "ece": MulticlassCalibrationError(count),
+                "acc": MulticlassAccuracy(average="micro", **quick),
+                "macro_acc": MulticlassAccuracy(average="macro", **quick),
+                "macro_f1": MulticlassF1Score(average="macro", **quick),
+                "ece": MulticlassCalibrationError(**quick),
             },
             prefix="val/",
         )
@@ -118,6 +119,11 @@ class ImageClassifier(LightningModule):
     def train_metrics(self) -> dict[str, Metric]:
         """Return the metrics that accumulate over the steps of an epoch."""
         return {"loss": self.train_loss, "acc": self.train_acc}
+
+    def log_train_metrics(self) -> None:
+        """Announce the training metrics; once per epoch is enough, since Lightning keeps a reference to them."""
+        for name, metric in self.train_metrics.items():
+            self.log(f"train/{name}", metric, on_step=False, on_epoch=True)
 
     def phase_optimizer(self) -> Optimizer:
         """Return a new optimizer with a named group for each trainable stage; the last one is the head's."""
@@ -168,10 +174,10 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         images, labels = batch
         logits, loss = self.training_loss(images, labels)
-        self.train_acc(logits, labels)  # a mixed image counts by its own label
-        self.log("train/acc", self.train_acc, on_step=False, on_epoch=True)
+        self.train_acc.update(logits.detach(), labels)  # a mixed image counts by its own label
         self.train_loss.update(loss, len(labels))
-        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+        if batch_idx == 0:
+            self.log_train_metrics()
         return loss * self._share(len(labels))
 
     def _share(self, images: int) -> float | torch.Tensor:
@@ -204,8 +210,9 @@ class ImageClassifier(LightningModule):
             logits = self(images, self.val_input_stage)
             self.val_loss.update(F.cross_entropy(logits, labels, reduction="none"))
             self.val_metrics.update(logits.softmax(1), labels)
-        self.log("val/loss", self.val_loss)
-        self.log_dict(self.val_metrics)
+        if batch_idx == 0:  # Lightning keeps references, as in training
+            self.log("val/loss", self.val_loss)
+            self.log_dict(self.val_metrics)
 
     def predict_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         return self(batch[0], self.val_input_stage)

@@ -150,4 +150,4 @@ def _restore_metrics(trainer: Trainer, classifier: ImageClassifier, states: dict
         for key, value in states[name].items():
             setattr(metric, key, value.to(metric.device) * trainer.is_global_zero)
         metric._update_count = 1  # with 0, torchmetrics warns that there is nothing to compute
-        classifier.log(f"train/{name}", metric, on_step=False, on_epoch=True)  # no step may be left to do it
+    classifier.log_train_metrics()  # only the epoch's first step does it
