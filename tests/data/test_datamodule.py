@@ -9,7 +9,7 @@ from thaw.data.datamodule import ImageFolderDataModule, image_folders
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import TUTORIAL
 from thaw.data.rotation import apply_augmentation
-from thaw.data.transforms import eval_transform
+from thaw.data.transforms import EvalTransform
 from thaw.errors import UnreadableImageError, UserError
 from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD, Normalize
 
@@ -86,7 +86,7 @@ def test_without_augmentation_training_images_are_seen_as_validation_images_are(
     data = image_folders(image_folder(), image_size=16, train_size=24, augment=False, batch_size=100)
     images, labels = data.on_after_batch_transfer(next(iter(data.train_dataloader())), 0)
     order = [index for index, _ in data.train_dataloader().sampler]
-    expected = [eval_transform(TUTORIAL.scaled(24))(load_rgb(data.train.paths[index], 2 * 27)) for index in order]
+    expected = [EvalTransform(TUTORIAL.scaled(24))(load_rgb(data.train.paths[index], 2 * 27)) for index in order]
     assert images.equal(torch.stack(expected))
     assert labels.tolist() == [data.train.targets[index] for index in order]
 

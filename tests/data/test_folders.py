@@ -11,7 +11,7 @@ from torchvision.datasets import ImageFolder
 from thaw.data.folders import ClassFolders, SeededOrder
 from thaw.data.layout import aligned_classes
 from thaw.data.preprocessing import Preprocessing
-from thaw.data.transforms import TrainTransform, eval_transform
+from thaw.data.transforms import EvalTransform, TrainTransform
 from thaw.errors import UserError
 
 SMALL = Preprocessing(resize=18, crop=16)
@@ -104,7 +104,7 @@ def test_the_batches_of_several_processes_are_together_those_of_one(size):
 
 def test_a_digest_is_the_same_for_the_same_images_wherever_they_lie(image_folder):
     digests = [
-        ClassFolders(image_folder(name=name) / "train", ["ants", "bees"], eval_transform(SMALL), 36).digest
+        ClassFolders(image_folder(name=name) / "train", ["ants", "bees"], EvalTransform(SMALL), 36).digest
         for name in ("here", "there")
     ]
     assert digests[0] == digests[1]
@@ -123,10 +123,10 @@ def test_a_digest_changes_with_an_image_and_with_whatever_is_done_to_it(image_fo
         TrainTransform(16, (0.1, 0.9), 15),
         TrainTransform(16, (0.1, 1.0), 14),
         TrainTransform(16, (0.1, 1.0), 15, "bicubic"),
-        eval_transform(SMALL),
-        eval_transform(Preprocessing(18, 17)),
-        eval_transform(Preprocessing(19, 16)),
-        eval_transform(Preprocessing(18, 16, "bicubic")),
+        EvalTransform(SMALL),
+        EvalTransform(Preprocessing(18, 17)),
+        EvalTransform(Preprocessing(19, 16)),
+        EvalTransform(Preprocessing(18, 16, "bicubic")),
     ]
     digests = [digest(), digest(short_side=35), *map(digest, transforms)]
     path = root / "bees" / "3.png"
@@ -140,13 +140,13 @@ def test_a_digest_changes_with_an_image_and_with_whatever_is_done_to_it(image_fo
 
 @pytest.mark.slow
 def test_a_digest_is_equal_in_another_process(image_folder):
-    images = ClassFolders(image_folder() / "train", ["ants", "bees"], eval_transform(SMALL), 36)
+    images = ClassFolders(image_folder() / "train", ["ants", "bees"], EvalTransform(SMALL), 36)
     with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
         assert pool.submit(digest_in_process, images.root).result() == images.digest
 
 
 def digest_in_process(root):
-    return ClassFolders(Path(root), ["ants", "bees"], eval_transform(SMALL), 36).digest
+    return ClassFolders(Path(root), ["ants", "bees"], EvalTransform(SMALL), 36).digest
 
 
 def test_a_split_is_an_image_folder_of_torchvisions_with_the_classes_in_the_order_that_is_asked_for(image_folder):

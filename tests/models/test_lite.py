@@ -8,7 +8,7 @@ import torch
 from hydra.utils import instantiate
 
 from thaw.data.images import load_rgb
-from thaw.data.transforms import eval_transform, read_size
+from thaw.data.transforms import EvalTransform, read_size
 from thaw.errors import UserError
 from thaw.models.backbones import build_net
 from thaw.models.families.lite import Lite, packaged_file, renamed_in_order
@@ -61,7 +61,7 @@ def test_logits_of_photographs_are_those_of_the_net_that_the_weights_were_publis
     ours, theirs = both("efficientnet_lite0")
     preprocessing = published_preprocessing("efficientnet_lite0")
     paths = [path for name in ("ants", "bees") for path in sorted((photographs / "val" / name).glob("*.jpg"))[:4]]
-    transform, short_side = eval_transform(preprocessing), read_size(preprocessing.resize)
+    transform, short_side = EvalTransform(preprocessing), read_size(preprocessing.resize)
     images = torch.stack([transform(load_rgb(path, short_side)) for path in paths])
     with torch.inference_mode():
         expected = theirs((images.float() - 127) / 128)

@@ -92,10 +92,10 @@ def test_the_best_checkpoint_holds_plain_values_and_gives_the_predictions_again(
     net.load_state_dict({key.removeprefix("net."): value for key, value in checkpoint["state_dict"].items()})
     from thaw.data.images import load_rgb
     from thaw.data.preprocessing import TUTORIAL
-    from thaw.data.transforms import eval_transform
+    from thaw.data.transforms import EvalTransform
 
     for row in rows(tmp_path / "run/predictions.csv"):
-        image = eval_transform(TUTORIAL.scaled(16))(load_rgb(tmp_path / "photos" / row["path"], 2 * 18))
+        image = EvalTransform(TUTORIAL.scaled(16))(load_rgb(tmp_path / "photos" / row["path"], 2 * 18))
         with torch.inference_mode():
             probabilities = net(image[None]).softmax(1)[0]
         assert [float(row["p_ants"]), float(row["p_bees"])] == pytest.approx(probabilities.tolist(), abs=1e-5)

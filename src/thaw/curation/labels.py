@@ -21,7 +21,7 @@ from thaw.data.digests import digest_of, reading_version
 from thaw.data.grey import OWN
 from thaw.data.images import load_rgb
 from thaw.data.preprocessing import Preprocessing
-from thaw.data.transforms import eval_transform, read_size
+from thaw.data.transforms import EvalTransform, read_size
 from thaw.demo.pretraining import load_pretrained
 from thaw.errors import UserError
 from thaw.features.prefix import FrozenPrefix
@@ -137,7 +137,7 @@ def _folds(digests: Sequence[str], labels: np.ndarray) -> np.ndarray:
 
 class _Photographs(Dataset):
     def __init__(self, paths: Sequence[Path], preprocessing: Preprocessing):
-        self.paths, self.transform = paths, eval_transform(preprocessing)
+        self.paths, self.transform = paths, EvalTransform(preprocessing)
         self.short_side = read_size(preprocessing.resize)
 
     def __len__(self) -> int:

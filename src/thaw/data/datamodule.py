@@ -16,14 +16,14 @@ from thaw.data.batches import DistributedBatches
 from thaw.data.data_options import DataOptions
 from thaw.data.description import describe_images
 from thaw.data.fingerprint import fingerprint
-from thaw.data.folders import ClassFolders
+from thaw.data.folders import ClassFolders, Key, SeededOrder
 from thaw.data.grey import resolve_grey_range
 from thaw.data.images import load_rgb
 from thaw.data.option_values import bounds, whole_number
 from thaw.data.readable import skip_unreadable, unreadable
-from thaw.data.rotation import apply_augmentation
+from thaw.data.rotation import Crop, apply_augmentation
 from thaw.data.splits import Split, Splits, read_splits
-from thaw.data.transforms import TrainTransform, eval_transform, read_size
+from thaw.data.transforms import EvalTransform, TrainTransform, read_size
 from thaw.data.workers import best_workers, inference_batch_size
 from thaw.runs.stopping import leave_stopping_to_main
 
@@ -72,7 +72,7 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
     def _split(self, split: Split, size: int, augmentation: TrainTransform | None = None) -> ClassFolders:
         centred = self.preprocessing.scaled(size)
         short_side = read_size(size if augmentation else centred.resize)
-        transform = augmentation or eval_transform(centred)
+        transform = augmentation or EvalTransform(centred)
         images = split.whole.with_transform(transform, short_side, self.preprocessing.grey_range)
         images.keep(split.samples)
         return images
@@ -121,6 +121,10 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
                 images.store_decoded(size, max_size)
         self._pixels_prepared = True
 
+    def on_device(self, batch: Sequence, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return (images uint8 (N, 3, H, W), labels (N,)) on `device`, of a batch from one of the loaders."""
+        return apply_augmentation(self.transfer_batch_to_device(batch, device, 0))
+
     def on_after_batch_transfer(self, batch: Sequence, dataloader_idx: int) -> tuple[torch.Tensor, torch.Tensor]:
         return apply_augmentation(batch)
 
@@ -152,8 +156,17 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
         """The batch size without gradients, which leave room for more images; no result depends on it."""
         return self._inference_batch_size(self.image_size)
 
+    @property
+    def batches_at_once(self) -> int:
+        """The number of training batches for which frozen stages, which need no gradients, are computed together."""
+        return max(1, inference_batch_size(self.train_size) // self.local_batch_size)
+
     def train_dataloader(self) -> DataLoader:
-        return self._loader(self.train, self.num_workers, batch_size=self.local_batch_size, sampler=self.train_order())
+        return self.train_loader(self.train_order())
+
+    def train_loader(self, order: SeededOrder, batches: int = 1) -> DataLoader:
+        """Return a loader of the training images in `order`, `batches` at a time."""
+        return self._loader(self.train, self.num_workers, batch_size=batches * self.local_batch_size, sampler=order)
 
     def val_dataloader(self) -> DataLoader:
         if not self.val_part:  # a process without images must still take part in what all processes compute together
@@ -178,7 +191,8 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
 
     def _loader(self, images: ClassFolders, num_workers: int, **options) -> DataLoader:
         return DataLoader(
-            images,
+            Batches(images),
+            collate_fn=_unchanged,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
             pin_memory=self.feeds_gpu,
@@ -186,6 +200,23 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
             worker_init_fn=leave_stopping_to_main,
             **options,
         )
+
+
+class Batches(Dataset):
+    """The images of a split for a loader, which asks for all images of a batch at once."""
+
+    def __init__(self, images: ClassFolders):
+        self.images = images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitems__(self, keys: list[Key]) -> tuple[torch.Tensor | Crop, torch.Tensor]:
+        return self.images.batch(keys)
+
+
+def _unchanged(batch: Any) -> Any:
+    return batch
 
 
 def image_folders(

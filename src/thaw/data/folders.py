@@ -75,6 +75,17 @@ class ClassFolders(ImageFolder):
             torch.default_generator.manual_seed(seed)
             return self[index]
 
+    def batch(self, keys: Sequence[Key]) -> tuple[torch.Tensor | Crop, torch.Tensor]:
+        """Return the items of `keys`, with one dimension more; many small images in memory are transformed at once."""
+        transform = getattr(self.transform, "of_batch", None)
+        if transform and self._stored is not None:
+            indices = [key if isinstance(key, int) else key[0] for key in keys]
+            seeds = [key[1] for key in keys if not isinstance(key, int)]
+            images = transform([self._stored[index] for index in indices], seeds)
+            if images is not None:
+                return images, torch.tensor([self.targets[index] for index in indices])
+        return default_collate([self[key] for key in keys])
+
     def augmented(self, key: Key) -> tuple[torch.Tensor, int]:
         """Return an item as the network sees it: the augmented image, uint8 (3, S, S), and its label."""
         (image,), (label,) = apply_augmentation(default_collate([self[key]]))
@@ -82,7 +93,7 @@ class ClassFolders(ImageFolder):
 
     def _read(self, index: int) -> Image.Image:
         if self._stored is not None:
-            return self._stored[index]
+            return Image.fromarray(self._stored[index])
         return load_rgb(self.samples[index][0], self.short_side, grey_range=self.grey_range)
 
     @property

@@ -38,10 +38,11 @@ class StoredPixels:
     def __len__(self) -> int:
         return len(self.sizes)
 
-    def __getitem__(self, index: int) -> Image.Image:
+    def __getitem__(self, index: int) -> np.ndarray:
+        """Return the image `index`, uint8 (H, W, 3)."""
         height, width = self.sizes[index].tolist()
         end = int(self.ends[index])
-        return Image.fromarray(np.asarray(self.pixels)[end - 3 * height * width : end].reshape(height, width, 3))
+        return np.asarray(self.pixels)[end - 3 * height * width : end].reshape(height, width, 3)
 
     def __reduce__(self):
         return _opened, (self.pixels.filename, np.array(self.sizes))

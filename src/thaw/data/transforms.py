@@ -1,14 +1,17 @@
 """The tutorial's transforms without normalisation, which is the network's first stage (`thaw.models.staged`)."""
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+import numpy as np
 import torch
 from PIL import Image
 from torchvision.transforms import v2
 
+from thaw.data.batch_resize import Resize, can_resize, resize_batch
 from thaw.data.preprocessing import Preprocessing
+from thaw.data.random_boxes import random_boxes
 from thaw.data.rotation import Crop
 
 # Photographs are loaded at twice the size that the network sees. Crops can zoom in, and resizing twice blurs nothing.
@@ -33,6 +36,18 @@ class TrainTransform:
         angle = torch.empty(()).uniform_(-self.rotation, self.rotation)
         return Crop(pixels, angle, torch.rand(()) < 0.5)
 
+    def of_batch(self, images: Sequence[np.ndarray], seeds: Sequence[int]) -> Crop | None:
+        """Return what a call returns for each image, uint8 (H, W, 3), after its seed was set.
+
+        Return None without seeds, or for images that are too large.
+        """
+        if not seeds or not _are_small(images, self.size, self.interpolation):
+            return None
+        shapes = np.array([image.shape[:2] for image in images])
+        boxes, angles, mirrored = random_boxes(seeds, shapes, self.crop_scale, self.rotation)
+        resizes = [Resize(*box, self.size, self.size) for box in boxes.tolist()]
+        return Crop(resize_batch(images, resizes, self.size, self.interpolation), angles, mirrored)
+
     @cached_property
     def _crop(self) -> v2.Compose:
         interpolation = v2.InterpolationMode(self.interpolation)
@@ -47,11 +62,41 @@ def mixup_or_cutmix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -
     )
 
 
-def eval_transform(preprocessing: Preprocessing) -> Callable[[Image.Image], torch.Tensor]:
-    """Return a transform of PIL images to uint8 (3, crop, crop), the centre of the resized image."""
-    interpolation = v2.InterpolationMode(preprocessing.interpolation)
-    resize = v2.Resize(preprocessing.resize, interpolation=interpolation)
-    return v2.Compose([resize, v2.CenterCrop(preprocessing.crop), v2.PILToTensor()])
+@dataclass(frozen=True)
+class EvalTransform:
+    """The centre of a resized PIL image, uint8 (3, crop, crop)."""
+
+    preprocessing: Preprocessing
+
+    def __call__(self, image: Image.Image) -> torch.Tensor:
+        return self._centre(image)
+
+    def of_batch(self, images: Sequence[np.ndarray], seeds: Sequence[int]) -> torch.Tensor | None:
+        """Return the centre of each image, uint8 (H, W, 3); None for images that are too large."""
+        resize, crop = self.preprocessing.resize, self.preprocessing.crop
+        if resize < crop or not _are_small(images, crop, self.preprocessing.interpolation):
+            return None
+        resizes = [_central_square(*image.shape[:2], resize, crop) for image in images]
+        return resize_batch(images, resizes, crop, self.preprocessing.interpolation)
+
+    @cached_property
+    def _centre(self) -> v2.Compose:
+        resize = v2.Resize(self.preprocessing.resize, v2.InterpolationMode(self.preprocessing.interpolation))
+        return v2.Compose([resize, v2.CenterCrop(self.preprocessing.crop), v2.PILToTensor()])
+
+
+def _central_square(height: int, width: int, resize: int, crop: int) -> Resize:
+    """Return how torchvision's `Resize` and `CenterCrop` take the centre of an image."""
+    short, long = sorted((height, width))
+    sides = (resize, int(resize * long / short))
+    new_height, new_width = sides if height <= width else sides[::-1]
+    corner = round((new_height - crop) / 2), round((new_width - crop) / 2)
+    return Resize(0, 0, height, width, new_height, new_width, *corner)
+
+
+def _are_small(images: Sequence[np.ndarray], size: int, interpolation: str) -> bool:
+    height, width = np.max([image.shape[:2] for image in images], 0).tolist()
+    return can_resize(height, width, size, interpolation)
 
 
 def read_size(short_side: int) -> int:

@@ -8,19 +8,28 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.folders import SeededOrder
+from thaw.features.prefix import FrozenPrefix
 from thaw.features.store import StoredFeatures
 
 
 class FeatureDataModule(LightningDataModule):
-    """Data module with stored features instead of the images of one split or both.
+    """Data module with features instead of the images of one split or both.
 
-    `train` holds one view per epoch. After the last view the first one follows again.
+    `train` holds one view per epoch. After the last view the first one follows again. Without views, `prefix` computes
+    the features of the training images in every epoch; without `prefix`, they stay images. `val` are the features of
+    the validation images, if they are stored.
     """
 
-    def __init__(self, data: ImageFolderDataModule, train: Sequence[StoredFeatures], val: StoredFeatures | None):
+    def __init__(
+        self,
+        data: ImageFolderDataModule,
+        train: Sequence[StoredFeatures],
+        val: StoredFeatures | None,
+        prefix: FrozenPrefix | None = None,
+    ):
         super().__init__()
         self.seed = data.seed
-        self._data, self._train, self._val = data, train, val
+        self._data, self._train, self._val, self._prefix = data, train, val, prefix
 
     @property
     def train_views(self) -> Sequence[StoredFeatures]:
@@ -43,9 +52,9 @@ class FeatureDataModule(LightningDataModule):
         if not self._train or self._val is None:
             self._data.setup(stage)
 
-    def train_dataloader(self) -> DataLoader:
+    def train_dataloader(self) -> "DataLoader | FreshFeatures":
         if not self._train:
-            return self._data.train_dataloader()
+            return FreshFeatures(self._data, self._prefix) if self._prefix else self._data.train_dataloader()
         order = self._data.train_order()
         batches = ViewBatches(order, self._data.local_batch_size, len(self._train))
         return _loader(FeatureRows(self._train, self._data.train.targets), batches, self._data.feeds_gpu)
@@ -66,6 +75,47 @@ class FeatureDataModule(LightningDataModule):
 
     def on_after_batch_transfer(self, batch: Sequence[torch.Tensor], dataloader_idx: int) -> Sequence[torch.Tensor]:
         return self._data.on_after_batch_transfer(batch, dataloader_idx)
+
+
+class FreshFeatures:
+    """Training batches of features that `prefix` computes anew in every epoch, for several batches at once."""
+
+    def __init__(self, data: ImageFolderDataModule, prefix: FrozenPrefix):
+        self._data, self._prefix, order = data, prefix, data.train_order()
+        self._batch_size = data.local_batch_size
+        self.sampler = _GroupedOrder(order, data.batches_at_once)
+        self._groups = data.train_loader(order, self.sampler.batches)
+
+    def __len__(self) -> int:
+        return -(-len(self.sampler.order) // self._batch_size)
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
+        skipped = self.sampler.skipped_in_group()
+        for group in self._groups:
+            images, labels = self._data.on_device(group, self._prefix.device)
+            parts = (tensor.split(self._batch_size) for tensor in (self._prefix(images), labels))
+            yield from list(zip(*parts, strict=True))[skipped:]
+            skipped = 0
+
+
+class _GroupedOrder:
+    """An order of images that are computed in groups of `batches`; a resumed epoch begins with a whole group."""
+
+    def __init__(self, order: SeededOrder, batches: int):
+        self.order, self.batches = order, batches
+        self._skipped: tuple[int, int] | None = None  # an epoch, and batches that it skips of its first group
+
+    def set_epoch(self, epoch: int) -> None:
+        self.order.set_epoch(epoch)
+
+    def skip(self, epoch: int, batches: int) -> None:
+        skipped = batches % self.batches
+        self.order.skip(epoch, batches - skipped)
+        self._skipped = epoch, skipped
+
+    def skipped_in_group(self) -> int:
+        epoch, skipped = self._skipped or (None, 0)
+        return skipped if epoch == self.order.epoch else 0
 
 
 class FeatureRows(Dataset):

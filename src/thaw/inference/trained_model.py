@@ -14,7 +14,7 @@ from PIL import Image
 
 from thaw.data.images import load_rgb, upright_rgb
 from thaw.data.preprocessing import Preprocessing
-from thaw.data.transforms import eval_transform, read_size
+from thaw.data.transforms import EvalTransform, read_size
 from thaw.errors import RunError, UserError
 from thaw.features.prefix import FrozenPrefix
 from thaw.models.backbones import build_net, is_own
@@ -65,7 +65,7 @@ class TrainedModel:
     @cached_property
     def transform(self) -> Callable[[Image.Image], torch.Tensor]:
         """Transform from a PIL image to uint8 (3, crop, crop)."""
-        return eval_transform(self.preprocessing)
+        return EvalTransform(self.preprocessing)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
         """Return logits, float32 (N, classes), of uint8 images (N, 3, crop, crop); both tensors are on the CPU."""

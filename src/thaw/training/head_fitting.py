@@ -26,8 +26,8 @@ def scale_head(
     layer = standardized_layer(classifier.net)
     if layer is None:
         return
-    stage = classifier.train_input_stage
-    views = source.train_views if stage and isinstance(source, FeatureDataModule) else []
+    views = source.train_views if isinstance(source, FeatureDataModule) else []
+    stage = classifier.train_input_stage if views else None
     if stage == classifier.net.head_name:
         features = (view[start : start + _CHUNK] for view in views for start in range(0, len(view), _CHUNK))
     else:
@@ -75,7 +75,7 @@ def _few_images(trainer: Trainer, data: ImageFolderDataModule) -> Iterator[torch
     device = trainer.strategy.root_device
     # Loader processes would run for a second only, and Lightning would not watch them.
     for batch in data.view_loader(data.train.evenly_chosen(_ENOUGH), 0, num_workers=0):
-        yield data.on_after_batch_transfer(data.transfer_batch_to_device(batch, device, 0), 0)[0]
+        yield data.on_device(batch, device)[0]
 
 
 def _inputs_of(

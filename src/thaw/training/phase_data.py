@@ -66,9 +66,10 @@ class FeatureCache:
         else:
             train, val = self._for_training(prefix, phase, data, bool(classifier.recipe.mix))
         self._val = (_key(prefix, data.val, None), val) if val else None
-        classifier.set_input_stages(train=cut if train else None, val=cut if val else None)
+        mixed = classifier.recipe.mix and not phase.solver  # before the first stage
+        classifier.set_input_stages(train=None if mixed else cut, val=cut if val else None)
         self.seconds += time.perf_counter() - start
-        return FeatureDataModule(data, train, val)
+        return FeatureDataModule(data, train, val, None if mixed else prefix)
 
     def _for_training(
         self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool
@@ -174,8 +175,7 @@ def _batches(
     name = "features" if view is None else f"features, view {view + 1}"
     with tqdm(total=len(images), desc=name, unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
         for batch in data.view_loader(images, view):
-            batch = data.transfer_batch_to_device(batch, prefix.device, 0)
-            pixels, _ = data.on_after_batch_transfer(batch, 0)
+            pixels, _ = data.on_device(batch, prefix.device)
             yield prefix(pixels)
             bar.update(len(pixels))
 

@@ -1,0 +1,60 @@
+"""Random boxes, angles and reflections of many images at once, equal to those that torchvision draws for each."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+_RATIOS = torch.log(torch.tensor((3 / 4, 4 / 3))).tolist()  # of width to height, as in RandomResizedCrop
+_TRIES = 10  # boxes that it draws before it takes the centre
+
+
+class RandomBoxes(NamedTuple):
+    """A random part of each image, and what is done to it after it has been resized."""
+
+    boxes: np.ndarray  # int64 (N, 4): top, left, height, width
+    angles: torch.Tensor  # float32 (N,), degrees
+    mirrored: torch.Tensor  # bool (N,)
+
+
+def random_boxes(
+    seeds: Sequence[int], shapes: np.ndarray, crop_scale: tuple[float, float], rotation: float
+) -> RandomBoxes:
+    """Return what `thaw.data.transforms.TrainTransform` draws with each seed for images of `shapes`, int (N, 2)."""
+    draws, rows = _draws(seeds), np.arange(len(seeds))
+    tries = draws[:, : 2 * _TRIES]
+    areas = shapes.prod(1)[:, None] * _uniform(tries[:, ::2], *crop_scale).numpy().astype(float)
+    ratios = torch.exp(_uniform(tries[:, 1::2], *_RATIOS)).numpy().astype(float)
+    heights, widths = np.sqrt(areas / ratios).round(), np.sqrt(areas * ratios).round()
+    fits = (widths > 0) & (widths <= shapes[:, 1:]) & (heights > 0) & (heights <= shapes[:, :1])
+    first, found = fits.argmax(1), fits.any(1)
+    sides = np.stack([heights[rows, first], widths[rows, first]], 1).astype(np.int64)
+    for row in np.flatnonzero(~found):
+        sides[row] = _central(*shapes[row].tolist())
+    room, used = shapes - sides, np.where(found, 2 * first + 2, 2 * _TRIES)
+    drawn = draws[rows[:, None], used[:, None] + [0, 1]] % (room + 1)
+    corners, used = np.where(found[:, None], drawn, room // 2), used + 2 * found
+    angles = _uniform(draws[rows, used], -rotation, rotation)
+    return RandomBoxes(np.hstack([corners, sides]), angles, _uniform(draws[rows, used + 1], 0, 1) < 0.5)
+
+
+def _draws(seeds: Sequence[int]) -> np.ndarray:
+    """Return the first numbers of torch's generator for each seed, int64 (N, 24) in 0..2^32 - 1."""
+    random = np.random.RandomState()  # the same Mersenne Twister as torch's
+    found = []
+    for seed in seeds:
+        random.seed(seed % 2**32)
+        found.append(random.bytes(4 * (2 * _TRIES + 4)))
+    return np.frombuffer(b"".join(found), "<u4").reshape(len(seeds), -1).astype(np.int64)
+
+
+def _uniform(draws: np.ndarray, low: float, high: float) -> torch.Tensor:
+    """Return what torch's `uniform_` makes of these numbers, float32, rounded once as by a fused multiply-add."""
+    start, width = np.float32(low), np.float32(high) - np.float32(low)
+    return torch.from_numpy((draws % 2**24 * 2.0**-24 * float(width) + float(start)).astype(np.float32))
+
+
+def _central(height: int, width: int) -> tuple[int, int]:
+    """Return the height and width of the largest central box with an allowed ratio of the sides."""
+    return min(height, round(width / (3 / 4))), min(width, round(height * (4 / 3)))
