@@ -10,7 +10,7 @@ from torchvision.datasets.folder import IMG_EXTENSIONS
 from thaw.data.endings import EXTENSIONS
 from thaw.data.images import load_rgb, pixel_count, reduced_size
 from thaw.data.preprocessing import TUTORIAL
-from thaw.data.transforms import eval_transform, read_size
+from thaw.data.transforms import EvalTransform, read_size
 from thaw.errors import UnreadableImageError
 
 RAMP = np.tile(np.arange(0, 256, 4, dtype=np.uint8), (64, 1))  # 64 x 64, 0..252
@@ -148,7 +148,7 @@ def photograph():
 
 
 def seen_by_a_net(image, size=56):
-    return eval_transform(TUTORIAL.scaled(size))(image).numpy().astype(float)
+    return EvalTransform(TUTORIAL.scaled(size))(image).numpy().astype(float)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

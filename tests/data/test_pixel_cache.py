@@ -73,7 +73,7 @@ def test_a_changed_image_or_another_order_is_kept_apart(paths):
     assert is_decoded(kept(paths), paths)
     assert is_decoded(kept(paths[::-1]), paths[::-1])
     assert len(entries()) == 3
-    assert first[2].size == (40, 53)
+    assert first[2].shape == (53, 40, 3)
 
 
 @pytest.mark.parametrize("name", ["pixels.bin", "sizes.bin", "pixels.json"])

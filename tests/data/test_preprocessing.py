@@ -11,7 +11,7 @@ from torchvision.transforms import v2
 from thaw.data.datamodule import image_folders
 from thaw.data.grey import FULL
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
-from thaw.data.transforms import TrainTransform, eval_transform
+from thaw.data.transforms import EvalTransform, TrainTransform
 from thaw.models.backbones import build_net
 from thaw.models.sizes import demo_preprocessing, published_preprocessing, tutorial_preprocessing
 
@@ -29,7 +29,7 @@ def image():
 )
 def test_pixels_are_those_of_torchvisions_published_transforms(image, name):
     published = torchvision.models.get_model_weights(name).DEFAULT.transforms()
-    seen = eval_transform(published_preprocessing(name))(image)
+    seen = EvalTransform(published_preprocessing(name))(image)
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (published.mean, published.std))
     assert torch.allclose(seen / 255, published(image) * std + mean, atol=1e-6)
 
@@ -45,7 +45,7 @@ def test_pixels_and_normalisation_are_those_of_timms_own_transform(image, name):
     timm = pytest.importorskip("timm", reason="timm is not installed: pip install -e '.[timm]'")
     published = timm.get_pretrained_cfg(name).to_dict()
     config = timm.data.resolve_data_config({}, pretrained_cfg=published)
-    seen = eval_transform(published_preprocessing(f"timm/{name}"))(image)
+    seen = EvalTransform(published_preprocessing(f"timm/{name}"))(image)
     mean, std = (torch.tensor(config[key]).view(3, 1, 1) for key in ("mean", "std"))
     expected = timm.data.create_transform(**config)(image)
     assert torch.allclose((seen / 255 - mean) / std, expected, atol=1e-5)
@@ -90,7 +90,7 @@ def test_training_and_validation_see_images_through_the_same_interpolation(image
     assert data.train.transform == TrainTransform(32, (0.08, 1.0), 15, "bicubic")
     with Image.open(data.val.paths[0]) as photograph:
         large = data.preprocessing.resize * 2, round(99 / 90 * data.preprocessing.resize * 2)
-        expected = eval_transform(data.preprocessing)(photograph.resize(large[::-1], Image.Resampling.BILINEAR))
+        expected = EvalTransform(data.preprocessing)(photograph.resize(large[::-1], Image.Resampling.BILINEAR))
     assert data.val[0][0].equal(expected), "it is read at twice the size first, and that bilinearly"
     assert not data.val[0][0].equal(image_folders(root, 24).val[0][0])
 

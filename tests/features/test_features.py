@@ -64,15 +64,20 @@ def tensors(folder):
 
 
 @pytest.mark.parametrize(
-    "strategy",
-    [pytest.param(given, marks=() if name == "phases" else pytest.mark.slow) for name, given in CUTS.items()],
-    ids=CUTS,
+    ("strategy", "kept"),
+    [
+        (CUTS["phases"], True),
+        (CUTS["phases"], False),
+        *(pytest.param(given, True, marks=pytest.mark.slow) for given in CUTS.values()),
+    ],
 )
-def test_features_change_nothing_but_time(run, strategy):
+def test_features_change_nothing_but_time(run, strategy, kept):
     images, _, _ = run("images", *EXACT, *strategy, "features.views=0")
     assert stores() == {}
-    features, summary, told = run("features", *EXACT, *strategy, "features.views=1")
-    assert stores() != {} and "cached: 1 view × 12 training images, 10 validation images" in told
+    limit = [] if kept else ["features.max_gb=1e-9"]  # then they are computed in every epoch
+    features, summary, told = run("features", *EXACT, *strategy, "features.views=1", *limit)
+    assert bool(stores()) == kept
+    assert ("cached: 1 view × 12 training images, 10 validation images" if kept else "cached: none") in told
     for one, other in zip(rows(images / "metrics.csv"), rows(features / "metrics.csv"), strict=True):
         for column in one.keys() - {"seconds"}:
             assert float(one[column]) == pytest.approx(float(other[column]), abs=1e-4), column
@@ -167,7 +172,7 @@ def test_a_full_disk_leaves_nothing_half_written_and_the_run_goes_on_with_images
         monkeypatch.setattr(arrays, "zlib", SimpleNamespace(crc32=full))  # when a piece has been written
     features, summary, told = run("features", *recipe)
     assert summary["status"] == "finished"
-    assert "features cannot be written" in told and "images are used instead" in told
+    assert "features cannot be written" in told and "they are computed in every epoch" in told
     assert [path for path in (cache_dir() / "features").iterdir() if path.suffix != ".lock"] == []
     assert (images / "predictions.csv").read_text() == (features / "predictions.csv").read_text()
 

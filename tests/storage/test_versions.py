@@ -15,15 +15,15 @@ FAMILIES = [f"models/families/{path.name}" for path in sorted((ROOT / "src/thaw/
 COMPUTED = {
     "READING": ["data/images.py", "data/grey.py", "data/metadata.py"],
     "PIXELS": ["data/pixel_cache.py"],
-    "TRANSFORMS": ["data/transforms.py", "data/rotation.py", "data/folders.py"],
+    "TRANSFORMS": [f"data/{name}.py" for name in ("transforms", "batch_resize", "random_boxes", "rotation", "folders")],
     "FEATURES": ["features/prefix.py", "models/staged.py", *FAMILIES],
     "DRAWINGS": ["demo/drawings.py"],
     "PRETRAINING": ["demo/pretraining.py"],
 }
 RECORDED = {
     "READING": (2, "5a9b4aa6448b"),
-    "PIXELS": (1, "51f304a95d50"),
-    "TRANSFORMS": (1, "a32ce7de6c74"),
+    "PIXELS": (1, "c254845dd480"),
+    "TRANSFORMS": (1, "09f81df0d401"),
     "FEATURES": (1, "6351df2e4149"),
     "DRAWINGS": (1, "4e215a632ae5"),
     "PRETRAINING": (1, "91727490958e"),

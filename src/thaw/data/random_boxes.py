@@ -7,6 +7,7 @@ import numpy as np
 import torch
 
 _RATIOS = torch.log(torch.tensor((3 / 4, 4 / 3))).tolist()  # of width to height, as in RandomResizedCrop
+_LARGEST = 2**32 - 1
 _TRIES = 10  # boxes that it draws before it takes the centre
 
 
@@ -41,12 +42,11 @@ def random_boxes(
 
 def _draws(seeds: Sequence[int]) -> np.ndarray:
     """Return the first numbers of torch's generator for each seed, int64 (N, 24) in 0..2^32 - 1."""
-    random = np.random.RandomState()  # the same Mersenne Twister as torch's
-    found = []
-    for seed in seeds:
-        random.seed(seed % 2**32)
-        found.append(random.bytes(4 * (2 * _TRIES + 4)))
-    return np.frombuffer(b"".join(found), "<u4").reshape(len(seeds), -1).astype(np.int64)
+    generator = torch.Generator()
+    pairs = torch.empty(len(seeds), _TRIES + 2, dtype=torch.int64)  # the first of two numbers is the higher half
+    for row, seed in zip(pairs, seeds, strict=True):
+        row.random_(-(2**63), None, generator=generator.manual_seed(seed))
+    return np.stack([pairs.numpy() >> 32 & _LARGEST, pairs.numpy() & _LARGEST], 2).reshape(len(seeds), -1)
 
 
 def _uniform(draws: np.ndarray, low: float, high: float) -> torch.Tensor:

@@ -23,6 +23,7 @@ from thaw.training.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)
 
+_FRESH = "features of training images are computed in every epoch"
 # With these a network computes the same outside of Lightning's loop.
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
@@ -76,7 +77,7 @@ class FeatureCache:
     ) -> tuple[list[StoredFeatures], StoredFeatures | None]:
         """Return features of views of the training images, and of the validation images, where they save time."""
         views, with_val = self._plan(prefix, phase, data, mixed)
-        without = "images are used instead"
+        without = "they are computed in every epoch"
         val = self._features(prefix, data, data.val, None, without) if with_val else None
         train = []
         for view in range(views):
@@ -149,9 +150,9 @@ class FeatureCache:
         if mixed:
             return 0, "; training images are mixed, which features cannot be"
         if self.views == "auto" and cost.saved(epochs, views) <= 0:
-            return 0, "; features of training images would save no time"
+            return 0, f"; {_FRESH}, because stored ones would save no time"
         if size > self.max_size:
-            return 0, f"; features of training images would take {size / 1e9:.1f} GB, more than features.max_gb"
+            return 0, f"; {_FRESH}, because stored ones would take {size / 1e9:.1f} GB, more than features.max_gb"
         return views, ""
 
     def _features(

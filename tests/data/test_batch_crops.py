@@ -1,0 +1,84 @@
+"""Many small images that are transformed at once: bit for bit what torchvision and Pillow make of each."""
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import default_collate
+
+from thaw.data import batch_resize
+from thaw.data.datamodule import image_folders
+from thaw.data.preprocessing import Preprocessing
+from thaw.data.transforms import EvalTransform, TrainTransform
+
+SIDES = {"equal": (32, 33), "any": (8, 100), "tiny": (1, 12)}
+
+
+def some_images(sides, count=150):
+    random = np.random.default_rng(0)
+    shapes = random.integers(*SIDES[sides], (count, 2))
+    shapes[:2] = (4, 60), (60, 4)  # no random box fits; their centre is taken
+    return [random.integers(0, 256, (*shape, 3)).astype(np.uint8) for shape in shapes]
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("sides", SIDES)
+@pytest.mark.parametrize("size", [24, 33])
+def test_crops_of_a_batch_equal_those_of_each_image(sides, size, interpolation):
+    images = some_images(sides)
+    seeds = np.random.default_rng(1).integers(2**63, size=len(images)).tolist()
+    transform = TrainTransform(size, (0.08, 1.0), 15, interpolation)
+
+    def alone(image, seed):
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            return transform(Image.fromarray(image))
+
+    batch = transform.of_batch(images, seeds)
+    assert batch is not None
+    for found, wanted in zip(batch, default_collate(list(map(alone, images, seeds))), strict=True):
+        assert found.dtype == wanted.dtype and found.equal(wanted)
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("sides", SIDES)
+def test_centres_of_a_batch_equal_those_of_each_image(sides, interpolation):
+    images, transform = some_images(sides), EvalTransform(Preprocessing(37, 32, interpolation))
+    wanted = torch.stack([transform(Image.fromarray(image)) for image in images])
+    assert transform.of_batch(images, []).equal(wanted)
+
+
+@pytest.mark.parametrize(
+    ("transform", "side", "seeds"),
+    [
+        (TrainTransform(224, (0.08, 1.0), 15), 300, [1]),  # Pillow is faster
+        (TrainTransform(32, (0.08, 1.0), 15, "lanczos"), 32, [1]),
+        (TrainTransform(32, (0.08, 1.0), 15), 32, []),  # the run's own random numbers, in their order
+        (EvalTransform(Preprocessing(20, 32)), 32, []),  # the crop has a border
+    ],
+)
+def test_other_images_are_transformed_one_by_one(transform, side, seeds):
+    assert transform.of_batch([np.zeros((side, side, 3), np.uint8)], seeds) is None
+
+
+def test_a_pillow_that_resizes_otherwise_is_not_imitated(monkeypatch):
+    monkeypatch.setattr(Image.Image, "resize", lambda image, size, way: Image.new("RGB", size))
+    batch_resize._order.cache_clear()
+    try:
+        assert not batch_resize.can_resize(8, 8, 8, "bilinear")
+    finally:
+        batch_resize._order.cache_clear()
+
+
+@pytest.mark.parametrize("split", ["train", "val"])
+def test_images_in_memory_give_the_same_batches(image_folder, split):
+    def batches(data):
+        images = getattr(data, split)
+        return list(data.view_loader(images, 3 if split == "train" else None))
+
+    root = image_folder()
+    data, stored = (image_folders(root, 24, batch_size=5) for _ in range(2))
+    stored.prepare_pixels()
+    for (images, labels), (others, other_labels) in zip(batches(data), batches(stored), strict=True):
+        assert labels.equal(other_labels)
+        assert all(torch.equal(*pair) for pair in zip(images, others, strict=True))
