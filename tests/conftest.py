@@ -15,11 +15,19 @@ os.environ["THAW_TARGETS"] = ",".join(path.stem for path in Path(__file__).paren
 
 import numpy as np
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
 from hydra._internal.config_repository import ConfigRepository
 from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 from PIL import Image
+
+# Tests use the CPU, on every machine, except those marked gpu. Nothing here starts CUDA, which reads the variable then.
+_VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
+_GPU_CALLS = {name: getattr(torch.cuda, name) for name in ("is_available", "device_count")}
+GPUS = torch.cuda.device_count()
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
+torch.cuda.is_available, torch.cuda.device_count = lambda: False, lambda: 0
 
 ROOT = Path(__file__).parent.parent
 PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "ants_bees"
@@ -64,6 +72,21 @@ def offline_and_private(tmp_path, monkeypatch):
     for scheme in ("http", "https"):
         monkeypatch.setenv(f"{scheme}_proxy", "http://127.0.0.1:9")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
+
+
+@pytest.fixture(autouse=True)
+def visible_gpu(request, monkeypatch):
+    """Tests marked gpu see the machine's GPUs."""
+    if not request.node.get_closest_marker("gpu"):
+        return
+    if not GPUS:
+        pytest.skip("needs a CUDA GPU")
+    for name, call in _GPU_CALLS.items():
+        monkeypatch.setattr(torch.cuda, name, call)
+    if _VISIBLE is None:
+        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
+    else:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", _VISIBLE)
 
 
 @pytest.fixture

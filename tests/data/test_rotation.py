@@ -46,7 +46,7 @@ def test_what_is_no_crop_is_not_turned():
     assert apply_augmentation([images, labels]) == (images, labels)
 
 
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs CUDA")
+@pytest.mark.gpu
 def test_a_gpu_turns_as_the_cpu_does():
     batch = crops(9, 64)
     differs = (rotate(Crop(*(tensor.cuda() for tensor in batch))).cpu() != rotate(batch)).any(1).flatten(1).sum(1)

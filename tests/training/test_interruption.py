@@ -80,7 +80,15 @@ def assert_equal_runs(part, whole):
         pytest.param(["optimizer=adamw", "scheduler=cosine", "mix=mixup"], PLACES[::2], marks=pytest.mark.slow),
         pytest.param(["callbacks=[default,ema]", "callbacks.ema.decay=0.5"], PLACES[::2], marks=pytest.mark.slow),
     ],
-    ids=["features", "fresh features", "features, each place", "images", "workers", "AdamW, cosine and mixup", "averaged weights"],
+    ids=[
+        "features",
+        "fresh features",
+        "features, each place",
+        "images",
+        "workers",
+        "AdamW, cosine and mixup",
+        "averaged weights",
+    ],
 )
 def test_a_run_stopped_at_many_steps_and_continued_is_the_run_that_was_not(run, tmp_path, options, places):
     whole, part = tmp_path / "whole", tmp_path / "part"
