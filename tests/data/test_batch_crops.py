@@ -7,7 +7,10 @@ from PIL import Image
 from torch.utils.data import default_collate
 
 from thaw.data import batch_resize
+from thaw.data.batch_resize import HostImages, Resize
 from thaw.data.datamodule import image_folders
+from thaw.data.device_pixels import DevicePixels
+from thaw.data.pixel_cache import StoredPixels
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import EvalTransform, TrainTransform
 
@@ -34,7 +37,7 @@ def test_crops_of_a_batch_equal_those_of_each_image(sides, size, interpolation):
             torch.manual_seed(seed)
             return transform(Image.fromarray(image))
 
-    batch = transform.of_batch(images, seeds)
+    batch = transform.of_batch(HostImages(images), seeds)
     assert batch is not None
     for found, wanted in zip(batch, default_collate(list(map(alone, images, seeds))), strict=True):
         assert found.dtype == wanted.dtype and found.equal(wanted)
@@ -45,7 +48,7 @@ def test_crops_of_a_batch_equal_those_of_each_image(sides, size, interpolation):
 def test_centres_of_a_batch_equal_those_of_each_image(sides, interpolation):
     images, transform = some_images(sides), EvalTransform(Preprocessing(37, 32, interpolation))
     wanted = torch.stack([transform(Image.fromarray(image)) for image in images])
-    assert transform.of_batch(images, []).equal(wanted)
+    assert transform.of_batch(HostImages(images), []).equal(wanted)
 
 
 @pytest.mark.parametrize(
@@ -58,27 +61,56 @@ def test_centres_of_a_batch_equal_those_of_each_image(sides, interpolation):
     ],
 )
 def test_other_images_are_transformed_one_by_one(transform, side, seeds):
-    assert transform.of_batch([np.zeros((side, side, 3), np.uint8)], seeds) is None
+    assert transform.of_batch(HostImages([np.zeros((side, side, 3), np.uint8)]), seeds) is None
 
 
 def test_a_pillow_that_resizes_otherwise_is_not_imitated(monkeypatch):
     monkeypatch.setattr(Image.Image, "resize", lambda image, size, way: Image.new("RGB", size))
-    batch_resize._order.cache_clear()
+    batch_resize.passes_order.cache_clear()
     try:
-        assert not batch_resize.can_resize(8, 8, 8, "bilinear")
+        assert not HostImages([np.zeros((8, 8, 3), np.uint8)]).can_resize(8, "bilinear")
     finally:
-        batch_resize._order.cache_clear()
+        batch_resize.passes_order.cache_clear()
+
+
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("sides", SIDES)
+def test_crops_on_a_device_are_pillows(sides, interpolation):
+    check_crops_on(torch.device("cpu"), some_images(sides), interpolation)
+
+
+@pytest.mark.gpu
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+def test_crops_on_a_gpu_are_pillows(interpolation):
+    check_crops_on(torch.device("cuda"), some_images("any", 50), interpolation)
+
+
+def check_crops_on(device, images, interpolation):
+    random, sizes = np.random.default_rng(2), np.array([image.shape[:2] for image in images])
+    tops, lefts = (random.integers(0, sizes[:, axis]) for axis in (0, 1))
+    heights, widths = random.integers(1, sizes[:, 0] - tops + 1), random.integers(1, sizes[:, 1] - lefts + 1)
+    resizes = [Resize(*box, 30, 28, 2, 1) for box in zip(tops, lefts, heights, widths, strict=True)]
+    pixels = DevicePixels(StoredPixels(np.concatenate([image.reshape(-1) for image in images]), sizes), device)
+    found = pixels.batch(range(len(images))).resized(resizes, 24, interpolation)
+    assert (found.device.type, found.dtype) == (device.type, torch.uint8)
+    for square, image, (top, left, height, width, *_) in zip(found.cpu(), images, resizes, strict=True):
+        box = Image.fromarray(image).crop((left, top, left + width, top + height))
+        wanted = np.asarray(box.resize((28, 30), batch_resize.FILTERS[interpolation]))[2:26, 1:25]
+        np.testing.assert_array_equal(square.permute(1, 2, 0), wanted)
 
 
 @pytest.mark.parametrize("split", ["train", "val"])
-def test_images_in_memory_give_the_same_batches(image_folder, split):
+@pytest.mark.parametrize("size", [24, 160])
+@pytest.mark.parametrize("device_gb", [0, 1], ids=["memory", "device"])
+def test_images_in_memory_or_on_a_device_give_the_same_batches(image_folder, split, size, device_gb):
     def batches(data):
         images = getattr(data, split)
         return list(data.view_loader(images, 3 if split == "train" else None))
 
-    root = image_folder()
-    data, stored = (image_folders(root, 24, batch_size=5) for _ in range(2))
+    root = image_folder(size=150)
+    data, stored = (image_folders(root, size, batch_size=5, device_gb=gb) for gb in (0, device_gb))
     stored.prepare_pixels()
+    assert stored.train.is_on_device == stored.val.is_on_device == bool(device_gb)
     for (images, labels), (others, other_labels) in zip(batches(data), batches(stored), strict=True):
         assert labels.equal(other_labels)
         assert all(torch.equal(*pair) for pair in zip(images, others, strict=True))

@@ -15,15 +15,18 @@ FAMILIES = [f"models/families/{path.name}" for path in sorted((ROOT / "src/thaw/
 COMPUTED = {
     "READING": ["data/images.py", "data/grey.py", "data/metadata.py"],
     "PIXELS": ["data/pixel_cache.py"],
-    "TRANSFORMS": [f"data/{name}.py" for name in ("transforms", "batch_resize", "random_boxes", "rotation", "folders")],
+    "TRANSFORMS": [
+        f"data/{name}.py"
+        for name in ("transforms", "batch_resize", "device_pixels", "random_boxes", "rotation", "folders")
+    ],
     "FEATURES": ["features/prefix.py", "models/staged.py", *FAMILIES],
     "DRAWINGS": ["demo/drawings.py"],
     "PRETRAINING": ["demo/pretraining.py"],
 }
 RECORDED = {
     "READING": (2, "5a9b4aa6448b"),
-    "PIXELS": (1, "c254845dd480"),
-    "TRANSFORMS": (1, "09f81df0d401"),
+    "PIXELS": (1, "c876b2013e66"),
+    "TRANSFORMS": (1, "1e43ee6822fe"),
     "FEATURES": (1, "6351df2e4149"),
     "DRAWINGS": (1, "4e215a632ae5"),
     "PRETRAINING": (1, "91727490958e"),

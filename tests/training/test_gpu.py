@@ -35,7 +35,10 @@ def run(tiny_run, image_folder, tmp_path, without_pictures, monkeypatch):
     return main_until
 
 
-@pytest.mark.parametrize("options", [["features.views=2"], ["features.max_gb=1e-9"], ["features.views=0"]])
+@pytest.mark.parametrize(
+    "options",
+    [["features.views=2"], ["features.max_gb=1e-9"], ["features.views=0"], ["features.views=0", "data.device_gb=0"]],
+)
 def test_repeated_and_resumed_runs_equal_the_first(run, tmp_path, options):
     assert run(None, *options, folder="first") == run(None, *options, folder="again") == 0
     assert run(("train", 2, 0), *options, folder="part") == 143
@@ -44,6 +47,20 @@ def test_repeated_and_resumed_runs_equal_the_first(run, tmp_path, options):
         assert epochs(tmp_path / "first") == epochs(tmp_path / other)
         for key, value in tensors(tmp_path / "first", "best").items():
             assert value.equal(tensors(tmp_path / other, "best")[key]), key
+
+
+def test_a_step_as_a_graph_is_the_step_itself(run, tmp_path):
+    for graph in ("true", "false"):
+        assert run(None, f"graph={graph}", "+model.dropout=0.3", folder=graph) == 0
+    assert epochs(tmp_path / "true") == epochs(tmp_path / "false")
+    for key, value in tensors(tmp_path / "true", "best").items():
+        assert value.equal(tensors(tmp_path / "false", "best")[key]), key
+
+
+def test_pixels_on_the_card_are_those_of_the_loader(run, tmp_path):
+    assert run(None, "features.views=0", folder="card") == 0
+    assert run(None, "features.views=0", "data.device_gb=0", folder="loader") == 0
+    assert epochs(tmp_path / "card") == epochs(tmp_path / "loader")
 
 
 def test_predict_says_of_validation_images_what_the_run_said(run, tmp_path):

@@ -2,14 +2,14 @@
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from PIL import Image
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_PRECISION = 2**22  # Pillow multiplies pixels of 8 bits by whole numbers, a weight's share of this number
+PRECISION = 2**22  # Pillow multiplies pixels of 8 bits by whole numbers, a weight's share of this number
 _MOST_PRODUCTS = 2e6  # per image; Pillow is faster from about three million on, because it skips weights of zero
 
 
@@ -26,17 +26,34 @@ class Resize(NamedTuple):
     kept_left: int = 0
 
 
-def can_resize(height: int, width: int, size: int, interpolation: str) -> bool:
-    """Return whether `resize_batch` is the faster way from images of that size to `size`, and equal to Pillow."""
-    products = 3 * height * size * (width + size)
-    return interpolation in FILTERS and products <= _MOST_PRODUCTS and _order(interpolation) is not None
+class ImageBatch(Protocol):
+    """Some images that can be resized together."""
+
+    shapes: np.ndarray  # int (N, 2): height and width
+
+    def can_resize(self, size: int, interpolation: str) -> bool:
+        """Return whether `resized` is faster than Pillow."""
+        ...
+
+    def resized(self, resizes: Sequence[Resize], size: int, interpolation: str) -> torch.Tensor:
+        """Return squares of `size` from resized boxes, uint8 (N, 3, size, size)."""
+        ...
 
 
-def resize_batch(
-    images: Sequence[np.ndarray], resizes: Sequence[Resize], size: int, interpolation: str
-) -> torch.Tensor:
-    """Return squares of `size` from resized boxes of `images`, uint8 (H, W, 3) -> uint8 (N, 3, size, size)."""
-    return _resized(images, resizes, size, interpolation, bool(_order(interpolation)))
+class HostImages:
+    """Images in memory, each uint8 (H, W, 3)."""
+
+    def __init__(self, images: Sequence[np.ndarray]):
+        self._images = images
+        self.shapes = np.array([image.shape[:2] for image in images])
+
+    def can_resize(self, size: int, interpolation: str) -> bool:
+        height, width = self.shapes.max(0).tolist()
+        products = 3 * height * size * (width + size)
+        return interpolation in FILTERS and products <= _MOST_PRODUCTS and passes_order(interpolation) is not None
+
+    def resized(self, resizes: Sequence[Resize], size: int, interpolation: str) -> torch.Tensor:
+        return _resized(self._images, resizes, size, interpolation, bool(passes_order(interpolation)))
 
 
 def _resized(
@@ -46,7 +63,7 @@ def _resized(
 
     Images that Pillow resizes vertically first are transposed.
     """
-    swapped = [vertical and one.height - one.new_height > 2 * max(one.width - one.new_width, 0) for one in resizes]
+    swapped = [vertical and is_shortened_first(one) for one in resizes]
     sides = [(one.width, one.height) if swap else one[2:4] for one, swap in zip(resizes, swapped, strict=True)]
     tallest, widest = np.max(sides, 0).tolist()
     pixels = np.zeros((len(images), tallest, widest, 3), np.uint8)
@@ -67,8 +84,13 @@ def _resized(
     return resized
 
 
+def is_shortened_first(one: Resize) -> bool:
+    """Return whether Pillow resizes a box vertically first, as from version 13 on."""
+    return one.height - one.new_height > 2 * max(one.width - one.new_width, 0)
+
+
 def _rounded(sums: torch.Tensor) -> torch.Tensor:
-    return sums.div_(_PRECISION).add_(0.5).floor_().clamp_(0, 255)
+    return sums.div_(PRECISION).add_(0.5).floor_().clamp_(0, 255)
 
 
 @lru_cache(2**10)
@@ -77,19 +99,20 @@ def _weights(length: int, size: int, interpolation: str) -> np.ndarray:
     scale = length / size
     centres = (np.arange(size) + 0.5) * scale
     distances = np.abs((np.arange(length) - centres[:, None] + 0.5) * (1 / max(scale, 1.0)))
-    weights = _bicubic(distances) if interpolation == "bicubic" else np.maximum(1 - distances, 0)
-    shares = weights / weights.sum(1, keepdims=True) * _PRECISION
+    weights = bicubic(distances) if interpolation == "bicubic" else np.maximum(1 - distances, 0)
+    shares = weights / weights.sum(1, keepdims=True) * PRECISION
     return np.trunc(shares + 0.5 * np.sign(shares))
 
 
-def _bicubic(x: np.ndarray) -> np.ndarray:
+def bicubic(x: Any) -> Any:
+    """Return the bicubic weight at a distance of `x` pixels, an array or a tensor of at least 0."""
     near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5
-    return np.where(x < 1, near, np.where(x < 2, far, 0))
+    return near * (x < 1) + far * ((x >= 1) & (x < 2))
 
 
 @cache
-def _order(interpolation: str) -> bool | None:
-    """Return whether this Pillow resizes tall boxes vertically first, as from version 13 on, or None if neither fits.
+def passes_order(interpolation: str) -> bool | None:
+    """Return whether this Pillow follows `is_shortened_first`, or None if neither that nor horizontally first fits.
 
     The passes round, so their order matters. A comparison finds it, and any other difference.
     """

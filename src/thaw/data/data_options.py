@@ -14,7 +14,9 @@ _MOST_WORKERS = 1024  # each is a process, which takes memory of its own
 class DataOptions:
     """Options of `thaw.data.datamodule.ImageFolderDataModule`.
 
-    `num_workers="auto"` starts a loader process per usable core to feed a GPU, and none otherwise.
+    `num_workers="auto"` starts a loader process per usable core to feed a GPU, and none otherwise. `pixels_gb="auto"`
+    keeps up to 4 GB of decoded images, or what fits on the GPU if that is more; `device_gb="auto"` copies up to a
+    quarter of a GPU's memory to it.
 
     Raises:
         UserError: for a value out of range.
@@ -39,7 +41,8 @@ class DataOptions:
     batch_size: int = 32
     balance: str | None = None
     num_workers: int | str = "auto"
-    pixels_gb: float = 4
+    pixels_gb: float | str = "auto"
+    device_gb: float | str = "auto"
 
     def __post_init__(self):
         for name in ("image_size", "train_size"):
@@ -50,7 +53,9 @@ class DataOptions:
             whole_number("data.num_workers", self.num_workers, 0, _MOST_WORKERS)
         share("data.train_share", self.train_share)
         number("data.rotation", self.rotation)
-        number("data.pixels_gb", self.pixels_gb)
+        for name in ("pixels_gb", "device_gb"):
+            if getattr(self, name) != "auto":
+                number(f"data.{name}", getattr(self, name))
         boolean("data.augment", self.augment)
         one_of("data.balance", self.balance, (None, "weights", "sampler"))
         check_division(self.val_fraction, self.folds, self.fold)

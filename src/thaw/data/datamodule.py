@@ -15,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from thaw.data.batches import DistributedBatches
 from thaw.data.data_options import DataOptions
 from thaw.data.description import describe_images
+from thaw.data.device_pixels import auto_device_bytes
 from thaw.data.fingerprint import fingerprint
 from thaw.data.folders import ClassFolders, Key, SeededOrder
 from thaw.data.grey import resolve_grey_range
@@ -105,21 +106,37 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
             self.prepare_pixels()
 
     def prepare_pixels(self) -> None:
-        """Decode all images into the cache, unless they need more than `pixels_gb`; this only saves time."""
-        limit = self.options.pixels_gb
+        """Decode all images into the cache and copy them to the device, if they fit; this only saves time."""
+        limit = self._pixels_limit
         if self._pixels_prepared or not limit:
             return
-        splits, max_size = (self.train, self.val), limit * 1e9
+        splits = self.train, self.val
         sizes = [images.decoded_size() for images in splits]
-        if sum(sizes) > max_size:
+        if sum(sizes) > limit:
             log.info(
                 f"images are decoded for every epoch: decoded images would take {sum(sizes) / 1e9:.1f} GB, "
-                f"more than data.pixels_gb={limit:g}"
+                f"more than data.pixels_gb={limit / 1e9:.3g}"
             )
         else:
             for images, size in zip(splits, sizes, strict=True):
-                images.store_decoded(size, max_size)
+                images.store_decoded(size, limit)
+                if sum(sizes) <= self._device_limit:
+                    images.move_decoded(self._device)
         self._pixels_prepared = True
+
+    @property
+    def _device(self) -> torch.device:
+        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
+
+    @property
+    def _device_limit(self) -> float:
+        chosen = self.options.device_gb
+        return auto_device_bytes(self._device) if isinstance(chosen, str) else chosen * 1e9
+
+    @property
+    def _pixels_limit(self) -> float:
+        chosen = self.options.pixels_gb
+        return max(4e9, self._device_limit) if isinstance(chosen, str) else chosen * 1e9
 
     def on_device(self, batch: Sequence, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (images uint8 (N, 3, H, W), labels (N,)) on `device`, of a batch from one of the loaders."""
@@ -159,7 +176,7 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
     @property
     def batches_at_once(self) -> int:
         """The number of training batches for which frozen stages, which need no gradients, are computed together."""
-        return max(1, inference_batch_size(self.train_size) // self.local_batch_size)
+        return max(1, inference_batch_size(self.train_size, self.feeds_gpu) // self.local_batch_size)
 
     def train_dataloader(self) -> DataLoader:
         return self.train_loader(self.train_order())
@@ -187,15 +204,17 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
         return self._loader(images, workers, batch_size=size, sampler=list(enumerate(seeds)))
 
     def _inference_batch_size(self, size: int) -> int:
-        return max(self.batch_size, inference_batch_size(size))
+        return max(self.batch_size, inference_batch_size(size, self.feeds_gpu))
 
     def _loader(self, images: ClassFolders, num_workers: int, **options) -> DataLoader:
+        batches = -(-len(options.get("sampler", images)) // options["batch_size"])
+        num_workers = 0 if images.is_on_device else min(num_workers, batches)
         return DataLoader(
             Batches(images),
             collate_fn=_unchanged,
             num_workers=num_workers,
             persistent_workers=num_workers > 0,
-            pin_memory=self.feeds_gpu,
+            pin_memory=self.feeds_gpu and not images.is_on_device,
             timeout=_PATIENCE if num_workers else 0,
             worker_init_fn=leave_stopping_to_main,
             **options,

@@ -12,6 +12,7 @@ from PIL import Image
 from torch.utils.data import Sampler, default_collate
 from torchvision.datasets import ImageFolder
 
+from thaw.data.device_pixels import DevicePixels
 from thaw.data.digests import digest_of, file_digests, joint_digest, reading_version
 from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.grey import GreyRange
@@ -57,7 +58,7 @@ class ClassFolders(ImageFolder):
         self.found = set(self.paths)  # all images, also those that `keep` drops
         self.repeated = [os.path.join(root, link) for link in files.repeated]
         self.ignored = sorted(set(files.paths()) - self.found)  # other endings, or outside a class folder
-        self._stored: StoredPixels | None = None
+        self._stored: StoredPixels | DevicePixels | None = None
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         return self._classes, {name: label for label, name in enumerate(self._classes)}
@@ -81,7 +82,7 @@ class ClassFolders(ImageFolder):
         if transform and self._stored is not None:
             indices = [key if isinstance(key, int) else key[0] for key in keys]
             seeds = [key[1] for key in keys if not isinstance(key, int)]
-            images = transform([self._stored[index] for index in indices], seeds)
+            images = transform(self._stored.batch(indices), seeds)
             if images is not None:
                 return images, torch.tensor([self.targets[index] for index in indices])
         return default_collate([self[key] for key in keys])
@@ -158,6 +159,15 @@ class ClassFolders(ImageFolder):
     def store_decoded(self, size: int, max_size: float) -> None:
         """Store decoded images in the cache, and load images from there; see `thaw.data.pixel_cache.stored_pixels`."""
         self._stored = stored_pixels(self.paths, self.contents, self.short_side, size, max_size, self.grey_range)
+
+    def move_decoded(self, device: torch.device) -> None:
+        """Copy the decoded images to `device`, which then transforms them."""
+        if isinstance(self._stored, StoredPixels):
+            self._stored = DevicePixels(self._stored, device)
+
+    @property
+    def is_on_device(self) -> bool:
+        return isinstance(self._stored, DevicePixels)
 
     def with_transform(self, transform: Transform, short_side: int, grey_range: GreyRange) -> "ClassFolders":
         """Return the same images with another transform, short side and grey range."""

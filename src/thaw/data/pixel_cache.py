@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 from tqdm import tqdm
 
+from thaw.data.batch_resize import HostImages
 from thaw.data.digests import digest_of, reading_version
 from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb, pixel_count
@@ -42,6 +43,9 @@ class StoredPixels:
         """Return the image `index`, uint8 (H, W, 3)."""
         (height, width), end = self._shapes[index], self._ends[index]
         return self._flat[end - 3 * height * width : end].reshape(height, width, 3)
+
+    def batch(self, indices: Sequence[int]) -> HostImages:
+        return HostImages([self[index] for index in indices])
 
     def __reduce__(self):
         return _opened, (self.pixels.filename, np.array(self.sizes))

@@ -34,7 +34,7 @@ def random_boxes(
     for row in np.flatnonzero(~found):
         sides[row] = _central(*shapes[row].tolist())
     room, used = shapes - sides, np.where(found, 2 * first + 2, 2 * _TRIES)
-    drawn = draws[rows[:, None], used[:, None] + [0, 1]] % (room + 1)
+    drawn = draws[rows[:, None], used[:, None] + np.arange(2)] % (room + 1)
     corners, used = np.where(found[:, None], drawn, room // 2), used + 2 * found
     angles = _uniform(draws[rows, used], -rotation, rotation)
     return RandomBoxes(np.hstack([corners, sides]), angles, _uniform(draws[rows, used + 1], 0, 1) < 0.5)

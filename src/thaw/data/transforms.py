@@ -4,12 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-import numpy as np
 import torch
 from PIL import Image
 from torchvision.transforms import v2
 
-from thaw.data.batch_resize import Resize, can_resize, resize_batch
+from thaw.data.batch_resize import ImageBatch, Resize
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.random_boxes import random_boxes
 from thaw.data.rotation import Crop
@@ -36,17 +35,16 @@ class TrainTransform:
         angle = torch.empty(()).uniform_(-self.rotation, self.rotation)
         return Crop(pixels, angle, torch.rand(()) < 0.5)
 
-    def of_batch(self, images: Sequence[np.ndarray], seeds: Sequence[int]) -> Crop | None:
-        """Return what a call returns for each image, uint8 (H, W, 3), after its seed was set.
+    def of_batch(self, images: ImageBatch, seeds: Sequence[int]) -> Crop | None:
+        """Return what a call returns for each image after its seed was set.
 
-        Return None without seeds, or for images that are too large.
+        Return None without seeds, or for images that are not faster together.
         """
-        if not seeds or not _are_small(images, self.size, self.interpolation):
+        if not seeds or not images.can_resize(self.size, self.interpolation):
             return None
-        shapes = np.array([image.shape[:2] for image in images])
-        boxes, angles, mirrored = random_boxes(seeds, shapes, self.crop_scale, self.rotation)
-        resizes = [Resize(*box, self.size, self.size) for box in boxes.tolist()]
-        return Crop(resize_batch(images, resizes, self.size, self.interpolation), angles, mirrored)
+        boxes, angles, mirrored = random_boxes(seeds, images.shapes, self.crop_scale, self.rotation)
+        resizes = [Resize(top, left, high, wide, self.size, self.size) for top, left, high, wide in boxes.tolist()]
+        return Crop(images.resized(resizes, self.size, self.interpolation), angles, mirrored)
 
     @cached_property
     def _crop(self) -> v2.Compose:
@@ -71,13 +69,13 @@ class EvalTransform:
     def __call__(self, image: Image.Image) -> torch.Tensor:
         return self._centre(image)
 
-    def of_batch(self, images: Sequence[np.ndarray], seeds: Sequence[int]) -> torch.Tensor | None:
-        """Return the centre of each image, uint8 (H, W, 3); None for images that are too large."""
+    def of_batch(self, images: ImageBatch, seeds: Sequence[int]) -> torch.Tensor | None:
+        """Return the centre of each image; None for images that are not faster together."""
         resize, crop = self.preprocessing.resize, self.preprocessing.crop
-        if resize < crop or not _are_small(images, crop, self.preprocessing.interpolation):
+        if resize < crop or not images.can_resize(crop, self.preprocessing.interpolation):
             return None
-        resizes = [_central_square(*image.shape[:2], resize, crop) for image in images]
-        return resize_batch(images, resizes, crop, self.preprocessing.interpolation)
+        resizes = [_central_square(height, width, resize, crop) for height, width in images.shapes.tolist()]
+        return images.resized(resizes, crop, self.preprocessing.interpolation)
 
     @cached_property
     def _centre(self) -> v2.Compose:
@@ -92,11 +90,6 @@ def _central_square(height: int, width: int, resize: int, crop: int) -> Resize:
     new_height, new_width = sides if height <= width else sides[::-1]
     corner = round((new_height - crop) / 2), round((new_width - crop) / 2)
     return Resize(0, 0, height, width, new_height, new_width, *corner)
-
-
-def _are_small(images: Sequence[np.ndarray], size: int, interpolation: str) -> bool:
-    height, width = np.max([image.shape[:2] for image in images], 0).tolist()
-    return can_resize(height, width, size, interpolation)
 
 
 def read_size(short_side: int) -> int:

@@ -8,7 +8,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_ROOMY_PIXELS = 50 * 224**2  # per batch: 2 GB of activations for the widest networks
+_ROOMY_PIXELS = {"cpu": 50 * 224**2, "gpu": 256 * 224**2}  # per batch: 2 and 10 GB of activations, at most
 
 
 def usable_cores() -> int:
@@ -27,6 +27,6 @@ def best_workers(feeds_gpu: bool) -> int:
     return usable_cores() if feeds_gpu else 0
 
 
-def inference_batch_size(size: int) -> int:
+def inference_batch_size(size: int, on_gpu: bool = False) -> int:
     """Return the batch size for images of `size` x `size` pixels where no gradients are needed."""
-    return max(1, min(256, _ROOMY_PIXELS // size**2))
+    return max(1, min(256, _ROOMY_PIXELS["gpu" if on_gpu else "cpu"] // size**2))

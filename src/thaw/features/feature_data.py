@@ -85,6 +85,7 @@ class FreshFeatures:
         self._batch_size = data.local_batch_size
         self.sampler = _GroupedOrder(order, data.batches_at_once)
         self._groups = data.train_loader(order, self.sampler.batches)
+        self.num_workers = self._groups.num_workers
 
     def __len__(self) -> int:
         return -(-len(self.sampler.order) // self._batch_size)

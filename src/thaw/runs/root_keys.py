@@ -10,9 +10,9 @@ from thaw.errors import UserError
 from thaw.runs.type_hints import describe, fits
 
 _KEYS: dict[str, Any] = {
-    "seed": int, "weights": Any, "compile": bool, "channels_last": bool | str, "data": dict, "head": dict,
-    "features": dict, "strategy": dict, "loss": dict, "mix": dict | None, "model": dict, "optimizer": dict,
-    "scheduler": dict, "callbacks": dict, "logger": dict, "trainer": dict,
+    "seed": int, "weights": Any, "compile": bool, "graph": bool | str, "channels_last": bool | str, "data": dict,
+    "head": dict, "features": dict, "strategy": dict, "loss": dict, "mix": dict | None, "model": dict,
+    "optimizer": dict, "scheduler": dict, "callbacks": dict, "logger": dict, "trainer": dict,
 }  # fmt: skip
 _COLLECTIONS = ("callbacks", "logger")
 _SEEDS = 2**32  # the number of seeds that NumPy takes

@@ -52,6 +52,7 @@ def assemble(cfg: DictConfig, data: ImageFolderDataModule) -> Parts:
         class_weights=data.class_weights,
         mix=instantiate(cfg.mix, num_classes=len(data.classes)),
         keep_statistics=strategy.keep_statistics and weights != "none",
+        graph=cfg.graph,
     )
     classifier = ImageClassifier(net, data.classes, recipe, asdict(data.preprocessing))
     features, head = instantiate(cfg.features), instantiate(cfg.head)

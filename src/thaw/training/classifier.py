@@ -19,6 +19,7 @@ from thaw.strategy.freezing import set_trainable, set_training_modes
 from thaw.strategy.phases import Phase
 from thaw.training.losses import ImageLosses, MeanLoss
 from thaw.training.schedules import PerStep, advance
+from thaw.training.step_graph import StepGraph
 
 log = logging.getLogger(__name__)
 
@@ -33,6 +34,7 @@ class Recipe:
     is a `PerStep`. Training minimises `loss(logits, labels)`, or with `class_weights`
     `loss(logits, labels, weight=class_weights)`. `mix` blends the images of a batch and turns labels (N,) into shares
     (N, classes). With `keep_statistics` batch-norms apply their stored statistics, even if their weights are trainable.
+    `graph` is the mode of a `thaw.training.step_graph.StepGraph`.
     """
 
     optimizer: Callable[..., Optimizer]
@@ -41,6 +43,7 @@ class Recipe:
     class_weights: torch.Tensor | None = None
     mix: Callable | None = None
     keep_statistics: bool = False
+    graph: bool | str = "auto"
 
 
 class ImageClassifier(LightningModule):
@@ -71,6 +74,7 @@ class ImageClassifier(LightningModule):
         self.train_input_stage: str | None = None
         self.val_input_stage: str | None = None
         self.solution: dict | None = None
+        self.step_graph = StepGraph(recipe.graph)
         self._total_before: int | None = None  # total epochs of the run that is resumed
         count = len(classes)
         self.train_loss, self.val_loss = MeanLoss(), ImageLosses()
@@ -99,6 +103,7 @@ class ImageClassifier(LightningModule):
     def start(self, phase: Phase) -> None:
         """Make only the parameters of `phase` trainable."""
         self._phase = phase
+        self.step_graph.reset()
         self.set_input_stages()
         set_trainable(self.net, phase.parameters)
         self.train()
@@ -173,7 +178,8 @@ class ImageClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         images, labels = batch
-        logits, loss = self.training_loss(images, labels)
+        forward = None if self.solved or self.recipe.mix else self._replayed
+        logits, loss = self.training_loss(images, labels, forward)
         self.train_acc.update(logits.detach(), labels)  # a mixed image counts by its own label
         self.train_loss.update(loss, len(labels))
         if batch_idx == 0:
@@ -187,12 +193,17 @@ class ImageClassifier(LightningModule):
         count = torch.tensor(float(images), device=self.device)  # reduce() overwrites it
         return images / self.trainer.strategy.reduce(count, reduce_op="mean")
 
-    def training_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits of a batch and its loss."""
+    def training_loss(
+        self, images: torch.Tensor, labels: torch.Tensor, forward: Callable[..., torch.Tensor] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits of a batch, which `forward` computes if given, and its loss."""
         if self.recipe.mix and not self.solved:
             images, labels = self.recipe.mix(images.float(), labels)
-        logits = self(images, self.train_input_stage)
+        logits = (forward or self)(images, self.train_input_stage)
         return logits, self.loss_of(logits, labels)
+
+    def _replayed(self, images: torch.Tensor, start: str | None) -> torch.Tensor:
+        return self.step_graph.logits(self.net, images, start, self).float()
 
     def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the loss that training minimises, given the labels from `mix` if there is one."""
