@@ -62,7 +62,7 @@ def swap_labels(root):
 def test_images_that_have_changed_are_refused_in_a_sentence(drawn, tmp_path, change, sentence):
     torch.save({"data": of(drawn)}, tmp_path / "last.ckpt")
     change(drawn)
-    with pytest.raises(UserError, match=rf"resume=run: the images in data\.root=.* are not those.*{sentence}"):
+    with pytest.raises(UserError, match=rf"resume=run: the images in data\.root=.* differ from those.*{sentence}"):
         refuse_other_data("run", tmp_path / "last.ckpt", of(drawn), drawn)
 
 

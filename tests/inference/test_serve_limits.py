@@ -111,7 +111,7 @@ def test_what_is_no_image_is_refused_in_a_sentence_and_the_next_is_answered(clie
         (whole[: len(whole) // 2], 422, "cannot read the image: image file is truncated"),
         (png_of(60000, 60000), 422, "cannot read the image"),
         (png_of(12000, 12000), 422, "144000000 pixels"),
-        (png_of(1_000_000, 1), 422, "1000000 x 1 pixels are too long a strip"),
+        (png_of(1_000_000, 1), 422, "1000000 x 1 pixels are too long and narrow"),
     ):
         start = time.perf_counter()
         assert_refused(client.post("/predict", content=body), status, sentence)

@@ -84,7 +84,7 @@ def test_what_cannot_be_continued_is_told_in_a_sentence_with_status_2(recorded, 
     told = capsys.readouterr().err
     assert raised.value.code == 2
     assert told.count("\n") == 1
-    assert ("strategy=lp_ft is not among them" if more else "there is no run") in told
+    assert ("strategy=lp_ft is not among them" if more else "is not the folder of a run") in told
 
 
 @pytest.mark.parametrize("address", ["http://host/run", "s3://bucket/run"])
@@ -110,7 +110,7 @@ def test_a_run_that_has_finished_is_left_as_it_is(recorded, capsys):
     [
         ("{train: all}", "10", "the run has 10 epochs; name a whole number above that"),
         ("{train: all}", "1.5", "the run has 10 epochs; name a whole number above that"),
-        ("{train: [head], solver: {penalty: 1}}", "20", "the head of this run is solved, which is its optimum"),
+        ("{train: [head], solver: {penalty: 1}}", "20", "a solver computed the head of this run"),
         ("{train: all, epochs: 3}", "20", "the last phase of its strategy names its number of epochs"),
     ],
 )

@@ -103,7 +103,9 @@ def test_a_last_batch_of_one_image_is_left_out_where_batch_norm_has_no_statistic
     data = try_out(flat_net(2))
     assert [len(data.train_order()), len(data.train_dataloader())] == [10, 2]
     assert len(try_out(tiny_net(2)).train_order()) == 11, "of an image larger than a pixel it has"
-    with pytest.raises(UserError, match=r"data\.batch_size=1 gives batch-norm one of 11 training images at a time"):
+    with pytest.raises(
+        UserError, match=r"data\.batch_size=1 and 11 training images, a device gets a batch of one image"
+    ):
         try_out(flat_net(2), batch_size=1)
 
 

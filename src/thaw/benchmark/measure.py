@@ -24,7 +24,7 @@ def run_benchmark(options: argparse.Namespace, out: Path) -> None:
     An interrupted benchmark prints the table and draws the figure of the measurements so far.
 
     Raises:
-        UserError: if `out` is not empty, or for images or a model that cannot be compared.
+        UserError: if `out` is not empty, or if the benchmark does not support the images or the model.
         RunError: if a process fails.
 
     """

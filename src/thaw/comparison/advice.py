@@ -51,8 +51,8 @@ def cautions(facts: dict) -> list[str]:
     images, entries, sentences = facts["images"], facts["candidates"], []
     if entries and images < _ENOUGH:
         sentences.append(
-            f"The validation set is small: one of {images} images is {_percent(1 / images)}, and by chance alone an "
-            f"accuracy may be off by {_percent(_half_width(entries[0]))}. More validation images would reduce that."
+            f"The validation set is small: one of {images} images changes an accuracy by {_percent(1 / images)}, "
+            f"and chance alone by up to {_percent(_half_width(entries[0]))}. More validation images would reduce that."
         )
     if copies := facts["copies"]:
         sentences.append(

@@ -60,8 +60,8 @@ def prepare(request: Request) -> str:
     part = _part(request.dest)
     if part.exists() and not _is_own(part):
         raise UserError(
-            f"{part}, which this command needs for work in progress, exists and contains something else; choose "
-            "another DEST, or move it."
+            f"{part} exists and was not made by this command, which needs that path for its unfinished work; move it "
+            "or choose another DEST."
         )
     refuse_unwritable(part, "DEST")
     with _alone(part / _LOCK, request.dest):

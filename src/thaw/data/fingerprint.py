@@ -57,8 +57,8 @@ def refuse_other_data(run: Path, checkpoint: Path, now: dict, root: Path) -> Non
     changed = before and difference(before, now)
     if changed:
         raise UserError(
-            f"resume={run}: the images in data.root={root} are not those that the run was trained on: {changed}. "
-            "Put them back, set data.root=… to their folder, or start another run."
+            f"resume={run}: the images in data.root={root} differ from those that the run was trained on: "
+            f"{changed}. Restore those images, set data.root=… to their folder, or start another run."
         )
 
 

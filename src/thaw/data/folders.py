@@ -118,7 +118,7 @@ class ClassFolders(ImageFolder):
         return digest_of(self.contents, self.short_side, self.grey_range, repr(self.transform), code)
 
     def keep_share(self, share: float, seed: int) -> None:
-        """Keep a random share of each class, at least one image; a larger share includes a smaller one."""
+        """Keep a random share of each class, at least one image; for a seed, a larger share includes a smaller one."""
         random, targets, kept = np.random.default_rng(seed), np.array(self.targets), []
         for label in range(len(self.classes)):
             (own,) = np.nonzero(targets == label)

@@ -40,7 +40,7 @@ def load_rgb(
 
     Raises:
         UnreadableImageError: for an image that Pillow cannot decode to the last row, and for a header with more pixels
-            than Pillow takes for harmless. The message names the path, if there is one.
+            than Pillow's safety limit. The message names the path, if there is one.
 
     """
 
@@ -126,9 +126,9 @@ def _refuse_many_pixels(size: tuple[int, int], short_side: int | None) -> None:
     """Raise ValueError above Pillow's limit, where Pillow only warns, and for strips that get too long when resized."""
     pixels, most = size[0] * size[1], Image.MAX_IMAGE_PIXELS
     if most is not None and pixels > most:
-        raise ValueError(f"its {pixels} pixels are more than the {most} that Pillow takes for harmless")
+        raise ValueError(f"it has {pixels} pixels, more than Pillow's safety limit of {most}")
     if most is not None and short_side is not None and short_side**2 * max(size) > most * min(size):
-        raise ValueError(f"{size[0]} x {size[1]} pixels are too long a strip to be resized")
+        raise ValueError(f"its {size[0]} x {size[1]} pixels are too long and narrow to be resized")
 
 
 def to_rgb(image: Image.Image, grey_range: GreyRange = None) -> Image.Image:

@@ -74,7 +74,7 @@ def _read(folder: Path, classes: Sequence[str]) -> Split:
 
 
 def check_division(val_fraction: float, folds: int | None, fold: int) -> None:
-    """Raise UserError for options of `read_splits` that cannot divide any images."""
+    """Raise UserError for options of `read_splits` that are invalid whatever the images are."""
     if type(val_fraction) not in (int, float) or not 0 < val_fraction < 1:
         raise UserError(f"data.val_fraction={val_fraction!r} must be above 0 and below 1.")
     if folds is not None and (type(folds) is not int or folds < 2):
@@ -129,6 +129,6 @@ def _refuse_missing_classes(
     for label, name in enumerate(classes):
         if not all(count[label] for count in counts):
             raise UserError(
-                f"{option} is not possible: each part needs an image of {name!r}, and there are too few different "
-                f"ones ({sum(count[label] for count in counts)} with their copies)."
+                f"{option} is not possible: each part needs an image of {name!r}, and copies of an image stay in one "
+                f"part; {name!r} has only {sum(count[label] for count in counts)} images, with copies."
             )

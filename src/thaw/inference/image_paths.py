@@ -28,7 +28,7 @@ _LAST_PLANE = 0x10  # of Unicode: the second highest byte in UTF-32
 def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[str]]:
     """Return the paths of the images that `named` selects, each once and in order, and a sentence per name without any.
 
-    A folder selects all images in it and below it, except hidden ones. `-` selects the lines of `listed`.
+    A folder selects all images in it and below it, except hidden ones. `-` reads paths from `listed`, one per line.
     """
     found: dict[str, None] = {}
     names = [_lines(listed) if name == "-" else [name] for name in named]

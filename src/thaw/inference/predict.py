@@ -56,7 +56,7 @@ def _opened(image: str | Path | Image.Image | np.ndarray) -> str | Image.Image:
             return Image.fromarray(image)
         except TypeError as error:
             raise ValueError(
-                f"an array {image.dtype} {image.shape} is not an image: it must be uint8 (H, W, 3), or (H, W) in grey."
+                f"an array {image.dtype} {image.shape} is not an image; images are uint8 (H, W, 3), or (H, W) in grey."
             ) from error
     return image if isinstance(image, Image.Image) else str(image)
 

@@ -24,7 +24,7 @@ _PLACES = re.compile(r"\s*(Config search path|Search path|See https://hydra\.cc)
 
 
 def with_additions(error: HydraException, arguments: list[str], conf: Path) -> list[str] | None:
-    """Return `arguments` with a `+` before each key that the configuration lacks and the code behind it takes.
+    """Return `arguments` with a `+` before each key that only the configured class or function knows.
 
     None if that does not cure `error`, as with a mistyped key.
     """

@@ -36,7 +36,7 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     folder = Path(name).expanduser()
     record = folder / run_files.OVERRIDES
     if not record.is_file():
-        _refuse(f"resume={folder}: there is no run, for there is no {record}; name the folder that holds summary.json")
+        _refuse(f"resume={folder} is not the folder of a run: it has no {run_files.OVERRIDES}; name a run's folder")
     ours = [literal(argument) for argument in arguments if not argument.startswith(("resume=", "hydra.", "-"))]
     epochs = {_key(override): override.partition("=")[2] for override in ours}.get(_EPOCHS)
     recorded = [override for override in recorded_overrides(folder) if not override.startswith("resume=")]
@@ -80,8 +80,8 @@ def _check_epochs(folder: Path, wanted: str) -> None:
         return
     if phases[-1].get("solver"):
         _refuse(
-            f"resume={folder}: the head of this run is solved, which is its optimum; there are no epochs to extend. "
-            "Choose another penalty, data or strategy in a new run"
+            f"resume={folder}: a solver computed the head of this run, so more epochs would change nothing; start a "
+            "new run with another penalty, data or strategy"
         )
     if phases[-1].get("epochs"):
         _refuse(

@@ -27,7 +27,7 @@ def check_root_keys(cfg: DictConfig, values: Mapping) -> None:
     """
     for key, kind in _KEYS.items():
         if key not in values:
-            raise UserError(f"{key} is missing, which every run needs; python train.py --cfg job shows the default.")
+            raise UserError(f"{key} is missing, but every run needs it; python train.py --cfg job shows the default.")
         if not fits(values[key], kind):
             raise UserError(f"{key}={values[key]!r} must be {describe(kind)}.")
         if kind is dict and key not in _COLLECTIONS and "_target_" not in values[key]:

@@ -19,7 +19,7 @@ _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 def fits(value: object, hint: Any) -> bool:
     """Return whether a parameter annotated with `hint` takes `value`; True if the hint does not decide it.
 
-    A part with a `_target_` fits every hint, because the parameter gets the object built from it.
+    A mapping with a `_target_` fits every hint, because the parameter gets the object that Hydra builds from it.
     """
     plain = _plain_options(hint)
     undecided = plain in ([], [NoneType]) or (isinstance(value, dict) and "_target_" in value)

@@ -1,4 +1,4 @@
-"""Files that are written completely or not at all, and file names that are not UTF-8."""
+"""Write files atomically, and handle file names that are not UTF-8."""
 
 import csv
 import json

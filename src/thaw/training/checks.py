@@ -25,7 +25,7 @@ def check_configuration(cfg: DictConfig) -> None:
     """
     folder = HydraConfig.get().runtime.get("output_dir")  # pyright: ignore[reportAttributeAccessIssue]  # a DictConfig
     if folder and Path(cfg.output_dir) != Path(folder):
-        raise UserError(f"output_dir={cfg.output_dir} would split a run's files: use hydra.run.dir={cfg.output_dir}.")
+        raise UserError(f"output_dir={cfg.output_dir} would scatter a run's files: use hydra.run.dir={cfg.output_dir}.")
     values = resolved(cfg)
     refuse_foreign_targets(values)
     check_components(cfg, values)

@@ -49,8 +49,8 @@ class Recipe:
 class ImageClassifier(LightningModule):
     """Classifier that trains the parameters of one phase at a time. All others are frozen.
 
-    Checkpoints hold the classes and `preprocessing`, which inference needs. `solution` holds the plain values that
-    describe the last solved head.
+    Checkpoints hold the classes and `preprocessing`, which inference needs. `solution` describes
+    the solver's last result for the head in plain Python values.
 
     If the batches of a split are features, `train_input_stage` or `val_input_stage` names the stage that they enter;
     None means images.

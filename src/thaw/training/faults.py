@@ -15,7 +15,7 @@ _NEVER = 2**62
 
 
 class FiniteNumbers(Callback):
-    """Stop of training at a loss or at weights that are NaN or infinite.
+    """Callback that stops training at a loss or at weights that are NaN or infinite.
 
     A single CPU stops before the optimizer uses such a loss, other devices some steps later. All stop before a
     checkpoint is saved.

@@ -14,7 +14,7 @@ from thaw.training.classifier import ImageClassifier
 
 
 class StepStop(Callback):
-    """Stop of training after the step, or before or after the validation, in which a signal came.
+    """Callback that stops training after the step, or before or after the validation, in which a signal came.
 
     It raises Lightning's `SIGTERMException`; `thaw.training.checkpoint_io.LastCheckpoint` then saves. A signal to one
     process stops all: Lightning's own handler shares only the first process's signals.
@@ -41,7 +41,7 @@ class StepStop(Callback):
 
 
 class RunTimer(Timer):
-    """Stop of training at the end of `duration`, which covers all phases.
+    """Callback that stops training after `duration`, counted over all phases.
 
     It stops after a step. If no checkpoint has been saved by then, it validates first as after a whole epoch.
     """

@@ -133,8 +133,8 @@ def _avoid_single_images(
         return
     if data.batch_size < 2 * devices or len(data.train) < data.batch_size:
         raise UserError(
-            f"data.batch_size={data.batch_size} gives batch-norm one of {len(data.train)} training images at a time, "
-            f"but its statistics need two; choose another batch size, at least {2 * devices}."
+            f"with data.batch_size={data.batch_size} and {len(data.train)} training images, a device gets a batch of "
+            f"one image, but batch-norm needs two; choose another batch size, at least {2 * devices}."
         )
     data.fewest_images = 2
     log.info("the last batch of each epoch is left out: it is one image, of which batch-norm has no statistics")
