@@ -17,7 +17,7 @@ from torch.optim import SGD
 from torch.utils.data import DataLoader, TensorDataset
 from torchvision.models.resnet import BasicBlock, ResNet
 
-from thaw.benchmark import ceiling, inputs, loop, measurements, results_table
+from thaw.benchmark import ceiling, gpu, inputs, loop, measurements, results_table
 from thaw.benchmark.cases import CASES, Task, plan
 from thaw.benchmark.measure import time_left
 from thaw.benchmark.sides import Sides, override
@@ -338,3 +338,18 @@ def test_both_sides_run_side_by_side(benchmark, capsys, tmp_path):
     assert names == {"benchmark.json", "benchmark.png", "processes"}
     assert not list((tmp_path / "out").rglob("*.ckpt"))
     assert "by --batch-size" in capsys.readouterr().out
+
+
+@pytest.mark.slow
+def test_the_limits_of_a_device_are_printed_row_by_row(monkeypatch, capsys):
+    options = ["--model", "resnet18", "--size", "32", "--batches", "4", "--seconds", "0.1"]
+    monkeypatch.setattr("sys.argv", ["gpu", *options])
+    gpu.main()
+    rows = capsys.readouterr().out.splitlines()
+    assert [row.partition("  ")[0] for row in rows] == [
+        "step, batch 4, graph=false",
+        "step, batch 4, graph=auto",
+        "frozen pass, batch 4",
+        "crops on the device, batch 4",
+    ]
+    assert all(float(row.split()[-4].replace(",", "")) > 0 for row in rows)

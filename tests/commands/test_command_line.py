@@ -16,7 +16,7 @@ import pytest
 import torch
 import torchvision
 from command_line import TINY, TRAIN, train, with_nets
-from conftest import ROOT
+from conftest import ROOT, environment
 
 
 @pytest.mark.parametrize("question", [["--help"], ["--cfg", "job"]])
@@ -38,6 +38,19 @@ def test_torch_is_not_imported_before_a_run_starts():
 
 
 @pytest.mark.slow
+@pytest.mark.slow
+def test_lightning_is_imported_without_transformers(tmp_path):
+    (tmp_path / "transformers").mkdir()
+    (tmp_path / "transformers/__init__.py").write_text("raise SystemExit('it takes seconds')")
+    (tmp_path / "transformers-4.50.0.dist-info").mkdir()
+    (tmp_path / "transformers-4.50.0.dist-info/METADATA").write_text(
+        "Metadata-Version: 2.1\nName: transformers\nVersion: 4.50.0\n"
+    )
+    code = "from thaw.training.optional_imports import skip_text_models; skip_text_models(); import lightning"
+    path = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
+    subprocess.run([sys.executable, "-c", code], env=environment(PYTHONPATH=path), check=True)
+
+
 def test_a_mistake_is_told_in_one_sentence_with_status_2(tmp_path):
     done = train(*TINY, "data.root=nowhere", cwd=tmp_path)
     assert done.returncode == 2

@@ -40,7 +40,8 @@ def build_step(cfg: DictConfig, classes: int) -> tuple[Callable[[], None], torch
     net = instantiate(cfg.model, num_classes=classes, image_size=size)
     net.to(memory_format=memory_format(cfg.channels_last))
     names = [str(number) for number in range(classes)]
-    classifier = ImageClassifier(net, names, build_recipe(cfg)).to(device)
+    classifier = ImageClassifier(net, names, build_recipe(cfg, graph=cfg.graph)).to(device)
+    classifier.trainer = trainer
     classifier.start(instantiate(cfg.strategy).schedule(net, trainer.max_epochs)[0])
     optimizer = classifier.phase_optimizer()
     images = torch.randint(256, (cfg.data.batch_size, 3, size, size), dtype=torch.uint8, device=device)
@@ -48,7 +49,7 @@ def build_step(cfg: DictConfig, classes: int) -> tuple[Callable[[], None], torch
 
     def step() -> None:
         with trainer.precision_plugin.forward_context():
-            _, loss = classifier.training_loss(images, labels)
+            _, loss = classifier.training_loss(images, labels, classifier.replayed)
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()

@@ -22,6 +22,9 @@ def main(cfg: DictConfig) -> float | None:
     """Train a run and return the validation accuracy of its best weights; secondary processes return None."""
     with recorded_run(cfg) as (folder, summary):
         # Importing torch takes seconds, which --help, --cfg and the planning of a sweep need not wait for.
+        from thaw.training.optional_imports import skip_text_models
+
+        skip_text_models()
         from lightning import seed_everything
 
         from thaw.demo.pretraining import load_pretrained

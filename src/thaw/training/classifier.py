@@ -178,7 +178,7 @@ class ImageClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         images, labels = batch
-        forward = None if self.solved or self.recipe.mix else self._replayed
+        forward = None if self.solved or self.recipe.mix else self.replayed
         logits, loss = self.training_loss(images, labels, forward)
         self.train_acc.update(logits.detach(), labels)  # a mixed image counts by its own label
         self.train_loss.update(loss, len(labels))
@@ -202,7 +202,8 @@ class ImageClassifier(LightningModule):
         logits = (forward or self)(images, self.train_input_stage)
         return logits, self.loss_of(logits, labels)
 
-    def _replayed(self, images: torch.Tensor, start: str | None) -> torch.Tensor:
+    def replayed(self, images: torch.Tensor, start: str | None) -> torch.Tensor:
+        """Return the logits of a training batch, on a GPU from the recorded step."""
         return self.step_graph.logits(self.net, images, start, self).float()
 
     def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
