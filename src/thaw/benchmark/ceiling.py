@@ -57,7 +57,7 @@ def build_step(cfg: DictConfig, classes: int) -> tuple[Callable[[], None], torch
     return step, device
 
 
-def step_seconds(step: Callable[[], None], device: torch.device, seconds: float = _SECONDS) -> list[float]:
+def step_seconds(step: Callable[[], object], device: torch.device, seconds: float = _SECONDS) -> list[float]:
     """Return the time of each step. After a warm-up, steps run for `seconds`, but at least a few."""
     for _ in range(_WARM_UP):
         step()
