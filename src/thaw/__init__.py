@@ -1,4 +1,4 @@
-"""Thaw compares transfer-learning strategies on your images and hands over the best model.
+"""Thaw compares transfer-learning strategies on your images and saves the best model.
 
 The names below are the library's interface; importing `thaw` loads none of them until it is used.
 

@@ -73,7 +73,7 @@ def test_an_unknown_strategy_is_told_in_one_sentence_with_status_2_and_leaves_no
     done = train("strategy=unfreeze_some", cwd=tmp_path)
     assert done.returncode == 2
     assert done.stderr.startswith(
-        "error: strategy=unfreeze_some is no option of strategy; the choices are batch_norm, "
+        "error: strategy=unfreeze_some is not an option of strategy; the choices are batch_norm, "
     )
     assert done.stderr.count("\n") == 1
     assert not list(tmp_path.iterdir())

@@ -105,7 +105,7 @@ def test_everything_wrong_is_set_aside_with_its_reason_and_nothing_else(heap, tm
     assert found == expected
     manifest = rows(tmp_path / "data" / "manifest.csv")
     assert list(manifest[0])[:7] == ["path", "class", "split", "sha256", "size", "mode", "verdict"]
-    misnamed = [row for row in manifest if "used all the same" in row["verdict"]]
+    misnamed = [row for row in manifest if "used anyway" in row["verdict"]]
     assert {row["path"] for row in misnamed} == {path.as_posix() for path in heap.planted["misnamed"]}
     assert len(manifest) == sum(path.suffix in (".jpg", ".png") for path in heap.root.rglob("[!.]*"))
 

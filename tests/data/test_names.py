@@ -101,7 +101,7 @@ def test_classes_that_look_the_same_are_refused(tmp_path, one, other, difference
     with pytest.raises(UserError, match=f"train and val must have the same class folders.*{difference}"):
         aligned_classes(tmp_path / "train", tmp_path / "val")
     (tmp_path / "val" / "dog" / "1.jpg").touch()
-    with pytest.raises(UserError, match=f"is no class of the model. Its classes are .*{difference}"):
+    with pytest.raises(UserError, match=f"is not a class of the model. Its classes are .*{difference}"):
         read_labelled(tmp_path / "val", [one, "dog"])
     for split, name in (("train", other), ("val", one)):
         (tmp_path / split / name).mkdir()
@@ -152,7 +152,7 @@ def test_a_jpeg_may_end_in_jfif_and_what_to_install_for_heic_is_told(tmp_path, m
     (tmp_path / "2.jpg").touch()
     found, (fault,) = image_paths([str(tmp_path)], io.StringIO())
     assert found == [f"{tmp_path}/2.jpg"] and fault.endswith(
-        "are passed over: to read .heic files, pip install pillow-heif."
+        "are skipped: to read .heic files, pip install pillow-heif."
     )
     assert what_to_install(["a.jpg", "b"]) == ""
     assert len(set(EXTENSIONS)) == len(EXTENSIONS)

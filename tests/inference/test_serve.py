@@ -53,7 +53,7 @@ def test_a_file_in_a_form_is_answered_as_the_file_itself(client, model, images):
     assert_is_own(answer, own_answer(model, images[0]))
     for files, status, told in (
         ([("a", content), ("b", content)], 400, "the form holds several files, but the server takes one: send"),
-        ([("a", b"no image")], 415, "no image of a known format"),
+        ([("a", b"no image")], 415, "not an image of a known format"),
     ):
         assert_refused(client.post("/predict", files=files), status, told)
 
@@ -142,7 +142,7 @@ def test_chosen_images_are_shown_with_their_class_and_what_speaks_for_it(page, i
     assert card.locator("img").nth(1).evaluate("image => image.naturalWidth") == 64
     failed = page.locator(".card", has=page.locator(".failed"))
     assert failed.locator("h2").text_content() == text.name
-    assert "no image of a known format" in failed.locator(".result").text_content()
+    assert "not an image of a known format" in failed.locator(".result").text_content()
     assert page.locator(".card b").count() == len(CLASSES)  # the bars: names are no markup
     assert page.locator(".card i").count() == 0
     assert page.evaluate("() => document.documentElement.scrollWidth") == 375

@@ -105,8 +105,8 @@ def test_what_is_no_image_is_refused_in_a_sentence_and_the_next_is_answered(clie
     whole = images[0].read_bytes()
     postscript = b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n"
     for body, status, sentence in (
-        (b"I am no image.\n", 415, "no image of a known format (JPEG, PNG"),
-        (postscript, 415, "no image of a known format"),
+        (b"I am no image.\n", 415, "not an image of a known format (JPEG, PNG"),
+        (postscript, 415, "not an image of a known format"),
         (b"", 422, "empty"),
         (whole[: len(whole) // 2], 422, "cannot read the image: image file is truncated"),
         (png_of(60000, 60000), 422, "cannot read the image"),

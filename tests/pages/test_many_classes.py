@@ -73,7 +73,7 @@ def test_an_evaluations_page_and_table_show_the_hardest_classes(evaluated):
     page = (folder / "evaluation.html").read_text()
     assert "The 100 of 300 classes with the lowest F1" in page and page.count("<tr><td>species") <= 100 + 20
     told = table(done.facts)
-    assert "those are the 40 classes with the lowest F1" in told and "and 283 more; macro" in told
+    assert "these are the 40 classes with the lowest F1" in told and "and 283 more; macro" in told
     assert len(told.splitlines()) < 80 and max(map(len, told.splitlines())) < 500
     assert all(name in page and name in told for name in NAMES[:250:50]), "of classes without images there is no F1"
 

@@ -43,11 +43,14 @@ def composed(monkeypatch, capsys):
     [
         ("+trainer.max_epochs=3", "trainer.max_epochs is there already: write trainer.max_epochs=3, without +."),
         ("+strategy=probe", "strategy is there already: write strategy=probe, without +."),
-        ("batch_size=8", "batch_size is no key of the configuration; did you mean data.batch_size?"),
-        ("optimizers=sgd", "optimizers is no key of the configuration; did you mean optimizer?"),
-        ("strategy=prob", "strategy=prob is no option of strategy; did you mean probe? The choices are batch_norm, "),
+        ("batch_size=8", "batch_size is not a key of the configuration; did you mean data.batch_size?"),
+        ("optimizers=sgd", "optimizers is not a key of the configuration; did you mean optimizer?"),
+        (
+            "strategy=prob",
+            "strategy=prob is not an option of strategy; did you mean probe? The choices are batch_norm, ",
+        ),
         ("mix=a=b", "mix=a=b cannot be read: put its value in quotes, 'mix=\"a=b\"'."),
-        ("seed", "seed is no option: options are key=value; python train.py --help lists them."),
+        ("seed", "seed is not an option: options are key=value; python train.py --help lists them."),
         ("seed=1,2", "seed=1,2 has several values: add -m for a run with each, or 'seed=\"1,2\"' for one."),
         ("~nothing", "Could not delete from config. 'nothing' does not exist."),
     ],
@@ -69,7 +72,7 @@ def test_an_argument_that_the_code_takes_needs_no_plus(composed):
 
 
 def test_code_from_elsewhere_is_not_looked_at_for_its_arguments(composed):
-    assert "optimizer.file is no key" in composed("optimizer._target_=pydoc.writedoc", "optimizer.file=x")
+    assert "optimizer.file is not a key" in composed("optimizer._target_=pydoc.writedoc", "optimizer.file=x")
 
 
 def test_a_command_that_ends_with_status_2_leaves_no_new_folder(tmp_path, monkeypatch):

@@ -42,7 +42,7 @@ def held_by(folder):
 @pytest.mark.parametrize("check", [hold_run_folder, refuse_other_folder])
 def test_a_folder_that_holds_anything_else_is_refused_and_left_as_it_is(tmp_path, check):
     fill(tmp_path, OTHERS)
-    with pytest.raises(UserError, match=r"holds checkpoints, evaluation, figures, … and is no folder of a"):
+    with pytest.raises(UserError, match=r"holds checkpoints, evaluation, figures, … and is not a folder of a"):
         check(tmp_path)
     assert held_by(tmp_path) == set(OTHERS)
     assert not is_free(tmp_path)
@@ -232,7 +232,7 @@ def test_what_would_be_replaced_is_looked_at_before_the_work(tmp_path):
         refuse_unwritable_file(table, "--out")
     for content in ("mine", "path,label\n", "<!doctype html>\n<title>Thaw: 2 candidates"):
         table.write_text(content)
-        with pytest.raises(UserError, match="holds no predictions of this command"):
+        with pytest.raises(UserError, match="does not hold predictions of this command"):
             refuse_unwritable_file(table, "--out")
     with pytest.raises(UserError, match=r"--gallery=.*0\.png would replace a file that is no text"):
         refuse_unwritable_file(photograph, "--gallery")
@@ -245,11 +245,11 @@ def test_what_would_be_replaced_is_looked_at_before_the_work(tmp_path):
 
 def test_results_go_neither_among_images_nor_beside_what_is_somebody_elses(tmp_path):
     (tmp_path / "photos").mkdir()
-    with pytest.raises(UserError, match="would be taken for a class"):
+    with pytest.raises(UserError, match="would read its results as a class"):
         refuse_inside(tmp_path / "photos" / "outputs", tmp_path / "photos", "hydra.run.dir")
     refuse_inside(tmp_path / "photos-2", tmp_path / "photos", "hydra.run.dir")
     (tmp_path / "report.html").write_text("mine")
-    with pytest.raises(UserError, match="is no folder of a comparison"):
+    with pytest.raises(UserError, match="is not a folder of a comparison"):
         refuse_other_results(tmp_path, ("comparison.json",), "a comparison")
     (tmp_path / "comparison.json").touch()
     refuse_other_results(tmp_path, ("comparison.json",), "a comparison")

@@ -111,7 +111,7 @@ def test_a_run_that_has_finished_is_left_as_it_is(recorded, capsys):
         ("{train: all}", "10", "the run has 10 epochs; name a whole number above that"),
         ("{train: all}", "1.5", "the run has 10 epochs; name a whole number above that"),
         ("{train: [head], solver: {penalty: 1}}", "20", "a solver computed the head of this run"),
-        ("{train: all, epochs: 3}", "20", "the last phase of its strategy names its number of epochs"),
+        ("{train: all, epochs: 3}", "20", "its last phase has epochs=3, so the run cannot be extended"),
     ],
 )
 def test_a_finished_run_that_cannot_be_trained_longer_says_why(recorded, capsys, phase, epochs, told):

@@ -65,7 +65,7 @@ def test_work_goes_on_when_what_it_says_finds_a_full_disk_unless_that_is_its_res
         with contextlib.suppress(OSError):
             stream.close()
         assert finished is done
-    assert capfd.readouterr().err.count("cannot be written (No space left on device): going on without") == 1
+    assert capfd.readouterr().err.count("cannot be written (No space left on device): it is discarded") == 1
 
 
 @pytest.mark.slow

@@ -99,7 +99,7 @@ def test_a_sweep_does_not_go_on_with_other_images_than_its_finished_jobs_had(com
     assert [job.finished for job in jobs] == [True, False]
     refuse_other_images(jobs)
     (root / "train" / "bees" / "0.png").unlink()
-    with pytest.raises(UserError, match=r"^seed=0 has finished on other images .* now: the train images were 12 "):
+    with pytest.raises(UserError, match=r"^seed=0 was trained on other images .*: the train images were 12 "):
         refuse_other_images(jobs)
 
 

@@ -72,16 +72,19 @@ def test_what_will_work_passes(try_out, options):
     [
         ({"optimizer": partial(SGD, momentum=-1)}, "^optimizer does not work: Invalid momentum value: -1"),
         ({"optimizer": torch.optim.SparseAdam}, "^optimizer does not work: SparseAdam does not support dense"),
-        ({"optimizer": lambda groups: None}, "which is no optimizer"),
+        ({"optimizer": lambda groups: None}, "which is not an optimizer"),
         ({"scheduler": partial(StepLR, step_size=0)}, "^scheduler does not work"),
         ({"scheduler": partial(OneCycleLR, max_lr=0.1, total_steps=2)}, "^scheduler does not work: Tried to step 3"),
         ({"loss": partial(F.cross_entropy, label_smoothing=1.5)}, "^loss does not work: label_smoothing must be"),
         ({"loss": partial(F.cross_entropy, reduction="none")}, "^loss does not work: grad can be"),
         ({"loss": focal, "class_weights": WEIGHTS}, "data.balance=weights needs a loss that takes weight="),
-        ({"limit": 0.1}, r"limit_train_batches=0\.1 is less than one of 3 batches"),
+        ({"limit": 0.1}, r"limit_train_batches=0\.1 selects none of 3 batches"),
         ({"devices": 2}, "data.batch_size=5 cannot be divided among 2 devices"),
-        ({"callbacks": [EarlyStopping("val/f1")]}, "monitor='val/f1' is no metric; the choices are val/loss, val/acc"),
-        ({"callbacks": [EarlyStopping("val/acc")]}, "better when it is high: set mode=max"),
+        (
+            {"callbacks": [EarlyStopping("val/f1")]},
+            "monitor='val/f1' is not a metric; the choices are val/loss, val/acc",
+        ),
+        ({"callbacks": [EarlyStopping("val/acc")]}, "better when it is high; set mode=max"),
     ],
 )
 def test_what_would_fail_in_training_is_told_before(try_out, options, told):

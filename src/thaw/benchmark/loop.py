@@ -1,7 +1,7 @@
 """The reference: the tutorial's transfer learning in plain PyTorch. python -m thaw.benchmark.loop --help
 
-It trains a network of torchvision's in float32, with batches of 4 that four workers load, SGD 0.001 with momentum 0.9,
-and StepLR 7/0.1. It imports nothing of Thaw, so that no part of Thaw is timed.
+It trains a torchvision network in float32, with batches of 4 that four workers load, SGD 0.001 with momentum 0.9,
+and StepLR 7/0.1. It does not import Thaw, so that no part of Thaw is timed.
 """
 
 import argparse

@@ -14,7 +14,7 @@ from thaw.comparison.finished_runs import Run, Trial
 from thaw.evaluation.confusion import confusion_counts
 from thaw.evaluation.statistics import Correctness
 
-# Overrides that are no part of a name: they are shown elsewhere, or do not distinguish candidates.
+# Overrides that are not part of a name: they are shown elsewhere, or do not distinguish candidates.
 _NAMELESS = ("strategy=", "seed=", "data.fold=", "hydra.")
 
 

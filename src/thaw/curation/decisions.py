@@ -66,7 +66,7 @@ def _own_verdict(found: Inspection) -> tuple[str, str]:
         return found.kind, found.fault
     if found.misnamed:
         ending = suffixes(found.format)[0]
-        return "misnamed", f"is a {found.format} file (it should end in {ending}); used all the same"
+        return "misnamed", f"is a {found.format} file (it should end in {ending}); used anyway"
     return "ok", "ok"
 
 
@@ -103,4 +103,4 @@ def _set_conflicts_aside(entries: list[Entry], groups_of_copies: Sequence[Sequen
 
 def _conflict(entries: Sequence[Entry], members: Sequence[int], index: int) -> tuple[str, str]:
     other = next(entries[i] for i in members if entries[i].label != entries[index].label)
-    return "conflict", f"shows the same as {other.path}, which is in another class"
+    return "conflict", f"shows the same picture as {other.path}, which is in another class"

@@ -164,7 +164,7 @@ def _write_lists(root: Path, tree: Tree, entries: Sequence[Entry]) -> None:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["path", "class", "kind", "reason"])
         aside = [(entry.path, entry.label, entry.kind, entry.verdict) for entry in entries if entry.split == QUARANTINE]
-        aside += [(path, "", "stray", "has no image's ending, or is in no class") for path in tree.stray]
+        aside += [(path, "", "stray", "does not end like an image, or is in no class folder") for path in tree.stray]
         aside += [(path, "", "hidden", "is hidden") for path in tree.hidden]
         aside += [
             (path, "", "repeated", "is a link to a folder that contains it or is read in another place")

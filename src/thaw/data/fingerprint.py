@@ -39,7 +39,7 @@ def difference(before: dict, now: dict) -> str | None:
 
 def _changed(old: dict | None, new: dict | None) -> str:
     before, now = _counted(old), _counted(new)
-    return f"were {before}, and are {now} now" if before != now else f"are other files than the {before}"
+    return f"were {before}, and are {now} now" if before != now else f"are {now} as before, but not the same ones"
 
 
 def _counted(split: dict | None) -> str:
@@ -67,6 +67,6 @@ def _refuse_moved(run: Path, root: Path) -> None:
     recorded = read_resolved(run)["data"].get("root") if is_run(run) else None
     if isinstance(recorded, str) and Path(recorded).expanduser() != root:
         raise UserError(
-            f"resume={run}: the run was trained on data.root={recorded} and has not kept which images these were. "
-            f"Thaw cannot check that {root} holds the same images; start another run."
+            f"resume={run}: the run was trained on data.root={recorded}, but its checkpoint does not record these "
+            f"images, so Thaw cannot check that {root} holds the same ones; start a new run."
         )

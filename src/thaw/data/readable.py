@@ -122,4 +122,4 @@ def _refuse_lost_classes(name: str, classes: Sequence[str], before: Sequence[Sam
     lost = {label for _, label in before} - {label for _, label in kept}
     if lost:
         names = listed(repr(classes[label]) for label in sorted(lost))
-        raise RunError(f"no {name} image of the class {names} can be decoded, so that none can be skipped.")
+        raise RunError(f"no {name} image of the class {names} can be decoded, so skipping would leave none.")

@@ -1,4 +1,4 @@
-"""Metrics of predictions with 95 % confidence intervals, images being a sample."""
+"""Metrics of predictions with 95 % confidence intervals, which treat the images as a sample."""
 
 from collections.abc import Callable, Iterator, Sequence
 

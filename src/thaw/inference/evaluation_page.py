@@ -44,7 +44,7 @@ def table(facts: dict) -> str:
     """Return tables for a terminal: metrics with intervals, classes, the most frequent mistakes and robustness."""
     blocks = [_summary(facts), _metrics(facts), _classes(facts)]
     if len(facts["per_class"]) > LINES:
-        blocks.append([f"those are the {LINES} classes with the lowest F1; evaluation.json has all"])
+        blocks.append([f"these are the {LINES} classes with the lowest F1; evaluation.json has all"])
     if facts["confused"]:
         blocks.append(_mistakes(facts))
     if facts["robustness"]:

@@ -26,7 +26,7 @@ _LAST_PLANE = 0x10  # of Unicode: the second highest byte in UTF-32
 
 
 def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[str]]:
-    """Return the paths of the images that `named` selects, each once and in order, and a sentence per name without any.
+    """Return the paths that `named` selects, each once and in order, and a sentence for each name that selects none.
 
     A folder selects all images in it and below it, except hidden ones. `-` reads paths from `listed`, one per line.
     """
@@ -41,7 +41,7 @@ def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[s
 
 
 def _lines(listed: TextIO) -> list[str]:
-    """Return the names in a list, separated by line ends or, as `find -print0` does it, by zero bytes.
+    """Return the names in a list, which are separated by line ends or by zero bytes (`find -print0`).
 
     Bytes that are not UTF-8 become surrogate escapes.
     """
@@ -97,7 +97,7 @@ def _images_in(folder: Path) -> tuple[list[str], str]:
     images = sorted(path for path in paths if is_image(path))
     needed = what_to_install(paths)
     if images:
-        return images, needed and f"files in {folder} are passed over: {needed}."
+        return images, needed and f"some files in {folder} are skipped: {needed}."
     endings = ", ".join(EXTENSIONS)
     return [], f"there is no image in {folder}: none of its files ends in {endings}{needed and f'; {needed}'}."
 

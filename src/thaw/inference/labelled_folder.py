@@ -61,7 +61,7 @@ def _refuse_others(root: Path, classes: Sequence[str]) -> None:
     if splits:
         choices = " or ".join(str(root / name) for name in splits)
         raise UserError(f"ROOT={root} has {listed(splits)} in place of class folders; choose ROOT={choices}.")
-    what = "is no class" if len(others) == 1 else "are no classes"
+    what = "is not a class" if len(others) == 1 else "are not classes"
     alike = "; ".join(confusable_names({*others, *classes}))
     raise UserError(
         f"{listed(map(repr, others))} in {root} {what} of the model. Its classes are {_names(classes)}"

@@ -103,8 +103,8 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
     for key in sorted(before.keys() | now.keys()) if before else ():
         if before.get(key) != now.get(key) and key not in CHANGEABLE:
             raise UserError(
-                f"resume={folder}: the run was started with {key}={before.get(key)!r}, and it is {now.get(key)!r} now; "
-                "resume it without that change, or start another run."
+                f"resume={folder}: the run was started with {key}={before.get(key)!r}, but now it is {now.get(key)!r}; "
+                "resume it without this change, or start a new run."
             )
 
 

@@ -54,7 +54,7 @@ def _worker(error: BaseException, folder: Path, saved: str) -> str | None:
     if not died and not hung_up:
         return None
     return (
-        "a loader process was killed, as the system does where memory runs out: lower data.num_workers (0 loads in "
+        "a loader process was killed, probably because memory ran out: lower data.num_workers (0 loads in "
         f"the main process) or data.batch_size, or free memory; {saved}."
     )
 

@@ -26,7 +26,7 @@ _PLACES = re.compile(r"\s*(Config search path|Search path|See https://hydra\.cc)
 def with_additions(error: HydraException, arguments: list[str], conf: Path) -> list[str] | None:
     """Return `arguments` with a `+` before each key that only the configured class or function knows.
 
-    None if that does not cure `error`, as with a mistyped key.
+    None if `error` has another cause, such as a mistyped key.
     """
     if not _MISSING.match(str(error)):
         return None
@@ -56,7 +56,7 @@ def describe_fault(error: Exception, arguments: Sequence[str], conf: Path) -> st
 
 def _unreadable(override: str) -> str:
     if "=" not in override:
-        return f"{override} is no option: options are key=value; python train.py --help lists them."
+        return f"{override} is not an option: options are key=value; python train.py --help lists them."
     return f"{override} cannot be read: put its value in quotes, {_in_quotes(override)}."
 
 
@@ -69,7 +69,7 @@ def _no_option(file: str, options: Sequence[str]) -> str:
     group, _, name = file.rpartition("/")
     near = difflib.get_close_matches(name, options, n=1)
     meant = f"did you mean {near[0]}? The" if near else "the"
-    return f"{group}={name} is no option of {group}; {meant} choices are {', '.join(options)}."
+    return f"{group}={name} is not an option of {group}; {meant} choices are {', '.join(options)}."
 
 
 def _no_key(key: str, arguments: Sequence[str], conf: Path) -> str:
@@ -77,7 +77,7 @@ def _no_key(key: str, arguments: Sequence[str], conf: Path) -> str:
     keys = [*_keys(cfg), *_further_keys(cfg, key)] if cfg is not None else []
     near = _nearest(key, keys)
     hint = f"did you mean {near}?" if near else f"python train.py --help lists them, and +{key}=… adds one."
-    return f"{key} is no key of the configuration; {hint}"
+    return f"{key} is not a key of the configuration; {hint}"
 
 
 def _composed(arguments: Sequence[str], conf: Path) -> tuple[DictConfig | None, list[str]]:

@@ -134,7 +134,7 @@ def refuse_inside(folder: Path, root: Path, option: str) -> None:
     """
     if folder.absolute().resolve().is_relative_to(root.absolute().resolve()):
         raise UserError(
-            f"{folder} lies in {root}, where results would be taken for a class and its images: choose another folder "
+            f"{folder} lies in {root}, where Thaw would read its results as a class of images: choose another folder "
             f"with {option}=…."
         )
 
@@ -149,4 +149,4 @@ def refuse_foreign(folder: Path, is_ours: Callable[[Path], bool], leftovers: fro
     found = [] if is_ours(folder) else foreign(folder, leftovers)
     if found:
         named = ", ".join(found[:3]) + (", …" if len(found) > 3 else "")
-        raise UserError(f"{folder} holds {named} and is no folder of {what}: choose a new or an empty folder.")
+        raise UserError(f"{folder} holds {named} and is not a folder of {what}: choose a new or an empty folder.")

@@ -84,9 +84,7 @@ def _check_epochs(folder: Path, wanted: str) -> None:
             "new run with another penalty, data or strategy"
         )
     if phases[-1].get("epochs"):
-        _refuse(
-            f"resume={folder}: the last phase of its strategy names its number of epochs, so that it cannot be extended"
-        )
+        _refuse(f"resume={folder}: its last phase has epochs={phases[-1]['epochs']}, so the run cannot be extended")
     if not wanted.isdecimal() or int(wanted) <= (epochs if finished else 0):
         above = "name a whole number above that" if finished else "name a whole number"
         _refuse(f"resume={folder} {_EPOCHS}={wanted}: the run has {epochs} epochs; {above}")

@@ -31,11 +31,11 @@ def check_root_keys(cfg: DictConfig, values: Mapping) -> None:
         if not fits(values[key], kind):
             raise UserError(f"{key}={values[key]!r} must be {describe(kind)}.")
         if kind is dict and key not in _COLLECTIONS and "_target_" not in values[key]:
-            raise UserError(f"{key}._target_ is missing, the class or function that makes this part of a run.")
+            raise UserError(f"{key}._target_ is missing: it names the class or function that builds this part.")
     for key in values.keys() - _KEYS.keys():
         if f"${{{key}" not in OmegaConf.to_yaml(cfg):  # a key that others refer to is used
             near = nearest(key, [known for known in value_keys(values) if known != key])
-            raise UserError(f"{key} is no key of the configuration{f'; did you mean {near}?' if near else '.'}")
+            raise UserError(f"{key} is not a key of the configuration{f'; did you mean {near}?' if near else '.'}")
     if values["mix"] and "_target_" not in values["mix"]:
         raise UserError("mix has no _target_: choose mix=mixup, mix=cutmix or mix=mixup_cutmix.")
     if type(values["weights"]) is not str:

@@ -19,8 +19,8 @@ _BARE = re.compile(r"[A-Za-z0-9_./@%+:*?|\\ -]*")  # characters that Hydra's gra
 def expand_shorthand(arguments: list[str]) -> list[str]:
     """Return command-line `arguments` in Hydra's terms.
 
-    `data.root=PHOTOS` alone chooses image folders instead of the demo's drawings. `mix=null`, no option of a group,
-    becomes an empty list. A path may contain any characters without further quotes.
+    `data.root=PHOTOS` alone chooses image folders instead of the demo's drawings. `mix=null`, which is not an option of
+    a group, becomes an empty list. A path may contain any characters without further quotes.
     """
     expanded = [
         f"{key}=[]" if argument == f"{key}=null" and key in GROUPS else literal(argument)

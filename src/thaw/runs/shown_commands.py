@@ -9,7 +9,7 @@ _NO_TEXT = re.compile(r"[0-9.+_-]*(e[0-9+_-]+)?|[+-]?(inf|nan)|null|true|false",
 
 
 def quoted(value: object) -> str:
-    """Return `value` quoted for Hydra's overrides. It may contain any characters; `${` in it is no reference.
+    """Return `value` quoted for Hydra's overrides. It may contain any characters; `${` in it is not a reference.
 
     A backslash is special only before a quote, before `${` and at the end.
     """

@@ -47,9 +47,7 @@ class _SafeStream:
             os.dup2(null, self._stream.fileno())
             os.close(null)
             if full and not self._ends and sys.__stderr__ and self._stream is not sys.__stderr__:
-                print(
-                    f"warning: the output cannot be written ({error.strerror}): going on without", file=sys.__stderr__
-                )
+                print(f"warning: the output cannot be written ({error.strerror}): it is discarded", file=sys.__stderr__)
             if self._ends and not self._closing:
                 raise SystemExit(0) from None
 

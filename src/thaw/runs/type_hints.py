@@ -1,4 +1,4 @@
-"""Comparison of plain values, as configurations hold them, with the annotations of Python's parameters."""
+"""Check values of a configuration against the type hints of the parameters that receive them."""
 
 import collections.abc
 from types import NoneType, UnionType
@@ -17,7 +17,7 @@ _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Return whether a parameter annotated with `hint` takes `value`; True if the hint does not decide it.
+    """Return whether a parameter annotated with `hint` accepts `value`; True if the hint does not say.
 
     A mapping with a `_target_` fits every hint, because the parameter gets the object that Hydra builds from it.
     """

@@ -74,7 +74,7 @@ def _refuse_precious(path: Path, option: str) -> None:
     elif any(map(is_run, list(path.absolute().parents)[:2])):
         kind = "belongs to a run"
     elif content and not _PREDICTIONS.match(content):
-        kind = "holds no predictions of this command"
+        kind = "does not hold predictions of this command"
     if kind:
         raise UserError(f"{option}={path} would replace a file that {kind}: choose another place.")
 

@@ -28,5 +28,5 @@ def read_checkpoint(path: str | Path) -> dict:
             "saves. Start its run again."
         ) from error
     if not isinstance(content, dict):
-        raise RunError(f"{path} is not a checkpoint: it holds no table of values by name.")
+        raise RunError(f"{path} is not a checkpoint: it does not contain named values.")
     return content

@@ -1,4 +1,4 @@
-"""Freezing: a frozen parameter gets no gradient, a frozen module keeps its statistics and drops nothing at random."""
+"""Freezing: a frozen parameter gets no gradient, a frozen module keeps its statistics and applies no dropout."""
 
 from collections.abc import Collection
 

@@ -152,7 +152,7 @@ def _cause(status: int) -> str:
     if status >= 0:
         return f"ended with status {status}"
     killed = f"was killed by {signal.Signals(-status).name}"
-    return killed + (", as the system does where memory runs out" if -status == signal.SIGKILL else "")
+    return killed + (", probably because memory ran out" if -status == signal.SIGKILL else "")
 
 
 def _record_death(job: Job, cause: str) -> None:

@@ -128,8 +128,8 @@ def refuse_other_images(jobs: Sequence[Job]) -> None:
                 prints[repr(options)] = instantiate(job.configuration.data).fingerprint
         if changed := difference(before, prints[repr(options)]):
             raise UserError(
-                f"{job.name} has finished on other images than data.root={options['root']} holds now: {changed}. "
-                "Put them back, or choose another hydra.sweep.dir."
+                f"{job.name} was trained on other images than those now in data.root={options['root']}: {changed}. "
+                "Restore the old images, or choose another hydra.sweep.dir."
             )
 
 

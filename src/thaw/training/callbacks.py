@@ -19,7 +19,7 @@ COLUMNS = ("epoch", "phase", "lr", "train/loss", "train/acc", "val/loss", "val/a
 
 
 class EpochTable(Callback):
-    """Row in `metrics.csv` and line in the log after every epoch; epochs and phases are counted from 1.
+    """Callback that adds a row to `metrics.csv` and a log line after every epoch; epochs and phases count from 1.
 
     `rows` holds the same values. `training_seconds` and `validation_seconds` are sums over the run. A resumed run takes
     them and its rows from the checkpoint. Without a `path` nothing is written.

@@ -187,7 +187,7 @@ class ImageClassifier(LightningModule):
         return loss * self._share(len(labels))
 
     def _share(self, images: int) -> float | torch.Tensor:
-        """Return this device's weight, for devices average gradients and may have different numbers of images."""
+        """Return this device's weight: devices average gradients, but may have different numbers of images."""
         if self.trainer.world_size == 1:
             return 1.0
         count = torch.tensor(float(images), device=self.device)  # reduce() overwrites it

@@ -1,4 +1,4 @@
-"""Stop of a run between two steps, and its exact continuation."""
+"""Callbacks that stop a run between two steps, and that resume it at the same step."""
 
 from typing import Any
 
@@ -16,8 +16,8 @@ from thaw.training.classifier import ImageClassifier
 class StepStop(Callback):
     """Callback that stops training after the step, or before or after the validation, in which a signal came.
 
-    It raises Lightning's `SIGTERMException`; `thaw.training.checkpoint_io.LastCheckpoint` then saves. A signal to one
-    process stops all: Lightning's own handler shares only the first process's signals.
+    It raises Lightning's `SIGTERMException`; `thaw.training.checkpoint_io.LastCheckpoint` then saves. A signal to any
+    process stops all processes. Lightning's own handler shares only the signals of the first process.
     """
 
     def on_train_start(self, trainer, pl_module) -> None:
@@ -43,7 +43,7 @@ class StepStop(Callback):
 class RunTimer(Timer):
     """Callback that stops training after `duration`, counted over all phases.
 
-    It stops after a step. If no checkpoint has been saved by then, it validates first as after a whole epoch.
+    It stops after a step. If no checkpoint has been saved by then, it first validates, as after a whole epoch.
     """
 
     def __init__(self, duration: str | dict):
@@ -85,9 +85,9 @@ class RunTimer(Timer):
 
 
 class MidEpochResume(Callback):
-    """Resume inside an epoch, with its remaining batches and the training metrics of those before.
+    """Callback that resumes inside an epoch: with its remaining batches, and the training metrics of the earlier ones.
 
-    Checkpoints hold the fingerprint of the data, so that a run cannot continue on others.
+    Checkpoints hold the fingerprint of the data, so that a run cannot continue on other data.
     """
 
     def __init__(self):

@@ -14,7 +14,7 @@ from thaw.strategy.freezing import frozen_tensors
 
 
 class FrozenCheck(Callback):
-    """Comparison of every frozen tensor, bit for bit, before and after a phase.
+    """Callback that compares every frozen tensor, bit for bit, before and after a phase.
 
     Raises:
         FrozenTensorError: naming a tensor that has changed.
@@ -33,7 +33,7 @@ class FrozenCheck(Callback):
 
 
 class SeededSteps(Callback):
-    """Seed for every step, so that a resumed run draws the same random numbers as an uninterrupted one."""
+    """Callback that seeds every step, so that a resumed run draws the random numbers of an uninterrupted one."""
 
     def on_train_batch_start(self, trainer: Any, pl_module, batch, batch_idx: int) -> None:
         root = np.random.SeedSequence((trainer.datamodule.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
@@ -41,7 +41,7 @@ class SeededSteps(Callback):
 
 
 def _seed(seed: int, device: torch.device) -> None:
-    """Seed the CPU and `device`; `torch.manual_seed` takes 2 ms, for it prepares devices that were never used."""
+    """Seed the CPU and `device`; `torch.manual_seed` takes 2 ms, because it prepares unused devices."""
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
         getattr(torch, device.type).manual_seed(seed)

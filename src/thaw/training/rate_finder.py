@@ -27,7 +27,7 @@ _DIVERGED = 4  # multiple of the lowest loss that ends the search
 
 
 class RateFinder(Callback):
-    """Curve of the loss over the learning rate before each phase, and the rate at which the loss falls most steeply.
+    """Callback that plots the loss over rising learning rates before each phase and proposes the steepest one.
 
     The curve is `<folder>/learning_rate_<phase>.png`. Its rates are the head's; the other stages keep their ratios to
     it. (Lightning's Tuner gives every stage the same rate.) Source: Smith 2017.

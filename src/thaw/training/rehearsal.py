@@ -57,7 +57,7 @@ def rehearse(
 ) -> None:
     """Try the optimizers, schedulers and the loss on dummy tensors.
 
-    If batch-norm cannot train on the last batch, because it is a single image, `data` leaves it out.
+    If the last batch is a single image, on which batch norm cannot train, `data` leaves it out.
 
     Raises:
         UserError: naming the component that does not work.
@@ -89,7 +89,7 @@ def _try_optimizer(classifier: ImageClassifier, phase: Phase, device: torch.devi
     with _blaming("optimizer"):
         optimizer = (phase.optimizer or classifier.recipe.optimizer)(groups)
         if not isinstance(optimizer, Optimizer):
-            raise TypeError(f"it gives {type(optimizer).__name__}, which is no optimizer")
+            raise TypeError(f"it returns {type(optimizer).__name__}, which is not an optimizer")
         for parameter in parameters:
             parameter.grad = torch.zeros(1, device=device)
         optimizer.step(closure)
@@ -100,7 +100,7 @@ def _try_optimizer(classifier: ImageClassifier, phase: Phase, device: torch.devi
 def _try_scheduler(build: Callable | PerStep, optimizer: Optimizer, epochs: int) -> None:
     scheduler = build(optimizer, epochs) if isinstance(build, PerStep) else build(optimizer)
     if not isinstance(scheduler, LRScheduler):
-        raise TypeError(f"it gives {type(scheduler).__name__}, which is no scheduler")
+        raise TypeError(f"it returns {type(scheduler).__name__}, which is not a scheduler")
     for _ in range(0 if isinstance(build, PerStep) else min(epochs, _MOST_EPOCHS)):
         if isinstance(scheduler, ReduceLROnPlateau):
             scheduler.step(0.0)
@@ -116,19 +116,19 @@ def _try_loss(classifier: ImageClassifier) -> None:
         with _blaming("mix"):
             images, labels = classifier.recipe.mix(images, labels)
     weights = "data.balance=weights needs a loss that takes weight=…; data.balance=sampler works with any loss"
-    shares = "with mix=… labels are a share for each class"
+    shares = "with mix=… a label is a vector with the share of each class"
     hints = [weights] * (classifier.class_weights is not None) + [shares] * bool(classifier.recipe.mix)
     with _blaming("loss", "; ".join(hints)):
         loss = classifier.loss_of(logits, labels)
         if not isinstance(loss, torch.Tensor):
-            raise TypeError(f"it gives {type(loss).__name__} instead of a tensor")
+            raise TypeError(f"it returns {type(loss).__name__} instead of a tensor")
         loss.backward()
 
 
 def _avoid_single_images(
     classifier: ImageClassifier, phases: Sequence[Phase], data: ImageFolderDataModule, devices: int
 ) -> None:
-    """Leave out a last batch of one image if batch-norm has no statistics of it."""
+    """Leave out a last batch of one image if batch norm cannot compute statistics of it."""
     if not data.has_single_images(devices) or not any(_needs_two_images(classifier, phase, data) for phase in phases):
         return
     if data.batch_size < 2 * devices or len(data.train) < data.batch_size:
@@ -137,7 +137,7 @@ def _avoid_single_images(
             f"one image, but batch-norm needs two; choose another batch size, at least {2 * devices}."
         )
     data.fewest_images = 2
-    log.info("the last batch of each epoch is left out: it is one image, of which batch-norm has no statistics")
+    log.info("the last batch of each epoch is left out: batch norm cannot compute statistics of its single image")
 
 
 def _needs_two_images(classifier: ImageClassifier, phase: Phase, data: ImageFolderDataModule) -> bool:
@@ -159,7 +159,7 @@ def _check_limits(trainer: Trainer, data: ImageFolderDataModule) -> None:
         limit = getattr(trainer, f"limit_{split}_batches")
         if isinstance(limit, float) and int(limit * math.ceil(count)) == 0:
             option = f"trainer.limit_{split}_batches={limit}"
-            raise UserError(f"{option} is less than one of {math.ceil(count)} batches; choose a larger share.")
+            raise UserError(f"{option} selects none of {math.ceil(count)} batches; choose a larger share.")
 
 
 def _check_monitors(trainer: Any, classifier: ImageClassifier) -> None:
@@ -171,11 +171,11 @@ def _check_monitors(trainer: Any, classifier: ImageClassifier) -> None:
             continue
         option = f"callbacks: {type(callback).__name__}: monitor={monitor!r}"
         if monitor not in known:
-            raise UserError(f"{option} is no metric; the choices are {', '.join(known)}.")
+            raise UserError(f"{option} is not a metric; the choices are {', '.join(known)}.")
         wanted = "min" if monitor.endswith(_FALLING) else "max"
         if mode != wanted:
             better = "low" if wanted == "min" else "high"
-            raise UserError(f"{option} is better when it is {better}: set mode={wanted} beside it.")
+            raise UserError(f"{option} is better when it is {better}; set mode={wanted} for it.")
 
 
 @contextmanager

@@ -30,6 +30,6 @@ def decode(model: TrainedModel, body: bytes) -> torch.Tensor:
     except UnreadableImageError as error:
         if isinstance(error.__cause__, UnidentifiedImageError):
             needed = what_to_install_for(body)
-            sentence = f"this is no image of a known format ({', '.join(FORMATS)}){needed and f'; {needed}'}."
+            sentence = f"this is not an image of a known format ({', '.join(FORMATS)}){needed and f'; {needed}'}."
             raise NotAnImageError(sentence) from error
         raise

@@ -30,7 +30,7 @@ _POSITIONS = "encoder.pos_embedding"
 
 
 class Family:
-    """Networks that share a way to be built, sized and loaded. Custom networks belong to a plain `Family()`.
+    """Networks that are built, sized and loaded in the same way. Custom networks belong to a plain `Family()`.
 
     A `name` is the one that `thaw.models.backbones.build_net` accepts.
     """

@@ -17,7 +17,7 @@ _CHAINS = ("EfficientNet", "MobileNetV3", "ResNet")
 
 
 class TimmNet(StagedNet):
-    """A network of timm's after a normalisation. Its stages group its parts, but timm's own code applies them.
+    """A timm network after a normalisation. Its stages group its parts, but timm's own code applies them.
 
     `mean` and `std` normalise x / 255.
     """
@@ -62,7 +62,7 @@ class TimmNet(StagedNet):
 
 
 class TimmChain(TimmNet):
-    """A network of timm's that is a chain of its stages, so that it can be cut before each of them."""
+    """A timm network that is a chain of its stages, so that it can be cut before each of them."""
 
     forward = StagedNet.forward
     run_stage = StagedNet.run_stage

@@ -62,7 +62,7 @@ class Torchvision(Family):
 
 
 def check_size(name: str, size: int | None, least: int, unit: int | None = None) -> None:
-    """Raise a UserError if `size` is smaller than `least` pixels or no multiple of `unit`."""
+    """Raise a UserError if `size` is smaller than `least` pixels or not a multiple of `unit`."""
     if not size:
         return
     if size < least:
