@@ -52,7 +52,7 @@ def cautions(facts: dict) -> list[str]:
     if entries and images < _ENOUGH:
         sentences.append(
             f"The validation set is small: one of {images} images changes an accuracy by {_percent(1 / images)}, "
-            f"and chance alone by up to {_percent(_half_width(entries[0]))}. More validation images would reduce that."
+            f"and chance alone by about {_percent(_half_width(entries[0]))}. More validation images would reduce that."
         )
     if copies := facts["copies"]:
         sentences.append(
