@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from thaw.data.option_values import boolean, number, one_of, share, whole_number
+from thaw.data.option_values import boolean, number, number_or_auto, one_of, share, whole_number
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
 from thaw.data.splits import check_division
 
@@ -54,8 +54,7 @@ class DataOptions:
         share("data.train_share", self.train_share)
         number("data.rotation", self.rotation)
         for name in ("pixels_gb", "device_gb"):
-            if getattr(self, name) != "auto":
-                number(f"data.{name}", getattr(self, name))
+            number_or_auto(f"data.{name}", getattr(self, name))
         boolean("data.augment", self.augment)
         one_of("data.balance", self.balance, (None, "weights", "sampler"))
         check_division(self.val_fraction, self.folds, self.fold)

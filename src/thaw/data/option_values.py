@@ -22,6 +22,12 @@ def number(name: str, value: float) -> float:
     return value
 
 
+def number_or_auto(name: str, value: float | str) -> float | str:
+    if value != "auto" and (type(value) not in (int, float) or not 0 <= float(value) < float("inf")):
+        raise UserError(f"{name}={value!r} must be auto or a number of at least 0.")
+    return value
+
+
 def bounds(name: str, value: Sequence[float]) -> tuple[float, float]:
     """Return the two bounds of a share, the lower one first."""
     pair = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
