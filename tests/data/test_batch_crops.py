@@ -17,7 +17,7 @@ from thaw.data.transforms import EvalTransform, TrainTransform
 SIDES = {"equal": (32, 33), "any": (8, 100), "tiny": (1, 12)}
 
 
-def some_images(sides, count=150):
+def some_images(sides, count=60):
     random = np.random.default_rng(0)
     shapes = random.integers(*SIDES[sides], (count, 2))
     shapes[:2] = (4, 60), (60, 4)  # no random box fits; their centre is taken
