@@ -7,11 +7,13 @@ import sys
 
 import callbacks
 import pytest
+import torch
 from command_line import TINY, TRAIN, with_nets
 from conftest import rows
 from resumed import STRATEGY, epochs, tensors
 
 import thaw
+from thaw.data.folders import ClassFolders
 from train import main
 
 pytestmark = pytest.mark.gpu
@@ -49,17 +51,34 @@ def test_repeated_and_resumed_runs_equal_the_first(run, tmp_path, options):
             assert value.equal(tensors(tmp_path / other, "best")[key]), key
 
 
-def test_a_step_as_a_graph_is_the_step_itself(run, tmp_path):
+def test_a_step_as_a_graph_is_the_step_itself(run, tmp_path, monkeypatch):
+    recordings, record = [], torch.cuda.make_graphed_callables
+
+    def counted(*given, **options):
+        recordings.append(record(*given, **options))
+        return recordings[-1]
+
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", counted)
     for graph in ("true", "false"):
         assert run(None, f"graph={graph}", "+model.dropout=0.3", folder=graph) == 0
+    assert len(recordings) == 3, "one for each phase of the first run"
     assert epochs(tmp_path / "true") == epochs(tmp_path / "false")
     for key, value in tensors(tmp_path / "true", "best").items():
         assert value.equal(tensors(tmp_path / "false", "best")[key]), key
 
 
-def test_pixels_on_the_card_are_those_of_the_loader(run, tmp_path):
+def test_pixels_on_the_card_are_those_of_the_loader(run, tmp_path, monkeypatch):
+    devices, move = [], ClassFolders.move_decoded
+
+    def noted(images, device):
+        devices.append(device.type)
+        move(images, device)
+
+    monkeypatch.setattr(ClassFolders, "move_decoded", noted)
     assert run(None, "features.views=0", folder="card") == 0
+    assert devices == ["cuda", "cuda"], "both splits"
     assert run(None, "features.views=0", "data.device_gb=0", folder="loader") == 0
+    assert len(devices) == 2
     assert epochs(tmp_path / "card") == epochs(tmp_path / "loader")
 
 

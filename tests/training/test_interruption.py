@@ -9,6 +9,7 @@ from collections import OrderedDict
 import callbacks
 import pytest
 import torch
+from omegaconf import OmegaConf
 from resumed import STRATEGY, epochs, tensors
 
 from thaw.training.interruption import RunTimer
@@ -175,6 +176,16 @@ def test_another_configuration_is_named_and_leaves_the_run_as_it_is(run, tmp_pat
     assert run(None, "optimizer.momentum=0.5", folder="part", resume=True) == 2
     assert "the run was started with optimizer.momentum=0.9, but now it is 0.5" in caplog.text
     assert status(tmp_path / "part") == "interrupted"
+    assert run(None, folder="part", resume=True) == 0
+
+
+def test_a_run_of_a_version_without_options_that_change_no_result_goes_on(run, tmp_path):
+    assert run(("train", 1, 1), folder="part") == 143
+    record = tmp_path / "part/.hydra/resolved.yaml"
+    values = OmegaConf.load(record)
+    del values["graph"], values["data"]["device_gb"]
+    values["data"]["pixels_gb"] = 4
+    OmegaConf.save(values, record)
     assert run(None, folder="part", resume=True) == 0
 
 

@@ -99,13 +99,15 @@ def _weights(length: int, size: int, interpolation: str) -> np.ndarray:
     scale = length / size
     centres = (np.arange(size) + 0.5) * scale
     distances = np.abs((np.arange(length) - centres[:, None] + 0.5) * (1 / max(scale, 1.0)))
-    weights = bicubic(distances) if interpolation == "bicubic" else np.maximum(1 - distances, 0)
+    weights = filter_weights(distances, interpolation)
     shares = weights / weights.sum(1, keepdims=True) * PRECISION
     return np.trunc(shares + 0.5 * np.sign(shares))
 
 
-def bicubic(x: Any) -> Any:
-    """Return the bicubic weight at a distance of `x` pixels, an array or a tensor of at least 0."""
+def filter_weights(x: Any, interpolation: str) -> Any:
+    """Return the weight of a source pixel at a distance of `x` pixels, an array or a tensor of at least 0."""
+    if interpolation == "bilinear":
+        return (1 - x) * (x < 1)
     near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5
     return near * (x < 1) + far * ((x >= 1) & (x < 2))
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from thaw.data.batch_resize import FILTERS, PRECISION, Resize, bicubic, is_shortened_first, passes_order
+from thaw.data.batch_resize import FILTERS, PRECISION, Resize, filter_weights, is_shortened_first, passes_order
 from thaw.data.pixel_cache import StoredPixels
 
 _CHUNK = 2**28  # bytes copied to the device at a time
@@ -107,8 +107,7 @@ def _weights(
     places = torch.arange(most, device=length.device)
     shrink = (1 / scale.clamp(min=1))[:, :, None]
     distances = ((places - centres[:, :, None] + 0.5) * shrink).abs()
-    weights = bicubic(distances) if interpolation == "bicubic" else (1 - distances).clamp_(min=0)
-    weights = weights * (places < length)[:, None]
+    weights = filter_weights(distances, interpolation) * (places < length)[:, None]
     shares = weights / weights.sum(2, keepdim=True) * PRECISION
     whole = (shares + 0.5 * shares.sign()).trunc()
     higher = (whole / _HALF).floor()

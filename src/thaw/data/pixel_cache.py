@@ -34,14 +34,14 @@ class StoredPixels:
     def __init__(self, pixels: np.memmap, sizes: np.ndarray):
         """Take `pixels`, uint8 (all,), and `sizes`, int64 (N, 2) with height and width of each image."""
         self.pixels, self.sizes = pixels, sizes
-        self._flat, self._shapes, self._ends = np.asarray(pixels), sizes.tolist(), np.cumsum(3 * sizes.prod(1)).tolist()
+        self._flat, self._ends = np.asarray(pixels), np.cumsum(3 * sizes.prod(1))  # a memmap is slow to index
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Return the image `index`, uint8 (H, W, 3)."""
-        (height, width), end = self._shapes[index], self._ends[index]
+        height, width, end = *self.sizes[index].tolist(), int(self._ends[index])
         return self._flat[end - 3 * height * width : end].reshape(height, width, 3)
 
     def batch(self, indices: Sequence[int]) -> HostImages:

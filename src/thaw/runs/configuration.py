@@ -15,7 +15,8 @@ from thaw.runs import run_files
 from thaw.runs.moved_names import with_current_names
 from thaw.storage.files import whole_file
 
-CHANGEABLE = ("data.root", "trainer.max_epochs", "trainer.max_time")  # keys that may differ when a run is resumed
+# Keys that may differ when a run is resumed; the last three change only the time that it takes.
+CHANGEABLE = ("data.root", "trainer.max_epochs", "trainer.max_time", "graph", "data.pixels_gb", "data.device_gb")
 
 
 def resolved(cfg: DictConfig) -> dict:

@@ -10,14 +10,13 @@ import torch.nn.functional as F
 from lightning import LightningModule
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
-from torchmetrics import Metric, MetricCollection
-from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
+from torchmetrics import Metric
 
 from thaw.models.head import fold_head, standardized_keys
 from thaw.models.staged import StagedNet
 from thaw.strategy.freezing import set_trainable, set_training_modes
 from thaw.strategy.phases import Phase
-from thaw.training.losses import ImageLosses, MeanLoss
+from thaw.training.epoch_metrics import ImageLosses, MeanLoss, accuracy, validation_metrics
 from thaw.training.schedules import PerStep, advance
 from thaw.training.step_graph import StepGraph
 
@@ -76,19 +75,8 @@ class ImageClassifier(LightningModule):
         self.solution: dict | None = None
         self.step_graph = StepGraph(recipe.graph)
         self._total_before: int | None = None  # total epochs of the run that is resumed
-        count = len(classes)
         self.train_loss, self.val_loss = MeanLoss(), ImageLosses()
-        quick: Any = {"num_classes": count, "validate_args": False}  # checks of values would wait for a GPU
-        self.train_acc = MulticlassAccuracy(average="micro", **quick)
-        self.val_metrics = MetricCollection(
-            {
-                "acc": MulticlassAccuracy(average="micro", **quick),
-                "macro_acc": MulticlassAccuracy(average="macro", **quick),
-                "macro_f1": MulticlassF1Score(average="macro", **quick),
-                "ece": MulticlassCalibrationError(**quick),
-            },
-            prefix="val/",
-        )
+        self.train_acc, self.val_metrics = accuracy(len(classes)), validation_metrics(len(classes))
 
     @property
     def phase(self) -> Phase:

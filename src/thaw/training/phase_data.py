@@ -61,13 +61,12 @@ class FeatureCache:
         if unwanted or cut is None or trainer.precision not in _PRECISIONS:
             _refuse_unsolvable(trainer, phase)
             return data
-        prefix = _prefix(trainer, classifier, cut)
+        prefix, mixed = _prefix(trainer, classifier, cut), bool(classifier.recipe.mix and not phase.solver)
         if phase.solver:
             train, val = self._for_solver(prefix, phase.number, phase.solver.views, data)
         else:
-            train, val = self._for_training(prefix, phase, data, bool(classifier.recipe.mix))
+            train, val = self._for_training(prefix, phase, data, mixed)
         self._val = (_key(prefix, data.val, None), val) if val else None
-        mixed = classifier.recipe.mix and not phase.solver  # before the first stage
         classifier.set_input_stages(train=None if mixed else cut, val=cut if val else None)
         self.seconds += time.perf_counter() - start
         return FeatureDataModule(data, train, val, None if mixed else prefix)

@@ -1,8 +1,28 @@
-"""Mean losses of an epoch, for batches and devices of different sizes."""
+"""Metrics of an epoch, for batches and devices of different sizes."""
+
+from typing import Any, Literal
 
 import torch
-from torchmetrics import Metric
+from torchmetrics import Metric, MetricCollection
+from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 from torchmetrics.utilities import dim_zero_cat
+
+_UNCHECKED: Any = {"validate_args": False}  # checks of values would wait for a GPU at every step
+
+
+def accuracy(classes: int, average: Literal["micro", "macro"] = "micro") -> MulticlassAccuracy:
+    return MulticlassAccuracy(classes, average=average, **_UNCHECKED)
+
+
+def validation_metrics(classes: int) -> MetricCollection:
+    """Return the metrics of logits or probabilities (N, classes), named `val/acc` and so on."""
+    metrics = {
+        "acc": accuracy(classes),
+        "macro_acc": accuracy(classes, "macro"),
+        "macro_f1": MulticlassF1Score(classes, average="macro", **_UNCHECKED),
+        "ece": MulticlassCalibrationError(classes, **_UNCHECKED),
+    }
+    return MetricCollection(metrics, prefix="val/")
 
 
 class MeanLoss(Metric):
