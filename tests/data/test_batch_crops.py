@@ -6,7 +6,7 @@ import torch
 from PIL import Image
 from torch.utils.data import default_collate
 
-from thaw.data import batch_resize
+from thaw.data import batch_resize, folders
 from thaw.data.batch_resize import HostImages, Resize
 from thaw.data.datamodule import image_folders
 from thaw.data.device_pixels import DevicePixels
@@ -97,6 +97,17 @@ def check_crops_on(device, images, interpolation):
         box = Image.fromarray(image).crop((left, top, left + width, top + height))
         wanted = np.asarray(box.resize((28, 30), batch_resize.FILTERS[interpolation]))[2:26, 1:25]
         np.testing.assert_array_equal(square.permute(1, 2, 0), wanted)
+
+
+def test_images_without_room_on_the_device_stay_in_memory(image_folder, monkeypatch, caplog):
+    def fail(stored, device):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(folders, "DevicePixels", type("Full", (), {"__init__": lambda self, *given: fail(*given)}))
+    data = image_folders(image_folder(), 24, device_gb=1)
+    data.prepare_pixels()
+    assert not data.train.is_on_device and len(list(data.train_dataloader())) == 1
+    assert "do not fit on cpu, so they stay in memory; lower data.device_gb" in caplog.text
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

@@ -26,7 +26,7 @@ COMPUTED = {
 RECORDED = {
     "READING": (2, "d1110bf4c5a3"),
     "PIXELS": (1, "70d784b1da3d"),
-    "TRANSFORMS": (1, "1f3d95f74348"),
+    "TRANSFORMS": (1, "e805a5b8f203"),
     "FEATURES": (1, "6351df2e4149"),
     "DRAWINGS": (1, "4e215a632ae5"),
     "PRETRAINING": (1, "91727490958e"),

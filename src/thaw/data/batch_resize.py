@@ -32,7 +32,7 @@ class ImageBatch(Protocol):
     shapes: np.ndarray  # int (N, 2): height and width
 
     def can_resize(self, size: int, interpolation: str) -> bool:
-        """Return whether `resized` is faster than Pillow."""
+        """Return whether `resized` is faster than Pillow and gives the same pixels."""
         ...
 
     def resized(self, resizes: Sequence[Resize], size: int, interpolation: str) -> torch.Tensor:
@@ -63,7 +63,7 @@ def _resized(
 
     Images that Pillow resizes vertically first are transposed.
     """
-    swapped = [vertical and is_shortened_first(one) for one in resizes]
+    swapped = [vertical and is_vertical_first(one) for one in resizes]
     sides = [(one.width, one.height) if swap else one[2:4] for one, swap in zip(resizes, swapped, strict=True)]
     tallest, widest = np.max(sides, 0).tolist()
     pixels = np.zeros((len(images), tallest, widest, 3), np.uint8)
@@ -84,7 +84,7 @@ def _resized(
     return resized
 
 
-def is_shortened_first(one: Resize) -> bool:
+def is_vertical_first(one: Resize) -> bool:
     """Return whether Pillow resizes a box vertically first, as from version 13 on."""
     return one.height - one.new_height > 2 * max(one.width - one.new_width, 0)
 
@@ -114,7 +114,7 @@ def filter_weights(x: Any, interpolation: str) -> Any:
 
 @cache
 def passes_order(interpolation: str) -> bool | None:
-    """Return whether this Pillow follows `is_shortened_first`, or None if neither that nor horizontally first fits.
+    """Return whether this Pillow follows `is_vertical_first`, or None if neither that nor horizontally first fits.
 
     The passes round, so their order matters. A comparison finds it, and any other difference.
     """

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
-from thaw.data.batch_resize import FILTERS, PRECISION, Resize, filter_weights, is_shortened_first, passes_order
+from thaw.data.batch_resize import FILTERS, PRECISION, Resize, filter_weights, is_vertical_first, passes_order
 from thaw.data.pixel_cache import StoredPixels
 
 _CHUNK = 2**28  # bytes copied to the device at a time
@@ -50,7 +50,7 @@ class DeviceImages:
     def resized(self, resizes: Sequence[Resize], size: int, interpolation: str) -> torch.Tensor:
         """Return squares of `size` from resized boxes, uint8 (N, 3, size, size), equal to Pillow's."""
         vertical = bool(passes_order(interpolation))
-        axes, swapped = self._axes(resizes), np.array([vertical and is_shortened_first(one) for one in resizes])
+        axes, swapped = self._axes(resizes), np.array([vertical and is_vertical_first(one) for one in resizes])
         axes[swapped] = axes[swapped, ::-1]
         starts, at_once = self._pixels.starts[self._indices], _at_once(axes)
         parts = [slice(start, start + at_once) for start in range(0, len(axes), at_once)]

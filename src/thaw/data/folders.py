@@ -1,6 +1,7 @@
 """A split of a data set: a folder with one folder of images per class."""
 
 import copy
+import logging
 import os
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
@@ -23,6 +24,8 @@ from thaw.data.walk import Walk, walk
 from thaw.errors import UserError
 from thaw.pages.text import listed
 from thaw.storage.versions import TRANSFORMS
+
+log = logging.getLogger(__name__)
 
 Key = int | tuple[int, int]
 Sample = tuple[str, int]  # a path and the index of its class
@@ -161,9 +164,12 @@ class ClassFolders(ImageFolder):
         self._stored = stored_pixels(self.paths, self.contents, self.short_side, size, max_size, self.grey_range)
 
     def move_decoded(self, device: torch.device) -> None:
-        """Copy the decoded images to `device`, which then transforms them."""
+        """Copy the decoded images to `device`, which then transforms them; without room there, log a warning."""
         if isinstance(self._stored, StoredPixels):
-            self._stored = DevicePixels(self._stored, device)
+            try:
+                self._stored = DevicePixels(self._stored, device)
+            except torch.OutOfMemoryError:
+                log.warning(f"decoded images do not fit on {device}, so they stay in memory; lower data.device_gb")
 
     @property
     def is_on_device(self) -> bool:

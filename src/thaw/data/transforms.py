@@ -38,7 +38,7 @@ class TrainTransform:
     def of_batch(self, images: ImageBatch, seeds: Sequence[int]) -> Crop | None:
         """Return what a call returns for each image after its seed was set.
 
-        Return None without seeds, or for images that are not faster together.
+        Return None without seeds, or where Pillow is faster.
         """
         if not seeds or not images.can_resize(self.size, self.interpolation):
             return None
@@ -70,7 +70,7 @@ class EvalTransform:
         return self._centre(image)
 
     def of_batch(self, images: ImageBatch, seeds: Sequence[int]) -> torch.Tensor | None:
-        """Return the centre of each image; None for images that are not faster together."""
+        """Return the centre of each image, or None where Pillow is faster."""
         resize, crop = self.preprocessing.resize, self.preprocessing.crop
         if resize < crop or not images.can_resize(crop, self.preprocessing.interpolation):
             return None

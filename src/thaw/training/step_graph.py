@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 class StepGraph:
     """Replay of the recorded passes for batches of the size of a phase's first one; others run as usual.
 
-    A small batch takes a GPU less time than Python needs to launch its operations; a graph launches them all at once.
+    With a small batch, Python takes longer to launch operations than a GPU to compute them. A graph is one launch.
     Results are equal bit for bit. `mode` is true, false or "auto", which records where it is possible: on one CUDA
     device, without mixed images or accumulated gradients, and without loader processes, whose threads could disturb the
     recording.
@@ -60,7 +60,7 @@ class StepGraph:
         except RuntimeError as error:
             log.warning(f"a step cannot be recorded as a CUDA graph, so it is launched piece by piece: {error}")
             return None
-        finally:  # the warm-up has moved both
+        finally:  # the warm-up has changed both
             for buffer, before in zip(net.buffers(), buffers, strict=True):
                 buffer.copy_(before)
             torch.cuda.set_rng_state(random, images.device)
