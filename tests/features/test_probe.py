@@ -29,7 +29,7 @@ def clouds(images=60, width=8, classes=3, views=1, seed=0):
     labels = np.arange(images) % classes
     centres = random.normal(size=(classes, width))
     drawn = [7 + 0.3 * (centres[labels] + 1.5 * random.normal(size=(images, width))) for _ in range(views)]
-    return [StoredFeatures(view.astype(np.float32), torch.float32) for view in drawn], labels.tolist()
+    return [StoredFeatures(torch.from_numpy(view.astype(np.float32))) for view in drawn], labels.tolist()
 
 
 def table(views, labels, classes=3):
@@ -88,7 +88,7 @@ def test_the_solution_is_that_of_another_optimizer():
 def test_an_image_that_counts_twice_is_as_good_as_two():
     views, labels = clouds(30)
     first = [place for place, label in enumerate(labels) if label == 0]
-    twice = [StoredFeatures(torch.cat([view[0:30], view[first]]).numpy(), torch.float32) for view in views]
+    twice = [StoredFeatures(torch.cat([view[0:30], view[first]])) for view in views]
     x, axes = table(views, labels), PrincipalAxes(table(views, labels))
     doubled = table(twice, labels + [0] * len(first))
     parameters = torch.randn(9, 3, dtype=torch.float64)
@@ -147,7 +147,7 @@ def test_all_views_of_an_image_are_in_one_fold_and_classes_are_spread_over_folds
 
 
 def test_images_that_all_look_alike_give_every_class_its_share():
-    views = [StoredFeatures(np.full((20, 4), 3.3, np.float32), torch.float32)]
+    views = [StoredFeatures(torch.full((20, 4), 3.3))]
     solution = LogisticProbe().solve(FeatureRows(views, [0] * 15 + [1] * 5, 2, CPU))
     assert torch.allclose(
         (whole(views) @ solution.weight.T + solution.bias).softmax(1)[0], torch.tensor([0.75, 0.25]).double()

@@ -17,7 +17,7 @@ COMPUTED = {
     "PIXELS": ["data/pixel_cache.py"],
     "TRANSFORMS": [
         f"data/{name}.py"
-        for name in ("transforms", "batch_resize", "device_pixels", "random_boxes", "rotation", "folders")
+        for name in ("transforms", "batch_resize", "device_pixels", "device_resize", "random_boxes", "rotation", "folders")
     ],
     "FEATURES": ["features/prefix.py", "models/staged.py", *FAMILIES],
     "DRAWINGS": ["demo/drawings.py"],
@@ -26,7 +26,7 @@ COMPUTED = {
 RECORDED = {
     "READING": (2, "d1110bf4c5a3"),
     "PIXELS": (1, "70d784b1da3d"),
-    "TRANSFORMS": (1, "e805a5b8f203"),
+    "TRANSFORMS": (1, "f2812556e888"),
     "FEATURES": (1, "6351df2e4149"),
     "DRAWINGS": (1, "4e215a632ae5"),
     "PRETRAINING": (1, "91727490958e"),

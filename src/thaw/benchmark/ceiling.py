@@ -49,9 +49,9 @@ def build_step(cfg: DictConfig, classes: int) -> tuple[Callable[[], None], torch
 
     def step() -> None:
         with trainer.precision_plugin.forward_context():
-            _, loss = classifier.training_loss(images, labels, classifier.replayed)
-        optimizer.zero_grad()
-        loss.backward()
+            _, loss = classifier.forward_and_loss(images, labels)
+        classifier.optimizer_zero_grad(0, 0, optimizer)
+        classifier.backward(loss)
         optimizer.step()
 
     return step, device

@@ -1,7 +1,7 @@
 """A LightningDataModule of image folders."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
@@ -19,6 +19,7 @@ from thaw.data.device_pixels import auto_device_bytes
 from thaw.data.fingerprint import fingerprint
 from thaw.data.folders import ClassFolders, Key, SeededOrder
 from thaw.data.grey import resolve_grey_range
+from thaw.data.grouped_batches import GroupedBatches, GroupedOrder
 from thaw.data.images import load_rgb
 from thaw.data.option_values import bounds, whole_number
 from thaw.data.readable import skip_unreadable, unreadable
@@ -121,17 +122,18 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
             for images, size in zip(splits, sizes, strict=True):
                 images.store_decoded(size, limit)
                 if sum(sizes) <= self._device_limit:
-                    images.move_decoded(self._device)
+                    images.move_decoded(self.device)
         self._pixels_prepared = True
 
     @property
-    def _device(self) -> torch.device:
+    def device(self) -> torch.device:
+        """The device that batches are for."""
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     @property
     def _device_limit(self) -> float:
         chosen = self.options.device_gb
-        return auto_device_bytes(self._device) if isinstance(chosen, str) else chosen * 1e9
+        return auto_device_bytes(self.device) if isinstance(chosen, str) else chosen * 1e9
 
     @property
     def _pixels_limit(self) -> float:
@@ -173,16 +175,27 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
         """The batch size without gradients, which leave room for more images; no result depends on it."""
         return self._inference_batch_size(self.image_size)
 
+    def train_dataloader(self) -> DataLoader | GroupedBatches:
+        if self.train.is_on_device:  # their crops are computed there, too
+            return self.grouped_batches(lambda images: images)
+        return self._train_loader(self.train_order())
+
+    def grouped_batches(self, compute: Callable[[torch.Tensor], torch.Tensor]) -> GroupedBatches:
+        """Return training batches of (`compute(images)`, labels), computed on the device for several at a time."""
+        order = GroupedOrder(self.train_order(), self._batches_at_once)
+
+        def computed(group: Sequence) -> tuple[torch.Tensor, torch.Tensor]:
+            images, labels = self.on_device(group, self.device)
+            return compute(images), labels
+
+        loader = self._train_loader(order.order, order.batches)
+        return GroupedBatches(order, loader, self.local_batch_size, computed)
+
     @property
-    def batches_at_once(self) -> int:
-        """The number of training batches for which frozen stages, which need no gradients, are computed together."""
+    def _batches_at_once(self) -> int:
         return max(1, inference_batch_size(self.train_size, self.feeds_gpu) // self.local_batch_size)
 
-    def train_dataloader(self) -> DataLoader:
-        return self.train_loader(self.train_order())
-
-    def train_loader(self, order: SeededOrder, batches: int = 1) -> DataLoader:
-        """Return a loader of the training images in `order`, `batches` at a time."""
+    def _train_loader(self, order: SeededOrder, batches: int = 1) -> DataLoader:
         return self._loader(self.train, self.num_workers, batch_size=batches * self.local_batch_size, sampler=order)
 
     def val_dataloader(self) -> DataLoader:

@@ -1,15 +1,21 @@
 """Data module that gives features instead of images, in the same batches and order."""
 
+import logging
 from collections.abc import Iterator, Sequence
 
 import torch
 from lightning import LightningDataModule
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.folders import SeededOrder
+from thaw.data.grouped_batches import GroupedBatches, GroupedOrder
 from thaw.features.prefix import FrozenPrefix
 from thaw.features.store import StoredFeatures
+
+log = logging.getLogger(__name__)
+
+_BYTES_AT_ONCE = 2**26  # of features that are gathered for several batches
 
 
 class FeatureDataModule(LightningDataModule):
@@ -17,7 +23,8 @@ class FeatureDataModule(LightningDataModule):
 
     `train` holds one view per epoch. After the last view the first one follows again. Without views, `prefix` computes
     the features of the training images in every epoch; without `prefix`, they stay images. `val` are the features of
-    the validation images, if they are stored.
+    the validation images, if they are stored. If all these features take at most `device_bytes`, they are copied to the
+    Trainer's device.
     """
 
     def __init__(
@@ -26,10 +33,13 @@ class FeatureDataModule(LightningDataModule):
         train: Sequence[StoredFeatures],
         val: StoredFeatures | None,
         prefix: FrozenPrefix | None = None,
+        device_bytes: float = 0,
     ):
         super().__init__()
         self.seed = data.seed
         self._data, self._train, self._val, self._prefix = data, train, val, prefix
+        self._device_bytes = device_bytes
+        self._used: tuple[Sequence[StoredFeatures], StoredFeatures | None] | None = None
 
     @property
     def train_views(self) -> Sequence[StoredFeatures]:
@@ -51,23 +61,41 @@ class FeatureDataModule(LightningDataModule):
         self._data.trainer = self.trainer
         if not self._train or self._val is None:
             self._data.setup(stage)
+        self._used = self._used or self._on_device()
 
-    def train_dataloader(self) -> "DataLoader | FreshFeatures":
+    def _on_device(self) -> tuple[Sequence[StoredFeatures], StoredFeatures | None]:
+        """Return the features where batches are taken from them: on the device, or without room there in memory."""
+        if sum(part.nbytes for part in (*self._train, *filter(None, [self._val]))) <= self._device_bytes:
+            try:
+                train = [view.moved_to(self._data.device) for view in self._train]
+                return train, self._val and self._val.moved_to(self._data.device)
+            except torch.OutOfMemoryError:
+                log.warning("features do not fit on the GPU, so they stay in memory; lower features.device_gb")
+        return self._train, self._val
+
+    def train_dataloader(self) -> DataLoader | GroupedBatches:
         if not self._train:
-            return FreshFeatures(self._data, self._prefix) if self._prefix else self._data.train_dataloader()
-        order = self._data.train_order()
-        batches = ViewBatches(order, self._data.local_batch_size, len(self._train))
-        return _loader(FeatureRows(self._train, self._data.train.targets), batches, self._data.feeds_gpu)
+            return self._data.grouped_batches(self._prefix) if self._prefix else self._data.train_dataloader()
+        views, size = (self._used or self._on_device())[0], self._data.local_batch_size
+        batches = max(1, _BYTES_AT_ONCE * len(views[0]) // (size * views[0].nbytes))
+        sampler = GroupedOrder(self._data.train_order(), batches)
+        groups = ViewGroups(sampler.order, batches * size, len(views))
+        labels, device = torch.tensor(self._data.train.targets), self._data.device
 
-    def val_dataloader(self) -> DataLoader:
+        def gather(group: tuple[int, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
+            view, indices = group
+            return _sent(views[view].gathered(indices), device), _sent(labels[indices], device)
+
+        return GroupedBatches(sampler, groups, size, gather)
+
+    def val_dataloader(self) -> "DataLoader | FeatureSlices":
         if self._val is None:
             return self._data.val_dataloader()
-        rows = FeatureRows([self._val], self._data.val.targets)
-        own_part = torch.tensor(self._data.val_part, dtype=torch.long)  # split() turns no images into one empty batch
-        batches = [(0, part.tolist()) for part in own_part.split(self._data.val_batch_size)]
-        return _loader(rows, batches, self._data.feeds_gpu)
+        rows = (self._used or self._on_device())[1]
+        assert rows is not None, "they are those in self._val"
+        return FeatureSlices(rows, torch.tensor(self._data.val.targets), self._data.val_part, self._data.val_batch_size)
 
-    def predict_dataloader(self) -> DataLoader:
+    def predict_dataloader(self) -> "DataLoader | FeatureSlices":
         return self.val_dataloader()
 
     def batch_files(self, epoch: int, number: int) -> list[str]:
@@ -77,80 +105,35 @@ class FeatureDataModule(LightningDataModule):
         return self._data.on_after_batch_transfer(batch, dataloader_idx)
 
 
-class FreshFeatures:
-    """Training batches of features that `prefix` computes anew in every epoch, for several batches at once."""
+class ViewGroups:
+    """The indices of `order`, `size` at a time, each with the view of the epoch."""
 
-    def __init__(self, data: ImageFolderDataModule, prefix: FrozenPrefix):
-        self._data, self._prefix, order = data, prefix, data.train_order()
-        self._batch_size = data.local_batch_size
-        self.sampler = _GroupedOrder(order, data.batches_at_once)
-        self._groups = data.train_loader(order, self.sampler.batches)
-        self.num_workers = self._groups.num_workers
+    def __init__(self, order: SeededOrder, size: int, views: int):
+        self._order, self._size, self._views = order, size, views
 
-    def __len__(self) -> int:
-        return -(-len(self.sampler.order) // self._batch_size)
-
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, ...]]:
-        skipped = self.sampler.skipped_in_group()
-        for group in self._groups:
-            images, labels = self._data.on_device(group, self._prefix.device)
-            parts = (tensor.split(self._batch_size) for tensor in (self._prefix(images), labels))
-            yield from list(zip(*parts, strict=True))[skipped:]
-            skipped = 0
+    def __iter__(self) -> Iterator[tuple[int, torch.Tensor]]:
+        for indices in torch.tensor([index for index, _ in self._order], dtype=torch.long).split(self._size):
+            yield self._order.epoch % self._views, indices
 
 
-class _GroupedOrder:
-    """An order of images that are computed in groups of `batches`; a resumed epoch begins with a whole group."""
+class FeatureSlices:
+    """Batches (features, labels) of `size` rows in their order; a `part` without rows is one empty batch."""
 
-    def __init__(self, order: SeededOrder, batches: int):
-        self.order, self.batches = order, batches
-        self._skipped: tuple[int, int] | None = None  # an epoch, and batches that it skips of its first group
-
-    def set_epoch(self, epoch: int) -> None:
-        self.order.set_epoch(epoch)
-
-    def skip(self, epoch: int, batches: int) -> None:
-        skipped = batches % self.batches
-        self.order.skip(epoch, batches - skipped)
-        self._skipped = epoch, skipped
-
-    def skipped_in_group(self) -> int:
-        epoch, skipped = self._skipped or (None, 0)
-        return skipped if epoch == self.order.epoch else 0
-
-
-class FeatureRows(Dataset):
-    """Dataset: (view, indices) -> (features (N, ...), labels (N,))."""
-
-    def __init__(self, views: Sequence[StoredFeatures], labels: Sequence[int]):
-        self._views = views
-        self._labels = torch.tensor(labels)
-
-    def __getitem__(self, key: tuple[int, list[int]]) -> tuple[torch.Tensor, torch.Tensor]:
-        view, indices = key
-        return self._views[view][indices], self._labels[indices]
-
-
-class ViewBatches(Sampler):
-    """Sampler of the batches of `order`, each with the view of its epoch."""
-
-    def __init__(self, order: SeededOrder, batch_size: int, views: int):
-        self._order, self._batch_size, self._views = order, batch_size, views
-
-    def set_epoch(self, epoch: int) -> None:
-        self._order.set_epoch(epoch)
-
-    def skip(self, epoch: int, batches: int) -> None:
-        self._order.skip(epoch, batches)
+    def __init__(self, rows: StoredFeatures, labels: torch.Tensor, part: range, size: int):
+        starts = range(part.start, max(part.stop, part.start + 1), size)
+        self._slices = [slice(start, min(start + size, part.stop)) for start in starts]
+        self._rows, self._labels = rows, labels
 
     def __len__(self) -> int:
-        return -(-len(self._order) // self._batch_size)
+        return len(self._slices)
 
-    def __iter__(self) -> Iterator[tuple[int, list[int]]]:
-        indices = [index for index, _ in self._order]
-        for start in range(0, len(indices), self._batch_size):
-            yield self._order.epoch % self._views, indices[start : start + self._batch_size]
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        for part in self._slices:
+            yield self._rows[part], self._labels[part]
 
 
-def _loader(rows: FeatureRows, batches: Sampler | Sequence, pinned: bool) -> DataLoader:
-    return DataLoader(rows, batch_size=None, sampler=batches, pin_memory=pinned)
+def _sent(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return `rows` on `device`, without waiting until it has computed what it was given before."""
+    if rows.device.type == "cpu" and device.type == "cuda":
+        rows = rows.pin_memory()
+    return rows.to(device, non_blocking=True)

@@ -24,15 +24,25 @@ _STORED_AS = {torch.bfloat16: torch.int16}
 class StoredFeatures:
     """Features of a split's images, in the split's order: indices -> (N, ...). Maps are stored with channels last."""
 
-    def __init__(self, array: np.ndarray, dtype: torch.dtype):
-        self._rows = torch.from_numpy(array).view(dtype)
+    def __init__(self, rows: torch.Tensor):
+        self._rows = rows
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def __getitem__(self, indices: list[int] | slice) -> torch.Tensor:
-        features = self._rows[indices]
-        return features.permute(0, 3, 1, 2) if features.ndim == 4 else features
+        return _channels_first(self._rows[indices])
+
+    def gathered(self, indices: torch.Tensor) -> torch.Tensor:
+        """Return the rows at `indices`, int64 (N,), on the device of the features."""
+        return _channels_first(self._rows[indices.to(self._rows.device, non_blocking=True)])
+
+    @property
+    def nbytes(self) -> int:
+        return self._rows.numel() * self._rows.element_size()
+
+    def moved_to(self, device: torch.device) -> "StoredFeatures":
+        return StoredFeatures(self._rows.to(device))
 
 
 def feature_key(*parts: str) -> str:
@@ -64,13 +74,21 @@ def stored_features(
 
     size = count * example.numel() * example.element_size()
     path = build_bounded(f"features/{key}", write, is_whole, size, max_size)
-    return StoredFeatures(found[0] if found else read_array(path, _NAME), example.dtype)
+    return _as_features(found[0] if found else read_array(path, _NAME), example.dtype)
 
 
 def in_memory(batches: Iterable[torch.Tensor]) -> StoredFeatures:
     """Return the features of all `batches` in memory instead of on disk."""
     kept = [(_as_stored(batch), batch.dtype) for batch in batches]
-    return StoredFeatures(np.concatenate([array for array, _ in kept]), kept[0][1])
+    return _as_features(np.concatenate([array for array, _ in kept]), kept[0][1])
+
+
+def _as_features(array: np.ndarray, dtype: torch.dtype) -> StoredFeatures:
+    return StoredFeatures(torch.from_numpy(array).view(dtype))
+
+
+def _channels_first(features: torch.Tensor) -> torch.Tensor:
+    return features.permute(0, 3, 1, 2) if features.ndim == 4 else features
 
 
 def _as_stored(features: torch.Tensor) -> np.ndarray:

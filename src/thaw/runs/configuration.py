@@ -15,8 +15,16 @@ from thaw.runs import run_files
 from thaw.runs.moved_names import with_current_names
 from thaw.storage.files import whole_file
 
-# Keys that may differ when a run is resumed; the last three change only the time that it takes.
-CHANGEABLE = ("data.root", "trainer.max_epochs", "trainer.max_time", "graph", "data.pixels_gb", "data.device_gb")
+# Keys that may differ when a run is resumed; the last four change only the time that it takes.
+CHANGEABLE = (
+    "data.root",
+    "trainer.max_epochs",
+    "trainer.max_time",
+    "graph",
+    "data.pixels_gb",
+    "data.device_gb",
+    "features.device_gb",
+)
 
 
 def resolved(cfg: DictConfig) -> dict:

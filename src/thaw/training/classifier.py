@@ -166,33 +166,41 @@ class ImageClassifier(LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         images, labels = batch
-        forward = None if self.solved or self.recipe.mix else self.replayed
-        logits, loss = self.training_loss(images, labels, forward)
+        logits, loss = self.forward_and_loss(images, labels)
         self.train_acc.update(logits.detach(), labels)  # a mixed image counts by its own label
         self.train_loss.update(loss, len(labels))
         if batch_idx == 0:
             self.log_train_metrics()
-        return loss * self._share(len(labels))
+        return self._weighted(loss, len(labels))
 
-    def _share(self, images: int) -> float | torch.Tensor:
-        """Return this device's weight: devices average gradients, but may have different numbers of images."""
+    def _weighted(self, loss: torch.Tensor, images: int) -> torch.Tensor:
+        """Weight this device's loss: devices average gradients, but may have different numbers of images."""
         if self.trainer.world_size == 1:
-            return 1.0
+            return loss
         count = torch.tensor(float(images), device=self.device)  # reduce() overwrites it
-        return images / self.trainer.strategy.reduce(count, reduce_op="mean")
+        return loss * (images / self.trainer.strategy.reduce(count, reduce_op="mean"))
 
-    def training_loss(
-        self, images: torch.Tensor, labels: torch.Tensor, forward: Callable[..., torch.Tensor] | None = None
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits of a batch, which `forward` computes if given, and its loss."""
+    def forward_and_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits of a training batch and its loss; on a GPU, the gradients can have been computed, too."""
+        if self.solved or self.recipe.mix:
+            self.step_graph.replayed = False
+            return self.training_loss(images, labels)
+        return self.step_graph.step(images, labels, self.training_loss, self)
+
+    def training_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits of a training batch and its loss."""
         if self.recipe.mix and not self.solved:
             images, labels = self.recipe.mix(images.float(), labels)
-        logits = (forward or self)(images, self.train_input_stage)
+        logits = self(images, self.train_input_stage)
         return logits, self.loss_of(logits, labels)
 
-    def replayed(self, images: torch.Tensor, start: str | None) -> torch.Tensor:
-        """Return the logits of a training batch, on a GPU from the recorded step."""
-        return self.step_graph.logits(self.net, images, start, self).float()
+    def backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
+        if not self.step_graph.replayed:
+            super().backward(loss, *args, **kwargs)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        if not self.step_graph.replayed:  # Lightning calls this between the two passes
+            optimizer.zero_grad()
 
     def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         """Return the loss that training minimises, given the labels from `mix` if there is one."""

@@ -11,7 +11,9 @@ from lightning import LightningDataModule, Trainer
 from tqdm import tqdm
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.data.device_pixels import auto_device_bytes
 from thaw.data.folders import ClassFolders
+from thaw.data.option_values import number, number_or_auto
 from thaw.errors import UserError
 from thaw.features.cost import Cost, enough_views
 from thaw.features.feature_data import FeatureDataModule
@@ -33,7 +35,8 @@ class FeatureCache:
 
     It holds `views` of every training image, each augmented differently; epoch e (from 0) uses view `e % views`. With
     `auto` their number follows from the number of epochs, and features are used only if they save time. With 0 only a
-    phase with a solver uses features. The features of all runs take at most `max_gb` gigabytes (10^9 bytes). `seconds`
+    phase with a solver uses features. The features of all runs take at most `max_gb` gigabytes (10^9 bytes). Those of a
+    phase are copied to a GPU if they take at most `device_gb` there, or with `auto` a quarter of its memory. `seconds`
     is the time spent on features.
 
     Raises:
@@ -41,13 +44,11 @@ class FeatureCache:
 
     """
 
-    def __init__(self, views: int | str = "auto", max_gb: float = 10):
+    def __init__(self, views: int | str = "auto", max_gb: float = 10, device_gb: float | str = "auto"):
         if views != "auto" and (type(views) is not int or views < 0):
             raise UserError(f"features.views={views!r} must be auto or a whole number of at least 0.")
-        if type(max_gb) not in (int, float) or not 0 <= max_gb < float("inf"):
-            raise UserError(f"features.max_gb={max_gb!r} must be a number of at least 0.")
-        self.views = views
-        self.max_size = max_gb * 1e9
+        self.views, self.device_gb = views, number_or_auto("features.device_gb", device_gb)
+        self.max_size = number("features.max_gb", max_gb) * 1e9
         self.seconds = 0.0
         self._val: tuple[str, StoredFeatures] | None = None  # key and features of the validation images
 
@@ -69,7 +70,10 @@ class FeatureCache:
         self._val = (_key(prefix, data.val, None), val) if val else None
         classifier.set_input_stages(train=None if mixed else cut, val=cut if val else None)
         self.seconds += time.perf_counter() - start
-        return FeatureDataModule(data, train, val, None if mixed else prefix)
+        return FeatureDataModule(data, train, val, None if mixed else prefix, self._device_bytes(prefix.device))
+
+    def _device_bytes(self, device: torch.device) -> float:
+        return auto_device_bytes(device) if isinstance(self.device_gb, str) else self.device_gb * 1e9
 
     def _for_training(
         self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool
@@ -121,7 +125,7 @@ class FeatureCache:
         """Return the stored validation features if they belong to the classifier's present weights, else `data`."""
         cut = classifier.val_input_stage
         if cut and self._val and _key(_prefix(trainer, classifier, cut), data.val, None) == self._val[0]:
-            return FeatureDataModule(data, [], self._val[1])
+            return FeatureDataModule(data, [], self._val[1], device_bytes=self._device_bytes(data.device))
         classifier.set_input_stages()
         return data
 

@@ -1,26 +1,53 @@
-"""The network's forward and backward pass of a training step as one CUDA graph each."""
+"""A training step's forward and backward pass as one CUDA graph."""
 
 import logging
 from collections.abc import Callable
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 from lightning import LightningModule
-from torch import nn
 
 from thaw.errors import UserError
-from thaw.models.staged import StagedNet
 
 log = logging.getLogger(__name__)
 
+_WARM_UP = 3  # passes, in which libraries choose algorithms and take memory
+_ROOM = 1 / 4  # of the device's memory, for the intermediate results that a recording keeps
+
+Pass = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # images, labels -> logits, loss
+
+
+@dataclass(frozen=True)
+class _Recording:
+    graph: Any  # torch.cuda.CUDAGraph
+    inputs: tuple[torch.Tensor, torch.Tensor]
+    outputs: tuple[torch.Tensor, torch.Tensor]
+    gradients: list[tuple[torch.nn.Parameter, torch.Tensor | None]]
+
+    def fits(self, images: torch.Tensor, labels: torch.Tensor) -> bool:
+        return all(one.shape == other.shape for one, other in zip(self.inputs, (images, labels), strict=True))
+
+    def replay(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        self.inputs[0].copy_(images)
+        self.inputs[1].copy_(labels)
+        self.graph.replay()
+        first, gradient = self.gradients[0]
+        if first.grad is not gradient:  # a step that was not replayed has come before
+            for parameter, gradient in self.gradients:
+                parameter.grad = gradient
+        logits, loss = self.outputs
+        return logits, loss.clone()  # the next replay writes to the same memory
+
 
 class StepGraph:
-    """Replay of the recorded passes for batches of the size of a phase's first one; others run as usual.
+    """Replay of a recorded forward and backward pass for batches of the size of a phase's first one.
 
     With a small batch, Python takes longer to launch operations than a GPU to compute them. A graph is one launch.
-    Results are equal bit for bit. `mode` is true, false or "auto", which records where it is possible: on one CUDA
-    device, without mixed images or accumulated gradients, and without loader processes, whose threads could disturb the
-    recording.
+    Results are equal bit for bit. `mode` is true, false or "auto", which records where it is possible and where the
+    recording keeps at most a quarter of the GPU's memory. `replayed` says whether the last step was a replay, which has
+    filled the gradients already.
 
     Raises:
         UserError: from the constructor, for another mode.
@@ -31,50 +58,91 @@ class StepGraph:
         if mode not in (True, False, "auto"):
             raise UserError(f"graph={mode!r} is unknown; the choices are auto, true and false.")
         self.mode = mode
-        self._shape: torch.Size | None = None
-        self._replay: Callable[[torch.Tensor], torch.Tensor] | None = None
+        self.replayed = False
+        self._is_decided = False
+        self._recording: _Recording | None = None
 
     def reset(self) -> None:
-        """Forget the recorded passes: another phase trains other parameters."""
-        self._shape = self._replay = None
+        """Forget the recorded pass: another phase trains other parameters."""
+        self._recording, self._is_decided, self.replayed = None, False, False
 
-    def logits(self, net: StagedNet, images: torch.Tensor, start: str | None, module: LightningModule) -> torch.Tensor:
-        """Return what `net(images, start)`, the network of `module`, returns in training."""
-        if self._shape is None:
-            self._shape, self._replay = images.shape, self._recorded(net, images, start, module)
-        return self._replay(images) if self._replay and images.shape == self._shape else net(images, start)
+    def step(
+        self, images: torch.Tensor, labels: torch.Tensor, compute: Pass, module: LightningModule
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the logits and the loss that `compute` returns for a training batch of `module`."""
+        if not self._is_decided:
+            self._is_decided, self._recording = True, self._recorded(images, labels, compute, module)
+        self.replayed = self._recording is not None and self._recording.fits(images, labels)
+        if self._recording is not None and self.replayed:
+            return self._recording.replay(images, labels)
+        return compute(images, labels)
 
     def _recorded(
-        self, net: StagedNet, images: torch.Tensor, start: str | None, module: LightningModule
-    ) -> Callable | None:
+        self, images: torch.Tensor, labels: torch.Tensor, compute: Pass, module: LightningModule
+    ) -> _Recording | None:
         if not self.mode or (reason := _obstacle(images, module)):
             if self.mode is True:
                 log.warning(f"graph=true has no effect: {reason}")
             return None
-        buffers, random = [buffer.clone() for buffer in net.buffers()], torch.cuda.get_rng_state(images.device)
-        dtype, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
+        limit = torch.inf if self.mode is True else _ROOM * _memory(images.device)
         try:
-            with torch.autocast("cuda", dtype, enabled, cache_enabled=False):
-                example = images.detach().clone()
-                return torch.cuda.make_graphed_callables(_Entry(net, start), (example,), allow_unused_input=True)
+            with _leaving_no_trace(module, images.device):
+                return _record(images.clone(), labels.clone(), compute, module, limit)
         except RuntimeError as error:
             log.warning(f"a step cannot be recorded as a CUDA graph, so it is launched piece by piece: {error}")
             return None
-        finally:  # the warm-up has changed both
-            for buffer, before in zip(net.buffers(), buffers, strict=True):
-                buffer.copy_(before)
-            torch.cuda.set_rng_state(random, images.device)
 
 
-class _Entry(nn.Module):
-    """`net`, entered at the stage `start`."""
+def _record(
+    images: torch.Tensor, labels: torch.Tensor, compute: Pass, module: LightningModule, limit: float
+) -> _Recording | None:
+    """Record a pass, unless its intermediate results take more than `limit` bytes."""
+    trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
 
-    def __init__(self, net: StagedNet, start: str | None):
-        super().__init__()
-        self.net, self.start = net, start
+    def forward_and_backward() -> tuple[torch.Tensor, torch.Tensor]:
+        for parameter in trained:
+            parameter.grad = None  # so that a pass writes gradients instead of adding to them
+        logits, loss = compute(images, labels)
+        loss.backward()
+        return logits.detach(), loss.detach()
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return self.net(images, self.start)
+    dtype, enabled = torch.get_autocast_dtype("cuda"), torch.is_autocast_enabled("cuda")
+    with torch.autocast("cuda", dtype, enabled, cache_enabled=False):  # a cached weight would not change with training
+        if _warm_up(forward_and_backward, images.device) > limit:
+            return None
+        graph = torch.cuda.CUDAGraph()
+        # Other threads, such as those that pin the batches of loader processes, may go on.
+        with torch.cuda.graph(graph, capture_error_mode="thread_local"):
+            outputs = forward_and_backward()
+    return _Recording(graph, (images, labels), outputs, [(parameter, parameter.grad) for parameter in trained])
+
+
+def _warm_up(run: Callable[[], object], device: torch.device) -> int:
+    """Run a few times on a stream of its own, as recording requires; return the bytes that `run` takes."""
+    stream, before = torch.cuda.Stream(device), torch.cuda.memory_allocated(device)
+    torch.cuda.reset_peak_memory_stats(device)
+    stream.wait_stream(torch.cuda.current_stream(device))
+    with torch.cuda.stream(stream):
+        for _ in range(_WARM_UP):
+            run()
+    torch.cuda.current_stream(device).wait_stream(stream)
+    return torch.cuda.max_memory_allocated(device) - before
+
+
+def _memory(device: torch.device) -> int:
+    return torch.cuda.get_device_properties(device).total_memory
+
+
+@contextmanager
+def _leaving_no_trace(module: LightningModule, device: torch.device):
+    """Restore the buffers and random state that a recording changes."""
+    buffers, random = [buffer.clone() for buffer in module.buffers()], torch.cuda.get_rng_state(device)
+    try:
+        yield
+    finally:
+        for buffer, before in zip(module.buffers(), buffers, strict=True):
+            buffer.copy_(before)
+        torch.cuda.set_rng_state(random, device)
 
 
 def _obstacle(images: torch.Tensor, module: LightningModule) -> str:
@@ -86,6 +154,6 @@ def _obstacle(images: torch.Tensor, module: LightningModule) -> str:
         return "several devices share each batch"
     if trainer.accumulate_grad_batches != 1:
         return "trainer.accumulate_grad_batches adds gradients up, but a graph writes them to one place"
-    if getattr(trainer.train_dataloader, "num_workers", 0):
-        return "loader processes feed the step; raise data.device_gb and data.pixels_gb, so that images fit on the GPU"
+    if getattr(trainer.precision_plugin, "scaler", None):
+        return f"trainer.precision={trainer.precision} changes the scale of the loss from step to step"
     return ""

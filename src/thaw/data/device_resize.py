@@ -1,0 +1,101 @@
+"""Boxes of images on one device, resized by matrix products, equal bit for bit to what Pillow makes of each.
+
+Pillow's weights are whole numbers of 22 bits. A product of a pixel and half a weight, and sums of such products, are
+exact in float32, also in TF32, in which a GPU multiplies matrices several times as fast.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+
+from thaw.data.batch_resize import PRECISION, filter_weights
+
+_HALF = 2**11  # of a weight's 22 bits
+_REACH = {"bilinear": 1, "bicubic": 2}  # of a filter, in pixels of the smaller image
+_ALIGNED = 8  # a GPU multiplies matrices faster if their sides are multiples of it
+
+
+def resize_boxes(
+    pixels: torch.Tensor, firsts: torch.Tensor, numbers: torch.Tensor, axes: np.ndarray, size: int, interpolation: str
+) -> torch.Tensor:
+    """Return squares of `size`, uint8 (N, 3, size, size), from `pixels`, uint8 (all, 3).
+
+    `firsts` (N,) are the first pixels of the images. `axes`, int64 (N, 2, 5), holds for both axes the distance of
+    pixels, the box's start and length, the length that it is resized to, and where the square starts. The second axis
+    is resized first. `numbers` are the same on the device of `pixels`.
+    """
+    stride, start, length, new_length, kept = numbers.unbind(2)
+    sides = [int(longest) // _ALIGNED * _ALIGNED + _ALIGNED for longest in axes[:, :, 2].max(0)]
+    steps = torch.arange(max(sides), device=pixels.device)
+    places = stride[:, :, None] * (start[:, :, None] + steps.minimum(length[:, :, None] - 1))
+    rows, columns = (places[:, axis, :side] for axis, side in enumerate(sides))
+    boxes = pixels[(firsts[:, None] + rows)[:, :, None] + columns[:, None, :]]  # (N, height, width, 3)
+    boxes = boxes.permute(0, 1, 3, 2).to(torch.float32, memory_format=torch.contiguous_format).flatten(1, 2)
+    taps = int(np.ceil(2 * _REACH[interpolation] * (axes[:, :, 2] / axes[:, :, 3]).max(initial=1))) + 2
+    down, across = _filters(length, new_length, kept, sides, taps, size, interpolation)
+    with _tf32(pixels.device):
+        lines = _rounded([boxes @ half.mT for half in across], interpolation).view(len(axes), -1, 3 * size)
+        squares = _rounded([half @ lines for half in down], interpolation).view(-1, size, 3, size)
+    return squares.permute(0, 2, 1, 3).to(torch.uint8, memory_format=torch.contiguous_format)
+
+
+def _rounded(halves: list[torch.Tensor], interpolation: str) -> torch.Tensor:
+    """Return the rounded sum of the products with the higher and lower halves, in place, whole numbers in 0..255."""
+    higher, lower = halves  # whole multiples of 1 / 2^11 and of 1 / 2^22, each exact
+    sums = higher.add_(lower.mul_(_HALF).floor_(), alpha=1 / _HALF).add_(0.5).floor_()
+    return sums if interpolation == "bilinear" else sums.clamp_(0, 255)
+
+
+def _filters(
+    length: torch.Tensor,
+    new_length: torch.Tensor,
+    kept: torch.Tensor,
+    sides: list[int],
+    taps: int,
+    size: int,
+    interpolation: str,
+) -> list[list[torch.Tensor]]:
+    """Return for both axes the higher and lower halves of Pillow's weights as shares, float32 (N, size, side).
+
+    `length`, `new_length` and `kept` are (N, 2). At most `taps` source pixels have weights.
+    """
+    scale = (length.double() / new_length)[:, :, None, None]
+    reach = scale.clamp(min=1)
+    centres = (torch.arange(size, device=length.device)[:, None] + kept[:, :, None, None] + 0.5) * scale
+    first = (centres - _REACH[interpolation] * reach).floor()
+    places = first + torch.arange(taps, device=length.device)  # (N, 2, size, taps)
+    inside = (places >= 0) & (places < length[:, :, None, None])
+    weights = filter_weights(((places - centres + 0.5) * (1 / reach)).abs(), interpolation) * inside
+    whole = weights / weights.sum(3, keepdim=True) * PRECISION
+    whole = (whole + 0.5 * whole.sign()).trunc()
+    higher = (whole / _HALF).floor()
+    halves = (higher / _HALF).float(), ((whole - _HALF * higher) / PRECISION).float()
+    places = places.long()
+    return [
+        [_spread(places[:, axis], inside[:, axis], half[:, axis], side) for half in halves]
+        for axis, side in enumerate(sides)
+    ]
+
+
+def _spread(places: torch.Tensor, inside: torch.Tensor, values: torch.Tensor, side: int) -> torch.Tensor:
+    """Return (N, size, side) with `values` (N, size, taps) at `places`; those outside are 0 and go to the end."""
+    matrix = torch.zeros(*places.shape[:2], side, device=values.device)
+    return matrix.scatter_(2, torch.where(inside, places, side - 1), values)
+
+
+@contextmanager
+def _tf32(device: torch.device) -> Iterator[None]:
+    """Multiply float32 matrices in TF32."""
+    if device.type != "cuda":
+        yield
+        return
+    settings = torch.backends.cuda.matmul
+    name, fast = ("fp32_precision", "tf32") if hasattr(settings, "fp32_precision") else ("allow_tf32", True)
+    before = getattr(settings, name)
+    setattr(settings, name, fast)
+    try:
+        yield
+    finally:
+        setattr(settings, name, before)
