@@ -10,7 +10,6 @@ from thaw.data import batch_resize, folders
 from thaw.data.batch_resize import HostImages, Resize
 from thaw.data.datamodule import image_folders
 from thaw.data.device_pixels import DevicePixels
-from thaw.data.pixel_cache import StoredPixels
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import EvalTransform, TrainTransform
 
@@ -90,7 +89,7 @@ def check_crops_on(device, images, interpolation):
     tops, lefts = (random.integers(0, sizes[:, axis]) for axis in (0, 1))
     heights, widths = random.integers(1, sizes[:, 0] - tops + 1), random.integers(1, sizes[:, 1] - lefts + 1)
     resizes = [Resize(*box, 30, 28, 2, 1) for box in zip(tops, lefts, heights, widths, strict=True)]
-    pixels = DevicePixels(StoredPixels(np.concatenate([image.reshape(-1) for image in images]), sizes), device)
+    pixels = DevicePixels.gathered(torch.from_numpy(image).to(device) for image in images)
     found = pixels.batch(range(len(images))).resized(resizes, 24, interpolation)
     assert (found.device.type, found.dtype) == (device.type, torch.uint8)
     for square, image, (top, left, height, width, *_) in zip(found.cpu(), images, resizes, strict=True):
@@ -103,7 +102,7 @@ def test_images_without_room_on_the_device_stay_in_memory(image_folder, monkeypa
     def fail(stored, device):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(folders, "DevicePixels", type("Full", (), {"__init__": lambda self, *given: fail(*given)}))
+    monkeypatch.setattr(folders.DevicePixels, "copied", fail)
     data = image_folders(image_folder(), 24, device_gb=1)
     data.prepare_pixels()
     assert not data.train.is_on_device and len(list(data.train_dataloader())) == 1

@@ -10,7 +10,6 @@ from hydra.utils import instantiate
 
 from thaw.benchmark.ceiling import build_step, compose_config, step_seconds
 from thaw.data.device_pixels import DevicePixels
-from thaw.data.pixel_cache import StoredPixels
 from thaw.data.rotation import rotate
 from thaw.data.transforms import TrainTransform
 from thaw.features.prefix import FrozenPrefix
@@ -53,7 +52,7 @@ def _frozen_pass(common: list[str], size: int, batch: int) -> tuple[Callable[[],
 def _crops(common: list[str], size: int, batch: int) -> tuple[Callable[[], object], torch.device]:
     device = instantiate(compose_config(common).trainer).strategy.root_device
     random, shapes = np.random.default_rng(0), np.tile(_SHAPE, (_PHOTOGRAPHS, 1))
-    pixels = DevicePixels(StoredPixels(random.integers(0, 256, 3 * shapes.prod(1).sum(), np.uint8), shapes), device)
+    pixels = DevicePixels(torch.randint(256, (3 * shapes.prod(1).sum(),), dtype=torch.uint8, device=device), shapes)
     transform = TrainTransform(size, (0.08, 1.0), 15)
 
     def crop() -> object:

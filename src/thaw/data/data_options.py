@@ -16,7 +16,7 @@ class DataOptions:
 
     `num_workers="auto"` starts a loader process per usable core to feed a GPU, and none otherwise. `pixels_gb="auto"`
     keeps up to 4 GB of decoded images, or what fits on the GPU if that is more; `device_gb="auto"` copies up to a
-    quarter of a GPU's memory to it.
+    quarter of a GPU's memory to it. With `decoder="auto"` a GPU decodes JPEG files that fit there.
 
     Raises:
         UserError: for a value out of range.
@@ -37,6 +37,7 @@ class DataOptions:
     fold: int = 0
     train_share: float = 1.0
     on_bad_image: str = "error"
+    decoder: str = "auto"
     # How batches are made.
     batch_size: int = 32
     balance: str | None = None
@@ -56,6 +57,7 @@ class DataOptions:
         for name in ("pixels_gb", "device_gb"):
             number_or_auto(f"data.{name}", getattr(self, name))
         boolean("data.augment", self.augment)
+        one_of("data.decoder", self.decoder, ("auto", "pillow"))
         one_of("data.balance", self.balance, (None, "weights", "sampler"))
         check_division(self.val_fraction, self.folds, self.fold)
         one_of("data.on_bad_image", self.on_bad_image, ("error", "skip"))

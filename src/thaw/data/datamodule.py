@@ -9,7 +9,7 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from lightning import LightningDataModule
+from lightning import LightningDataModule, Trainer
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.data.batches import DistributedBatches
@@ -18,6 +18,7 @@ from thaw.data.description import describe_images
 from thaw.data.device_pixels import auto_device_bytes
 from thaw.data.fingerprint import fingerprint
 from thaw.data.folders import ClassFolders, Key, SeededOrder
+from thaw.data.gpu_jpegs import are_jpegs, jpeg_decoder
 from thaw.data.grey import resolve_grey_range
 from thaw.data.grouped_batches import GroupedBatches, GroupedOrder
 from thaw.data.images import load_rgb
@@ -106,24 +107,41 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
         if stage == "fit":
             self.prepare_pixels()
 
-    def prepare_pixels(self) -> None:
-        """Decode all images into the cache and copy them to the device, if they fit; this only saves time."""
-        limit = self._pixels_limit
-        if self._pixels_prepared or not limit:
-            return
+    def attach(self, trainer: Trainer) -> None:
+        """Set the Trainer. If its device is a GPU that can hold all images, it decodes them, too."""
+        self.trainer = trainer
+        decoder = jpeg_decoder(self.device) if self.options.decoder == "auto" else None
         splits = self.train, self.val
-        sizes = [images.decoded_size() for images in splits]
+        if decoder and sum(self._decoded_sizes) <= self._device_limit and all(are_jpegs(one.paths) for one in splits):
+            for images in splits:
+                images.use_decoder(decoder)
+
+    def prepare_pixels(self) -> None:
+        """Decode all images once, on the device or into the cache, if they fit."""
+        if not self._pixels_prepared:
+            for images in (self.train, self.val):
+                images.decode_on_device()
+            if not self.train.is_on_device and self._pixels_limit:
+                self._store_pixels()
+            self._pixels_prepared = True
+
+    @cached_property
+    def _decoded_sizes(self) -> list[int]:
+        return [images.decoded_size() for images in (self.train, self.val)]
+
+    def _store_pixels(self) -> None:
+        """Decode all images into the cache and copy them to the device, if they fit; this only saves time."""
+        limit, sizes = self._pixels_limit, self._decoded_sizes
         if sum(sizes) > limit:
             log.info(
                 f"images are decoded for every epoch: decoded images would take {sum(sizes) / 1e9:.1f} GB, "
                 f"more than data.pixels_gb={limit / 1e9:.3g}"
             )
-        else:
-            for images, size in zip(splits, sizes, strict=True):
-                images.store_decoded(size, limit)
-                if sum(sizes) <= self._device_limit:
-                    images.move_decoded(self.device)
-        self._pixels_prepared = True
+            return
+        for images, size in zip((self.train, self.val), sizes, strict=True):
+            images.store_decoded(size, limit)
+            if sum(sizes) <= self._device_limit:
+                images.move_decoded(self.device)
 
     @property
     def device(self) -> torch.device:
@@ -207,14 +225,22 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
     def predict_dataloader(self) -> DataLoader:
         return self.val_dataloader()
 
-    def view_loader(self, images: ClassFolders, view: int | None, num_workers: int | None = None) -> DataLoader:
+    def view_loader(self, images: ClassFolders, view: int | None) -> DataLoader:
         """Return a loader of all images of a split in order; random transforms depend only on the image and `view`."""
-        workers = self.num_workers if num_workers is None else num_workers
         if view is None:
-            return self._loader(images, workers, batch_size=self.val_batch_size)
-        seeds = np.random.default_rng(view).integers(2**63, size=len(images)).tolist()
-        size = self._inference_batch_size(self.train_size)
-        return self._loader(images, workers, batch_size=size, sampler=list(enumerate(seeds)))
+            return self._loader(images, self.num_workers, batch_size=self.val_batch_size)
+        return self._seeded_loader(images, range(len(images)), view, self.num_workers)
+
+    def few_loader(self, most: int) -> DataLoader:
+        """Return a loader of at most `most` training images, at even distances."""
+        few = np.linspace(0, len(self.train) - 1, min(most, len(self.train))).round().astype(int).tolist()
+        # Loader processes would run for a second only, and Lightning would not watch them.
+        return self._seeded_loader(self.train, few, 0, num_workers=0)
+
+    def _seeded_loader(self, images: ClassFolders, indices: Sequence[int], seed: int, num_workers: int) -> DataLoader:
+        seeds = np.random.default_rng(seed).integers(2**63, size=len(indices)).tolist()
+        size, keys = self._inference_batch_size(self.train_size), list(zip(indices, seeds, strict=True))
+        return self._loader(images, num_workers, batch_size=size, sampler=keys)
 
     def _inference_batch_size(self, size: int) -> int:
         return max(self.batch_size, inference_batch_size(size, self.feeds_gpu))

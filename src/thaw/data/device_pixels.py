@@ -1,6 +1,6 @@
 """Decoded images on a device, which crops and resizes them by the batch."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -10,6 +10,7 @@ from thaw.data.device_resize import resize_boxes
 from thaw.data.pixel_cache import StoredPixels
 
 _CHUNK = 2**28  # bytes copied to the device at a time
+_IMAGES_AT_ONCE = 256  # joined on the device
 _PIXELS_AT_ONCE = 2**24  # of the boxes, each with an index of 8 bytes and three values of 4 bytes
 
 
@@ -19,19 +20,36 @@ def auto_device_bytes(device: torch.device) -> float:
 
 
 class DevicePixels:
-    """The decoded images of a split on `device`; see `thaw.data.pixel_cache.StoredPixels`."""
+    """The decoded images of a split on a device: uint8 (all,), and their sizes, int64 (N, 2), height and width."""
 
-    def __init__(self, stored: StoredPixels, device: torch.device):
-        self.stored, self.device = stored, device
-        self.flat = torch.empty(len(stored.pixels), dtype=torch.uint8, device=device)
-        for start in range(0, len(stored.pixels), _CHUNK):
-            part = np.array(stored.pixels[start : start + _CHUNK])
-            self.flat[start : start + len(part)] = torch.from_numpy(part).to(device)
-        bytes_used = 3 * stored.sizes.prod(1)
+    def __init__(self, flat: torch.Tensor, sizes: np.ndarray):
+        self.flat, self.sizes = flat, sizes
+        bytes_used = 3 * sizes.prod(1)
         self.starts = np.cumsum(bytes_used) - bytes_used
 
+    @classmethod
+    def copied(cls, stored: StoredPixels, device: torch.device) -> "DevicePixels":
+        flat = torch.empty(len(stored.pixels), dtype=torch.uint8, device=device)
+        for start in range(0, len(stored.pixels), _CHUNK):
+            part = np.array(stored.pixels[start : start + _CHUNK])
+            flat[start : start + len(part)] = torch.from_numpy(part).to(device)
+        return cls(flat, stored.sizes)
+
+    @classmethod
+    def gathered(cls, images: Iterable[torch.Tensor]) -> "DevicePixels":
+        """Take `images`, each uint8 (H, W, 3) on the device."""
+        parts, waiting, sizes = [], [], []
+        for image in images:
+            sizes.append(image.shape[:2])
+            waiting.append(image.reshape(-1))
+            if len(waiting) == _IMAGES_AT_ONCE:
+                parts, waiting = [*parts, torch.cat(waiting)], []
+        return cls(torch.cat([*parts, *waiting]), np.array(sizes))
+
     def __getitem__(self, index: int) -> np.ndarray:
-        return self.stored[index]
+        """Return the image `index`, uint8 (H, W, 3), in memory."""
+        start, (height, width) = int(self.starts[index]), self.sizes[index].tolist()
+        return self.flat[start : start + 3 * height * width].view(height, width, 3).cpu().numpy()
 
     def batch(self, indices: Sequence[int]) -> "DeviceImages":
         return DeviceImages(self, list(indices))
@@ -42,7 +60,7 @@ class DeviceImages:
 
     def __init__(self, pixels: DevicePixels, indices: list[int]):
         self._pixels, self._indices = pixels, indices
-        self.shapes = pixels.stored.sizes[indices]
+        self.shapes = pixels.sizes[indices]
 
     def can_resize(self, size: int, interpolation: str) -> bool:
         return interpolation in FILTERS and passes_order(interpolation) is not None
@@ -53,7 +71,7 @@ class DeviceImages:
         axes, swapped = self._axes(resizes), np.array([vertical and is_vertical_first(one) for one in resizes])
         axes[swapped] = axes[swapped, ::-1]
         firsts = self._pixels.starts[self._indices] // 3
-        sent = _sent(np.column_stack([firsts, swapped, axes.reshape(len(axes), -1)]), self._pixels.device)
+        sent = _sent(np.column_stack([firsts, swapped, axes.reshape(len(axes), -1)]), self._pixels.flat.device)
         at_once, pixels = _at_once(axes), self._pixels.flat.view(-1, 3)
         parts = [slice(start, start + at_once) for start in range(0, len(axes), at_once)]
         boxes = [(sent[part, 0], sent[part, 2:].view(-1, 2, 5), axes[part]) for part in parts]

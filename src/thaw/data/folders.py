@@ -3,6 +3,7 @@
 import copy
 import logging
 import os
+import sys
 from collections.abc import Callable, Collection, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -12,10 +13,12 @@ import torch
 from PIL import Image
 from torch.utils.data import Sampler, default_collate
 from torchvision.datasets import ImageFolder
+from tqdm import tqdm
 
 from thaw.data.device_pixels import DevicePixels
 from thaw.data.digests import digest_of, file_digests, joint_digest, reading_version
 from thaw.data.endings import EXTENSIONS, is_image, what_to_install
+from thaw.data.gpu_jpegs import JpegDecoder
 from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb
 from thaw.data.pixel_cache import StoredPixels, bytes_needed, stored_pixels
@@ -62,6 +65,7 @@ class ClassFolders(ImageFolder):
         self.repeated = [os.path.join(root, link) for link in files.repeated]
         self.ignored = sorted(set(files.paths()) - self.found)  # other endings, or outside a class folder
         self._stored: StoredPixels | DevicePixels | None = None
+        self.decoder: JpegDecoder | None = None  # Pillow, unless `use_decoder` is called
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         return self._classes, {name: label for label, name in enumerate(self._classes)}
@@ -117,8 +121,8 @@ class ClassFolders(ImageFolder):
     @cached_property
     def digest(self) -> str:
         """A digest of everything that determines the images of all items except seeds, equal in every process."""
-        code = reading_version(TRANSFORMS)
-        return digest_of(self.contents, self.short_side, self.grey_range, repr(self.transform), code)
+        code, decoder = reading_version(TRANSFORMS), [self.decoder.name] if self.decoder else []
+        return digest_of(self.contents, self.short_side, self.grey_range, repr(self.transform), code, *decoder)
 
     def keep_share(self, share: float, seed: int) -> None:
         """Keep a random share of each class, at least one image; for a seed, a larger share includes a smaller one."""
@@ -147,14 +151,6 @@ class ClassFolders(ImageFolder):
             same.short_side, same._stored = other.short_side, None
         return same
 
-    def evenly_chosen(self, most: int) -> "ClassFolders":
-        """Return at most `most` of the images, at even distances."""
-        few = copy.copy(self)
-        if len(self) > most:
-            few.keep([self.samples[index] for index in np.linspace(0, len(self) - 1, most).round().astype(int)])
-            few._stored = None
-        return few
-
     def decoded_size(self) -> int:
         """Return the number of bytes that `store_decoded` needs."""
         return bytes_needed(self.paths, self.contents, self.short_side)
@@ -167,9 +163,20 @@ class ClassFolders(ImageFolder):
         """Copy the decoded images to `device`, which then transforms them; without room there, log a warning."""
         if isinstance(self._stored, StoredPixels):
             try:
-                self._stored = DevicePixels(self._stored, device)
+                self._stored = DevicePixels.copied(self._stored, device)
             except torch.OutOfMemoryError:
                 log.warning(f"decoded images do not fit on {device}, so they stay in memory; lower data.device_gb")
+
+    def use_decoder(self, decoder: JpegDecoder) -> None:
+        """Let `decode_on_device` decode the images."""
+        self.decoder = decoder
+        self.__dict__.pop("digest", None)
+
+    def decode_on_device(self) -> None:
+        """Decode all images on the device of the decoder, if there is one; the device then transforms them, too."""
+        if self.decoder and not self.is_on_device:
+            paths = tqdm(self.paths, "decoding images", leave=False, disable=not sys.stderr.isatty())
+            self._stored = DevicePixels.gathered(self.decoder.images(paths, self.short_side, self.grey_range))
 
     @property
     def is_on_device(self) -> bool:

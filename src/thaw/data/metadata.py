@@ -11,7 +11,7 @@ from PIL import Image
 
 T = TypeVar("T")
 
-_ORIENTATION = 0x0112  # in EXIF and TIFF; 1 is upright
+EXIF_ORIENTATION = 0x0112  # in EXIF and TIFF; 1 is upright
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -54,13 +54,13 @@ def without_bad_metadata(source: str | Path | BinaryIO, read: Callable[[str | Pa
 
 def is_turned_by_loading(image: Image.Image) -> bool:
     """Return whether Pillow turns the image upright when it decodes it, as it does with TIFF."""
-    return getattr(image, "tag_v2", {}).get(_ORIENTATION) in _TURNS
+    return getattr(image, "tag_v2", {}).get(EXIF_ORIENTATION) in _TURNS
 
 
 def orientation(image: Image.Image) -> int:
     """Return the EXIF orientation of a loaded image, 1 to 8; 1 (upright) if it is missing or broken."""
     try:
-        value = image.getexif().get(_ORIENTATION, 1)
+        value = image.getexif().get(EXIF_ORIENTATION, 1)
         return int(value) if value in _TURNS else 1
     except Exception:  # broken EXIF data raises many kinds
         return 1
@@ -164,4 +164,4 @@ def _tiff(content: bytes) -> bytes:
 
 def _is_needed(entry: bytes, order: str) -> bool:
     tag, kind, count, value = struct.unpack(f"{order}HHIH", entry[:10])
-    return tag in _TIFF_PIXELS and (tag != _ORIENTATION or ((kind, count) == (3, 1) and 1 <= value <= 8))
+    return tag in _TIFF_PIXELS and (tag != EXIF_ORIENTATION or ((kind, count) == (3, 1) and 1 <= value <= 8))

@@ -15,16 +15,10 @@ from thaw.runs import run_files
 from thaw.runs.moved_names import with_current_names
 from thaw.storage.files import whole_file
 
-# Keys that may differ when a run is resumed; the last four change only the time that it takes.
-CHANGEABLE = (
-    "data.root",
-    "trainer.max_epochs",
-    "trainer.max_time",
-    "graph",
-    "data.pixels_gb",
-    "data.device_gb",
-    "features.device_gb",
-)
+# Keys that may differ when a run is resumed. Those of _SPEED change the time that it takes, and the decoder on a GPU
+# single grey levels; earlier versions do not have them.
+_SPEED = ("graph", "data.pixels_gb", "data.device_gb", "data.decoder", "features.device_gb")
+CHANGEABLE = ("data.root", "trainer.max_epochs", "trainer.max_time", *_SPEED)
 
 
 def resolved(cfg: DictConfig) -> dict:

@@ -73,8 +73,7 @@ def _few_images(trainer: Trainer, data: ImageFolderDataModule) -> Iterator[torch
     """Yield batches of images that are evenly spread over the training images."""
     data.prepare_pixels()
     device = trainer.strategy.root_device
-    # Loader processes would run for a second only, and Lightning would not watch them.
-    for batch in data.view_loader(data.train.evenly_chosen(_ENOUGH), 0, num_workers=0):
+    for batch in data.few_loader(_ENOUGH):
         yield data.on_device(batch, device)[0]
 
 

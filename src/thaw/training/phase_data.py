@@ -176,6 +176,7 @@ def _batches(
 ) -> Iterator[torch.Tensor]:
     """Yield the features of `images` in batches."""
     data.prepare_pixels()
+    images.decode_on_device()
     name = "features" if view is None else f"features, view {view + 1}"
     with tqdm(total=len(images), desc=name, unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
         for batch in data.view_loader(images, view):

@@ -34,7 +34,7 @@ from thaw.training.phase_data import FeatureCache
 
 log = logging.getLogger(__name__)
 
-# Lightning's warnings that do not apply, and the reason.
+# Warnings of Lightning and PyTorch that do not apply, and the reason.
 _EXPECTED_WARNINGS = (
     r".*does not have many workers.*",  # thaw.data.datamodule chooses their number
     r".*module\(s\) in eval mode.*",  # frozen stages are in eval mode
@@ -42,6 +42,7 @@ _EXPECTED_WARNINGS = (
     r".*your dataloader is not resumable.*",  # its sampler is (thaw.training.interruption)
     r".*LeafSpec.*is deprecated.*",  # Lightning 2.6 uses an older interface of PyTorch
     r".*GPU available but not used.*",  # trainer.accelerator can exclude it
+    r".*there was no current CUDA context.*",  # PyTorch's thread for gradients takes one
     r".*callbacks used to create the checkpoint need to be provided.*",  # a resumed run can drop its time limit
 )
 
@@ -129,7 +130,7 @@ def fit(
         FrozenTensorError: if a frozen tensor changed.
 
     """
-    data.trainer = trainer  # Lightning sets it only after features are computed
+    data.attach(trainer)  # Lightning does so only after features are computed
     done = begun = 0
     if checkpoint:
         done, begun = epochs_done(checkpoint), classifier.restore(read_checkpoint(checkpoint))

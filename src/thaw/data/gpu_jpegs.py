@@ -1,0 +1,126 @@
+"""JPEG files decoded on a GPU by nvJPEG, many at a time; other files by Pillow."""
+
+import os
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from importlib.util import find_spec
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+import torchvision
+from PIL import Image
+
+from thaw.data.grey import GreyRange
+from thaw.data.images import load_rgb, reduced_size
+from thaw.data.jpeg_header import plain_jpeg
+from thaw.data.workers import in_threads
+from thaw.storage.versions import library_version
+
+_FILES_AT_ONCE = 256
+_SAMPLE = 64  # files that show whether a folder holds JPEGs
+_ENOUGH = 0.9  # of them
+
+Decode = Callable[[list[torch.Tensor]], list[torch.Tensor]]  # files, uint8 (bytes,) -> RGB images, uint8 (3, H, W)
+
+
+@dataclass(frozen=True)
+class JpegDecoder:
+    """A decoder for `device`. Its name is part of cache keys, since decoders differ by a grey level here and there."""
+
+    name: str
+    decode: Decode
+    device: torch.device
+
+    def images(
+        self, paths: Iterable[str], short_side: int | None, grey_range: GreyRange = None
+    ) -> Iterator[torch.Tensor]:
+        """Yield each image upright, uint8 (H, W, 3) on the device, reduced until its short side is `short_side`.
+
+        Raises:
+            UnreadableImageError: with the path, for an image that cannot be decoded.
+
+        """
+        rest = iter(paths)
+        while part := list(islice(rest, _FILES_AT_ONCE)):
+            read = list(in_threads(partial(_plain_or_pixels, short_side=short_side, grey_range=grey_range), part))
+            yield from self._decoded(part, read, short_side, grey_range)
+
+    def _decoded(
+        self, paths: Sequence[str], read: list[torch.Tensor], short_side: int | None, grey_range: GreyRange
+    ) -> Iterator[torch.Tensor]:
+        files = [one for one in read if one.ndim == 1]
+        try:
+            decoded = iter(self.decode(files) if files else [])
+        except RuntimeError:  # one of them is damaged; Pillow reads what it can, and names what it cannot
+            read = [_pixels(path, short_side, grey_range) for path in paths]
+            decoded = iter([])
+        for one in read:
+            if one.ndim == 1:
+                yield _reduced(next(decoded), short_side).permute(1, 2, 0)
+            else:
+                yield one.to(self.device)
+
+
+def jpeg_decoder(device: torch.device) -> JpegDecoder | None:
+    """Return the decoder for a GPU: torchcodec's, or torchvision's before version 0.29, or None."""
+    if device.type != "cuda":
+        return None
+    if find_spec("torchcodec"):
+        return _torchcodec(device)
+    return _torchvision(device) if _has_jpegs_of_torchvision() else None
+
+
+def are_jpegs(paths: Sequence[str]) -> bool:
+    """Return whether nearly all of a sample of `paths` are JPEG files that a GPU decodes."""
+    step = max(1, len(paths) // _SAMPLE)
+    sample = paths[::step]
+    return sum(plain_jpeg(Path(path).read_bytes()) is not None for path in sample) >= _ENOUGH * len(sample)
+
+
+def _torchcodec(device: torch.device) -> JpegDecoder | None:
+    try:
+        from torchcodec.decoders import decode_jpeg  # pyright: ignore[reportMissingImports]  # an extra
+    except (ImportError, OSError, RuntimeError):  # built for another torch, or without a library of the system
+        return _torchvision(device) if _has_jpegs_of_torchvision() else None
+    decode = partial(decode_jpeg, mode="RGB", device=device)
+    return JpegDecoder(f"torchcodec {library_version('torchcodec')}", decode, device)
+
+
+def _has_jpegs_of_torchvision() -> bool:
+    """Return whether torchvision decodes lists (from 0.20 on) without a warning that this is deprecated (0.29)."""
+    return tuple(map(int, torchvision.__version__.split(".")[:2])) < (0, 29)
+
+
+def _torchvision(device: torch.device) -> JpegDecoder:
+    from torchvision.io import ImageReadMode, decode_jpeg
+
+    decode = partial(decode_jpeg, mode=ImageReadMode.RGB, device=device)
+    return JpegDecoder(f"torchvision {torchvision.__version__}", decode, device)
+
+
+def _plain_or_pixels(path: str, short_side: int | None, grey_range: GreyRange) -> torch.Tensor:
+    """Return the bytes of a plain JPEG file, uint8 (bytes,), or the pixels of another image, uint8 (H, W, 3)."""
+    if os.path.isfile(path):
+        content = Path(path).read_bytes()
+        size, most = plain_jpeg(content), Image.MAX_IMAGE_PIXELS
+        if size and (most is None or size.width * size.height <= most):
+            return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+    return _pixels(path, short_side, grey_range)
+
+
+def _pixels(path: str, short_side: int | None, grey_range: GreyRange) -> torch.Tensor:
+    return torch.from_numpy(np.array(load_rgb(path, short_side, grey_range=grey_range)))
+
+
+def _reduced(image: torch.Tensor, short_side: int | None) -> torch.Tensor:
+    """Return an image, uint8 (3, H, W), whose short side has at most `short_side` pixels."""
+    height, width = image.shape[1:]
+    new_width, new_height = reduced_size((width, height), short_side)
+    if (new_height, new_width) == (height, width):
+        return image
+    smaller = F.interpolate(image[None].float(), (new_height, new_width), mode="bilinear", antialias=True)
+    return smaller[0].round().clamp(0, 255).to(torch.uint8)
