@@ -23,10 +23,20 @@ from omegaconf import open_dict
 from PIL import Image
 
 # Tests use the CPU, on every machine, except those marked gpu. Nothing here starts CUDA, which reads the variable then.
-_VISIBLE = os.environ.get("CUDA_VISIBLE_DEVICES")
 _GPU_CALLS = {name: getattr(torch.cuda, name) for name in ("is_available", "device_count")}
+_VISIBLE = os.environ.setdefault("THAW_TESTS_SEE", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))  # for xdist's workers
+
+
+def _show_gpus(visible):
+    if visible == "all":
+        os.environ.pop("CUDA_VISIBLE_DEVICES", None)
+    else:
+        os.environ["CUDA_VISIBLE_DEVICES"] = visible
+
+
+_show_gpus(_VISIBLE)
 GPUS = torch.cuda.device_count()
-os.environ["CUDA_VISIBLE_DEVICES"] = ""
+_show_gpus("")
 torch.cuda.is_available, torch.cuda.device_count = lambda: False, lambda: 0
 
 ROOT = Path(__file__).parent.parent
@@ -83,10 +93,8 @@ def visible_gpu(request, monkeypatch):
         pytest.skip("needs a CUDA GPU")
     for name, call in _GPU_CALLS.items():
         monkeypatch.setattr(torch.cuda, name, call)
-    if _VISIBLE is None:
-        monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
-    else:
-        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", _VISIBLE)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # restores it afterwards
+    _show_gpus(_VISIBLE)
 
 
 @pytest.fixture

@@ -38,15 +38,21 @@ def test_torch_is_not_imported_before_a_run_starts():
 
 
 @pytest.mark.slow
-@pytest.mark.slow
-def test_lightning_is_imported_without_transformers(tmp_path):
+def test_lightning_is_imported_without_packages_that_take_seconds(tmp_path):
     (tmp_path / "transformers").mkdir()
     (tmp_path / "transformers/__init__.py").write_text("raise SystemExit('it takes seconds')")
     (tmp_path / "transformers-4.50.0.dist-info").mkdir()
     (tmp_path / "transformers-4.50.0.dist-info/METADATA").write_text(
         "Metadata-Version: 2.1\nName: transformers\nVersion: 4.50.0\n"
     )
-    code = "from thaw.training.optional_imports import skip_text_models; skip_text_models(); import lightning"
+    code = """if True:
+        from thaw.runs.optional_imports import skip_unneeded
+        skip_unneeded()
+        import lightning, sys
+        assert "scipy.signal" not in sys.modules
+        import scipy.signal
+        scipy.signal.firwin(3, 0.5)
+    """
     path = os.pathsep.join([str(tmp_path), str(ROOT / "src")])
     subprocess.run([sys.executable, "-c", code], env=environment(PYTHONPATH=path), check=True)
 

@@ -22,9 +22,9 @@ def main(cfg: DictConfig) -> float | None:
     """Train a run and return the validation accuracy of its best weights; secondary processes return None."""
     with recorded_run(cfg) as (folder, summary):
         # Importing torch takes seconds, which --help, --cfg and the planning of a sweep need not wait for.
-        from thaw.training.optional_imports import skip_text_models
+        from thaw.runs.optional_imports import skip_unneeded
 
-        skip_text_models()
+        skip_unneeded()
         from lightning import seed_everything
 
         from thaw.demo.pretraining import load_pretrained

@@ -11,7 +11,9 @@ from thaw.data.pixel_cache import StoredPixels
 
 _CHUNK = 2**28  # bytes copied to the device at a time
 _IMAGES_AT_ONCE = 256  # joined on the device
-_PIXELS_AT_ONCE = 2**24  # of the boxes, each with an index of 8 bytes and three values of 4 bytes
+_PIXELS_AT_ONCE = 2**24  # of the boxes, on a CPU
+_SHARE_AT_ONCE = 1 / 50  # of a GPU's memory, for the boxes' pixels, each with an index of 8 bytes and three values of 4
+_BYTES_PER_PIXEL = 23
 
 
 def auto_device_bytes(device: torch.device) -> float:
@@ -72,7 +74,7 @@ class DeviceImages:
         axes[swapped] = axes[swapped, ::-1]
         firsts = self._pixels.starts[self._indices] // 3
         sent = _sent(np.column_stack([firsts, swapped, axes.reshape(len(axes), -1)]), self._pixels.flat.device)
-        at_once, pixels = _at_once(axes), self._pixels.flat.view(-1, 3)
+        at_once, pixels = _at_once(axes, sent.device), self._pixels.flat.view(-1, 3)
         parts = [slice(start, start + at_once) for start in range(0, len(axes), at_once)]
         boxes = [(sent[part, 0], sent[part, 2:].view(-1, 2, 5), axes[part]) for part in parts]
         resized = torch.cat([resize_boxes(pixels, *some, size, interpolation) for some in boxes])
@@ -86,8 +88,12 @@ class DeviceImages:
         return np.array([rows, columns]).transpose(2, 0, 1)
 
 
-def _at_once(axes: np.ndarray) -> int:
-    return max(1, _PIXELS_AT_ONCE // int(axes[:, :, 2].max(0).prod()))
+def _at_once(axes: np.ndarray, device: torch.device) -> int:
+    pixels = _PIXELS_AT_ONCE
+    if device.type == "cuda":
+        memory = torch.cuda.get_device_properties(device).total_memory
+        pixels = int(_SHARE_AT_ONCE * memory) // _BYTES_PER_PIXEL
+    return max(1, pixels // int(axes[:, :, 2].max(0).prod()))
 
 
 def _sent(numbers: np.ndarray, device: torch.device) -> torch.Tensor:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
@@ -17,10 +17,11 @@ from PIL import Image
 from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb, reduced_size
 from thaw.data.jpeg_header import plain_jpeg
-from thaw.data.workers import in_threads
+from thaw.data.workers import in_threads_ahead
 from thaw.storage.versions import library_version
 
 _FILES_AT_ONCE = 256
+_FILES_PER_TASK = 16  # of a thread
 _SAMPLE = 64  # files that show whether a folder holds JPEGs
 _ENOUGH = 0.9  # of them
 
@@ -45,24 +46,26 @@ class JpegDecoder:
 
         """
         rest = iter(paths)
-        while part := list(islice(rest, _FILES_AT_ONCE)):
-            read = list(in_threads(partial(_plain_or_pixels, short_side=short_side, grey_range=grey_range), part))
-            yield from self._decoded(part, read, short_side, grey_range)
+        parts = iter(lambda: list(islice(rest, _FILES_PER_TASK)), [])
+        read = partial(_contents, short_side=short_side, grey_range=grey_range)
+        contents = chain.from_iterable(in_threads_ahead(read, parts, 2 * _FILES_AT_ONCE // _FILES_PER_TASK))
+        while group := list(islice(contents, _FILES_AT_ONCE)):
+            yield from self._decoded(group, short_side, grey_range)
 
     def _decoded(
-        self, paths: Sequence[str], read: list[torch.Tensor], short_side: int | None, grey_range: GreyRange
+        self, group: list[tuple[str, torch.Tensor]], short_side: int | None, grey_range: GreyRange
     ) -> Iterator[torch.Tensor]:
-        files = [one for one in read if one.ndim == 1]
+        files = [content for _, content in group if content.ndim == 1]
         try:
             decoded = iter(self.decode(files) if files else [])
         except RuntimeError:  # one of them is damaged; Pillow reads what it can, and names what it cannot
-            read = [_pixels(path, short_side, grey_range) for path in paths]
+            group = [(path, _pixels(path, short_side, grey_range)) for path, _ in group]
             decoded = iter([])
-        for one in read:
-            if one.ndim == 1:
+        for _, content in group:
+            if content.ndim == 1:
                 yield _reduced(next(decoded), short_side).permute(1, 2, 0)
             else:
-                yield one.to(self.device)
+                yield content.to(self.device)
 
 
 def jpeg_decoder(device: torch.device) -> JpegDecoder | None:
@@ -102,13 +105,17 @@ def _torchvision(device: torch.device) -> JpegDecoder:
     return JpegDecoder(f"torchvision {torchvision.__version__}", decode, device)
 
 
-def _plain_or_pixels(path: str, short_side: int | None, grey_range: GreyRange) -> torch.Tensor:
-    """Return the bytes of a plain JPEG file, uint8 (bytes,), or the pixels of another image, uint8 (H, W, 3)."""
+def _contents(paths: Sequence[str], short_side: int | None, grey_range: GreyRange) -> list[tuple[str, torch.Tensor]]:
+    """Return each path with the bytes of a plain JPEG file, uint8 (bytes,), or with other pixels, uint8 (H, W, 3)."""
+    return [(path, _read(path, short_side, grey_range)) for path in paths]
+
+
+def _read(path: str, short_side: int | None, grey_range: GreyRange) -> torch.Tensor:
     if os.path.isfile(path):
-        content = Path(path).read_bytes()
-        size, most = plain_jpeg(content), Image.MAX_IMAGE_PIXELS
+        content, most = np.fromfile(path, np.uint8), Image.MAX_IMAGE_PIXELS
+        size = plain_jpeg(content.tobytes())
         if size and (most is None or size.width * size.height <= most):
-            return torch.frombuffer(bytearray(content), dtype=torch.uint8)
+            return torch.from_numpy(content)
     return _pixels(path, short_side, grey_range)
 
 

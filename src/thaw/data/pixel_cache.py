@@ -2,10 +2,7 @@
 
 import logging
 import sys
-from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +13,7 @@ from thaw.data.batch_resize import HostImages
 from thaw.data.digests import digest_of, reading_version
 from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb, pixel_count
-from thaw.data.workers import in_threads, usable_cores
+from thaw.data.workers import in_threads, in_threads_ahead, usable_cores
 from thaw.errors import UserError
 from thaw.storage.arrays import DamagedArrayError, read_array, write_array
 from thaw.storage.cache import build_bounded, build_once
@@ -128,16 +125,7 @@ def _decoded(paths: Iterable[str], short_side: int | None, grey_range: GreyRange
     def decode(path: str) -> np.ndarray:
         return np.asarray(load_rgb(path, short_side, None, grey_range))
 
-    cores = usable_cores()
-    with ThreadPoolExecutor(cores) as pool:
-        rest = (pool.submit(decode, path) for path in paths)
-        ahead = deque(islice(rest, 4 * cores))
-        try:
-            while ahead:
-                yield ahead.popleft().result()
-                ahead.extend(islice(rest, 1))
-        finally:
-            pool.shutdown(cancel_futures=True)
+    yield from in_threads_ahead(decode, paths, 4 * usable_cores())
 
 
 def _read(folder: Path) -> StoredPixels:

@@ -1,8 +1,10 @@
 """Numbers of cores, loader processes and images per batch that suit this machine."""
 
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -20,6 +22,19 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
     """Yield `function(item)` for each item in order; one thread per usable core calls the function."""
     with ThreadPoolExecutor(usable_cores()) as pool:
         yield from pool.map(function, items)
+
+
+def in_threads_ahead(function: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
+    """Yield `function(item)` for each item in order, like `in_threads`, but compute at most `most` results ahead."""
+    with ThreadPoolExecutor(usable_cores()) as pool:
+        rest = (pool.submit(function, item) for item in items)
+        ahead = deque(islice(rest, most))
+        try:
+            while ahead:
+                yield ahead.popleft().result()
+                ahead.extend(islice(rest, 1))
+        finally:
+            pool.shutdown(cancel_futures=True)
 
 
 def best_workers(feeds_gpu: bool) -> int:

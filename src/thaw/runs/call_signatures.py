@@ -46,6 +46,9 @@ def _functions(component: Callable) -> Iterator[tuple[Callable, bool]]:
     if further:
         from hydra.utils import get_object
 
+        from thaw.runs.optional_imports import skip_unneeded
+
+        skip_unneeded()
         yield from _functions(get_object(further))
 
 

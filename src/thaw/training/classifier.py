@@ -78,6 +78,12 @@ class ImageClassifier(LightningModule):
         self.train_loss, self.val_loss = MeanLoss(), ImageLosses()
         self.train_acc, self.val_metrics = accuracy(len(classes)), validation_metrics(len(classes))
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "_current_fx_name":  # Lightning sets it about 40 times a step; a module's own way is slow
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
     @property
     def phase(self) -> Phase:
         assert self._phase is not None, "start() sets the phase"

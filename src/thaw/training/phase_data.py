@@ -17,7 +17,7 @@ from thaw.data.option_values import number, number_or_auto
 from thaw.errors import UserError
 from thaw.features.cost import Cost, enough_views
 from thaw.features.feature_data import FeatureDataModule
-from thaw.features.prefix import FrozenPrefix, frozen_cut
+from thaw.features.prefix import FrozenPrefix, fetched, frozen_cut
 from thaw.features.store import StoredFeatures, feature_key, in_memory, stored_features
 from thaw.storage.cache import cache_dir
 from thaw.strategy.phases import Phase
@@ -179,10 +179,10 @@ def _batches(
     images.decode_on_device()
     name = "features" if view is None else f"features, view {view + 1}"
     with tqdm(total=len(images), desc=name, unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
-        for batch in data.view_loader(images, view):
-            pixels, _ = data.on_device(batch, prefix.device)
-            yield prefix(pixels)
-            bar.update(len(pixels))
+        loader = data.view_loader(images, view)
+        for features in fetched(prefix(data.on_device(batch, prefix.device)[0]) for batch in loader):
+            yield features
+            bar.update(len(features))
 
 
 def _refuse_unsolvable(trainer: Trainer, phase: Phase) -> None:

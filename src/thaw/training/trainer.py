@@ -4,6 +4,7 @@ import atexit
 import logging
 import warnings
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from lightning import Callback, LightningDataModule, Trainer
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 from lightning.pytorch.callbacks import LearningRateMonitor
+from lightning.pytorch.profilers import PassThroughProfiler
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from thaw.data.datamodule import ImageFolderDataModule
@@ -71,6 +73,7 @@ def build_trainer(
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
+    options["profiler"] = options.get("profiler") or _NoProfiler()
     if not options.get("logger"):
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]  # it needs a logger
     used: Any = best_precision(accelerator, bf16_suits) if precision == "auto" else precision
@@ -85,6 +88,13 @@ def build_trainer(
         num_sanity_val_steps=0,  # the data are checked before, and epochs are short
         **options,
     )
+
+
+class _NoProfiler(PassThroughProfiler):
+    """Lightning's own enters a generator for each of about 80 actions of a step."""
+
+    def profile(self, action_name: str) -> Any:
+        return nullcontext()
 
 
 @cache
