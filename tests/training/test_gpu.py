@@ -7,13 +7,13 @@ import sys
 
 import callbacks
 import pytest
-import torch
 from command_line import TINY, TRAIN, with_nets
 from conftest import rows
 from resumed import STRATEGY, epochs, tensors
 
 import thaw
 from thaw.data.folders import ClassFolders
+from thaw.training import step_graph
 from train import main
 
 pytestmark = pytest.mark.gpu
@@ -51,16 +51,19 @@ def test_repeated_and_resumed_runs_equal_the_first(run, tmp_path, options):
             assert value.equal(tensors(tmp_path / other, "best")[key]), key
 
 
-def test_a_step_as_a_graph_is_the_step_itself(run, tmp_path, monkeypatch):
-    recordings, record = [], torch.cuda.make_graphed_callables
+@pytest.mark.parametrize(
+    "options", [[], ["features.views=0"], ["features.views=0", "data.device_gb=0", "data.num_workers=2"]]
+)
+def test_a_step_as_a_graph_is_the_step_itself(run, tmp_path, monkeypatch, options):
+    recordings, record = [], step_graph._record
 
-    def counted(*given, **options):
-        recordings.append(record(*given, **options))
+    def counted(*given):
+        recordings.append(record(*given))
         return recordings[-1]
 
-    monkeypatch.setattr(torch.cuda, "make_graphed_callables", counted)
+    monkeypatch.setattr(step_graph, "_record", counted)
     for graph in ("true", "false"):
-        assert run(None, f"graph={graph}", "+model.dropout=0.3", folder=graph) == 0
+        assert run(None, f"graph={graph}", "+model.dropout=0.3", *options, folder=graph) == 0
     assert len(recordings) == 3, "one for each phase of the first run"
     assert epochs(tmp_path / "true") == epochs(tmp_path / "false")
     for key, value in tensors(tmp_path / "true", "best").items():

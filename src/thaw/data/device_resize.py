@@ -1,7 +1,8 @@
 """Boxes of images on one device, resized by matrix products, equal bit for bit to what Pillow makes of each.
 
-Pillow's weights are whole numbers of 22 bits. A product of a pixel and half a weight, and sums of such products, are
-exact in float32, also in TF32, in which a GPU multiplies matrices several times as fast.
+Pillow's weights are whole numbers of 22 bits and a sign, or little more. Each is split into two halves of at most 11
+bits. A product of a pixel and a half, and sums of such products, are exact in float32, also in TF32, in which a GPU
+multiplies matrices several times as fast.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ import torch
 
 from thaw.data.batch_resize import PRECISION, filter_weights
 
-_HALF = 2**11  # of a weight's 22 bits
+_HALF = 2**12  # the higher half counts these; the lower one is what is left, with a sign
 _REACH = {"bilinear": 1, "bicubic": 2}  # of a filter, in pixels of the smaller image
 _ALIGNED = 8  # a GPU multiplies matrices faster if their sides are multiples of it
 
@@ -43,8 +44,8 @@ def resize_boxes(
 
 def _rounded(halves: list[torch.Tensor], interpolation: str) -> torch.Tensor:
     """Return the rounded sum of the products with the higher and lower halves, in place, whole numbers in 0..255."""
-    higher, lower = halves  # whole multiples of 1 / 2^11 and of 1 / 2^22, each exact
-    sums = higher.add_(lower.mul_(_HALF).floor_(), alpha=1 / _HALF).add_(0.5).floor_()
+    higher, lower = halves  # whole multiples of _HALF / PRECISION and of 1 / PRECISION, each exact
+    sums = higher.add_(lower.mul_(PRECISION / _HALF).floor_(), alpha=_HALF / PRECISION).add_(0.5).floor_()
     return sums if interpolation == "bilinear" else sums.clamp_(0, 255)
 
 
@@ -70,8 +71,8 @@ def _filters(
     weights = filter_weights(((places - centres + 0.5) * (1 / reach)).abs(), interpolation) * inside
     whole = weights / weights.sum(3, keepdim=True) * PRECISION
     whole = (whole + 0.5 * whole.sign()).trunc()
-    higher = (whole / _HALF).floor()
-    halves = (higher / _HALF).float(), ((whole - _HALF * higher) / PRECISION).float()
+    higher = (whole / _HALF).round()
+    halves = (higher * _HALF / PRECISION).float(), ((whole - _HALF * higher) / PRECISION).float()
     places = places.long()
     return [
         [_spread(places[:, axis], inside[:, axis], half[:, axis], side) for half in halves]

@@ -1,12 +1,12 @@
 """JPEG files decoded on a GPU by nvJPEG, many at a time; other files by Pillow."""
 
-import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,7 +15,7 @@ import torchvision
 from PIL import Image
 
 from thaw.data.grey import GreyRange
-from thaw.data.images import load_rgb, reduced_size
+from thaw.data.images import load_rgb, named_fault, reduced_size
 from thaw.data.jpeg_header import plain_jpeg
 from thaw.data.workers import in_threads_ahead
 from thaw.storage.versions import library_version
@@ -101,7 +101,7 @@ def _has_jpegs_of_torchvision() -> bool:
 def _torchvision(device: torch.device) -> JpegDecoder:
     from torchvision.io import ImageReadMode, decode_jpeg
 
-    decode = partial(decode_jpeg, mode=ImageReadMode.RGB, device=device)
+    decode: Any = partial(decode_jpeg, mode=ImageReadMode.RGB, device=device)
     return JpegDecoder(f"torchvision {torchvision.__version__}", decode, device)
 
 
@@ -111,11 +111,11 @@ def _contents(paths: Sequence[str], short_side: int | None, grey_range: GreyRang
 
 
 def _read(path: str, short_side: int | None, grey_range: GreyRange) -> torch.Tensor:
-    if os.path.isfile(path):
-        content, most = np.fromfile(path, np.uint8), Image.MAX_IMAGE_PIXELS
-        size = plain_jpeg(content.tobytes())
-        if size and (most is None or size.width * size.height <= most):
-            return torch.from_numpy(content)
+    with named_fault(path), open(path, "rb", buffering=0) as file:  # a regular file: its digest has been computed
+        content = bytearray(file.readall())
+    size, most = plain_jpeg(content), Image.MAX_IMAGE_PIXELS
+    if size and (most is None or size.width * size.height <= most):
+        return torch.frombuffer(content, dtype=torch.uint8)
     return _pixels(path, short_side, grey_range)
 
 

@@ -16,7 +16,7 @@ class JpegSize(NamedTuple):
     height: int
 
 
-def plain_jpeg(content: bytes) -> JpegSize | None:
+def plain_jpeg(content: bytes | bytearray) -> JpegSize | None:
     """Return the size of a plain JPEG file, or None for other files, which Pillow shall decode.
 
     A truncated file is not plain: Pillow says what is wrong with it.
@@ -29,7 +29,7 @@ def plain_jpeg(content: bytes) -> JpegSize | None:
         return None
 
 
-def _scanned(content: bytes) -> JpegSize | None:
+def _scanned(content: bytes | bytearray) -> JpegSize | None:
     offset, size = 2, None
     while (marker := content[offset + 1]) != _PIXELS:
         (length,) = struct.unpack_from(">H", content, offset + 2)
@@ -45,17 +45,17 @@ def _scanned(content: bytes) -> JpegSize | None:
     return size
 
 
-def _is_odd(marker: int, segment: bytes) -> bool:
+def _is_odd(marker: int, segment: bytes | bytearray) -> bool:
     """Return whether a segment says that colours are not YCbCr, or that the image is not upright."""
     if marker == _ADOBE and segment.startswith(b"Adobe"):
         return segment[11:12] != b"\x01"
     return marker == _EXIF and segment.startswith(b"Exif\0\0") and not _is_upright(segment)
 
 
-def _is_upright(segment: bytes) -> bool:
+def _is_upright(segment: bytes | bytearray) -> bool:
     exif = Image.Exif()
     try:
-        exif.load(segment)
+        exif.load(bytes(segment))
         return exif.get(EXIF_ORIENTATION, 1) == 1
     except Exception:  # broken EXIF data raises many kinds
         return False
