@@ -19,16 +19,13 @@ from thaw.runs.summary import remove_old_results, write_summary
 from thaw.sweep.jobs import Job
 from thaw.sweep.processes import Process, import_once
 from thaw.sweep.progress import Progress
-from thaw.sweep.sharing import most_at_once, stored_features
 
 
 class _StopSignals:
-    """A block in which stop signals only set `received`, and are passed on to the processes that `running` holds."""
+    """A block in which stop signals only set `received`, and are passed on to the running job's `process`."""
 
     received: int | None = None
-
-    def __init__(self):
-        self.running: list[tuple[Job, Process]] = []
+    process: Process | None = None
 
     def __enter__(self) -> "_StopSignals":
         self._before = {number: signal.signal(number, self._note) for number in STOPS if is_not_ignored(number)}
@@ -40,8 +37,8 @@ class _StopSignals:
 
     def _note(self, number: int, frame) -> None:
         self.received = number
-        for _, process in self.running:
-            process.signal(number)
+        if self.process:
+            self.process.signal(number)
 
 
 @contextmanager
@@ -73,30 +70,18 @@ def _is_sweep(folder: Path) -> bool:
 
 
 def run_jobs(jobs: Sequence[Job], task: Callable[[Job, list[str]], None]) -> int | None:
-    """Run the unfinished jobs, each in a fork; return the signal that stopped them, or None.
-
-    One runs after another, except those that share a GPU (`thaw.sweep.sharing`).
-    """
+    """Run the unfinished jobs one after another, each in a fork; return the signal that stopped them, or None."""
     progress = Progress(jobs)
     progress.print_jobs(jobs[0].folder.parent)
     with _StopSignals() as stop:
         import_once()
-        most, stored = most_at_once(), set()
         for job in jobs:
-            if job.finished or stop.received:
-                continue
-            features = stored_features(job) if most > 1 else None
-            _wait(stop, progress, most if features in stored else 1)
-            if not stop.received:
-                _start(job, task, progress, stop)
-            if features not in stored:  # the first job that needs them stores them
-                _wait(stop, progress, 1)
-                stored |= {features} - {None}
-        _wait(stop, progress, 1)
+            if not job.finished and not stop.received:
+                _run_job(job, task, progress, stop)
     return stop.received
 
 
-def _start(job: Job, task: Callable[[Job, list[str]], None], progress: Progress, stop: _StopSignals) -> None:
+def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progress, stop: _StopSignals) -> None:
     arguments = job.arguments
     progress.job_starts(job)
     try:
@@ -105,22 +90,14 @@ def _start(job: Job, task: Callable[[Job, list[str]], None], progress: Progress,
         progress.job_ends(job)
         _print_error(f"{job.name}: {error}")
         return
-    stop.running.append((job, Process(lambda: task(job, arguments), job.folder / run_files.CONSOLE)))
-
-
-def _wait(stop: _StopSignals, progress: Progress, fewer_than: int) -> None:
-    """Wait until fewer than `fewer_than` jobs run."""
-    while len(stop.running) >= fewer_than:
-        ended = [pair for pair in stop.running if pair[1].wait(seconds=0.2 / len(stop.running))]
-        for job, process in ended:
-            stop.running.remove((job, process))
-            status = process.status
-            if not job.summary and not stop.received:
-                _record_death(job, _cause(status))
-            progress.job_ends(job)
-            _print_failure(job)
-        if stop.running:
-            progress.update(stop.running[0][0])
+    stop.process = process = Process(lambda: task(job, arguments), job.folder / run_files.CONSOLE)
+    while not process.wait(seconds=0.2):
+        progress.update(job)
+    status, stop.process = process.status, None
+    if not job.summary and not stop.received:
+        _record_death(job, _cause(status))
+    progress.job_ends(job)
+    _print_failure(job)
 
 
 def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None:

@@ -25,8 +25,7 @@ class Progress:
         self._in_place = self._stream.isatty()
         self._jobs, self._seconds = jobs, defaultdict(list)
         self._left = [job for job in jobs if not job.finished]
-        self._printed = time.monotonic()
-        self._starts: dict[int, float] = {}  # of the jobs that run, by number
+        self._start = self._printed = time.monotonic()
         for job in jobs:
             if job.finished:
                 self._seconds[job.strategy].append(job.summary["seconds"]["total"])
@@ -37,7 +36,7 @@ class Progress:
         print(line, file=self._stream, flush=True)
 
     def job_starts(self, job: Job) -> None:
-        self._starts[job.number] = self._printed = time.monotonic()
+        self._start = self._printed = time.monotonic()
         if self._in_place:
             self.update(job)
 
@@ -51,11 +50,11 @@ class Progress:
         self._print(job, *parts, self._time_left(job, len(accuracies)), end="" if self._in_place else "\n")
 
     def job_ends(self, job: Job) -> None:
-        summary, seconds = job.summary, time.monotonic() - self._starts.pop(job.number)
+        summary = job.summary
         self._left.remove(job)
         if summary.get("status") == "finished":
             self._seconds[job.strategy].append(summary["seconds"]["total"])
-            parts = [f"val/acc {summary['val']['acc']:.4f}", duration(seconds)]
+            parts = [f"val/acc {summary['val']['acc']:.4f}", duration(time.monotonic() - self._start)]
         else:
             parts = [summary.get("status", "stopped")]
         self._print(job, *parts, self._time_left())
@@ -69,7 +68,7 @@ class Progress:
 
     def _time_left(self, current: Job | None = None, epochs: int = 0) -> str:
         """Return the time left, estimated from jobs of the same strategy, or all jobs, or epochs of the first job."""
-        elapsed = time.monotonic() - self._starts[current.number] if current else 0.0
+        elapsed = time.monotonic() - self._start
         taken = [seconds for of_strategy in self._seconds.values() for seconds in of_strategy]
         if not taken and epochs and current:
             taken = [elapsed * current.epochs / epochs]
@@ -82,7 +81,7 @@ class Progress:
                 if not epochs:
                     return ""
                 expected[current.number] = elapsed * (current.epochs / epochs - 1)
-        return f"{duration(sum(expected.values()) / max(1, len(self._starts)))} left"
+        return f"{duration(sum(expected.values()))} left"
 
 
 def _accuracies(job: Job) -> list[float]:
