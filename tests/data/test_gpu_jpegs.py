@@ -11,7 +11,7 @@ from thaw.data.datamodule import image_folders
 from thaw.data.gpu_jpegs import JpegDecoder, are_jpegs, jpeg_decoder
 from thaw.data.images import load_rgb
 from thaw.data.jpeg_header import plain_jpeg
-from thaw.errors import UnreadableImageError
+from thaw.errors import RunError, UnreadableImageError
 
 CPU = torch.device("cpu")
 
@@ -130,6 +130,21 @@ def test_images_that_fit_on_the_gpu_are_decoded_there(tmp_path, monkeypatch, dec
     crops = [data.view_loader(data.train, 3), plain.view_loader(plain.train, 3)]
     for found, wanted in zip(*crops, strict=True):
         assert all(map(torch.equal, found[0], wanted[0]))
+
+
+def test_a_gpu_without_room_is_told_with_the_options_that_help(tmp_path, monkeypatch):
+    def fail(files):
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr("thaw.data.datamodule.jpeg_decoder", lambda device: JpegDecoder("none", fail, CPU))
+    for split in ("train", "val"):
+        for name in "ab":
+            (tmp_path / split / name).mkdir(parents=True)
+            saved(tmp_path / split / name / "1.jpg")
+    data = image_folders(tmp_path, 32, device_gb=1)
+    data.attach(None)
+    with pytest.raises(RunError, match=r"do not fit on cpu: lower data\.device_gb, or choose data\.decoder=pillow"):
+        data.prepare_pixels()
 
 
 @pytest.mark.gpu

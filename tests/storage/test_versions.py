@@ -33,9 +33,9 @@ COMPUTED = {
 }
 RECORDED = {
     "READING": (2, "571bb17426c5"),
-    "PIXELS": (1, "70d784b1da3d"),
-    "TRANSFORMS": (1, "ddb2251809d4"),
-    "FEATURES": (1, "6351df2e4149"),
+    "PIXELS": (1, "ed6c7818c422"),
+    "TRANSFORMS": (1, "869b2e834888"),
+    "FEATURES": (1, "eef2b831d47a"),
     "DRAWINGS": (1, "4e215a632ae5"),
     "PRETRAINING": (1, "91727490958e"),
 }

@@ -115,6 +115,7 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
         if decoder and sum(self._decoded_sizes) <= self._device_limit and all(are_jpegs(one.paths) for one in splits):
             for images in splits:
                 images.use_decoder(decoder)
+            log.info(f"JPEG files are decoded on the GPU by {decoder.name} (data.decoder)")
 
     def prepare_pixels(self) -> None:
         """Decode all images once, on the device or into the cache, if they fit."""

@@ -24,7 +24,7 @@ from thaw.data.images import load_rgb
 from thaw.data.pixel_cache import StoredPixels, bytes_needed, stored_pixels
 from thaw.data.rotation import Crop, apply_augmentation
 from thaw.data.walk import Walk, walk
-from thaw.errors import UserError
+from thaw.errors import RunError, UserError
 from thaw.pages.text import listed
 from thaw.storage.versions import TRANSFORMS
 
@@ -173,10 +173,22 @@ class ClassFolders(ImageFolder):
         self.__dict__.pop("digest", None)
 
     def decode_on_device(self) -> None:
-        """Decode all images on the device of the decoder, if there is one; the device then transforms them, too."""
+        """Decode all images on the device of the decoder, if there is one; the device then transforms them, too.
+
+        Raises:
+            UnreadableImageError: with the path, for an image that cannot be decoded.
+            RunError: if the device has too little memory.
+
+        """
         if self.decoder and not self.is_on_device:
             paths = tqdm(self.paths, "decoding images", leave=False, disable=not sys.stderr.isatty())
-            self._stored = DevicePixels.gathered(self.decoder.images(paths, self.short_side, self.grey_range))
+            try:
+                self._stored = DevicePixels.gathered(self.decoder.images(paths, self.short_side, self.grey_range))
+            except torch.OutOfMemoryError as error:
+                device = self.decoder.device
+                raise RunError(
+                    f"decoded images do not fit on {device}: lower data.device_gb, or choose data.decoder=pillow."
+                ) from error
 
     @property
     def is_on_device(self) -> bool:

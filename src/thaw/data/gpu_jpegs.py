@@ -58,6 +58,8 @@ class JpegDecoder:
         files = [content for _, content in group if content.ndim == 1]
         try:
             decoded = iter(self.decode(files) if files else [])
+        except torch.OutOfMemoryError:
+            raise
         except RuntimeError:  # one of them is damaged; Pillow reads what it can, and names what it cannot
             group = [(path, _pixels(path, short_side, grey_range)) for path, _ in group]
             decoded = iter([])
