@@ -114,7 +114,7 @@ def test_a_cpu_has_no_such_decoder():
 
 @pytest.mark.parametrize(("device_gb", "chosen"), [(1, "auto"), (0, "auto"), (1, "pillow")])
 def test_images_that_fit_on_the_gpu_are_decoded_there(tmp_path, monkeypatch, decoder, device_gb, chosen):
-    monkeypatch.setattr("thaw.data.datamodule.jpeg_decoder", lambda device: decoder)
+    monkeypatch.setattr("thaw.data.prepared_pixels.jpeg_decoder", lambda device: decoder)
     for number, split in enumerate(("train", "val")):
         for name in "ab":
             (tmp_path / split / name).mkdir(parents=True)
@@ -136,7 +136,7 @@ def test_a_gpu_without_room_is_told_with_the_options_that_help(tmp_path, monkeyp
     def fail(files):
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr("thaw.data.datamodule.jpeg_decoder", lambda device: JpegDecoder("none", fail, CPU))
+    monkeypatch.setattr("thaw.data.prepared_pixels.jpeg_decoder", lambda device: JpegDecoder("none", fail, CPU))
     for split in ("train", "val"):
         for name in "ab":
             (tmp_path / split / name).mkdir(parents=True)

@@ -1,6 +1,5 @@
 """A LightningDataModule of image folders."""
 
-import logging
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cached_property
@@ -9,20 +8,19 @@ from typing import Any, cast
 
 import numpy as np
 import torch
-from lightning import LightningDataModule, Trainer
+from lightning import LightningDataModule
 from torch.utils.data import DataLoader, Dataset
 
 from thaw.data.batches import DistributedBatches
 from thaw.data.data_options import DataOptions
 from thaw.data.description import describe_images
-from thaw.data.device_pixels import auto_device_bytes
 from thaw.data.fingerprint import fingerprint
 from thaw.data.folders import ClassFolders, Key, SeededOrder
-from thaw.data.gpu_jpegs import are_jpegs, jpeg_decoder
 from thaw.data.grey import resolve_grey_range
 from thaw.data.grouped_batches import GroupedBatches, GroupedOrder
 from thaw.data.images import load_rgb
 from thaw.data.option_values import bounds, whole_number
+from thaw.data.prepared_pixels import PreparedPixels
 from thaw.data.readable import skip_unreadable, unreadable
 from thaw.data.rotation import Crop, apply_augmentation
 from thaw.data.splits import Split, Splits, read_splits
@@ -30,12 +28,10 @@ from thaw.data.transforms import EvalTransform, TrainTransform, read_size
 from thaw.data.workers import best_workers, inference_batch_size
 from thaw.runs.stopping import leave_stopping_to_main
 
-log = logging.getLogger(__name__)
-
 _PATIENCE = 900  # seconds to wait for a batch of a loader process; network disks can be slow
 
 
-class ImageFolderDataModule(DistributedBatches, LightningDataModule):
+class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataModule):
     """Batches of (uint8 images (N, 3, H, W), labels (N,)) on the Trainer's device.
 
     The training loader itself yields crops, which `thaw.data.rotation.apply_augmentation` turns into images. The order
@@ -47,8 +43,6 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
         RunError: from the constructor, for too many unreadable images to skip, and for an unreadable test image.
 
     """
-
-    _pixels_prepared = False
 
     def __init__(self, root: str | Path, options: DataOptions, seed: int = 0):
         super().__init__()
@@ -107,58 +101,6 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
         if stage == "fit":
             self.prepare_pixels()
 
-    def attach(self, trainer: Trainer) -> None:
-        """Set the Trainer. If its device is a GPU that can hold all images, it decodes them, too."""
-        self.trainer = trainer
-        decoder = jpeg_decoder(self.device) if self.options.decoder == "auto" else None
-        splits = self.train, self.val
-        if decoder and sum(self._decoded_sizes) <= self._device_limit and all(are_jpegs(one.paths) for one in splits):
-            for images in splits:
-                images.use_decoder(decoder)
-            log.info(f"JPEG files are decoded on the GPU by {decoder.name} (data.decoder)")
-
-    def prepare_pixels(self) -> None:
-        """Decode all images once, on the device or into the cache, if they fit."""
-        if not self._pixels_prepared:
-            for images in (self.train, self.val):
-                images.decode_on_device()
-            if not self.train.is_on_device and self._pixels_limit:
-                self._store_pixels()
-            self._pixels_prepared = True
-
-    @cached_property
-    def _decoded_sizes(self) -> list[int]:
-        return [images.decoded_size() for images in (self.train, self.val)]
-
-    def _store_pixels(self) -> None:
-        """Decode all images into the cache and copy them to the device, if they fit; this only saves time."""
-        limit, sizes = self._pixels_limit, self._decoded_sizes
-        if sum(sizes) > limit:
-            log.info(
-                f"images are decoded for every epoch: decoded images would take {sum(sizes) / 1e9:.1f} GB, "
-                f"more than data.pixels_gb={limit / 1e9:.3g}"
-            )
-            return
-        for images, size in zip((self.train, self.val), sizes, strict=True):
-            images.store_decoded(size, limit)
-            if sum(sizes) <= self._device_limit:
-                images.move_decoded(self.device)
-
-    @property
-    def device(self) -> torch.device:
-        """The device that batches are for."""
-        return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
-
-    @property
-    def _device_limit(self) -> float:
-        chosen = self.options.device_gb
-        return auto_device_bytes(self.device) if isinstance(chosen, str) else chosen * 1e9
-
-    @property
-    def _pixels_limit(self) -> float:
-        chosen = self.options.pixels_gb
-        return max(4e9, self._device_limit) if isinstance(chosen, str) else chosen * 1e9
-
     def on_device(self, batch: Sequence, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
         """Return (images uint8 (N, 3, H, W), labels (N,)) on `device`, of a batch from one of the loaders."""
         return apply_augmentation(self.transfer_batch_to_device(batch, device, 0))
@@ -173,11 +115,6 @@ class ImageFolderDataModule(DistributedBatches, LightningDataModule):
             low, high = self.preprocessing.grey_range
             text += f"; in grey of more than 8 bits, {low:g} becomes black and {high:g} white (data.grey_range)"
         return text
-
-    @property
-    def feeds_gpu(self) -> bool:
-        """True if batches go to a GPU or, without a Trainer, if this machine has one."""
-        return self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
 
     @property
     def num_workers(self) -> int:
