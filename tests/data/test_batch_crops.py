@@ -106,7 +106,7 @@ def test_images_without_room_on_the_device_stay_in_memory(image_folder, monkeypa
     data = image_folders(image_folder(), 24, device_gb=1)
     data.prepare_pixels()
     assert not data.train.is_on_device and len(list(data.train_dataloader())) == 1
-    assert "do not fit on cpu, so they stay in memory; lower data.device_gb" in caplog.text
+    assert "cpu has no room for decoded images, so they stay in RAM" in caplog.text
 
 
 @pytest.mark.parametrize("split", ["train", "val"])

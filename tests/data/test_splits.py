@@ -154,7 +154,7 @@ def test_test_images_of_other_classes_are_refused(image_folder):
 def test_training_images_alone_are_not_divided_and_the_way_to_do_it_is_told(image_folder):
     root = image_folder()
     shutil.rmtree(root / "val")
-    with pytest.raises(UserError, match=r"no folder .*val: .* or only one folder per class, .*holds train"):
+    with pytest.raises(UserError, match=r"no folder .*val: .* or only class folders, .*holds train"):
         read_splits(root)
 
 

@@ -34,7 +34,7 @@ COMPUTED = {
 RECORDED = {
     "READING": (2, "571bb17426c5"),
     "PIXELS": (1, "ed6c7818c422"),
-    "TRANSFORMS": (1, "869b2e834888"),
+    "TRANSFORMS": (1, "69a8ff7ebe22"),
     "FEATURES": (1, "eef2b831d47a"),
     "DRAWINGS": (1, "4e215a632ae5"),
     "PRETRAINING": (1, "91727490958e"),

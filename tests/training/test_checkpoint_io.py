@@ -47,7 +47,7 @@ def test_a_checkpoint_that_will_not_fit_is_refused_in_a_sentence_before_anything
     with pytest.raises(RunError) as refused:
         io.save_checkpoint({"state": [{"weights": torch.zeros(1_000_000)}]}, path)
     assert str(refused.value) == (
-        f"{path} needs 5.0 MB and 3.0 MB are free; the checkpoint saved there before is kept: "
+        f"{path} needs 5.0 MB, but only 3.0 MB are free; the checkpoint saved there before is kept: "
         f"make room there, and python train.py resume={tmp_path / 'run'} continues the run."
     )
     assert torch.load(path, weights_only=True)["rows"] == [{"epoch": 1}]

@@ -163,7 +163,7 @@ def test_a_disk_that_fills_up_keeps_what_was_saved_and_the_run_goes_on_when_ther
     status, told = command(disk / "run", root, filler, "trainer.max_epochs=3")
     assert status == 1
     assert re.match(
-        rf"error: {disk}/run/checkpoints/(last|best).ckpt needs \S+ MB and 0.0 MB are free; the checkpoint", told
+        rf"error: {disk}/run/checkpoints/(last|best).ckpt needs \S+ MB, but only 0.0 MB are free; the checkpoint", told
     )
     assert told.endswith(f"python train.py resume={disk / 'run'} continues the run.\n")
     assert_kept(disk / "run", epochs=2, more=1)  # its checkpoint is what did not fit

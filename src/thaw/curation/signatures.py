@@ -56,7 +56,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def crops(step: float, most: int) -> list[Box]:
-    """Return boxes up to `most` times `step` shorter than the side, at all offsets; height and width are similar."""
+    """Return nearly square boxes at all offsets, each side at most `most * step` shorter than the image's."""
     ends = [(lack, at * step, 1 - (lack - at) * step) for lack in range(most + 1) for at in range(lack + 1)]
     if most:
         ends.append((1, step / 2, 1 - step / 2))

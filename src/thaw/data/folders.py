@@ -165,7 +165,7 @@ class ClassFolders(ImageFolder):
             try:
                 self._stored = DevicePixels.copied(self._stored, device)
             except torch.OutOfMemoryError:
-                log.warning(f"decoded images do not fit on {device}, so they stay in memory; lower data.device_gb")
+                log.warning(f"{device} has no room for decoded images, so they stay in RAM; lower data.device_gb")
 
     def use_decoder(self, decoder: JpegDecoder) -> None:
         """Let `decode_on_device` decode the images."""

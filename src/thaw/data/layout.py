@@ -45,7 +45,7 @@ def has_test_beside_classes(root: Path) -> bool:
 
 
 def _is_class(root: Path, name: str, names: Sequence[str]) -> bool:
-    """Return whether the folder `name` is a class although it is named like a split: train beside car and ship."""
+    """Return whether the folder `name`, although a split's name, is a class: `train` beside `car` and `ship`."""
     others = [other for other in names if other.casefold() not in (*_SPLIT_NAMES, "test")]
     alone = not any(other != name and other.casefold() in _SPLIT_NAMES for other in names)
     return alone and len(others) > 1 and not visible_folders(root / name)
@@ -58,7 +58,7 @@ def _refuse_other_roots(root: Path, classes: Sequence[str]) -> None:
         if named:
             raise UserError(
                 f"{folder} holds {listed(named)}, named like a split, not like a class; "
-                f"data.root={root} needs train/ and val/, or only one folder per class."
+                f"data.root={root} needs train/ and val/, or only class folders."
             )
     if len(classes) < 2:
         raise UserError(f"{root} needs at least two class folders, beside test/.")
@@ -71,7 +71,7 @@ def find_classes(root: Path) -> list[str]:
         there = f"{root.parent} holds {listed(beside)}" if beside else f"{root.parent} does not exist or is empty"
         raise UserError(
             f"there is no folder {root}: data.root needs train/ and val/ with one folder per class, "
-            f"or only one folder per class, from which Thaw chooses validation images at random; {there}."
+            f"or only class folders, from which Thaw chooses validation images at random; {there}."
         )
     return visible_folders(root)
 

@@ -24,8 +24,8 @@ _KEPT = 100  # verdicts in the cache, a few bytes each
 def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
     """Remove images that cannot be opened or decoded from all splits, and return their paths per split.
 
-    In training, the next image of the same class replaces each of them. Other splits only leave them out: images that
-    count twice would make confidence intervals too narrow.
+    In training, the next image of the same class replaces each of them. The other splits lose them without a
+    replacement, because an image that counts twice makes confidence intervals too narrow.
 
     Raises:
         RunError: for too many of them, or a class that has no other image.

@@ -59,7 +59,7 @@ class Correctness:
 
     @cached_property
     def rest_variance(self) -> float:
-        """Variance of a single prediction that neither its seed nor its image explains."""
+        """Variance of one prediction beyond what its seed and its image explain."""
         if self.seeds == 1:
             return 0.0
         rest = self.right - self.right.mean(1, keepdims=True) - self.by_image + self.accuracy

@@ -70,7 +70,7 @@ class FeatureDataModule(LightningDataModule):
                 train = [view.moved_to(self._data.device) for view in self._train]
                 return train, self._val and self._val.moved_to(self._data.device)
             except torch.OutOfMemoryError:
-                log.warning("features do not fit on the GPU, so they stay in memory; lower features.device_gb")
+                log.warning("the GPU has no room for features, so they stay in RAM; lower features.device_gb")
         return self._train, self._val
 
     def train_dataloader(self) -> DataLoader | GroupedBatches:

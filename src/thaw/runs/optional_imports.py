@@ -10,7 +10,7 @@ from typing import Any
 def skip_unneeded() -> None:
     """Import torchmetrics without two packages that take seconds: transformers, for texts, and scipy.signal, for audio.
 
-    Call it before importing Lightning. In this process, metrics of texts then say that transformers is missing.
+    Call it before importing Lightning. In this process, text metrics then report that transformers is missing.
     """
     from lightning_utilities.core.imports import RequirementCache
 

@@ -68,7 +68,7 @@ def _check_room(checkpoint: dict, path: Path) -> None:
     if needed > free:
         kept = "; the checkpoint saved there before is kept" if path.exists() else ""
         raise RunError(
-            f"{path} needs {needed / 1e6:.1f} MB and {free / 1e6:.1f} MB are free{kept}: make room there, and "
+            f"{path} needs {needed / 1e6:.1f} MB, but only {free / 1e6:.1f} MB are free{kept}: make room there, and "
             f"{resume_command(path.parent.parent)} continues the run."
         )
 

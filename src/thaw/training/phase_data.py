@@ -105,7 +105,7 @@ class FeatureCache:
             )
         augmented = f" and {views} augmented views of each" if views else ""
         log.info(
-            f"phase {number}: features before {prefix.cut} cached: {len(data.train)} training images{augmented}, "
+            f"phase {number}: cached features before {prefix.cut}: {len(data.train)} training images{augmented}, "
             f"{len(data.val)} validation images ({size / 1e6:.3g} MB)"
         )
 
@@ -142,7 +142,7 @@ class FeatureCache:
         kept += [f"{len(data.val)} validation images"] * with_val
         room = f" ({(size + with_val * val_size) / 1e6:.3g} MB)" if kept else ""
         cached = ", ".join(kept) or "none"
-        log.info(f"phase {phase.number}: features before {prefix.cut} cached: {cached}{room}{reason}")
+        log.info(f"phase {phase.number}: cached features before {prefix.cut}: {cached}{room}{reason}")
         return views, with_val
 
     def _affordable_views(self, cost: Cost, epochs: int, data: ImageFolderDataModule, mixed: bool) -> tuple[int, str]:
