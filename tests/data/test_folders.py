@@ -8,8 +8,9 @@ import pytest
 import torch
 from torchvision.datasets import ImageFolder
 
-from thaw.data.folders import ClassFolders, SeededOrder
+from thaw.data.folders import ClassFolders
 from thaw.data.layout import aligned_classes
+from thaw.data.order import SeededOrder
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import EvalTransform, TrainTransform
 from thaw.errors import UserError

@@ -120,10 +120,10 @@ def test_images_that_fit_on_the_gpu_are_decoded_there(tmp_path, monkeypatch, dec
             (tmp_path / split / name).mkdir(parents=True)
             saved(tmp_path / split / name / "1.jpg", photograph(seed=number))
     data, plain = (image_folders(tmp_path, 32, device_gb=device_gb, decoder=chosen) for _ in range(2))
-    data.attach(trainer := None)
+    data.attach(None)
     data.prepare_pixels()
     used = device_gb == 1 and chosen == "auto"
-    assert trainer is None and decoder.decode.counted == ([2, 2] if used else [])
+    assert decoder.decode.counted == ([2, 2] if used else [])
     assert data.train.is_on_device == bool(device_gb) and (data.train.digest != plain.train.digest) == used
     for found, wanted in zip(data.val_dataloader(), plain.val_dataloader(), strict=True):
         assert found[0].equal(wanted[0])

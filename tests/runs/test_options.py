@@ -7,7 +7,7 @@ import torch
 from conftest import rows
 
 from thaw.errors import UserError
-from thaw.training.classifier import _by_epoch
+from thaw.training.schedules import by_epoch
 from thaw.training.trainer import build_trainer
 from train import main
 
@@ -15,7 +15,7 @@ from train import main
 def test_a_scheduler_that_waits_for_a_metric_is_given_the_one_that_its_mode_means():
     def monitor(mode):
         optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1)
-        return _by_epoch(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode))["monitor"]
+        return by_epoch(torch.optim.lr_scheduler.ReduceLROnPlateau(optimizer, mode))["monitor"]
 
     assert (monitor("min"), monitor("max")) == ("val/loss", "val/acc")
 

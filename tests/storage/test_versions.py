@@ -34,8 +34,8 @@ COMPUTED = {
 RECORDED = {
     "READING": (2, "571bb17426c5"),
     "PIXELS": (1, "ed6c7818c422"),
-    "TRANSFORMS": (1, "69a8ff7ebe22"),
-    "FEATURES": (1, "eef2b831d47a"),
+    "TRANSFORMS": (1, "f8a209a2e986"),
+    "FEATURES": (1, "6351df2e4149"),
     "DRAWINGS": (1, "4e215a632ae5"),
     "PRETRAINING": (1, "91727490958e"),
 }

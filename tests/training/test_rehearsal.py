@@ -14,7 +14,7 @@ from torch.optim import SGD, RMSprop
 from torch.optim.lr_scheduler import OneCycleLR, ReduceLROnPlateau, StepLR
 
 from thaw.data.datamodule import image_folders
-from thaw.data.folders import SeededOrder
+from thaw.data.order import SeededOrder
 from thaw.errors import UserError
 from thaw.models.staged import Normalize, StagedNet
 from thaw.strategy.phases import Strategy

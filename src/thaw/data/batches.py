@@ -5,7 +5,8 @@ from pathlib import Path
 import torch
 from lightning import Trainer
 
-from thaw.data.folders import ClassFolders, SeededOrder
+from thaw.data.folders import ClassFolders
+from thaw.data.order import SeededOrder
 from thaw.errors import UserError
 
 

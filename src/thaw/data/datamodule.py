@@ -15,11 +15,12 @@ from thaw.data.batches import DistributedBatches
 from thaw.data.data_options import DataOptions
 from thaw.data.description import describe_images
 from thaw.data.fingerprint import fingerprint
-from thaw.data.folders import ClassFolders, Key, SeededOrder
+from thaw.data.folders import ClassFolders, Key
 from thaw.data.grey import resolve_grey_range
 from thaw.data.grouped_batches import GroupedBatches, GroupedOrder
 from thaw.data.images import load_rgb
 from thaw.data.option_values import bounds, whole_number
+from thaw.data.order import SeededOrder
 from thaw.data.prepared_pixels import PreparedPixels
 from thaw.data.readable import skip_unreadable, unreadable
 from thaw.data.rotation import Crop, apply_augmentation

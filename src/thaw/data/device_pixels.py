@@ -8,6 +8,7 @@ import torch
 from thaw.data.batch_resize import FILTERS, Resize, is_vertical_first, passes_order
 from thaw.data.device_resize import resize_boxes
 from thaw.data.pixel_cache import StoredPixels
+from thaw.data.transfer import sent
 
 _CHUNK = 2**28  # bytes copied to the device at a time
 _IMAGES_AT_ONCE = 256  # joined on the device
@@ -16,8 +17,13 @@ _SHARE_AT_ONCE = 1 / 50  # of a GPU's memory, for the boxes' pixels, each with a
 _BYTES_PER_PIXEL = 23
 
 
-def auto_device_bytes(device: torch.device) -> float:
-    """Return how many bytes of decoded images `device` can hold beside the training: a quarter of a GPU's memory."""
+def device_bytes(chosen: float | str, device: torch.device) -> float:
+    """Return how many bytes `device` shall hold beside the training, given a number of GB or auto.
+
+    `auto` is a quarter of a GPU's memory, and nothing elsewhere.
+    """
+    if not isinstance(chosen, str):
+        return chosen * 1e9
     return torch.cuda.get_device_properties(device).total_memory / 4 if device.type == "cuda" else 0
 
 
@@ -73,12 +79,13 @@ class DeviceImages:
         axes, swapped = self._axes(resizes), np.array([vertical and is_vertical_first(one) for one in resizes])
         axes[swapped] = axes[swapped, ::-1]
         firsts = self._pixels.starts[self._indices] // 3
-        sent = _sent(np.column_stack([firsts, swapped, axes.reshape(len(axes), -1)]), self._pixels.flat.device)
-        at_once, pixels = _at_once(axes, sent.device), self._pixels.flat.view(-1, 3)
+        pixels = self._pixels.flat.view(-1, 3)
+        numbers = torch.from_numpy(np.column_stack([firsts, swapped, axes.reshape(len(axes), -1)]))
+        numbers, at_once = sent(numbers, pixels.device), _at_once(axes, pixels.device)
         parts = [slice(start, start + at_once) for start in range(0, len(axes), at_once)]
-        boxes = [(sent[part, 0], sent[part, 2:].view(-1, 2, 5), axes[part]) for part in parts]
+        boxes = [(numbers[part, 0], numbers[part, 2:].view(-1, 2, 5), axes[part]) for part in parts]
         resized = torch.cat([resize_boxes(pixels, *some, size, interpolation) for some in boxes])
-        return torch.where(sent[:, 1, None, None, None] > 0, resized.mT, resized) if swapped.any() else resized
+        return torch.where(numbers[:, 1, None, None, None] > 0, resized.mT, resized) if swapped.any() else resized
 
     def _axes(self, resizes: Sequence[Resize]) -> np.ndarray:
         """Return int64 (N, 2, 5): by axis, distance of pixels, the box's start and length, new length, kept start."""
@@ -94,9 +101,3 @@ def _at_once(axes: np.ndarray, device: torch.device) -> int:
         memory = torch.cuda.get_device_properties(device).total_memory
         pixels = int(_SHARE_AT_ONCE * memory) // _BYTES_PER_PIXEL
     return max(1, pixels // int(axes[:, :, 2].max(0).prod()))
-
-
-def _sent(numbers: np.ndarray, device: torch.device) -> torch.Tensor:
-    """Return `numbers` on `device`, without waiting until it has computed what it was given before."""
-    tensor = torch.from_numpy(numbers)
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
-from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
 from typing import Any
@@ -72,11 +71,7 @@ class JpegDecoder:
 
 def jpeg_decoder(device: torch.device) -> JpegDecoder | None:
     """Return the decoder for a GPU: torchcodec's, or torchvision's before version 0.29, or None."""
-    if device.type != "cuda":
-        return None
-    if find_spec("torchcodec"):
-        return _torchcodec(device)
-    return _torchvision(device) if _has_jpegs_of_torchvision() else None
+    return (_torchcodec(device) or _torchvision(device)) if device.type == "cuda" else None
 
 
 def are_jpegs(paths: Sequence[str]) -> bool:
@@ -89,18 +84,15 @@ def are_jpegs(paths: Sequence[str]) -> bool:
 def _torchcodec(device: torch.device) -> JpegDecoder | None:
     try:
         from torchcodec.decoders import decode_jpeg  # pyright: ignore[reportMissingImports]  # an extra
-    except (ImportError, OSError, RuntimeError):  # built for another torch, or without a library of the system
-        return _torchvision(device) if _has_jpegs_of_torchvision() else None
+    except (ImportError, OSError, RuntimeError):  # also if it was built for another torch
+        return None
     decode = partial(decode_jpeg, mode="RGB", device=device)
     return JpegDecoder(f"torchcodec {library_version('torchcodec')}", decode, device)
 
 
-def _has_jpegs_of_torchvision() -> bool:
-    """Return whether torchvision decodes lists (from 0.20 on) without a warning that this is deprecated (0.29)."""
-    return tuple(map(int, torchvision.__version__.split(".")[:2])) < (0, 29)
-
-
-def _torchvision(device: torch.device) -> JpegDecoder:
+def _torchvision(device: torch.device) -> JpegDecoder | None:
+    if tuple(map(int, torchvision.__version__.split(".")[:2])) >= (0, 29):  # it warns that this is deprecated
+        return None
     from torchvision.io import ImageReadMode, decode_jpeg
 
     decode: Any = partial(decode_jpeg, mode=ImageReadMode.RGB, device=device)

@@ -5,7 +5,7 @@ from typing import Any
 
 import torch
 
-from thaw.data.folders import SeededOrder
+from thaw.data.order import SeededOrder
 
 
 class GroupedOrder:
@@ -42,7 +42,6 @@ class GroupedBatches:
         compute: Callable[[Any], Sequence[torch.Tensor]],
     ):
         self.sampler, self._groups, self._batch_size, self._compute = sampler, groups, batch_size, compute
-        self.num_workers = getattr(groups, "num_workers", 0)
 
     def __len__(self) -> int:
         return -(-len(self.sampler.order) // self._batch_size)

@@ -7,7 +7,7 @@ import torch
 from lightning import Trainer
 
 from thaw.data.data_options import DataOptions
-from thaw.data.device_pixels import auto_device_bytes
+from thaw.data.device_pixels import device_bytes
 from thaw.data.folders import ClassFolders
 from thaw.data.gpu_jpegs import are_jpegs, jpeg_decoder
 
@@ -72,8 +72,7 @@ class PreparedPixels:
 
     @property
     def _device_limit(self) -> float:
-        chosen = self.options.device_gb
-        return auto_device_bytes(self.device) if isinstance(chosen, str) else chosen * 1e9
+        return device_bytes(self.options.device_gb, self.device)
 
     @property
     def _pixels_limit(self) -> float:

@@ -8,8 +8,9 @@ from lightning import LightningDataModule
 from torch.utils.data import DataLoader
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.data.folders import SeededOrder
 from thaw.data.grouped_batches import GroupedBatches, GroupedOrder
+from thaw.data.order import SeededOrder
+from thaw.data.transfer import sent
 from thaw.features.prefix import FrozenPrefix
 from thaw.features.store import StoredFeatures
 
@@ -84,7 +85,7 @@ class FeatureDataModule(LightningDataModule):
 
         def gather(group: tuple[int, torch.Tensor]) -> tuple[torch.Tensor, torch.Tensor]:
             view, indices = group
-            return _sent(views[view].gathered(indices), device), _sent(labels[indices], device)
+            return sent(views[view].gathered(indices), device), sent(labels[indices], device)
 
         return GroupedBatches(sampler, groups, size, gather)
 
@@ -130,10 +131,3 @@ class FeatureSlices:
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         for part in self._slices:
             yield self._rows[part], self._labels[part]
-
-
-def _sent(rows: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return `rows` on `device`, without waiting until it has computed what it was given before."""
-    if rows.device.type == "cpu" and device.type == "cuda":
-        rows = rows.pin_memory()
-    return rows.to(device, non_blocking=True)

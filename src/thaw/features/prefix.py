@@ -3,7 +3,7 @@
 import copy
 import functools
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 import torch
@@ -16,27 +16,6 @@ from thaw.strategy.phases import Phase
 
 # Largest allowed distance from the network's own output, divided by its norm: the rounding errors of each dtype.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
-
-
-def fetched(batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Yield `batches` from a GPU in memory, each while the next one is computed; others as they are."""
-    waiting = None
-    for batch in batches:
-        if batch.device.type != "cuda":
-            yield batch
-            continue
-        copied, done = batch.to("cpu", non_blocking=True), torch.cuda.Event()
-        done.record()
-        if waiting:
-            yield _arrived(*waiting)
-        waiting = copied, done
-    if waiting:
-        yield _arrived(*waiting)
-
-
-def _arrived(copied: torch.Tensor, done: torch.cuda.Event) -> torch.Tensor:
-    done.synchronize()
-    return copied
 
 
 def frozen_cut(net: StagedNet, phase: Phase) -> str | None:

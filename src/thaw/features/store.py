@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from thaw.data.transfer import sent
 from thaw.storage.arrays import DamagedArrayError, read_array, write_array
 from thaw.storage.cache import build_bounded
 from thaw.storage.versions import FEATURES, READING, TRANSFORMS, library_version
@@ -35,7 +36,7 @@ class StoredFeatures:
 
     def gathered(self, indices: torch.Tensor) -> torch.Tensor:
         """Return the rows at `indices`, int64 (N,), on the device of the features."""
-        return _channels_first(self._rows[indices.to(self._rows.device, non_blocking=True)])
+        return _channels_first(self._rows[sent(indices, self._rows.device)])
 
     @property
     def nbytes(self) -> int:

@@ -10,7 +10,8 @@ from matplotlib.ticker import MaxNLocator
 from PIL import Image
 from torch.utils.data import Dataset
 
-from thaw.data.folders import ClassFolders, SeededOrder
+from thaw.data.folders import ClassFolders
+from thaw.data.order import SeededOrder
 from thaw.evaluation.confusion import confused_pairs
 from thaw.evaluation.predictions import Predictions
 from thaw.pages.charts import RIGHT, WRONG

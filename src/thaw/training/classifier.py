@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from lightning import LightningModule
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ConstantLR, LRScheduler, ReduceLROnPlateau
+from torch.optim.lr_scheduler import ConstantLR, LRScheduler
 from torchmetrics import Metric
 
 from thaw.models.head import fold_head, standardized_keys
@@ -17,7 +17,7 @@ from thaw.models.staged import StagedNet
 from thaw.strategy.freezing import set_trainable, set_training_modes
 from thaw.strategy.phases import Phase
 from thaw.training.epoch_metrics import ImageLosses, MeanLoss, accuracy, validation_metrics
-from thaw.training.schedules import PerStep, advance
+from thaw.training.schedules import NoStepOptimizer, PerStep, advance, by_epoch
 from thaw.training.step_graph import StepGraph
 
 log = logging.getLogger(__name__)
@@ -138,7 +138,7 @@ class ImageClassifier(LightningModule):
             return {"optimizer": optimizer, "lr_scheduler": ConstantLR(optimizer, factor=1)}
         scheduler = self.phase.scheduler or self.recipe.scheduler
         if not isinstance(scheduler, PerStep):
-            return {"optimizer": optimizer, "lr_scheduler": _by_epoch(scheduler(optimizer))}
+            return {"optimizer": optimizer, "lr_scheduler": by_epoch(scheduler(optimizer))}
         scheduled = {"scheduler": scheduler(optimizer, self._phase_steps()), "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": scheduled}
 
@@ -251,21 +251,3 @@ class ImageClassifier(LightningModule):
         checkpoint["state_dict"].update(checkpoint.get("head", {}))
         if checkpoint["phase"] != self.phase.number:  # each phase has its own optimizer and scheduler
             checkpoint.update(optimizer_states=[], lr_schedulers=[])
-
-
-def _by_epoch(scheduler: LRScheduler) -> LRScheduler | dict:
-    """Return `scheduler` in the form that Lightning takes; `ReduceLROnPlateau` needs a metric to monitor."""
-    if not isinstance(scheduler, ReduceLROnPlateau):
-        return scheduler
-    return {"scheduler": scheduler, "monitor": "val/loss" if scheduler.mode == "min" else "val/acc"}
-
-
-class NoStepOptimizer(Optimizer):
-    """Optimizer without steps, for a solved head: the epoch only measures it."""
-
-    def __init__(self, parameters: Sequence[dict]):
-        super().__init__(parameters, {"lr": 0.0})
-
-    def step(self, closure: Callable | None = None) -> Any:
-        with torch.enable_grad():
-            return closure() if closure else None

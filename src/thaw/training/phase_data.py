@@ -11,13 +11,14 @@ from lightning import LightningDataModule, Trainer
 from tqdm import tqdm
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.data.device_pixels import auto_device_bytes
+from thaw.data.device_pixels import device_bytes
 from thaw.data.folders import ClassFolders
 from thaw.data.option_values import number, number_or_auto
+from thaw.data.transfer import fetched
 from thaw.errors import UserError
 from thaw.features.cost import Cost, enough_views
 from thaw.features.feature_data import FeatureDataModule
-from thaw.features.prefix import FrozenPrefix, fetched, frozen_cut
+from thaw.features.prefix import FrozenPrefix, frozen_cut
 from thaw.features.store import StoredFeatures, feature_key, in_memory, stored_features
 from thaw.storage.cache import cache_dir
 from thaw.strategy.phases import Phase
@@ -70,10 +71,9 @@ class FeatureCache:
         self._val = (_key(prefix, data.val, None), val) if val else None
         classifier.set_input_stages(train=None if mixed else cut, val=cut if val else None)
         self.seconds += time.perf_counter() - start
-        return FeatureDataModule(data, train, val, None if mixed else prefix, self._device_bytes(prefix.device))
-
-    def _device_bytes(self, device: torch.device) -> float:
-        return auto_device_bytes(device) if isinstance(self.device_gb, str) else self.device_gb * 1e9
+        return FeatureDataModule(
+            data, train, val, None if mixed else prefix, device_bytes(self.device_gb, prefix.device)
+        )
 
     def _for_training(
         self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool
@@ -125,7 +125,7 @@ class FeatureCache:
         """Return the stored validation features if they belong to the classifier's present weights, else `data`."""
         cut = classifier.val_input_stage
         if cut and self._val and _key(_prefix(trainer, classifier, cut), data.val, None) == self._val[0]:
-            return FeatureDataModule(data, [], self._val[1], device_bytes=self._device_bytes(data.device))
+            return FeatureDataModule(data, [], self._val[1], device_bytes=device_bytes(self.device_gb, data.device))
         classifier.set_input_stages()
         return data
 

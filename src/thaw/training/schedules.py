@@ -1,10 +1,20 @@
-"""Learning-rate schedules that step after every batch instead of every epoch."""
+"""Learning-rate schedules that step after every batch, and what Lightning needs for others."""
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import torch
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import CosineAnnealingLR, LinearLR, LRScheduler, OneCycleLR, SequentialLR
+from torch.optim.lr_scheduler import (
+    CosineAnnealingLR,
+    LinearLR,
+    LRScheduler,
+    OneCycleLR,
+    ReduceLROnPlateau,
+    SequentialLR,
+)
 
 from thaw.errors import UserError
 
@@ -55,3 +65,21 @@ class OneCycle(PerStep):
 
     def __call__(self, optimizer: Optimizer, steps: int) -> LRScheduler:
         return OneCycleLR(optimizer, max_lr=[group["lr"] for group in optimizer.param_groups], total_steps=steps)
+
+
+def by_epoch(scheduler: LRScheduler) -> LRScheduler | dict:
+    """Return `scheduler` in the form that Lightning takes; `ReduceLROnPlateau` needs a metric to monitor."""
+    if not isinstance(scheduler, ReduceLROnPlateau):
+        return scheduler
+    return {"scheduler": scheduler, "monitor": "val/loss" if scheduler.mode == "min" else "val/acc"}
+
+
+class NoStepOptimizer(Optimizer):
+    """Optimizer without steps, for a solved head: the epoch only measures it."""
+
+    def __init__(self, parameters: Sequence[dict]):
+        super().__init__(parameters, {"lr": 0.0})
+
+    def step(self, closure: Callable | None = None) -> Any:
+        with torch.enable_grad():
+            return closure() if closure else None

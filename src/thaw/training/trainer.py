@@ -84,7 +84,7 @@ def build_trainer(
         enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
         enable_model_summary=False,  # the run prints a table of stages
         plugins=[AtomicCheckpointIO(), *_cluster()],
-        use_distributed_sampler=False,  # thaw.data.folders.SeededOrder divides the images
+        use_distributed_sampler=False,  # thaw.data.order.SeededOrder divides the images
         num_sanity_val_steps=0,  # the data are checked before, and epochs are short
         **options,
     )

@@ -1,0 +1,33 @@
+"""Transfers between memory and a GPU that wait for as little as possible."""
+
+from collections.abc import Iterable, Iterator
+
+import torch
+
+
+def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Return `tensor` on `device`, without waiting until it has computed what it was given before."""
+    if tensor.device.type == "cpu" and device.type == "cuda":
+        return tensor.pin_memory().to(device, non_blocking=True)
+    return tensor.to(device)  # without pinned memory, other devices could read what has changed since
+
+
+def fetched(batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
+    """Yield `batches` from a GPU in memory, each while the next one is computed; others as they are."""
+    waiting = None
+    for batch in batches:
+        if batch.device.type != "cuda":
+            yield batch
+            continue
+        copied, done = batch.to("cpu", non_blocking=True), torch.cuda.Event()
+        done.record()
+        if waiting:
+            yield _arrived(*waiting)
+        waiting = copied, done
+    if waiting:
+        yield _arrived(*waiting)
+
+
+def _arrived(copied: torch.Tensor, done: torch.cuda.Event) -> torch.Tensor:
+    done.synchronize()
+    return copied
