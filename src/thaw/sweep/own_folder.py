@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from thaw.errors import UserError, error_with_sentence
 from thaw.pages.text import printable
 from thaw.runs.configuration import as_hydra_config
-from thaw.runs.ownership import new_folder, refuse_inside
+from thaw.runs.ownership import new_folder, note_new, refuse_inside
 from thaw.runs.ranks import is_first_process
 from thaw.runs.run_folder import hold_run_folder
 from thaw.runs.shown_commands import option
@@ -68,6 +68,7 @@ def _prepare(config: DictConfig, kind: str, check: Callable[[Path], None]) -> No
             folder = new_folder(folder)
             with read_write(config.hydra):
                 config.hydra[kind].dir = str(folder)
+        note_new(folder)
         check(folder)
         try_to_write(folder)
     except OSError as error:
