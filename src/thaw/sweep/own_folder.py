@@ -34,6 +34,9 @@ def _faults_end_the_program() -> Iterator[None]:
         _refuse(str(error_with_sentence(error) or error))
 
 
+_GOES_ON = ".ShortlistSweeper"  # its folder has no time in its name: the same command goes on there
+
+
 class OwnFolder(Callback):
     """Ends the program with a sentence and status 2 if a folder cannot belong to this run or sweep alone."""
 
@@ -64,7 +67,8 @@ def _prepare(config: DictConfig, kind: str, check: Callable[[Path], None]) -> No
     if isinstance(root, str) and not config.get("resume"):
         refuse_inside(folder, Path(root).expanduser(), f"hydra.{kind}.dir")
     try:
-        if not any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra):
+        given = any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra)
+        if not given and not (kind == "sweep" and config.hydra.sweeper._target_.endswith(_GOES_ON)):
             folder = new_folder(folder)
             with read_write(config.hydra):
                 config.hydra[kind].dir = str(folder)
