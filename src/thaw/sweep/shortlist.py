@@ -24,6 +24,8 @@ PAGE = "shortlist.html"
 _COLUMNS = ("name", "model", "weights", "acc", "acc_low", "acc_high", "verdict", "p", "neighbours", "images_per_second",
             "parameters", "size_mb", "licence", "pareto")  # fmt: skip
 
+_COSTS = ("images/s", "parameters", "MB", "licence", "front")
+
 
 def write_shortlist(folder: Path, compared: dict) -> str:
     """Write the backbones of a comparison, with what they cost, into `folder`; return a terminal table of them."""
@@ -87,23 +89,13 @@ def _next_command(compared: dict) -> str | None:
 
 def _table(facts: dict) -> str:
     """Return the backbones, the most accurate first, and the advice."""
-    heads = (
-        "",
-        "probe val/acc",
-        "95 % interval",
-        "against the best",
-        f"{NEIGHBOURS}-NN",
-        "images/s",
-        "parameters",
-        "MB",
-    )
-    lines = [(*heads, "licence", "front")]
+    lines = [["", "probe val/acc", "95 % interval", "against the best", f"{NEIGHBOURS}-NN", *_COSTS]]
     for row in facts["backbones"][:LINES]:
         verdict = row["verdict"] + (f" (p {p_value(row['p'])})" if row["p"] is not None else "")
         quality = (f"{row['acc']:.4f}", f"{row['acc_low']:.4f} to {row['acc_high']:.4f}", verdict)
         rates = (_number(row["neighbours"], ".4f"), _number(row["images_per_second"], ".0f"))
         weights = (f"{row['parameters']:,}", _number(row["size_mb"], ".0f"), row["licence"] or "-")
-        lines.append((shown(row["name"], 60), *quality, *rates, *weights, "*" if row["pareto"] else ""))
+        lines.append([shown(row["name"], 60), *quality, *rates, *weights, "*" if row["pareto"] else ""])
     more = len(facts["backbones"]) - LINES
     rest = [f"and {more} more, in shortlist.csv"] if more > 0 else []
     front = "*: front: no other backbone is both as accurate and as fast"
