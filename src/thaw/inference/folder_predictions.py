@@ -1,9 +1,7 @@
 """A trained model's predictions for a folder's images and for corrupted copies of them."""
 
 import sys
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 
@@ -12,7 +10,7 @@ import torch
 from tqdm import tqdm
 
 from thaw.data.folders import Sample
-from thaw.data.workers import inference_batch_size, usable_cores
+from thaw.data.workers import in_threads_ahead, inference_batch_size
 from thaw.errors import UnreadableImageError, UserError
 from thaw.evaluation.corruptions import Corruption
 from thaw.evaluation.predictions import Predictions, joined
@@ -43,71 +41,55 @@ def predict_folder(
         UserError: if none of the images can be read.
 
     """
-    kept, faults = list[Sample](), list[str]()
-    size = inference_batch_size(model.preprocessing.crop)
-    found, views_each = _Collected(model, len(corruptions)), 1 + len(corruptions)
+    kept, faults, clean = list[Sample](), list[str](), list[torch.Tensor]()
+    judged: list[list[_Judged]] = [[] for _ in corruptions]  # without logits, to save memory
+    size, views_each = inference_batch_size(model.preprocessing.crop), 1 + len(corruptions)
     progress = {"total": len(samples) * views_each, "unit": "image", "disable": not sys.stderr.isatty()}
     with tqdm(desc="evaluating", leave=False, **progress) as bar:
 
-        def views(place: int) -> list[torch.Tensor]:
-            crop = model.read(samples[place][0])
-            return [crop, *(corruption(crop, place) for corruption in corruptions)]
+        def skip(error: UnreadableImageError) -> None:
+            faults.append(str(error))
+            bar.update(views_each)
 
-        def readable() -> Iterator[list[torch.Tensor]]:
-            for sample, result in zip(samples, _in_order(views, range(len(samples)), size), strict=True):
-                if isinstance(result, UnreadableImageError):
-                    faults.append(str(result))
-                    bar.update(views_each)
-                else:
-                    kept.append(sample)
-                    yield result
-
-        crops = readable()
+        crops = _readable(model, samples, corruptions, size, skip)
         while batch := list(islice(crops, size)):
-            labels = np.array([label for _, label in kept[-len(batch) :]])
-            for place, images in enumerate(zip(*batch, strict=True)):
-                found.add(place, model.logits(torch.stack(images)), labels)
+            labels = np.array([label for (_, label), _ in batch])
+            kept += [sample for sample, _ in batch]
+            for place, images in enumerate(zip(*(views for _, views in batch), strict=True)):
+                logits = model.logits(torch.stack(images))
+                if place:
+                    changed = Predictions((), labels, logits.numpy(), model.classes, model.temperature)
+                    judged[place - 1].append((changed.right, changed.confidence))
+                else:
+                    clean.append(logits)
                 bar.update(len(images))
     if not kept:
         none = f"none of the {len(samples)} images can be read; the first: " if len(samples) > 1 else ""
         raise UserError(f"{none}{faults[0]}")
     paths, labels = zip(*kept, strict=True)
-    clean = Predictions(paths, np.array(labels), joined(found.clean), model.classes, model.temperature)
-    return FolderPredictions(clean, found.joined(), faults)
+    columns = (map(np.concatenate, zip(*batches, strict=True)) for batches in judged)
+    predictions = Predictions(paths, np.array(labels), joined(clean), model.classes, model.temperature)
+    return FolderPredictions(predictions, [(right, confidence) for right, confidence in columns], faults)
 
 
-class _Collected:
-    """Logits of the uncorrupted images, and only correctness and confidence of corrupted ones, to save memory."""
+def _readable(
+    model: TrainedModel,
+    samples: Sequence[Sample],
+    corruptions: Sequence[Corruption],
+    ahead: int,
+    skip: Callable[[UnreadableImageError], object],
+) -> Iterator[tuple[Sample, list[torch.Tensor]]]:
+    """Yield each sample with its crop and the crop's corruptions; threads read `ahead`. Call `skip` for the others."""
 
-    def __init__(self, model: TrainedModel, corruptions: int):
-        self.clean: list[torch.Tensor] = []
-        self._model = model
-        self._corrupted: list[list[_Judged]] = [[] for _ in range(corruptions)]
-
-    def add(self, place: int, logits: torch.Tensor, labels: np.ndarray) -> None:
-        if not place:
-            self.clean.append(logits)
-            return
-        predictions = Predictions((), labels, logits.numpy(), self._model.classes, self._model.temperature)
-        self._corrupted[place - 1].append((predictions.right, predictions.confidence))
-
-    def joined(self) -> list[_Judged]:
-        columns = (zip(*batches, strict=True) for batches in self._corrupted)
-        return [(np.concatenate(right), np.concatenate(confidence)) for right, confidence in columns]
-
-
-def _in_order(
-    task: Callable[[int], list[torch.Tensor]], arguments: Iterable[int], ahead: int
-) -> Iterator[list[torch.Tensor] | UnreadableImageError]:
-    """Yield the results of `task`, or its error for an unreadable image, in order; threads work `ahead`."""
-    with ThreadPoolExecutor(usable_cores()) as pool:  # Pillow releases the interpreter's lock while it decodes
-        rest = (pool.submit(task, argument) for argument in arguments)
-        waiting = deque(islice(rest, ahead))
+    def views(place: int) -> list[torch.Tensor] | UnreadableImageError:
         try:
-            while waiting:
-                done = waiting.popleft()
-                error = done.exception()
-                yield error if isinstance(error, UnreadableImageError) else done.result()
-                waiting.extend(islice(rest, 1))
-        finally:
-            pool.shutdown(cancel_futures=True)
+            crop = model.read(samples[place][0])
+        except UnreadableImageError as error:
+            return error
+        return [crop, *(corruption(crop, place) for corruption in corruptions)]
+
+    for sample, result in zip(samples, in_threads_ahead(views, range(len(samples)), ahead), strict=True):
+        if isinstance(result, UnreadableImageError):
+            skip(result)
+        else:
+            yield sample, result
