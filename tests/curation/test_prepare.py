@@ -23,7 +23,7 @@ from thaw.curation.inspection import Inspection
 from thaw.curation.placement import place, places
 from thaw.curation.prepare import Request, prepare
 from thaw.curation.source_tree import Tree, read_tree, scan
-from thaw.curation.split import Group, Shares, assign
+from thaw.curation.split import Shares, assign
 from thaw.errors import UserError
 
 SCRIPT = [sys.executable, str(ROOT / "scripts" / "prepare_data.py")]
@@ -183,16 +183,17 @@ def test_a_folder_of_somebody_elses_is_not_touched(heap, tmp_path):
 
 
 def test_copies_that_do_not_add_up_are_reported():
-    trio = Group((0, 1, 2), "a")
-    assert Counter(assign([trio, Group((3,), "b")], "cat", Shares(val=1)).values()) == {"train": 3, "val": 1}
+    groups = {"a": [0, 1, 2], "b": [3]}
+    assert Counter(assign(groups, "cat", Shares(val=1)).values()) == {"train": 3, "val": 1}
     with pytest.raises(UserError, match="cannot give exactly 2 images to val"):
-        assign([trio, Group((3,), "b")], "cat", Shares(val=2))
+        assign(groups, "cat", Shares(val=2))
 
 
-def test_near_copies_in_two_classes_are_both_set_aside(tmp_path):
+def test_near_copies_in_two_classes_are_both_set_aside(tmp_path, monkeypatch):
+    monkeypatch.setattr("thaw.curation.decisions.similar_pairs", lambda paths, thumbnails: [(0, 7), (1, 2)])
     tree = Tree(tmp_path, [(Path(f"{name}/{n}.jpg"), name) for name in CLASSES for n in range(5)])
     found = [Inspection(path, 1, f"{n}", format="JPEG") for n, (path, _) in enumerate(tree.images)]
-    entries = plan(tree, found, Shares(val=1), similar=lambda paths, marks: [(0, 7), (1, 2)])
+    entries = plan(tree, found, Shares(val=1))
     assert [entry.path for entry in entries if entry.kind == "conflict"] == [Path("Cat/0.jpg"), Path("Dog/2.jpg")]
     assert entries[1].split == entries[2].split
 

@@ -5,9 +5,8 @@ exit status is 1 if something would distort a result.
 """
 
 from argparse import Namespace
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 from thaw.commands import frame
 from thaw.runs.optional_output import naming_page
@@ -21,12 +20,7 @@ def options() -> Namespace:
     add("root", type=Path, metavar="ROOT")
     add("--out", type=Path, metavar="DIR", help="where to write (outputs/audit/<ROOT's name>)")
     add("--labels", action="store_true", help="also look for wrong labels, with a pretrained network")
-    add(
-        "--model",
-        default="resnet34",
-        metavar="NAME",
-        help="for --labels: of torchvision, or timm/NAME (resnet34)",
-    )
+    add("--model", default="resnet34", metavar="NAME", help="for --labels: of torchvision, or timm/NAME (resnet34)")
     add("--weights", default="imagenet", metavar="W", help="for --labels: imagenet, demo, none or a path (imagenet)")
     return parser.parse_args()
 
@@ -41,20 +35,15 @@ def main() -> int:
     refuse_other_results(out, ("audit.json",), "an audit")
     refuse_unwritable(out, "--out")
     trees = class_trees(chosen.root)
-    find_doubts = (
-        _doubt_finder(chosen) if chosen.labels else None
-    )  # a wrong model ends here, before minutes of decoding
+    find_doubts = None
+    if chosen.labels:
+        from thaw.curation.labels import doubted_labels, load_backbone  # imports torch, which takes seconds
+
+        # A wrong model ends here, before minutes of decoding.
+        find_doubts = partial(doubted_labels, backbone=load_backbone(chosen.model, chosen.weights))
     found = audit(chosen.root, trees)
     doubts = find_doubts(found.files) if find_doubts else None
     shown = facts(found, doubts)
     write_audit(out, shown)
     print(table(shown) + naming_page("page", out / "audit.html"))
     return 1 if found.distorted else 0
-
-
-def _doubt_finder(chosen: Namespace) -> Callable[[Any], Any]:
-    """Load the chosen network; return the function that finds doubtful labels with it."""
-    from thaw.curation.labels import doubted_labels, load_backbone  # imports torch, which takes seconds
-
-    backbone = load_backbone(chosen.model, chosen.weights)
-    return lambda files: doubted_labels(files, backbone)

@@ -1,14 +1,14 @@
 """Decide the split of each file, or the reason to set it aside."""
 
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thaw.curation.inspection import Inspection, suffixes
 from thaw.curation.similarity import groups, similar_pairs
 from thaw.curation.source_tree import Tree
-from thaw.curation.split import Group, Shares, assign
+from thaw.curation.split import Shares, assign
 
 QUARANTINE, UNUSED = "quarantine", "unused"
 
@@ -28,12 +28,7 @@ class Entry:
     verdict: str = "ok"
 
 
-Similar = Callable[[Sequence[Path], Sequence], list[tuple[int, int]]]
-
-
-def plan(
-    tree: Tree, inspections: Sequence[Inspection], shares: Shares, similar: Similar = similar_pairs
-) -> list[Entry]:
+def plan(tree: Tree, inspections: Sequence[Inspection], shares: Shares) -> list[Entry]:
     """Return an entry for each image of `tree`, in order.
 
     Raises:
@@ -46,14 +41,13 @@ def plan(
     ]
     _set_copies_aside(entries)
     usable = [index for index, entry in enumerate(entries) if not entry.split]
-    groups_of_copies = _copies(entries, usable, similar)
-    _set_conflicts_aside(entries, groups_of_copies)
-    by_class = defaultdict(list)
-    for members in groups_of_copies:
-        if not entries[members[0]].split:
-            by_class[entries[members[0]].label].append(
-                Group(tuple(members), min(entries[i].found.sha256 for i in members))
-            )
+    found = [entries[index].found for index in usable]
+    pairs = similar_pairs([one.path for one in found], [one.thumbnail for one in found if one.thumbnail is not None])
+    by_class: dict[str, dict[str, list[int]]] = defaultdict(dict)
+    for places in groups(len(usable), pairs):
+        members = [usable[place] for place in places]
+        if not _set_conflict_aside(entries, members):
+            by_class[entries[members[0]].label][min(found[place].sha256 for place in places)] = members
     for label in tree.classes:
         for index, split in assign(by_class[label], label, shares).items():
             entries[index] = replace(entries[index], split=split)
@@ -79,28 +73,18 @@ def _set_copies_aside(entries: list[Entry]) -> None:
         else:
             equal[entry.found.sha256].append(index)
     for members in equal.values():
-        labels = {entries[index].label for index in members}
-        first = entries[members[0]].path
-        for index in members if len(labels) > 1 else members[1:]:
-            copy = "copy", f"is the same file as {first}"
-            kind, verdict = _conflict(entries, members, index) if len(labels) > 1 else copy
-            entries[index] = replace(entries[index], split=QUARANTINE, kind=kind, verdict=verdict)
+        if not _set_conflict_aside(entries, members):
+            verdict = f"is the same file as {entries[members[0]].path}"
+            for index in members[1:]:
+                entries[index] = replace(entries[index], split=QUARANTINE, kind="copy", verdict=verdict)
 
 
-def _copies(entries: Sequence[Entry], usable: Sequence[int], similar: Similar) -> list[list[int]]:
-    paths = [entries[index].found.path for index in usable]
-    pairs = similar(paths, [entries[index].found.thumbnail for index in usable])
-    return [[usable[member] for member in members] for members in groups(len(usable), pairs)]
-
-
-def _set_conflicts_aside(entries: list[Entry], groups_of_copies: Sequence[Sequence[int]]) -> None:
-    for members in groups_of_copies:
-        if len({entries[index].label for index in members}) > 1:
-            verdicts = {index: _conflict(entries, members, index) for index in members}
-            for index, (kind, verdict) in verdicts.items():
-                entries[index] = replace(entries[index], split=QUARANTINE, kind=kind, verdict=verdict)
-
-
-def _conflict(entries: Sequence[Entry], members: Sequence[int], index: int) -> tuple[str, str]:
-    other = next(entries[i] for i in members if entries[i].label != entries[index].label)
-    return "conflict", f"shows the same picture as {other.path}, which is in another class"
+def _set_conflict_aside(entries: list[Entry], members: Sequence[int]) -> bool:
+    """Set copies of one image aside if they are in several classes; return whether they are."""
+    for index in members:
+        other = next((entries[i] for i in members if entries[i].label != entries[index].label), None)
+        if other is None:
+            return False
+        verdict = f"shows the same picture as {other.path}, which is in another class"
+        entries[index] = replace(entries[index], split=QUARANTINE, kind="conflict", verdict=verdict)
+    return True

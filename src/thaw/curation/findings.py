@@ -1,6 +1,6 @@
 """Checks of a data set; each yields findings about its folders, classes, images or copies."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -89,9 +89,7 @@ def class_findings(trees: dict[str, Tree]) -> Iterator[Finding]:
     for alike in confusable_names(everywhere):
         yield Finding("names alike", ERROR, f"names of classes look the same: {alike}", [])
     for split, tree in list(trees.items())[:1]:  # the training images
-        counts: dict[str, int] = defaultdict(int)
-        for _, label in tree.images:
-            counts[label] += 1
+        counts = Counter(label for _, label in tree.images)
         few = [Path(split) / name for name, count in sorted(counts.items()) if count < _FEW]
         yield from _finding("tiny class", WARNING, f"class[es] [have] fewer than {_FEW} images to learn from", few)
         if counts and max(counts.values()) > _IMBALANCE * min(counts.values()):

@@ -78,7 +78,7 @@ def inspect(path: Path) -> Inspection:
 
 def inspect_all(paths: Sequence[Path], title: str) -> Iterator[Inspection]:
     """Yield the inspections of `paths`, in order."""
-    return on_every_core(inspect, paths, title, "file")
+    return on_every_core(inspect, paths, len(paths), title, "file")
 
 
 def _decoded(facts: dict) -> Inspection:

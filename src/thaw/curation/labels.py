@@ -8,7 +8,6 @@ import contextlib
 import functools
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -39,12 +38,7 @@ _BATCH = 64
 _MOST = 2e9  # largest size of the features in the cache, in bytes
 
 
-@dataclass(frozen=True)
-class Backbone:
-    """Pretrained network with its preprocessing."""
-
-    net: StagedNet
-    preprocessing: Preprocessing
+Backbone = tuple[StagedNet, Preprocessing]
 
 
 def load_backbone(model: str, weights: str) -> Backbone:
@@ -60,7 +54,7 @@ def load_backbone(model: str, weights: str) -> Backbone:
         load_pretrained(net, weights)
     except UserError as error:
         raise UserError(re.sub(r"\b(model|weights)(\.name)?=", r"--\1 ", str(error))) from error
-    return Backbone(net, preprocessing)
+    return net, preprocessing
 
 
 def doubted_labels(files: Sequence[File], backbone: Backbone) -> list[Doubt]:
@@ -149,7 +143,7 @@ class _Photographs(Dataset):
 
 def _features(paths: Sequence[Path], digests: Sequence[str], backbone: Backbone) -> np.ndarray:
     """Return the inputs of the network's head, float32 (n, D), through the cache of features."""
-    net, preprocessing = backbone.net, backbone.preprocessing
+    net, preprocessing = backbone
     photographs = _Photographs(paths, preprocessing)
     context = contextlib.nullcontext
     if best_precision("cpu") == "bf16-mixed":

@@ -5,7 +5,7 @@ third first aligns every image with the common content of the set, which locates
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -24,8 +24,7 @@ _GRIDS = [(0.04, 5), (0.06, 3), (0.1, 1), (0.0, 0)]  # arguments of `crops`, fin
 _MOST = 4e10  # comparisons of signatures: a few minutes
 
 
-@dataclass(frozen=True)
-class Nominations:
+class Nominations(NamedTuple):
     """Possible pairs of copies.
 
     Image `first[n]`, mirrored if `mirrored[n]`, may show the same as `boxes[n]` of image `second[n]`.
@@ -36,11 +35,8 @@ class Nominations:
     mirrored: np.ndarray
     boxes: np.ndarray
 
-    def __len__(self) -> int:
-        return len(self.first)
-
     def take(self, which: np.ndarray | slice) -> "Nominations":
-        return Nominations(self.first[which], self.second[which], self.mirrored[which], self.boxes[which])
+        return Nominations(*(values[which] for values in self))
 
 
 def nominate(pictures: np.ndarray) -> tuple[Nominations, np.ndarray]:
@@ -50,17 +46,14 @@ def nominate(pictures: np.ndarray) -> tuple[Nominations, np.ndarray]:
     return Nominations(*(np.concatenate(parts) for parts in zip(*found, strict=True))), far
 
 
-Found = tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]
-
-
-def _nominations(second: np.ndarray, mirrored: np.ndarray | bool, boxes: np.ndarray | Box) -> Found:
+def _nominations(second: np.ndarray, mirrored: np.ndarray | bool, boxes: np.ndarray | Box) -> Nominations:
     """Return flat arrays of `second` (n, k), the look-alikes of each image, and of the values that belong to them."""
     first = np.repeat(np.arange(len(second)), second.shape[1])
     boxes = np.broadcast_to(np.asarray(boxes, np.float32), (*second.shape, 4)).reshape(-1, 4)
-    return first, second.ravel(), np.broadcast_to(mirrored, second.shape).ravel(), boxes
+    return Nominations(first, second.ravel(), np.broadcast_to(mirrored, second.shape).ravel(), boxes)
 
 
-def _whole_images(pictures: np.ndarray) -> tuple[list[Found], np.ndarray]:
+def _whole_images(pictures: np.ndarray) -> tuple[list[Nominations], np.ndarray]:
     signatures = _FINE.of(pictures, WHOLE)
     damp = damping(signatures, _damped(pictures))
     mean = signatures.mean(0)
@@ -86,7 +79,7 @@ def _nearest(queries: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
     return np.concatenate(found)
 
 
-def _on_a_grid(pictures: np.ndarray) -> Iterator[Found]:
+def _on_a_grid(pictures: np.ndarray) -> Iterator[Nominations]:
     """Yield nominations of images whose whole resembles a crop of another image, over a grid of crops."""
     step, most = next((grid for grid in _GRIDS if len(crops(*grid)) * len(pictures) ** 2 <= _MOST), _GRIDS[-1])
     tried = crops(step, most)
@@ -131,7 +124,7 @@ def _distinct_best(found: np.ndarray, outliers: np.ndarray) -> np.ndarray:
     return np.take_along_axis(order, np.argsort(seen, axis=0, kind="stable")[:_CROPS], 0)
 
 
-def _fitted(pictures: np.ndarray) -> Iterator[Found]:
+def _fitted(pictures: np.ndarray) -> Iterator[Nominations]:
     """Yield nominations after alignment with the common content of the set; yield nothing without common content."""
     tried = crops(0.04, 5)
     frame = _frame(pictures, tried)

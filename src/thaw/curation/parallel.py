@@ -3,7 +3,7 @@
 import multiprocessing
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import TypeVar
 
 from threadpoolctl import threadpool_limits
@@ -18,9 +18,11 @@ _CHUNK = 16  # items that a process takes at once
 _FEW = 64  # fewer items are done before processes have started
 
 
-def on_every_core(task: Callable[[Item], Result], items: Sequence[Item], title: str, unit: str) -> Iterator[Result]:
-    """Yield `task(item)` for each item, in order, with a progress bar in a terminal."""
-    yield from progress(_results(task, items), title, unit, len(items))
+def on_every_core(
+    task: Callable[[Item], Result], items: Iterable[Item], count: int, title: str, unit: str
+) -> Iterator[Result]:
+    """Yield `task(item)` for each of the `count` items, in order, with a progress bar in a terminal."""
+    yield from progress(_results(task, items, count), title, unit, count)
 
 
 def progress(items: Iterable[Item], title: str, unit: str, total: int | None = None) -> Iterator[Item]:
@@ -28,8 +30,8 @@ def progress(items: Iterable[Item], title: str, unit: str, total: int | None = N
     yield from tqdm(items, title, total, unit=unit, disable=not sys.stderr.isatty(), leave=False)
 
 
-def _results(task: Callable[[Item], Result], items: Sequence[Item]) -> Iterator[Result]:
-    if len(items) < _FEW or usable_cores() == 1:
+def _results(task: Callable[[Item], Result], items: Iterable[Item], count: int) -> Iterator[Result]:
+    if count < _FEW or usable_cores() == 1:
         yield from map(task, items)
         return
     context = multiprocessing.get_context("fork" if sys.platform.startswith("linux") else "spawn")

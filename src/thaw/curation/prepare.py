@@ -6,8 +6,8 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -98,17 +98,11 @@ def _check(request: Request) -> None:
         raise UserError(f"DEST={request.dest} and SOURCE={request.source} must not contain each other.")
 
 
-@contextmanager
-def _alone(path: Path, dest: Path) -> Iterator[None]:
-    lock = FileLock(path)
+def _alone(path: Path, dest: Path) -> AbstractContextManager:
     try:
-        lock.acquire(timeout=1)
+        return FileLock(path).acquire(timeout=1)
     except (Timeout, FileNotFoundError) as error:  # the other process deletes the folder of the lock when it ends
         raise UserError(f"{dest} is being prepared by another process; wait until it ends.") from error
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def _options(request: Request) -> dict:

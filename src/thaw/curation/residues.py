@@ -29,31 +29,20 @@ def far_residues(pictures: np.ndarray, far: np.ndarray) -> np.ndarray:
     return _fitted(pictures, _fitted(halved(pictures), pairs, COARSE_BLURS, "")[0], FINE_BLURS, "")[1]
 
 
-class _Batches(Sequence):
-    """Arguments of `_fit_batch`, created on access, because all of them together would not fit into memory."""
-
-    def __init__(self, pictures: np.ndarray, pairs: Nominations):
-        self.pictures, self.pairs = pictures, pairs
-
-    def __len__(self) -> int:
-        return -(-len(self.pairs) // _BATCH)
-
-    # The base class also accepts slices, which nothing needs here.
-    def __getitem__(self, index: int) -> tuple[np.ndarray, ...]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        if index >= len(self):
-            raise IndexError(index)
-        pairs = self.pairs.take(slice(index * _BATCH, (index + 1) * _BATCH))
-        fixed = self.pictures[pairs.first]
-        fixed[pairs.mirrored] = fixed[pairs.mirrored][:, :, ::-1]
-        return fixed, self.pictures[pairs.second], pairs.boxes
-
-
 def _fitted(
     pictures: np.ndarray, pairs: Nominations, blurs: Sequence[float], title: str
 ) -> tuple[Nominations, np.ndarray]:
-    batches = list(on_every_core(partial(_fit_batch, blurs), _Batches(pictures, pairs), title, "batch"))
-    boxes, residues = (np.concatenate(parts) for parts in zip(*batches, strict=True))
-    return Nominations(pairs.first, pairs.second, pairs.mirrored, boxes), residues
+    starts = range(0, len(pairs.first), _BATCH)
+    batches = (_batch(pictures, pairs.take(slice(start, start + _BATCH))) for start in starts)  # memory holds a few
+    fitted = list(on_every_core(partial(_fit_batch, blurs), batches, len(starts), title, "batch"))
+    boxes, residues = (np.concatenate(parts) for parts in zip(*fitted, strict=True))
+    return pairs._replace(boxes=boxes), residues
+
+
+def _batch(pictures: np.ndarray, pairs: Nominations) -> tuple[np.ndarray, ...]:
+    fixed = pictures[pairs.first]
+    fixed[pairs.mirrored] = fixed[pairs.mirrored][:, :, ::-1]
+    return fixed, pictures[pairs.second], pairs.boxes
 
 
 def _fit_batch(blurs: Sequence[float], batch: tuple[np.ndarray, ...]) -> tuple[np.ndarray, np.ndarray]:

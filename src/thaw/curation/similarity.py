@@ -77,7 +77,7 @@ def similar_pairs(paths: Sequence[Path], thumbnails: Sequence[np.ndarray]) -> li
 
 
 def _differences(pairs: Sequence[Pair], which: Sequence[int]) -> np.ndarray:
-    return np.array(list(on_every_core(excess, [pairs[n] for n in which], "confirming", "pair")))
+    return np.array(list(on_every_core(excess, [pairs[n] for n in which], len(which), "confirming", "pair")))
 
 
 def _pairs(paths: Sequence[Path], shown: np.ndarray, compared: Nominations) -> list[Pair]:
@@ -95,21 +95,16 @@ def _limit(of_controls: np.ndarray) -> float:
     return min(_DOUBTFUL, _BELOW * float(np.quantile(of_controls, _STRAY)))
 
 
-def usual_likeness(thumbnails: Sequence[np.ndarray]) -> float:
-    """Return the median correlation of images with their most similar image, from a sample; 0 for too few images."""
+def alike_by_design(thumbnails: Sequence[np.ndarray]) -> str | None:
+    """Return a sentence if images are usually very similar to the one most like them, in a sample, otherwise None."""
     _, pictures = _pictures(thumbnails[:: max(1, len(thumbnails) // _SAMPLED)])
     if len(pictures) < 3:
-        return 0.0
+        return None
     flat = halved(pictures).reshape(len(pictures), -1)
     flat /= np.linalg.norm(flat, axis=1, keepdims=True)
     alike = flat @ flat.T
     np.fill_diagonal(alike, -1)
-    return float(np.median(alike.max(1)))
-
-
-def alike_by_design(thumbnails: Sequence[np.ndarray]) -> str | None:
-    """Return a sentence if nearly all images of the set are alike, otherwise None."""
-    likeness = usual_likeness(thumbnails)
+    likeness = np.median(alike.max(1))
     if likeness < _ALIKE:
         return None
     return (

@@ -1,7 +1,7 @@
 """Assign images to splits by content and seed; names and order of files do not matter."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from thaw.errors import UserError
@@ -18,23 +18,17 @@ class Shares:
     seed: int = 0
 
 
-@dataclass(frozen=True)
-class Group:
-    """Copies of one image: their indices, and the smallest of their digests as the key."""
-
-    members: tuple[int, ...]
-    key: str
-
-
-def assign(groups: Sequence[Group], label: str, shares: Shares) -> dict[int, str]:
+def assign(groups: Mapping[str, Sequence[int]], label: str, shares: Shares) -> dict[int, str]:
     """Return the split of each image of a class, `unused` for images beyond the limit.
+
+    `groups` holds the indices of the copies of each image, by the smallest of their digests.
 
     Raises:
         UserError: if the class has too few images, or copies prevent the exact sizes.
 
     """
-    ordered = sorted(groups, key=lambda group: hashlib.sha256(f"{shares.seed}/{group.key}".encode()).digest())
-    available = sum(len(group.members) for group in groups)
+    keys = sorted(groups, key=lambda key: hashlib.sha256(f"{shares.seed}/{key}".encode()).digest())
+    available = sum(map(len, groups.values()))
     used = min(available, shares.limit or available)
     wanted = {name: _number(share, used) for name, share in (("test", shares.test), ("val", shares.val))}
     held_out = sum(wanted.values())
@@ -46,16 +40,16 @@ def assign(groups: Sequence[Group], label: str, shares: Shares) -> dict[int, str
         )
     splits: dict[int, str] = {}
     for name, count in (*wanted.items(), ("train", used - held_out)):
-        for group in ordered:
-            if group.members[0] not in splits and len(group.members) <= count:
-                splits |= dict.fromkeys(group.members, name)
-                count -= len(group.members)
+        for copies in (groups[key] for key in keys):
+            if copies[0] not in splits and len(copies) <= count:
+                splits |= dict.fromkeys(copies, name)
+                count -= len(copies)
         if count and name != "train":
             raise UserError(
                 f"class {label} cannot give exactly {amount(wanted[name], 'image')} to {name}, because copies of an "
                 "image stay in one split; choose another number."
             )
-    return {index: splits.get(index, "unused") for group in groups for index in group.members}
+    return {index: splits.get(index, "unused") for copies in groups.values() for index in copies}
 
 
 def _number(share: float, of: int) -> int:
