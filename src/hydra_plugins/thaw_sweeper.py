@@ -14,7 +14,8 @@ from thaw.errors import RunError, UserError
 from thaw.runs import run_files
 from thaw.runs.moved_names import use_current_names
 from thaw.runs.shown_commands import quoted
-from thaw.sweep.execution import finish_sweep, launch_jobs, locked, refuse, run_jobs
+from thaw.runs.streams import refuse
+from thaw.sweep.execution import finish_sweep, launch_jobs, locked, run_jobs
 from thaw.sweep.jobs import Job, check_jobs, plan, refuse_other_images
 from thaw.sweep.launched import LaunchedTask, threads_each
 from thaw.sweep.own_folder import refuse_paths
@@ -50,7 +51,7 @@ class ThawSweeper(BasicSweeper):
             check_jobs([job for job in jobs if not job.finished])
             refuse_other_images(jobs)
         except (UserError, RunError) as error:
-            refuse(str(error).removesuffix("."))
+            refuse(str(error))
         return jobs
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
@@ -108,7 +109,7 @@ class ThawSweeper(BasicSweeper):
                 refuse(
                     f"trainer.strategy={strategy} starts processes, which it cannot within hydra/launcher={launcher}: "
                     "without that, jobs run one after another, each with its processes; on a cluster "
-                    "hydra/launcher=submitit_slurm starts them (docs/clusters.md)"
+                    "hydra/launcher=submitit_slurm starts them (docs/clusters.md)."
                 )
 
 

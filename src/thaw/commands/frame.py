@@ -5,8 +5,7 @@ import sys
 from collections.abc import Callable
 
 from thaw.errors import UserError, error_with_sentence
-from thaw.pages.text import printable
-from thaw.runs.streams import tolerate_closed_output
+from thaw.runs.streams import print_error, tolerate_closed_output
 
 
 def run(main: Callable[[], int | None], quiet: bool = False) -> int:
@@ -22,7 +21,7 @@ def run(main: Callable[[], int | None], quiet: bool = False) -> int:
             known = error_with_sentence(error)
             if known is None:
                 raise
-            print(f"error: {printable(str(known))}", file=sys.stderr)
+            print_error(str(known))
             return 2 if isinstance(known, UserError) else 1
         except KeyboardInterrupt:
             return 130

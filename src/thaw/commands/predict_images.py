@@ -14,7 +14,7 @@ from typing import cast
 
 from thaw.commands import frame
 from thaw.errors import UserError
-from thaw.pages.text import printable
+from thaw.runs.streams import print_error
 from thaw.runs.writable import refuse_unwritable, refuse_unwritable_file
 
 PRINTS_RESULTS = True  # a reader that closes standard output, such as head, wants no more of this command
@@ -42,7 +42,7 @@ def main() -> int:
         name = chosen.out or chosen.gallery or "standard output"
         raise UserError(f"{name} cannot be written ({error.strerror}).") from error
     for fault in faults:
-        print(f"error: {printable(fault)}", file=sys.stderr)
+        print_error(fault)
     return 0 if not faults else 1 if done else 2
 
 

@@ -12,11 +12,11 @@ from hydra.errors import ConfigCompositionException, OverrideParseException, Sea
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import error_with_sentence
-from thaw.pages.text import printable
 from thaw.runs import run_files
 from thaw.runs.overrides import describe_fault, with_additions
 from thaw.runs.ownership import remove_new
 from thaw.runs.run_folder import LEFTOVERS
+from thaw.runs.streams import print_error
 
 _RAISE = "HYDRA_FULL_ERROR"  # environment variable: Hydra raises errors instead of printing them
 
@@ -67,7 +67,7 @@ def _hydra_raises() -> Iterator[None]:
 def _refuse(error: Exception, sentence: str) -> NoReturn:
     if any(os.environ.get(name, "0") not in ("", "0") for name in ("THAW_DEBUG", _RAISE)):
         traceback.print_exc()
-    print(f"error: {printable(sentence)}", file=sys.stderr)
+    print_error(sentence)
     _remove_new()
     raise SystemExit(2) from error
 

@@ -1,15 +1,13 @@
 """`resume=RUN_DIR`: repeat the command of an interrupted run in that run's own folder."""
 
-import sys
 from pathlib import Path
-from typing import NoReturn
 
-from thaw.pages.text import printable
 from thaw.runs import run_files
 from thaw.runs.configuration import CHANGEABLE, read_resolved
 from thaw.runs.run_folder import recorded_overrides
 from thaw.runs.shorthand import literal
 from thaw.runs.shown_commands import quoted, unquoted
+from thaw.runs.streams import refuse
 from thaw.runs.summary import has_finished
 from thaw.storage.addresses import is_remote
 
@@ -32,11 +30,11 @@ def resume_arguments(arguments: list[str]) -> list[str]:
         return arguments
     name = unquoted(given["resume"])
     if is_remote(name):
-        _refuse(f"resume={name} is an address; name the folder of a run on this machine")
+        refuse(f"resume={name} is an address; name the folder of a run on this machine.")
     folder = Path(name).expanduser()
     record = folder / run_files.OVERRIDES
     if not record.is_file():
-        _refuse(f"resume={folder} is not the folder of a run: it has no {run_files.OVERRIDES}; name a run's folder")
+        refuse(f"resume={folder} is not the folder of a run: it has no {run_files.OVERRIDES}; name a run's folder.")
     ours = [literal(argument) for argument in arguments if not argument.startswith(("resume=", "hydra.", "-"))]
     epochs = {_key(override): override.partition("=")[2] for override in ours}.get(_EPOCHS)
     recorded = [override for override in recorded_overrides(folder) if not override.startswith("resume=")]
@@ -47,7 +45,7 @@ def resume_arguments(arguments: list[str]) -> list[str]:
     if epochs is not None:
         _check_epochs(folder, epochs)
     if has_finished(folder) and not (folder / run_files.LAST).is_file():  # a new start would replace its results
-        _refuse(f"resume={folder}: there is no {folder / run_files.LAST} to continue the run from")
+        refuse(f"resume={folder}: there is no {folder / run_files.LAST} to continue the run from.")
     rest = [argument for argument in arguments if argument.startswith(("hydra.", "-"))]
     rest = [argument for argument in rest if not argument.startswith("hydra.run.dir=")]
     return [*overrides, f"resume={quoted(folder)}", f"hydra.run.dir={quoted(folder)}", *rest]
@@ -61,8 +59,8 @@ def _merged(folder: Path, recorded: list[str], ours: list[str]) -> list[str]:
             merged = [*(one for one in merged if _key(one) != _key(override)), override]
         elif override.lstrip("+") not in [one.lstrip("+") for one in recorded]:
             started = " ".join(recorded) or "no options"
-            _refuse(
-                f"resume={folder} continues the run as it was started, with {started}; {override} is not among them"
+            refuse(
+                f"resume={folder} continues the run as it was started, with {started}; {override} is not among them."
             )
     return merged
 
@@ -79,17 +77,12 @@ def _check_epochs(folder: Path, wanted: str) -> None:
     if wanted == str(epochs) and not finished:
         return
     if phases[-1].get("solver"):
-        _refuse(
+        refuse(
             f"resume={folder}: a solver computed the head of this run, so more epochs would change nothing; start a "
-            "new run with another penalty, data or strategy"
+            "new run with another penalty, data or strategy."
         )
     if phases[-1].get("epochs"):
-        _refuse(f"resume={folder}: its last phase has epochs={phases[-1]['epochs']}, so the run cannot be extended")
+        refuse(f"resume={folder}: its last phase has epochs={phases[-1]['epochs']}, so the run cannot be extended.")
     if not wanted.isdecimal() or int(wanted) <= (epochs if finished else 0):
         above = "name a whole number above that" if finished else "name a whole number"
-        _refuse(f"resume={folder} {_EPOCHS}={wanted}: the run has {epochs} epochs; {above}")
-
-
-def _refuse(sentence: str) -> NoReturn:
-    print(f"error: {printable(sentence)}.", file=sys.stderr)
-    raise SystemExit(2)
+        refuse(f"resume={folder} {_EPOCHS}={wanted}: the run has {epochs} epochs; {above}.")

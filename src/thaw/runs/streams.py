@@ -6,11 +6,21 @@ import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, TextIO, cast
+from typing import Any, NoReturn, TextIO, cast
 
-from thaw.pages.text import decoded
+from thaw.pages.text import decoded, printable
 
 _GONE = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a closed terminal
+
+
+def refuse(sentence: str) -> NoReturn:
+    """Print an error and exit with status 2."""
+    print_error(sentence)
+    raise SystemExit(2)
+
+
+def print_error(sentence: str) -> None:
+    print(f"error: {printable(sentence)}", file=sys.stderr)
 
 
 class _SafeStream:

@@ -1,20 +1,19 @@
 """Execution of a sweep, from its jobs to the comparison. Finished jobs stay finished; a failed job stops no other."""
 
 import signal
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NoReturn
 
 from thaw.errors import UserError
-from thaw.pages.text import printable
 from thaw.runs import run_files
 from thaw.runs.optional_output import naming_page, warn_on_failure
 from thaw.runs.ownership import hold, refuse_foreign, release
 from thaw.runs.run_folder import run_folder_held
 from thaw.runs.shown_commands import option, tensorboard_command
 from thaw.runs.stopping import STOPS, Stopped, is_not_ignored
+from thaw.runs.streams import print_error, refuse
 from thaw.runs.summary import remove_old_results, write_summary
 from thaw.sweep.jobs import Job
 from thaw.sweep.processes import Process, import_once
@@ -47,7 +46,7 @@ def locked(folder: Path) -> Iterator[None]:
     try:
         hold(folder, run_files.SWEEP_LOCK, "hydra.sweep.dir")
     except UserError as error:
-        refuse(str(error).removesuffix("."))
+        refuse(str(error))
     try:
         yield
     finally:
@@ -88,7 +87,7 @@ def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progres
         _clear(job)
     except UserError as error:  # somebody has resumed this job alone, and it is running
         progress.job_ends(job)
-        _print_error(f"{job.name}: {error}")
+        print_error(f"{job.name}: {error}")
         return
     stop.process = process = Process(lambda: task(job, arguments), job.folder / run_files.CONSOLE)
     while not process.wait(seconds=0.2):
@@ -108,7 +107,7 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
         try:
             _clear(job)
         except UserError as error:
-            refuse(f"{job.name}: {error}".removesuffix("."))
+            refuse(f"{job.name}: {error}")
     before = {number: signal.signal(number, _end) for number in STOPS if is_not_ignored(number)}
     if signal.SIGINT in before:  # launchers expect Python's own handler
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -120,7 +119,7 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
     except SystemExit as stop:
         return int(stop.code or 0) - 128 if isinstance(stop, Stopped) else signal.SIGTERM
     except Exception as error:  # launchers report a dead process with errors of various kinds
-        _print_error(f"{type(error).__name__}: {' '.join(str(error).split())}")
+        print_error(f"{type(error).__name__}: {' '.join(str(error).split())}")
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
@@ -176,13 +175,13 @@ def finish_sweep(folder: Path, jobs: Sequence[Job], stopped_by: int | None, shor
         _print_results(folder, compared, shortlists)
     failed = [job.name for job in jobs if job.summary.get("status") == "failed" or not (job.finished or stopped_by)]
     if failed:
-        _print_error(
+        print_error(
             f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again: {', '.join(failed)}."
         )
     if stopped_by:
         done = f"{sum(job.finished for job in jobs)} of {len(jobs)} jobs done"
         name = signal.Signals(stopped_by).name
-        _print_error(f"stopped by {name}, {done}; the same command with {option('hydra.sweep.dir', folder)} resumes.")
+        print_error(f"stopped by {name}, {done}; the same command with {option('hydra.sweep.dir', folder)} resumes.")
         raise SystemExit(128 + stopped_by)
     if failed:
         raise SystemExit(1)
@@ -199,15 +198,6 @@ def _print_results(folder: Path, compared: dict, shortlists: bool) -> None:
     print(f"\n{shown}{naming_page('report', folder / page) or chr(10)}\ncurves   {tensorboard_command(folder)}")
 
 
-def refuse(sentence: str) -> NoReturn:
-    _print_error(f"{sentence}.")
-    raise SystemExit(2)
-
-
 def _print_failure(job: Job) -> None:
     if job.summary.get("status") == "failed":
-        _print_error(f"{job.name}: {job.summary['error']}")
-
-
-def _print_error(sentence: str) -> None:
-    print(f"error: {printable(sentence)}", file=sys.stderr)
+        print_error(f"{job.name}: {job.summary['error']}")

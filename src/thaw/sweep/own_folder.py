@@ -1,24 +1,23 @@
 """Hydra callback that chooses and checks the folder of a run or sweep before Hydra writes there."""
 
 import os
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig, OmegaConf, read_write
 from omegaconf.errors import OmegaConfBaseException
 
 from thaw.errors import UserError, error_with_sentence
-from thaw.pages.text import printable
 from thaw.runs.configuration import as_hydra_config
 from thaw.runs.ownership import new_folder, note_new, refuse_inside
 from thaw.runs.ranks import is_first_process
 from thaw.runs.run_folder import hold_run_folder
 from thaw.runs.shown_commands import option
+from thaw.runs.streams import refuse
 from thaw.runs.writable import try_to_write
 from thaw.sweep.execution import refuse_other_folder
 
@@ -29,9 +28,9 @@ def _faults_end_the_program() -> Iterator[None]:
     try:
         yield
     except UserError as error:
-        _refuse(f"{error}")
+        refuse(f"{error}")
     except (OmegaConfBaseException, RuntimeError) as error:
-        _refuse(str(error_with_sentence(error) or error))
+        refuse(str(error_with_sentence(error) or error))
 
 
 _GOES_ON = ".ShortlistSweeper"  # its folder has no time in its name: the same command goes on there
@@ -49,7 +48,7 @@ class OwnFolder(Callback):
     @_faults_end_the_program()
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         if "TORCHELASTIC_RUN_ID" in os.environ or not is_first_process():
-            _refuse(
+            refuse(
                 "torchrun and srun start a single run; a sweep is started once, and starts the processes of its jobs."
             )
         _prepare(config, "sweep", refuse_other_folder)
@@ -60,10 +59,10 @@ def _prepare(config: DictConfig, kind: str, check: Callable[[Path], None]) -> No
     with as_hydra_config(config):  # the folder's name refers to it
         folder = Path(config.hydra[kind].dir)
     if "${" in str(folder):
-        _refuse(f"the output folder {folder} has ${{ in its name, which looks like a reference: choose another one.")
+        refuse(f"the output folder {folder} has ${{ in its name, which looks like a reference: choose another one.")
     root = OmegaConf.select(config, "data.root")
     if root == "":
-        _refuse("data.root is empty: name the folder of your images, data.root=PHOTOS.")
+        refuse("data.root is empty: name the folder of your images, data.root=PHOTOS.")
     if isinstance(root, str) and not config.get("resume"):
         refuse_inside(folder, Path(root).expanduser(), f"hydra.{kind}.dir")
     try:
@@ -77,19 +76,19 @@ def _prepare(config: DictConfig, kind: str, check: Callable[[Path], None]) -> No
         try_to_write(folder)
     except OSError as error:
         reason = f"the output folder {folder} cannot be written ({error.strerror})"
-        _refuse(f"{reason}: choose another one with hydra.{kind}.dir=….")
+        refuse(f"{reason}: choose another one with hydra.{kind}.dir=….")
 
 
 def refuse_paths(config: DictConfig) -> None:
     """Refuse group options that are paths or missing: folders are named after them, and Hydra accepts `../x`."""
     for group, name in config.hydra.runtime.choices.items():
         if ".." in Path(str(name)).parts or Path(str(name)).is_absolute():
-            _refuse(f"{group}={name} is a path where the name of an option is needed.")
+            refuse(f"{group}={name} is a path where the name of an option is needed.")
     for group in ("data", "model", "strategy"):
         if group not in config.hydra.runtime.choices:
-            _refuse(f"{group} is not chosen, and every run needs one; python train.py --help lists the options.")
+            refuse(f"{group} is not chosen, and every run needs one; python train.py --help lists the options.")
     if len(Path(str(config.hydra.job.name)).parts) != 1:
-        _refuse(f"hydra.job.name={config.hydra.job.name} is a path where a name is needed: the log is named after it.")
+        refuse(f"hydra.job.name={config.hydra.job.name} is a path where a name is needed: the log is named after it.")
     if config.hydra.job.chdir:
         _refuse_relative(config)
 
@@ -100,12 +99,7 @@ def _refuse_relative(config: DictConfig) -> None:
         value = OmegaConf.select(config, key, throw_on_missing=False)
         path = Path(os.path.expanduser(value)) if isinstance(value, str) else Path("/")
         if not path.is_absolute() and path.exists():
-            _refuse(
+            refuse(
                 f"hydra.job.chdir=true would look for {key}={value} in the run's folder: give the whole path, "
                 f"{option(key, path.absolute())}, or leave hydra.job.chdir out; a run's files go to its folder anyway."
             )
-
-
-def _refuse(sentence: str) -> NoReturn:
-    print(f"error: {printable(sentence)}", file=sys.stderr)
-    raise SystemExit(2)
