@@ -12,7 +12,7 @@ from thaw.pages.html import render
 from thaw.pages.limits import ROWS
 from thaw.pages.text import agreeing, amount, counted, printable, shown
 from thaw.runs.optional_output import write_page
-from thaw.storage.files import whole_file
+from thaw.storage.files import write_whole
 
 _SHOWN = 24  # groups per finding on the page
 _TOGETHER = 12  # pictures per group
@@ -51,8 +51,7 @@ def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:
 def write_audit(folder: Path, facts: dict) -> None:
     """Write `audit.json` and `audit.html`."""
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / "audit.json") as file:
-        file.write(json.dumps(facts, indent=1) + "\n")
+    write_whole(folder / "audit.json", json.dumps(facts, indent=1) + "\n")
     write_page(folder / "audit.html", lambda: _page(facts))
 
 

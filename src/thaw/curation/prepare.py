@@ -23,7 +23,7 @@ from thaw.errors import UserError
 from thaw.pages.limits import LINES
 from thaw.pages.text import agreeing, aligned, amount, shown
 from thaw.runs.writable import refuse_unwritable
-from thaw.storage.files import whole_file
+from thaw.storage.files import read_rows, whole_file
 
 LINKS = ("hard", "symbolic", "copy")
 MANIFEST, QUARANTINED, RECORD = "manifest.csv", "quarantine.csv", "prepared.json"
@@ -125,8 +125,7 @@ def _complete(request: Request, record: dict) -> str:
     before = json.loads(kept.read_text()) if kept.is_file() else None
     if before != record:
         raise UserError(f"DEST={request.dest} {_difference(before, record)}; choose another DEST, or delete it first.")
-    with (request.dest / MANIFEST).open(newline="", encoding="utf-8", errors="surrogateescape") as file:
-        rows = [(Path(row["path"]), row["class"], row["split"]) for row in csv.DictReader(file)]
+    rows = [(Path(row["path"]), row["class"], row["split"]) for row in read_rows(request.dest / MANIFEST)]
     targets = places(rows, not request.pattern)
     missing = {path: target for path, target in targets.items() if not (request.dest / target).exists()}
     for target in missing.values():

@@ -17,7 +17,7 @@ from thaw.pages.limits import LINES, MATRIX, ROWS
 from thaw.pages.plots import COLOURS, INK, percent, svg
 from thaw.pages.text import aligned, amount, counted, p_value, shown
 from thaw.runs.optional_output import write_page
-from thaw.storage.files import whole_file
+from thaw.storage.files import write_whole
 
 _NAMES = {
     "acc": "accuracy",
@@ -35,8 +35,7 @@ _COUNT_STYLE = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 def write_evaluation(folder: Path, done: Evaluated) -> None:
     """Write `predictions.csv`, `evaluation.json` and `evaluation.html` into an existing folder."""
     write_predictions(folder / "predictions.csv", done.predictions, done.folder.root)
-    with whole_file(folder / "evaluation.json") as file:
-        file.write(json.dumps(done.facts, indent=1) + "\n")
+    write_whole(folder / "evaluation.json", json.dumps(done.facts, indent=1) + "\n")
     write_page(folder / "evaluation.html", lambda: _page(done))
 
 

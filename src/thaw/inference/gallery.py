@@ -9,7 +9,7 @@ from thaw.data.thumbnails import thumbnail_url
 from thaw.inference.predict import Prediction
 from thaw.pages.html import render
 from thaw.runs.optional_output import warn_on_failure
-from thaw.storage.files import whole_file
+from thaw.storage.files import write_whole
 
 _SHOWN = 500  # pictures; a larger page opens slowly
 _SIDE = 224
@@ -28,8 +28,7 @@ def write_gallery(path: Path, model: str, found: Sequence[Prediction], threshold
         page = _page(model, found, threshold)
     if page is not None:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as file:
-            file.write(page)
+        write_whole(path, page)
 
 
 def _page(model: str, found: Sequence[Prediction], threshold: float) -> str:

@@ -13,7 +13,7 @@ from omegaconf.errors import OmegaConfBaseException
 from thaw.errors import UserError, error_with_sentence
 from thaw.runs import run_files
 from thaw.runs.moved_names import with_current_names
-from thaw.storage.files import whole_file
+from thaw.storage.files import write_whole
 
 # Keys that may differ when a run is resumed. Those of _SPEED change the time that it takes, and the decoder on a GPU
 # single grey levels; earlier versions do not have them.
@@ -88,8 +88,7 @@ def configuration_files(cfg: DictConfig) -> dict[str, str]:
 def write_configuration(files: Mapping[str, str], folder: Path) -> None:
     (folder / run_files.HYDRA).mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
-        with whole_file(folder / name) as file:
-            file.write(text)
+        write_whole(folder / name, text)
 
 
 def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
@@ -102,7 +101,7 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
         UserError: for the first value that differs.
 
     """
-    before, now = _flat(read_resolved(folder)) if is_run(folder) else {}, _flat(resolved(cfg))
+    before, now = flat(read_resolved(folder)) if is_run(folder) else {}, flat(resolved(cfg))
     for key in sorted(before.keys() | now.keys()) if before else ():
         if before.get(key) != now.get(key) and key not in CHANGEABLE:
             raise UserError(
@@ -111,11 +110,11 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
             )
 
 
-def _flat(values: object, prefix: str = "") -> dict[str, object]:
-    """{a: {b: 1}} -> {a.b: 1}"""
+def flat(values: object, prefix: str = "") -> dict[str, object]:
+    """Return nested `values` by their paths: {a.b: 1} for {a: {b: 1}}."""
     if not isinstance(values, dict) or not values:
         return {prefix.removesuffix("."): values}
-    return {key: value for name, inner in values.items() for key, value in _flat(inner, f"{prefix}{name}.").items()}
+    return {key: value for name, inner in values.items() for key, value in flat(inner, f"{prefix}{name}.").items()}
 
 
 def is_run(folder: Path) -> bool:

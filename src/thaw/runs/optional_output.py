@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from thaw.storage.files import whole_file
+from thaw.storage.files import write_whole
 
 log = logging.getLogger(__name__)
 
@@ -23,9 +23,7 @@ def warn_on_failure(what: str) -> Iterator[None]:
 def write_page(path: Path, render: Callable[[], str]) -> None:
     """Write what `render` returns; if that fails, log one warning and delete an older page of other results."""
     with warn_on_failure(f"the page {path}"):
-        page = render()
-        with whole_file(path) as file:
-            file.write(page)
+        write_whole(path, render())
         return
     with suppress(OSError):
         path.unlink(missing_ok=True)

@@ -7,6 +7,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from thaw.errors import UserError
+from thaw.runs.configuration import flat
 from thaw.runs.type_hints import describe, fits
 
 _KEYS: dict[str, Any] = {
@@ -52,15 +53,10 @@ def check_root_keys(cfg: DictConfig, values: Mapping) -> None:
         raise UserError(f"channels_last={values['channels_last']!r} must be auto, true or false.")
 
 
-def value_keys(values: Mapping, prefix: str = "") -> list[str]:
+def value_keys(values: Mapping) -> list[str]:
     """Return the paths of all values that are not mappings, without keys of Hydra such as `_target_`."""
-    keys = []
-    for name, value in values.items():
-        if isinstance(value, Mapping):
-            keys += value_keys(value, f"{prefix}{name}.")
-        elif not str(name).startswith("_"):
-            keys.append(f"{prefix}{name}")
-    return keys
+    values = {key: value for key, value in flat(values).items() if value != {}}
+    return [key for key in values if not key.rpartition(".")[2].startswith("_")]
 
 
 def nearest(name: str, choices: Sequence[str]) -> str | None:

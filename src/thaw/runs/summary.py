@@ -8,7 +8,7 @@ from pathlib import Path
 
 from thaw.runs import run_files
 from thaw.runs.configuration import is_run, read_resolved
-from thaw.storage.files import as_json, whole_file
+from thaw.storage.files import as_json, write_whole
 
 _FOLDERS = (run_files.CHECKPOINTS, run_files.EVALUATION, run_files.FIGURES, run_files.TENSORBOARD)
 _FIGURES = ("samples", "predictions", "confusion_matrix", "probe", "learning_rate_*")
@@ -28,8 +28,7 @@ _OWN = (
 def write_summary(folder: Path, summary: dict) -> None:
     """Replace the folder's summary atomically: a reader sees the old one or the new one."""
     folder.mkdir(parents=True, exist_ok=True)
-    with whole_file(folder / run_files.SUMMARY) as file:
-        file.write(as_json(summary, indent=2) + "\n")
+    write_whole(folder / run_files.SUMMARY, as_json(summary, indent=2) + "\n")
 
 
 def read_summary(folder: Path) -> dict:

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from thaw.runs.configuration import flat
+
 
 def _above_zero(value: Any) -> bool:
     return _is_number(value) and value > 0
@@ -38,10 +40,9 @@ def range_fault(values: Mapping) -> str | None:
     `values` are the plain values of a configuration; missing options and null have no range. The sentence has no full
     stop.
     """
+    given = flat(values)
     for key, (allowed, wanted) in _RANGES.items():
-        value: Any = values
-        for name in key.split("."):
-            value = value.get(name) if isinstance(value, Mapping) else None
+        value = given.get(key)
         if value is not None and not allowed(value):
             return f"{key}={value!r} must be {wanted}"
     return None

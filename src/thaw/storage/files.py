@@ -11,6 +11,12 @@ from pathlib import Path
 from typing import TextIO
 
 
+def write_whole(path: Path, text: str) -> None:
+    """Replace `path` by a file with `text`, as `whole_file` does."""
+    with whole_file(path) as file:
+        file.write(text)
+
+
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
     """Open a text file that replaces `path` when it is complete; after an exception, `path` is unchanged.

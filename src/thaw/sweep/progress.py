@@ -1,6 +1,5 @@
 """Progress of a sweep, read from the folders of its runs."""
 
-import csv
 import shutil
 import sys
 import time
@@ -12,6 +11,7 @@ from typing import TextIO
 
 from thaw.pages.duration import duration
 from thaw.runs import run_files
+from thaw.storage.files import read_rows
 from thaw.sweep.jobs import Job
 
 _SECONDS_PER_LINE = 30  # where no terminal shows a line that is updated in place
@@ -89,6 +89,4 @@ def _accuracies(job: Job) -> list[float]:
     path = job.folder / run_files.METRICS
     if not path.is_file():
         return []
-    with path.open(newline="") as file:
-        rows = csv.DictReader(file)
-        return [float(row["val/acc"]) for row in rows if row["seconds"]]  # the last row may be half written
+    return [float(row["val/acc"]) for row in read_rows(path) if row["seconds"]]  # the last row may be half written
