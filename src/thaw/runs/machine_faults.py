@@ -17,13 +17,9 @@ _UNWRITTEN = ("PytorchStreamWriter failed", "inline_container")  # torch.save re
 
 
 def machine_fault(error: BaseException, folder: Path, command: str = "") -> RunError | None:
-    """Return the fault of the machine that `error` stems from, or None.
+    """Return the fault of the machine that `error`, raised by a run in `folder`, stems from, or None.
 
-    Args:
-        error: what a run in `folder` raised.
-        folder: the run's folder.
-        command: the command that resumes the run.
-
+    `command` resumes the run.
     """
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:

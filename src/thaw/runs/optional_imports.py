@@ -20,17 +20,11 @@ def skip_unneeded() -> None:
         return not str(self.requirement).startswith("transformers") and asked(self)
 
     RequirementCache.__bool__ = is_available
-    _import_without("scipy.signal", hamming=None)  # a name that torchmetrics adds for one of its audio metrics
-
-
-def _import_without(name: str, **contents: Any) -> None:
-    """Import torchmetrics with an empty module in place of `name`, which can be imported afterwards."""
-    if name in sys.modules:
-        return
-    stand_in = ModuleType(name)
-    vars(stand_in).update(contents)
-    sys.modules[name] = stand_in
-    try:
-        import torchmetrics  # noqa: F401
-    finally:
-        del sys.modules[name]
+    if "scipy.signal" not in sys.modules:
+        stand_in = ModuleType("scipy.signal")
+        vars(stand_in)["hamming"] = None  # a name that torchmetrics adds for one of its audio metrics
+        sys.modules["scipy.signal"] = stand_in
+        try:
+            import torchmetrics  # noqa: F401
+        finally:
+            del sys.modules["scipy.signal"]  # so that it can be imported afterwards

@@ -22,11 +22,9 @@ def expand_shorthand(arguments: list[str]) -> list[str]:
     `data.root=PHOTOS` alone chooses image folders instead of the demo's drawings. `mix=null`, which is not an option of
     a group, becomes an empty list. A path may contain any characters without further quotes.
     """
-    expanded = [
-        f"{key}=[]" if argument == f"{key}=null" and key in GROUPS else literal(argument)
-        for argument, key in _keys(arguments)
-    ]
-    keys = [key.lstrip("+~") for _, key in _keys(arguments)]
+    emptied = {f"{group}=null": f"{group}=[]" for group in GROUPS}
+    expanded = [emptied.get(argument) or literal(argument) for argument in arguments]
+    keys = [argument.partition("=")[0].lstrip("+~") for argument in arguments]
     if "data.root" in keys and "data" not in keys:
         expanded.insert(keys.index("data.root"), _FOLDER)
     return expanded
@@ -50,8 +48,3 @@ def _exists(path: str) -> bool:
         return os.path.lexists(os.path.expanduser(path))
     except ValueError:  # it contains a null character
         return False
-
-
-def _keys(arguments: list[str]) -> list[tuple[str, str]]:
-    """Return each argument with the key it sets; the key of a flag is the flag itself."""
-    return [(argument, argument.partition("=")[0]) for argument in arguments]
