@@ -14,8 +14,8 @@ from thaw.data.folders import ClassFolders
 from thaw.data.layout import aligned_classes
 from thaw.errors import UserError
 from thaw.pages import charts
+from thaw.pages.duration import duration
 from thaw.runs.writable import refuse_unwritable
-from thaw.training.callbacks import duration
 
 
 def run_benchmark(options: argparse.Namespace, out: Path) -> None:
@@ -38,7 +38,7 @@ def run_benchmark(options: argparse.Namespace, out: Path) -> None:
     record = {
         "finished": False,
         "machine": measurements.machine(),
-        "options": {**_plain(vars(options)), "images": images},
+        "options": {**vars(options), "images": images},
         "rows": [],
         "measurements": {},
     }
@@ -82,7 +82,3 @@ def time_left(tasks: list[Task], measured: measurements.Measurements) -> str:
         return ""
     least = "at least " if len(known) < len(tasks) else ""
     return f"; {least}{duration(sum(known))} left"
-
-
-def _plain(values: dict) -> dict:
-    return {name: str(value) if isinstance(value, Path) else value for name, value in values.items()}

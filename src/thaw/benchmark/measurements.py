@@ -10,6 +10,8 @@ from pathlib import Path
 import torch
 
 from thaw.benchmark.cases import CASES, SWEPT_RATES, SWEPT_SEEDS, Case, reference_task, thaw_task
+from thaw.data.workers import usable_cores
+from thaw.storage.files import write_whole
 from thaw.storage.versions import library_version
 
 Measurements = Mapping[str, Sequence[dict]]  # by task name
@@ -31,27 +33,28 @@ def rows(names: Sequence[str], measured: Measurements, epochs: int | None = None
 
 def against_loop(case: Case, loop: Sequence[dict], thaw: Sequence[dict]) -> dict:
     """Return the seconds of every repeat, their medians, and the speed-up of Thaw."""
-    times = 1
-    if case.sweep and "runs" not in loop[0]:
-        times = len(SWEPT_RATES) * len(SWEPT_SEEDS)
-    sides = {"loop": [times * _seconds(case, run) for run in loop], "thaw": [_seconds(case, run) for run in thaw]}
-    medians = {side: statistics.median(seconds) for side, seconds in sides.items()}
+    times = len(SWEPT_RATES) * len(SWEPT_SEEDS) if case.sweep and "runs" not in loop[0] else 1
+    loop_seconds = [times * _seconds(case, run) for run in loop]
+    sides = _with_medians("seconds", loop=loop_seconds, thaw=[_seconds(case, run) for run in thaw])
     return {
-        **{side: {"seconds": sides[side], "median": medians[side]} for side in sides},
-        "ratio": medians["loop"] / medians["thaw"],
+        **sides,
+        "ratio": sides["loop"]["median"] / sides["thaw"]["median"],
         **({"loop_is": f"{times} times one run" if times > 1 else "measured"} if case.sweep else {}),
     }
 
 
 def against_ceiling(case: Case, ceiling: Sequence[dict], thaw: Sequence[dict]) -> dict:
     """Return images per second, and training's share of the rate on random images."""
-    rates = {
-        "ceiling": [run["images_per_second"] for run in ceiling],
-        "thaw": [run["train_images_per_second"] for run in thaw],
-    }
-    medians = {side: statistics.median(values) for side, values in rates.items()}
-    sides = {side: {"images_per_second": rates[side], "median": medians[side]} for side in rates}
-    return {**sides, "share": medians["thaw"] / medians["ceiling"]}
+    sides = _with_medians(
+        "images_per_second",
+        ceiling=[run["images_per_second"] for run in ceiling],
+        thaw=[run["train_images_per_second"] for run in thaw],
+    )
+    return {**sides, "share": sides["thaw"]["median"] / sides["ceiling"]["median"]}
+
+
+def _with_medians(unit: str, **sides: list[float]) -> dict[str, dict]:
+    return {side: {unit: values, "median": statistics.median(values)} for side, values in sides.items()}
 
 
 def _seconds(case: Case, run: dict) -> float:
@@ -60,24 +63,18 @@ def _seconds(case: Case, run: dict) -> float:
 
 def write(path: Path, record: dict) -> None:
     """Replace `path` atomically, so that it can be read during the benchmark."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n")
-    os.replace(part, path)
+    write_whole(path, json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
 
 
 def machine() -> dict:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     return {
         "cpu": cpu_model(),
-        "cores": cores,
+        "cores": usable_cores(),
         "threads": torch.get_num_threads(),
         "load": os.getloadavg()[0],
         "gpu": torch.cuda.get_device_name(0) if torch.cuda.is_available() else None,
         "system": platform.platform(),
-        "versions": {
-            "python": platform.python_version(),
-            **{name: library_version(name) for name in _PACKAGES},
-        },
+        "versions": {"python": platform.python_version()} | {name: library_version(name) for name in _PACKAGES},
     }
 
 

@@ -1,6 +1,5 @@
 """Both sides of a benchmark: run them as separate processes and read their measurements."""
 
-import csv
 import json
 import os
 import shutil
@@ -17,6 +16,8 @@ from thaw.benchmark.cases import SWEPT_RATES, SWEPT_SEEDS, Task
 from thaw.errors import RunError
 from thaw.runs import run_files
 from thaw.runs.shown_commands import quoted
+from thaw.runs.summary import read_summary
+from thaw.storage.files import read_rows
 
 _LOG_TAIL = 500  # characters of a failed process's log
 
@@ -163,12 +164,11 @@ class Sides:
 
 def read_run(run: Path) -> dict:
     """Return the speed and settings of a run of Thaw, read from its folder."""
-    summary = json.loads((run / run_files.SUMMARY).read_text())
+    summary = read_summary(run)
     if summary["status"] != "finished":
         raise RunError(f"the run in {run} is {summary['status']}: {summary['error']}")
-    config = OmegaConf.load(run / ".hydra" / "config.yaml")
-    with (run / run_files.METRICS).open(newline="") as file:
-        epochs = [float(row["seconds"]) for row in csv.DictReader(file)]
+    config = OmegaConf.load(run / run_files.CONFIG)
+    epochs = [float(row["seconds"]) for row in read_rows(run / run_files.METRICS)]
     return {
         "epochs": epochs,
         "accuracy": summary["val"]["acc"],
