@@ -88,15 +88,12 @@ class Endpoints:
         content_type = request.headers.get("content-type", "")
         image = await run(self._pool, lambda: decode(self.model, image_in(content_type, body)))
         answer = await asyncio.wrap_future(self.batcher.submit(image, explain))
-        ranked = self._ranked(answer.probabilities.tolist())
+        rows = zip(self._classes, answer.probabilities.tolist(), strict=True)
+        ranked = [{"class": name, "probability": p} for name, p in sorted(rows, key=lambda row: -row[1])]
         found = {"predicted": ranked[0]["class"], "confidence": ranked[0]["probability"], "probabilities": ranked[:top]}
         if (heatmap := answer.heatmap) is not None:
             found["explanation"] = await run(self._pool, lambda: data_url(overlaid(image, heatmap)))
         return found
-
-    def _ranked(self, probabilities: list[float]) -> list[dict]:
-        rows = [{"class": c, "probability": p} for c, p in zip(self._classes, probabilities, strict=True)]
-        return sorted(rows, key=lambda row: -row["probability"])
 
 
 def create_app(

@@ -102,10 +102,7 @@ class Batcher:
 def _classify(model: TrainedModel, requests: Sequence[_Request]) -> list[Answer]:
     images = torch.stack([request.image for request in requests])
     probabilities = model.probabilities(model.logits(images))
-    heatmaps: list[torch.Tensor | None] = [None] * len(requests)
     explained = [place for place, request in enumerate(requests) if request.explain]
-    if explained:
-        maps = gradcam(model, images[explained], probabilities[explained].argmax(1))
-        for place, heatmap in zip(explained, maps, strict=True):
-            heatmaps[place] = heatmap
+    maps = iter(gradcam(model, images[explained], probabilities[explained].argmax(1)) if explained else ())
+    heatmaps = [next(maps) if request.explain else None for request in requests]
     return list(map(Answer, probabilities, heatmaps))
