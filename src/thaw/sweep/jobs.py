@@ -18,26 +18,15 @@ from thaw.runs.summary import read_summary
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a sweep.
+    """One run of a sweep, with the command line `overrides`."""
 
-    Attributes:
-        number: counted from 1.
-        name: the overrides that distinguish it from the other jobs.
-        folder: the run's folder.
-        overrides: the command line of the run.
-        strategy: the chosen option of conf/strategy.
-        epochs: `trainer.max_epochs`.
-        configuration: the composed configuration, Hydra's part included.
-
-    """
-
-    number: int
-    name: str
+    number: int  # counted from 1
+    name: str  # the overrides that distinguish it from the other jobs
     folder: Path
     overrides: list[str]
     strategy: str
     epochs: int
-    configuration: DictConfig
+    configuration: DictConfig  # composed, Hydra's part included
 
     @property
     def finished(self) -> bool:
@@ -63,13 +52,8 @@ class Job:
 def plan(compose: Callable[[list[str]], DictConfig], batch: Sequence[Sequence[str]], folder: Path) -> list[Job]:
     """Return the jobs of a sweep in `folder`; of jobs with equal configurations only the first.
 
-    A run that is already in `folder` is recognised by its configuration, whatever its folder is called.
-
-    Args:
-        compose: returns the configuration of a job, Hydra's part included, from its overrides.
-        batch: the overrides of each job.
-        folder: the sweep's folder.
-
+    A run that is already in `folder` is recognised by its configuration, whatever its folder is called. `batch` holds
+    the overrides of each job, from which `compose` returns its configuration, Hydra's part included.
     """
     kept = [(read_resolved(path), path) for path in sorted(folder.glob("*")) if is_run(path)]
     jobs: list[Job] = []

@@ -18,11 +18,8 @@ class LaunchedTask:
     """The function `task` in a launcher's process, in which other jobs may have run before.
 
     What the job prints goes to its `console.log`, which stays if the job fails. The job resumes from its last
-    checkpoint: a cluster that takes the machine away for a more urgent job runs the same job again later.
-
-    Attributes:
-        threads: the number of threads per job, or None for the environment's.
-
+    checkpoint: a cluster that takes the machine away for a more urgent job runs the same job again later. `threads` is
+    the number of threads per job, or None for the environment's.
     """
 
     task: Callable[[DictConfig], object]
@@ -63,10 +60,7 @@ def _console(path: Path) -> Iterator[None]:
 def threads_each(cores: int, at_once: int) -> int | None:
     """Return the number of threads for each job, or None if the environment sets it.
 
-    Args:
-        cores: the usable cores of the machine.
-        at_once: the number of jobs that run at once, as joblib counts them; -1 is one for every core.
-
+    `at_once` is the number of jobs that run at once, as joblib counts them; -1 is one for every core.
     """
     if "OMP_NUM_THREADS" in os.environ:
         return None
