@@ -56,7 +56,8 @@ def _improvement(blurred: np.ndarray, moving: np.ndarray, boxes: np.ndarray, ker
     pictures = kernel @ pictures @ kernel.T
     inside = _without_rim(inside)
     down, across = np.gradient(pictures, 1 / pictures.shape[1], axis=(1, 2))
-    down, across = (slope / _sides(boxes, axis) for slope, axis in ((down, 0), (across, 2)))
+    heights, widths = (boxes[:, 1::2] - boxes[:, 0::2]).T[:, :, None, None]
+    down, across = down / heights, across / widths
     place = _places(pictures.shape[1])
     terms = [pictures, np.ones_like(pictures)]
     terms += [down * (1 - place)[:, None], down * place[:, None], across * (1 - place), across * place]
@@ -74,10 +75,6 @@ def _least_squares(terms: np.ndarray, target: np.ndarray) -> np.ndarray:
     products[:, diagonal, diagonal] *= 1 + 1e-4  # keeps undetermined directions at zero
     products[:, diagonal, diagonal] += 1e-6
     return np.linalg.solve(products, (terms @ target).astype(np.float64))[:, :, 0]
-
-
-def _sides(boxes: np.ndarray, axis: int) -> np.ndarray:
-    return (boxes[:, axis + 1] - boxes[:, axis])[:, None, None]
 
 
 def _places(side: int) -> np.ndarray:
