@@ -4,7 +4,6 @@ Confident learning (Northcutt et al. 2021): a label is doubtful if another class
 is on average for the images that have its label.
 """
 
-import contextlib
 import functools
 import re
 from collections.abc import Sequence
@@ -145,9 +144,7 @@ def _features(paths: Sequence[Path], digests: Sequence[str], backbone: Backbone)
     """Return the inputs of the network's head, float32 (n, D), through the cache of features."""
     net, preprocessing = backbone
     photographs = _Photographs(paths, preprocessing)
-    context = contextlib.nullcontext
-    if best_precision("cpu") == "bf16-mixed":
-        context = functools.partial(torch.autocast, "cpu", torch.bfloat16)
+    context = functools.partial(torch.autocast, "cpu", torch.bfloat16, best_precision("cpu") == "bf16-mixed")
     prefix = FrozenPrefix(net, net.head_name, torch.device("cpu"), context)
     images = digest_of(*digests, repr(photographs.transform), reading_version(TRANSFORMS))
     key = feature_key(prefix.digest, images, "of all images")

@@ -6,7 +6,7 @@ import itertools
 import os
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TextIO
@@ -74,7 +74,8 @@ def _selected(name: str) -> tuple[list[str], str]:
         path = Path(name).expanduser()
         if path.is_dir():
             return _images_in(path)
-        existing = next((form for form in _unicode_forms(path) if form.exists()), None)
+        accents = (unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD"))  # composed, then decomposed
+        existing = next((form for form in (path, *map(Path, accents)) if form.exists()), None)
         if existing:
             return [str(existing)], ""
         matches = _matches(str(path)) if glob.has_magic(name) else []
@@ -84,12 +85,6 @@ def _selected(name: str) -> tuple[list[str], str]:
         return [], str(error)
     except (OSError, ValueError, RuntimeError) as error:  # too long, with a zero byte, or an unknown user's home
         return [], f"{name[:200]} cannot be read as a path: {getattr(error, 'strerror', None) or error}."
-
-
-def _unicode_forms(path: Path) -> Iterator[Path]:
-    """Yield the path itself, then with composed and with decomposed accented letters."""
-    yield path
-    yield from (Path(unicodedata.normalize(form, str(path))) for form in ("NFC", "NFD"))
 
 
 def _images_in(folder: Path) -> tuple[list[str], str]:

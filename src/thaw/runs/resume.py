@@ -46,9 +46,8 @@ def resume_arguments(arguments: list[str]) -> list[str]:
         _check_epochs(folder, epochs)
     if has_finished(folder) and not (folder / run_files.LAST).is_file():  # a new start would replace its results
         refuse(f"resume={folder}: there is no {folder / run_files.LAST} to continue the run from.")
-    rest = [argument for argument in arguments if argument.startswith(("hydra.", "-"))]
-    rest = [argument for argument in rest if not argument.startswith("hydra.run.dir=")]
-    return [*overrides, f"resume={quoted(folder)}", f"hydra.run.dir={quoted(folder)}", *rest]
+    kept = [one for one in arguments if one.startswith(("hydra.", "-")) and not one.startswith("hydra.run.dir=")]
+    return [*overrides, f"resume={quoted(folder)}", f"hydra.run.dir={quoted(folder)}", *kept]
 
 
 def _merged(folder: Path, recorded: list[str], ours: list[str]) -> list[str]:
