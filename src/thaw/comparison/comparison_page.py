@@ -18,7 +18,7 @@ from thaw.pages.html import render
 from thaw.pages.limits import CANDIDATES, LINES, MATRIX, ROWS
 from thaw.pages.text import aligned, p_value, shown
 from thaw.runs.optional_output import write_page
-from thaw.storage.files import whole_file
+from thaw.storage.files import write_whole
 
 _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "difference", "macro_acc", "macro_f1", "ece",
             "loss", "trainable", "total", "seconds", "train_images_per_second", "peak_memory_mb", "pareto")  # fmt: skip
@@ -27,8 +27,8 @@ _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "diff
 def write_comparison(folder: Path, runs: Sequence[Path]) -> dict:
     """Compare the runs in the folders `runs`; write the comparison into `folder`, and return it."""
     facts = {"command": _command(folder), **compare([Run(Path(run)) for run in runs], folder)}
-    _replace(folder / "comparison.json", json.dumps(facts, indent=1) + "\n")
-    _replace(folder / "comparison.csv", _csv(facts["candidates"]))
+    write_whole(folder / "comparison.json", json.dumps(facts, indent=1) + "\n")
+    write_whole(folder / "comparison.csv", _csv(facts["candidates"]))
     write_page(folder / "report.html", lambda: _page(facts))
     return facts
 
@@ -96,9 +96,3 @@ def _command(folder: Path) -> str | None:
     overrides = [o for o in (*given.task, *given.hydra) if o != "hydra.mode=MULTIRUN"]
     flag = [] if any(o.startswith("sweep=") for o in overrides) else ["-m"]
     return shlex.join(["python", "train.py", *flag, *overrides])
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with whole_file(path) as file:
-        file.write(text)

@@ -50,7 +50,6 @@ def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:
 
 def write_audit(folder: Path, facts: dict) -> None:
     """Write `audit.json` and `audit.html`."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / "audit.json", json.dumps(facts, indent=1) + "\n")
     write_page(folder / "audit.html", lambda: _page(facts))
 

@@ -27,7 +27,6 @@ def write_gallery(path: Path, model: str, found: Sequence[Prediction], threshold
     with warn_on_failure(f"the page {path}"):
         page = _page(model, found, threshold)
     if page is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
         write_whole(path, page)
 
 

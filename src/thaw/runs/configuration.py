@@ -86,7 +86,6 @@ def configuration_files(cfg: DictConfig) -> dict[str, str]:
 
 
 def write_configuration(files: Mapping[str, str], folder: Path) -> None:
-    (folder / run_files.HYDRA).mkdir(parents=True, exist_ok=True)
     for name, text in files.items():
         write_whole(folder / name, text)
 

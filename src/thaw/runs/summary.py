@@ -27,7 +27,6 @@ _OWN = (
 
 def write_summary(folder: Path, summary: dict) -> None:
     """Replace the folder's summary atomically: a reader sees the old one or the new one."""
-    folder.mkdir(parents=True, exist_ok=True)
     write_whole(folder / run_files.SUMMARY, as_json(summary, indent=2) + "\n")
 
 

@@ -12,7 +12,8 @@ from typing import TextIO
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace `path` by a file with `text`, as `whole_file` does."""
+    """Replace `path` by a file with `text`, as `whole_file` does; make its folder if there is none."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(text)
 

@@ -18,7 +18,7 @@ from thaw.pages.text import aligned, p_value, shown
 from thaw.runs.configuration import read_resolved
 from thaw.runs.optional_output import write_page
 from thaw.runs.summary import read_summary
-from thaw.storage.files import whole_file
+from thaw.storage.files import write_whole
 
 PAGE = "shortlist.html"
 _COLUMNS = ("name", "model", "weights", "acc", "acc_low", "acc_high", "verdict", "p", "neighbours", "images_per_second",
@@ -36,8 +36,8 @@ def write_shortlist(folder: Path, compared: dict) -> str:
         "advice": compared["advice"], "images": compared["images"], "command": compared["command"], "backbones": rows,
         "next": _next_command(compared), "failures": compared["failures"], "machine": compared["machine"],
     }  # fmt: skip
-    _write(folder / "shortlist.json", json.dumps(facts, indent=1) + "\n")
-    _write(folder / "shortlist.csv", _csv(rows))
+    write_whole(folder / "shortlist.json", json.dumps(facts, indent=1) + "\n")
+    write_whole(folder / "shortlist.csv", _csv(rows))
     write_page(folder / PAGE, lambda: _page(facts, compared))
     return _table(facts)
 
@@ -131,8 +131,3 @@ def _page(facts: dict, compared: dict) -> str:
         neighbours=NEIGHBOURS,
         cautions=compared["cautions"],
     )
-
-
-def _write(path: Path, text: str) -> None:
-    with whole_file(path) as file:
-        file.write(text)
