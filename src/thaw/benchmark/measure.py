@@ -14,8 +14,8 @@ from thaw.data.folders import ClassFolders
 from thaw.data.layout import aligned_classes
 from thaw.errors import UserError
 from thaw.pages import charts
+from thaw.pages.text import duration
 from thaw.runs.writable import refuse_unwritable
-from thaw.training.callbacks import duration
 
 
 def run_benchmark(options: argparse.Namespace, out: Path) -> None:

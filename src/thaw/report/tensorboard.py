@@ -100,32 +100,20 @@ def head_inputs(net: StagedNet, images: int) -> Iterator[HeadInputs]:
 
 def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions, root: Path) -> None:
     """Add validation images as points to the tab Projector: close points are similar to the network's head."""
-    _on_each(trainer, lambda board: _add_embedding(board, trainer.global_step, inputs, predictions, root))
-
-
-def _add_embedding(
-    board: TensorBoardLogger, step: int, inputs: HeadInputs, predictions: Predictions, root: Path
-) -> None:
-    points = inputs.vectors
+    points, header = inputs.vectors, ["class", "predicted", "path"]
     if points is None or not points.isfinite().all():  # a diverged network
         return
-    names = [*map(printable, predictions.classes)]
-    rows = [
-        [
-            names[predictions.labels[i]],
-            names[predictions.predicted[i]],
-            printable(Path(predictions.paths[i]).relative_to(root).as_posix()),
-        ]
-        for i in map(int, inputs.shown)
-    ]
-    board.experiment.add_embedding(
-        _rounded(points),
-        metadata=rows,
-        metadata_header=["class", "predicted", "path"],
-        tag="validation_images",
-        global_step=step,
-    )
-    board.experiment.flush()
+
+    def add(board: TensorBoardLogger) -> None:
+        names = [*map(printable, predictions.classes)]
+        rows = []
+        for i in inputs.shown.tolist():
+            path = Path(predictions.paths[i]).relative_to(root).as_posix()
+            rows.append([names[predictions.labels[i]], names[predictions.predicted[i]], printable(path)])
+        board.experiment.add_embedding(_rounded(points), rows, None, trainer.global_step, "validation_images", header)
+        board.experiment.flush()
+
+    _on_each(trainer, add)
 
 
 def _rounded(numbers: torch.Tensor) -> torch.Tensor:

@@ -10,7 +10,7 @@ from typing import Any
 from lightning import Callback
 from tqdm import tqdm
 
-from thaw.pages.duration import duration
+from thaw.pages.text import duration
 from thaw.training.best import ranking
 
 log = logging.getLogger(__name__)
