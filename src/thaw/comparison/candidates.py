@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property, reduce
 from operator import getitem
 from statistics import mean, median
+from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
@@ -47,7 +48,7 @@ class Candidate:
     def median(self, *keys: str) -> float:
         return median(self._entries(keys))
 
-    def _entries(self, keys: Sequence[str]) -> list[float]:
+    def _entries(self, keys: Sequence[str]) -> list[Any]:
         return [reduce(getitem, keys, run.summary) for run in self.runs]
 
     def confusion(self, classes: Sequence[str]) -> csr_array:

@@ -100,14 +100,14 @@ def head_inputs(net: StagedNet, images: int) -> Iterator[HeadInputs]:
 
 def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions, root: Path) -> None:
     """Add validation images as points to the tab Projector: close points are similar to the network's head."""
-    points, header = inputs.vectors, ["class", "predicted", "path"]
-    if points is None or not points.isfinite().all():  # a diverged network
-        return
 
     def add(board: TensorBoardLogger) -> None:
+        points, header = inputs.vectors, ["class", "predicted", "path"]
+        if points is None or not points.isfinite().all():  # a diverged network
+            return
         names = [*map(printable, predictions.classes)]
         rows = []
-        for i in inputs.shown.tolist():
+        for i in map(int, inputs.shown):
             path = Path(predictions.paths[i]).relative_to(root).as_posix()
             rows.append([names[predictions.labels[i]], names[predictions.predicted[i]], printable(path)])
         board.experiment.add_embedding(_rounded(points), rows, None, trainer.global_step, "validation_images", header)
