@@ -28,6 +28,8 @@ class ThawSweeper(BasicSweeper):
     Jobs run in forks of this process, unless hydra/launcher names another launcher than Hydra's own.
     """
 
+    shortlists = False
+
     def setup(self, *, hydra_context, task_function, config) -> None:
         self.task_function, self.launched = task_function, LaunchedTask(task_function)
         super().setup(hydra_context=hydra_context, task_function=self.launched, config=config)
@@ -40,7 +42,7 @@ class ThawSweeper(BasicSweeper):
             jobs = self._plan(arguments, folder)
             forks = can_fork() and self.config.hydra.launcher._target_.endswith("BasicLauncher")
             stopped_by = run_jobs(jobs, self._run_job) if forks else self._launch(jobs)
-            finish_sweep(folder, jobs, stopped_by)
+            finish_sweep(folder, jobs, stopped_by, self.shortlists)
 
     def _plan(self, arguments: list[str], folder: Path) -> list[Job]:
         try:
@@ -114,3 +116,22 @@ def _folder_overrides(job: Job) -> list[str]:
     """
     sweep, name = quoted(job.folder.parent), quoted(job.folder.name)
     return [f"hydra.sweep.dir={sweep}", f"hydra.sweep.subdir={name}", f"hydra.run.dir={quoted(job.folder)}"]
+
+
+class ShortlistSweeper(ThawSweeper):
+    """A sweep over backbones, chosen by `backbones` in the configuration; a table of them follows the comparison."""
+
+    shortlists = True
+
+    def _combinations(self, arguments: list[str]) -> list[list[str]]:
+        assert self.hydra_context is not None and self.config is not None, "Hydra calls setup first"
+        from thaw.sweep.backbones import backbones, wanted_backbones  # they import torch
+
+        loader = self.hydra_context.config_loader
+        given = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+        wanted = wanted_backbones(given, self.config.backbones)
+        rest = [argument for argument in arguments if not argument.startswith("backbones=")]
+        configured = self.config.weights == "imagenet" or any(o.key_or_group == "weights" for o in given)
+        chosen = backbones(wanted, loader.get_group_options("model"), None if configured else "imagenet")
+        combinations = super()._combinations(rest)
+        return [[*combination, *overrides] for overrides in chosen for combination in combinations]

@@ -86,6 +86,14 @@ def test_an_unknown_strategy_is_told_in_one_sentence_with_status_2_and_leaves_no
 
 
 @pytest.mark.slow
+def test_a_refused_sweep_leaves_no_folder(tmp_path, image_folder):
+    root = image_folder()
+    done = train("-m", *TINY, f"data.root={root}", "seed=0,1", "optimizer.lr=1", "hydra.sweep.dir=s", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (2, "error: optimizer.lr=1 has no effect: use strategy.lr=1.\n")
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(("sent", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_stopped_run_keeps_its_last_epoch(tmp_path, image_folder, sent, status):
     run = tmp_path / "run"

@@ -65,7 +65,7 @@ def cautions(facts: dict) -> list[str]:
             if facts["method"] in (None, MCNEMAR)
             else "Some candidates have only one seed; their variation between seeds is estimated from the others."
         )
-    if entries:
+    if any(run["epochs"] > 1 for one in entries for run in one["runs"]):
         sentences.append(
             "The best epoch of each run was chosen on these same images, so all accuracies are a little too high."
         )

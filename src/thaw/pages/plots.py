@@ -59,23 +59,28 @@ def intervals(entries: Sequence[dict]) -> str:
 
 
 def accuracy_and_time(entries: Sequence[dict]) -> str:
-    """Plot accuracy over seconds; a line joins the candidates that none beats in both."""
+    """Plot accuracy over the seconds of a run."""
+    return accuracy_and_cost(entries, "seconds", "seconds a run takes (median)")
+
+
+def accuracy_and_cost(entries: Sequence[dict], cost: str, label: str) -> str:
+    """Plot accuracy over the entry `cost`; a line joins the candidates that none beats in both."""
 
     def draw(axes: Axes) -> None:
-        front = sorted((entry["seconds"], entry["acc"]) for entry in entries if entry["pareto"])
-        times, accuracies = zip(*front, strict=True)
-        axes.plot(times, _log_odds(accuracies), drawstyle="steps-post", color=INK, linewidth=1, alpha=0.5, zorder=1)
+        front = sorted((entry[cost], entry["acc"]) for entry in entries if entry["pareto"])
+        costs, accuracies = zip(*front, strict=True)
+        axes.plot(costs, _log_odds(accuracies), drawstyle="steps-post", color=INK, linewidth=1, alpha=0.5, zorder=1)
         for entry, colour in zip(entries, cycle(COLOURS)):
             filled = colour if entry["pareto"] else "none"
             (place,) = _log_odds([entry["acc"]])
-            axes.plot(entry["seconds"], place, "o", color=colour, markerfacecolor=filled, markersize=7)
-        axes.set(xscale="log", xlabel="seconds a run takes (median)", ylabel="validation accuracy (in log-odds)")
+            axes.plot(entry[cost], place, "o", color=colour, markerfacecolor=filled, markersize=7)
+        axes.set(xscale="log", xlabel=label, ylabel="validation accuracy (in log-odds)")
         axes.margins(y=0.15)
         _set_percent_ticks(axes.yaxis)
-        _set_seconds_ticks(axes, [entry["seconds"] for entry in entries])
+        _set_round_ticks(axes, [entry[cost] for entry in entries])
         axes.grid(alpha=0.3)
         if len(entries) <= _LABELLED:
-            places = [(entry["seconds"], *_log_odds([entry["acc"]])) for entry in entries]
+            places = [(entry[cost], *_log_odds([entry["acc"]])) for entry in entries]
             _place_names(axes, places, [_shown_name(entry, _WIDEST_LABEL) for entry in entries])
 
     return svg((_WIDTH, 3.6), draw)
@@ -165,8 +170,8 @@ def _set_percent_ticks(axis: Axis) -> None:
     axis.set_ticks(logit(kept), [f"{100 * tick:.5g} %" for tick in kept])
 
 
-def _set_seconds_ticks(axes: Axes, times: Sequence[float]) -> None:
-    """Set ticks at round numbers of seconds, and leave room for names beside the outermost points."""
+def _set_round_ticks(axes: Axes, times: Sequence[float]) -> None:
+    """Set ticks at round numbers, and leave room for names beside the outermost points."""
     room = max((max(times) / min(times)) ** 0.15, 1.15)
     low, high = min(times) / room, max(times) * room
     axes.set_xlim(low, high)

@@ -85,6 +85,7 @@ def finish_run(
     _write_description(best_checkpoint(trainer), temperature=temperature, cut=classifier.val_input_stage)
     facts |= _best_entries(Path(folder), best_checkpoint(trainer))
     facts["seconds"]["features"] = features.seconds
+    facts["frozen_images_per_second"] = features.images_per_second
     if classifier.solution:
         facts["probe"] = classifier.solution
     if data.test:

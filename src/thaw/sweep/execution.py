@@ -161,17 +161,19 @@ def _record_death(job: Job, cause: str) -> None:
     write_summary(job.folder, {"status": "failed", "strategy": job.strategy, "error": error})
 
 
-def finish_sweep(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> None:
-    """Compare the finished jobs; exit with 1 if a job failed, or with 128 + the signal if one stopped the sweep."""
+def finish_sweep(folder: Path, jobs: Sequence[Job], stopped_by: int | None, shortlists: bool = False) -> None:
+    """Compare the finished jobs; with `shortlists`, show them as backbones.
+
+    Exit with 1 if a job failed, or with 128 + the signal if one stopped the sweep.
+    """
     # Planning a sweep need not load plots and templates.
-    from thaw.comparison.comparison_page import table, write_comparison
+    from thaw.comparison.comparison_page import write_comparison
 
     compared = None
     with warn_on_failure(f"the comparison in {folder}"):  # python scripts/compare.py makes it again
         compared = write_comparison(folder, [job.folder for job in jobs])
     if compared:
-        page = naming_page("report", folder / run_files.REPORT) or "\n"
-        print(f"\n{table(compared)}{page}\ncurves   {tensorboard_command(folder)}")
+        _print_results(folder, compared, shortlists)
     failed = [job.name for job in jobs if job.summary.get("status") == "failed" or not (job.finished or stopped_by)]
     if failed:
         _print_error(
@@ -184,6 +186,17 @@ def finish_sweep(folder: Path, jobs: Sequence[Job], stopped_by: int | None) -> N
         raise SystemExit(128 + stopped_by)
     if failed:
         raise SystemExit(1)
+
+
+def _print_results(folder: Path, compared: dict, shortlists: bool) -> None:
+    from thaw.comparison.comparison_page import table
+    from thaw.sweep.shortlist import PAGE, write_shortlist
+
+    shown, page = table(compared), run_files.REPORT
+    if shortlists and compared["candidates"]:
+        with warn_on_failure(f"the shortlist in {folder}"):
+            shown, page = write_shortlist(folder, compared), PAGE
+    print(f"\n{shown}{naming_page('report', folder / page) or chr(10)}\ncurves   {tensorboard_command(folder)}")
 
 
 def refuse(sentence: str) -> NoReturn:

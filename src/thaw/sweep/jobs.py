@@ -152,6 +152,8 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         check_components(job.configuration, values)
         with as_hydra_config(job.configuration):  # the strategy's name refers to it
             instantiate(job.configuration.strategy)
+            if "preprocessing" in job.configuration.data:  # it looks the network up, in timm too, once for all jobs
+                instantiate(job.configuration.data.preprocessing)
         if job.configuration.data._target_ == f"{image_folders.__module__}.{image_folders.__name__}":
             plain = {field.name for field in fields(DataOptions)} - {"preprocessing"}
             DataOptions(**{key: value for key, value in values["data"].items() if key in plain})

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 from thaw.errors import UserError, error_with_sentence
 from thaw.pages.text import printable
 from thaw.runs.configuration import as_hydra_config
-from thaw.runs.ownership import new_folder, refuse_inside
+from thaw.runs.ownership import new_folder, note_new, refuse_inside
 from thaw.runs.ranks import is_first_process
 from thaw.runs.run_folder import hold_run_folder
 from thaw.runs.shown_commands import option
@@ -32,6 +32,9 @@ def _faults_end_the_program() -> Iterator[None]:
         _refuse(f"{error}")
     except (OmegaConfBaseException, RuntimeError) as error:
         _refuse(str(error_with_sentence(error) or error))
+
+
+_GOES_ON = ".ShortlistSweeper"  # its folder has no time in its name: the same command goes on there
 
 
 class OwnFolder(Callback):
@@ -64,10 +67,12 @@ def _prepare(config: DictConfig, kind: str, check: Callable[[Path], None]) -> No
     if isinstance(root, str) and not config.get("resume"):
         refuse_inside(folder, Path(root).expanduser(), f"hydra.{kind}.dir")
     try:
-        if not any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra):
+        given = any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra)
+        if not given and not (kind == "sweep" and config.hydra.sweeper._target_.endswith(_GOES_ON)):
             folder = new_folder(folder)
             with read_write(config.hydra):
                 config.hydra[kind].dir = str(folder)
+        note_new(folder)
         check(folder)
         try_to_write(folder)
     except OSError as error:

@@ -9,6 +9,7 @@ from lightning import LightningDataModule, Trainer
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.features.feature_data import FeatureDataModule
 from thaw.features.linear_objective import FeatureRows
+from thaw.features.neighbours import NEIGHBOURS, neighbour_accuracy
 from thaw.features.store import StoredFeatures
 from thaw.models.head import StandardizedLinear, feature_scale, linear_head, standardized_layer
 from thaw.training.classifier import ImageClassifier
@@ -46,7 +47,8 @@ def solve_head(
     rows = FeatureRows(source.train_views, data.train.targets, layer.out_features, device)
     weights = data.balancing_weights
     solution = solver.solve(rows, data.seed, None if weights is None else weights.to(device), layer.bias is not None)
-    classifier.solution = solution.facts()
+    nearby, asked = neighbour_accuracy(rows)
+    classifier.solution = {**solution.facts(), "neighbours": {"acc": nearby, "n": asked}}
     weight, bias = solution.weight, solution.bias if layer.bias is not None else None
     if isinstance(layer, StandardizedLinear):
         layer.assign(weight, bias)
@@ -59,7 +61,8 @@ def solve_head(
     log.info(
         f"phase {classifier.phase.number}: head solved in {solution.seconds:.1f} s: penalty {solution.penalty:.2g}, "
         f"held-out training images loss {best.loss:.4f} acc {best.acc:.4f}; "
-        f"{solution.iterations} L-BFGS steps, gradient {solution.gradient:.1e} of that at zero"
+        f"{solution.iterations} L-BFGS steps, gradient {solution.gradient:.1e} of that at zero; "
+        f"{NEIGHBOURS} nearest neighbours acc {nearby:.4f}"
     )
     if solution.note:
         log.info(f"penalty {solution.note} (docs/strategies.md)")

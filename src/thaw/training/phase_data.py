@@ -18,6 +18,7 @@ from thaw.errors import UserError
 from thaw.features.cost import Cost, enough_views
 from thaw.features.feature_data import FeatureDataModule
 from thaw.features.prefix import FrozenPrefix, frozen_cut
+from thaw.features.speed import images_per_second
 from thaw.features.store import StoredFeatures, feature_key, in_memory, stored_features
 from thaw.storage.cache import cache_dir
 from thaw.strategy.phases import Phase
@@ -37,7 +38,7 @@ class FeatureCache:
     `auto` their number follows from the number of epochs, and features are used only if they save time. With 0 only a
     phase with a solver uses features. The features of all runs take at most `max_gb` gigabytes (10^9 bytes). Those of a
     phase are copied to a GPU if they take at most `device_gb` there, or with `auto` a quarter of its memory. `seconds`
-    is the time spent on features.
+    is the time spent on features. `images_per_second` is the speed of the frozen stages before a head that was solved.
 
     Raises:
         UserError: from the constructor, for invalid values.
@@ -50,6 +51,7 @@ class FeatureCache:
         self.views, self.device_gb = views, number_or_auto("features.device_gb", device_gb)
         self.max_size = number("features.max_gb", max_gb) * 1e9
         self.seconds = 0.0
+        self.images_per_second: float | None = None
         self._val: tuple[str, StoredFeatures] | None = None  # key and features of the validation images
 
     def source(
@@ -69,6 +71,7 @@ class FeatureCache:
         prefix, mixed = _prefix(trainer, classifier, cut), bool(classifier.recipe.mix and not phase.solver)
         if phase.solver:
             train, val = self._for_solver(prefix, phase.number, phase.solver.views, data)
+            self.images_per_second = images_per_second(prefix, data.image_size)
         else:
             train, val = self._for_training(prefix, phase, data, mixed)
         self._val = (_key(prefix, data.val, None), val) if val else None

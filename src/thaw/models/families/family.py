@@ -3,6 +3,7 @@
 import math
 import re
 from collections import OrderedDict
+from pathlib import Path
 
 import torch
 from torchvision.models.vision_transformer import interpolate_embeddings
@@ -65,6 +66,18 @@ class Family:
         """
         name = net.config["name"]
         raise UserError(f"weights=imagenet: none are published for {name}; choose weights=PATH or weights=none.")
+
+    def weights_file(self, name: str) -> Path | None:
+        """Return the file of the published weights of `name` if it is on this machine, else None."""
+        return None
+
+    def at_hand(self) -> list[str]:
+        """Return the networks whose published weights are on this machine."""
+        return [name for name in self.names() if self.weights_file(name)]
+
+    def licence(self, name: str) -> str | None:
+        """Return the licence of the published weights of `name`, or None if it is not known."""
+        return None
 
     def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:
         """Return the tensors of a file under the names in `net`, with position embeddings resized for its images."""

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
-from thaw.models.families.family import COUNTER, INSTALL_LITE, Tensors
+from thaw.models.families.family import COUNTER, INSTALL_LITE, Family, Tensors
 from thaw.models.families.timm import Timm
 from thaw.models.staged import StagedNet
 from thaw.models.tensor_files import read_tensors
@@ -43,6 +43,12 @@ class Lite(Timm):
         if file is None:
             return super().published_tensors(net)
         return renamed_in_order(net, read_tensors(file), source=f"weights=imagenet: {file}")
+
+    def weights_file(self, name: str) -> Path | None:
+        return packaged_file(name) or super().weights_file(name)
+
+    def at_hand(self) -> list[str]:
+        return Family.at_hand(self)
 
     def timm_name(self, name: str) -> str:
         return f"tf_{name}"

@@ -4,6 +4,7 @@ import difflib
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -17,6 +18,8 @@ from thaw.models.families.timm_chain import TimmNet, staged
 from thaw.models.staged import StagedNet
 
 _PREFIX = "timm/"  # torchvision has many of the same names
+_HUB_FILES = ("model.safetensors", "pytorch_model.bin")
+_SPDX = {"apache-2.0": "Apache-2.0", "mit": "MIT", "bsd-3-clause": "BSD-3-Clause", "cc-by-nc-4.0": "CC-BY-NC-4.0"}
 
 
 def build_timm_net(name: str, num_classes: int, image_size: int | None = None) -> TimmNet:
@@ -84,6 +87,22 @@ class Timm(Family):
                 "weights=none or weights=PATH."
             ) from error
 
+    def weights_file(self, name: str) -> Path | None:
+        return _in_hub_cache(self._published(name).hf_hub_id)
+
+    def at_hand(self) -> list[str]:
+        try:
+            timm = self._timm(_PREFIX)
+        except UserError:
+            return []
+        published = ((name, timm.get_pretrained_cfg(name)) for name in timm.list_pretrained())
+        return [_PREFIX + name for name, one in published if _in_hub_cache(one.hf_hub_id)]
+
+    def licence(self, name: str) -> str | None:
+        """Return the licence that timm records, as SPDX spells it."""
+        licence = self._published(name).license
+        return _SPDX.get(licence, licence) if licence and licence != "unknown" else None
+
     def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:
         """Return `tensors` under the names in `net`, adapted to its image size by timm."""
         given = {key.removeprefix(net.prefix): tensor for key, tensor in tensors.items()}
@@ -123,6 +142,16 @@ class Timm(Family):
             model = name.partition("/")[0]
             raise UserError(f"model={model} needs the package timm: {self.install}.") from error
         return timm
+
+
+def _in_hub_cache(repository: str | None) -> Path | None:
+    """Return the weights of a repository in Hugging Face's cache, where timm keeps them, or None."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return None
+    found = [try_to_load_from_cache(repository, file) for file in _HUB_FILES] if repository else []
+    return next((Path(path) for path in found if isinstance(path, str)), None)
 
 
 def _reason(error: Exception) -> str:

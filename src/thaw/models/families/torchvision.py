@@ -48,7 +48,7 @@ class Torchvision(Family):
     def published_tensors(self, net: StagedNet) -> Tensors:
         """Load the weights from torchvision's cache, or download them into it."""
         published = default_weights(net.config["name"])
-        cached = Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(published.url).path)
+        cached = _cached(published.url)
         try:
             return published.get_state_dict(progress=True, check_hash=True, weights_only=True)
         except (URLError, OSError) as error:
@@ -59,6 +59,19 @@ class Torchvision(Family):
         except Exception as error:  # any kind; torchvision discards a download with a wrong checksum
             fault = f"{cached} is damaged; delete it" if cached.exists() else "the download was damaged; run again"
             raise UserError(f"weights=imagenet: {fault} to download it again from {published.url}.") from error
+
+    def weights_file(self, name: str) -> Path | None:
+        path = _cached(default_weights(name).url)
+        return path if path.is_file() else None
+
+    def licence(self, name: str) -> str | None:
+        """Return torchvision's own licence, or that of the weights if they have another."""
+        return "CC-BY-NC-4.0" if "SWAG" in default_weights(name).meta.get("license", "") else "BSD-3-Clause"
+
+
+def _cached(url: str) -> Path:
+    """Return where PyTorch keeps the file that it downloads from `url`."""
+    return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(url).path)
 
 
 def check_size(name: str, size: int | None, least: int, unit: int | None = None) -> None:

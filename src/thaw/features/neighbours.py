@@ -1,0 +1,39 @@
+"""Accuracy of a vote of the nearest training images, without the image itself."""
+
+import torch
+from torch.nn.functional import normalize
+
+from thaw.features.linear_objective import FeatureRows
+
+NEIGHBOURS = 20
+_TEMPERATURE = 0.07
+_MOST_ASKED = 2000  # images whose neighbours are looked for; the time is proportional to it
+
+
+def neighbour_accuracy(rows: FeatureRows) -> tuple[float, int]:
+    """Return the accuracy of the vote of an image's 20 nearest neighbours, and the number of images it was taken of.
+
+    At most 2000 images are taken, evenly spread. Neighbours are the training images without augmentation that have
+    the largest cosine similarity s of features, except the image itself; each votes with the weight exp(s / 0.07).
+    Source: Wu et al. 2018, "Unsupervised feature learning via non-parametric instance discrimination".
+    """
+    count, device = min(_MOST_ASKED, rows.images), rows.device
+    asked = torch.linspace(0, rows.images - 1, count, dtype=torch.float64, device=device).round().long()
+    parts = [(part, normalize(x.float())) for part, x in rows.chunks() if part.stop <= rows.images]
+    wanted = torch.cat([x[asked[_inside(asked, part)] - part.start] for part, x in parts])
+    nearest = torch.empty(count, 0, device=device)
+    labels = torch.empty(count, 0, dtype=torch.long, device=device)
+    for part, x in parts:
+        similar, inside = wanted @ x.T, _inside(asked, part)
+        similar[inside, asked[inside] - part.start] = -torch.inf
+        similar = torch.cat([nearest, similar], dim=1)
+        labels = torch.cat([labels, rows.labels[part].expand(count, -1)], dim=1)
+        nearest, places = similar.topk(min(NEIGHBOURS, similar.shape[1]), dim=1)
+        labels = labels.gather(1, places)
+    votes = torch.zeros(count, rows.classes, device=device)
+    votes.scatter_add_(1, labels, (nearest / _TEMPERATURE).exp())
+    return (votes.argmax(1) == rows.labels[asked]).float().mean().item(), count
+
+
+def _inside(asked: torch.Tensor, part: slice) -> torch.Tensor:
+    return (asked >= part.start) & (asked < part.stop)

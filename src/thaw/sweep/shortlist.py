@@ -1,0 +1,138 @@
+"""The result of a shortlist: `shortlist.json`, `shortlist.csv` and the page `shortlist.html`."""
+
+import csv
+import io
+import json
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+
+from thaw.errors import UserError
+from thaw.features.neighbours import NEIGHBOURS
+from thaw.models.backbones import family_of, is_own
+from thaw.models.families.timm import full_name
+from thaw.pages import plots
+from thaw.pages.html import render
+from thaw.pages.limits import CANDIDATES, LINES
+from thaw.pages.text import aligned, p_value, shown
+from thaw.runs.configuration import read_resolved
+from thaw.runs.optional_output import write_page
+from thaw.runs.summary import read_summary
+from thaw.storage.files import whole_file
+
+PAGE = "shortlist.html"
+_COLUMNS = ("name", "model", "weights", "acc", "acc_low", "acc_high", "verdict", "p", "neighbours", "images_per_second",
+            "parameters", "size_mb", "licence", "pareto")  # fmt: skip
+
+_COSTS = ("images/s", "parameters", "MB", "licence", "front")
+
+
+def write_shortlist(folder: Path, compared: dict) -> str:
+    """Write the backbones of a comparison, with what they cost, into `folder`; return a terminal table of them."""
+    rows = [_row(entry, folder / entry["runs"][0]["folder"]) for entry in compared["candidates"]]
+    for row in rows:
+        row["pareto"] = bool(row["images_per_second"]) and not any(_dominates(other, row) for other in rows)
+    facts = {
+        "advice": compared["advice"], "images": compared["images"], "command": compared["command"], "backbones": rows,
+        "next": _next_command(compared), "failures": compared["failures"], "machine": compared["machine"],
+    }  # fmt: skip
+    _write(folder / "shortlist.json", json.dumps(facts, indent=1) + "\n")
+    _write(folder / "shortlist.csv", _csv(rows))
+    write_page(folder / PAGE, lambda: _page(facts, compared))
+    return _table(facts)
+
+
+def _row(entry: dict, run: Path) -> dict:
+    summary, built = read_summary(run), read_resolved(run)["model"]
+    model, weights = full_name(built["name"], built["_target_"]), summary["weights"]
+    published = weights == "imagenet" and not is_own(built["_target_"])
+    file, licence = _published(model) if published else (Path(weights).expanduser(), None)
+    low, high = entry["acc_ci95"]
+    return {
+        "name": model if published else f"{model}, weights={weights}",
+        "model": model,
+        "weights": weights,
+        **{key: entry[key] for key in ("acc", "verdict", "p", "difference")},
+        "acc_low": low,
+        "acc_high": high,
+        "neighbours": (summary.get("probe") or {}).get("neighbours", {}).get("acc"),
+        "images_per_second": summary.get("frozen_images_per_second"),
+        "parameters": entry["parameters"]["total"],
+        "size_mb": round(file.stat().st_size / 1e6, 1) if file and file.is_file() else None,
+        "licence": licence,
+    }
+
+
+def _published(model: str) -> tuple[Path | None, str | None]:
+    """Return the file of the published weights, and their licence."""
+    try:
+        family = family_of(model)
+        return family.weights_file(model), family.licence(model)
+    except UserError:  # the package that has them is gone since the run
+        return None, None
+
+
+def _dominates(other: dict, row: dict) -> bool:
+    """Return whether `other` is as accurate and as fast as `row`, and better in at least one of them."""
+    keys = ("acc", "images_per_second")
+    return all((other[key] or 0) >= row[key] for key in keys) and any((other[key] or 0) > row[key] for key in keys)
+
+
+def _next_command(compared: dict) -> str | None:
+    """Return the command that compares the strategies with the best backbone, on the same images."""
+    if not compared["candidates"]:
+        return None
+    words = shlex.split(compared["candidates"][0]["runs"][0]["command"])
+    kept = [word for word in words[2:] if not word.startswith(("strategy=", "strategy.", "seed=", "hydra."))]
+    return shlex.join([*words[:2], "sweep=strategies", *kept])
+
+
+def _table(facts: dict) -> str:
+    """Return the backbones, the most accurate first, and the advice."""
+    lines = [["", "probe val/acc", "95 % interval", "against the best", f"{NEIGHBOURS}-NN", *_COSTS]]
+    for row in facts["backbones"][:LINES]:
+        verdict = row["verdict"] + (f" (p {p_value(row['p'])})" if row["p"] is not None else "")
+        quality = (f"{row['acc']:.4f}", f"{row['acc_low']:.4f} to {row['acc_high']:.4f}", verdict)
+        rates = (_number(row["neighbours"], ".4f"), _number(row["images_per_second"], ".0f"))
+        weights = (f"{row['parameters']:,}", _number(row["size_mb"], ".0f"), row["licence"] or "-")
+        lines.append([shown(row["name"], 60), *quality, *rates, *weights, "*" if row["pareto"] else ""])
+    more = len(facts["backbones"]) - LINES
+    rest = [f"and {more} more, in shortlist.csv"] if more > 0 else []
+    front = "*: front: no other backbone is both as accurate and as fast"
+    return "\n".join([*aligned(lines), *rest, "", *facts["advice"], front, "", f"next     {facts['next']}"])
+
+
+def _number(value: float | None, style: str) -> str:
+    return "-" if value is None else format(value, style)
+
+
+def _csv(rows: Sequence[dict]) -> str:
+    file = io.StringIO()
+    table = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    return file.getvalue()
+
+
+def _page(facts: dict, compared: dict) -> str:
+    rows = facts["backbones"]
+    entries = [{**entry, "name": row["name"]} for entry, row in zip(compared["candidates"], rows, strict=True)]
+    timed = [{**row, "milliseconds": 1000 / row["images_per_second"]} for row in rows if row["images_per_second"]]
+    label = "milliseconds per image in the frozen stages"
+    drawn = {
+        "intervals": plots.intervals(entries[:CANDIDATES]) if entries else None,
+        "speed": plots.accuracy_and_cost(timed[:CANDIDATES], "milliseconds", label) if timed else None,
+    }
+    return render(
+        "shortlist.html.jinja",
+        **facts,
+        plots=drawn,
+        colours=plots.COLOURS,
+        neighbours=NEIGHBOURS,
+        cautions=compared["cautions"],
+    )
+
+
+def _write(path: Path, text: str) -> None:
+    with whole_file(path) as file:
+        file.write(text)
