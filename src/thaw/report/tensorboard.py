@@ -102,7 +102,7 @@ def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions
     """Add validation images as points to the tab Projector: close points are similar to the network's head."""
 
     def add(board: TensorBoardLogger) -> None:
-        points, header = inputs.vectors, ["class", "predicted", "path"]
+        points = inputs.vectors
         if points is None or not points.isfinite().all():  # a diverged network
             return
         names = [*map(printable, predictions.classes)]
@@ -110,7 +110,9 @@ def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions
         for i in map(int, inputs.shown):
             path = Path(predictions.paths[i]).relative_to(root).as_posix()
             rows.append([names[predictions.labels[i]], names[predictions.predicted[i]], printable(path)])
-        board.experiment.add_embedding(_rounded(points), rows, None, trainer.global_step, "validation_images", header)
+        labels = {"metadata": rows, "metadata_header": ["class", "predicted", "path"]}
+        where = {"global_step": trainer.global_step, "tag": "validation_images"}
+        board.experiment.add_embedding(_rounded(points), **labels, **where)
         board.experiment.flush()
 
     _on_each(trainer, add)
