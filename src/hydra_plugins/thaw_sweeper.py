@@ -41,7 +41,8 @@ class ThawSweeper(BasicSweeper):
         with locked(folder):
             OmegaConf.save(self.config, folder / run_files.SWEEP_CONFIG)
             jobs = self._plan(arguments, folder)
-            stopped_by = run_jobs(jobs, self._run_job) if self._uses_forks() else self._launch(jobs)
+            forks = can_fork() and self.config.hydra.launcher._target_.endswith("BasicLauncher")
+            stopped_by = run_jobs(jobs, self._run_job) if forks else self._launch(jobs)
             finish_sweep(folder, jobs, stopped_by, self.shortlists)
 
     def _plan(self, arguments: list[str], folder: Path) -> list[Job]:
@@ -61,10 +62,6 @@ class ThawSweeper(BasicSweeper):
         overrides = parser.parse_overrides([*self._parse_config(), *arguments])
         (batch,) = self.split_arguments(overrides, max_batch_size=None)
         return [without_recipe(combination) for combination in batch]
-
-    def _uses_forks(self) -> bool:
-        assert self.config is not None, "Hydra calls setup first"
-        return can_fork() and self.config.hydra.launcher._target_.endswith("BasicLauncher")
 
     def _compose(self, overrides: Sequence[str]) -> DictConfig:
         assert self.hydra_context is not None and self.config is not None, "Hydra calls setup first"

@@ -1,6 +1,6 @@
 import pytest
 
-from thaw.pages.duration import duration
+from thaw.pages.text import duration
 
 
 @pytest.mark.parametrize(

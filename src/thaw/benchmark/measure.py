@@ -14,7 +14,7 @@ from thaw.data.folders import ClassFolders
 from thaw.data.layout import aligned_classes
 from thaw.errors import UserError
 from thaw.pages import charts
-from thaw.pages.duration import duration
+from thaw.pages.text import duration
 from thaw.runs.writable import refuse_unwritable
 
 

@@ -1,8 +1,7 @@
 """The conclusions of a comparison, in sentences."""
 
 from thaw.evaluation.statistics import MCNEMAR
-from thaw.pages.duration import duration
-from thaw.pages.text import agreeing, amount, p_value, shown
+from thaw.pages.text import agreeing, amount, duration, p_value, shown
 
 _WIDEST = 60  # columns of the recommended candidate's name
 _ENOUGH = 500  # validation images that can show a difference of a few percent
@@ -50,9 +49,10 @@ def cautions(facts: dict) -> list[str]:
     """Return sentences that limit how far the numbers can be trusted."""
     images, entries, sentences = facts["images"], facts["candidates"], []
     if entries and images < _ENOUGH:
+        low, high = entries[0]["acc_ci95"]
         sentences.append(
             f"The validation set is small: one of {images} images changes an accuracy by {_percent(1 / images)}, "
-            f"and chance alone by about {_percent(_half_width(entries[0]))}. More validation images would reduce that."
+            f"and chance alone by about {_percent((high - low) / 2)}. More validation images would reduce that."
         )
     if copies := facts["copies"]:
         sentences.append(
@@ -80,11 +80,6 @@ def left_out_sentence(facts: dict) -> list[str]:
     """Return a sentence that names the finished runs that are not compared, if there are any."""
     names = facts["left_out"]
     return [f"Left out, since they were validated on other images: {_listed(names)}."] if names else []
-
-
-def _half_width(entry: dict) -> float:
-    low, high = entry["acc_ci95"]
-    return (high - low) / 2
 
 
 def _seconds(entry: dict) -> str:

@@ -3,14 +3,15 @@
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, reduce
+from operator import getitem
 from statistics import mean, median
 from typing import Any
 
 import numpy as np
 from scipy.sparse import csr_array
 
-from thaw.comparison.finished_runs import Run, Trial
+from thaw.comparison.finished_runs import Run, Trial, grouped
 from thaw.evaluation.confusion import confusion_counts
 from thaw.evaluation.statistics import Correctness
 
@@ -42,10 +43,13 @@ class Candidate:
 
     def mean(self, *keys: str) -> float:
         """Return the mean, over the runs, of an entry of their summaries."""
-        return mean(_entry(run, keys) for run in self.runs)
+        return mean(self._entries(keys))
 
     def median(self, *keys: str) -> float:
-        return median(_entry(run, keys) for run in self.runs)
+        return median(self._entries(keys))
+
+    def _entries(self, keys: Sequence[str]) -> list[Any]:
+        return [reduce(getitem, keys, run.summary) for run in self.runs]
 
     def confusion(self, classes: Sequence[str]) -> csr_array:
         """Return the counts (true class, predicted class) of all runs together."""
@@ -57,15 +61,9 @@ class Candidate:
 
 def candidates(trials: Sequence[Trial]) -> list[Candidate]:
     """Group trials by configuration; return the candidates, the most accurate first."""
-    groups: list[list[Trial]] = []
-    for trial in trials:
-        same = next((group for group in groups if group[0].configuration == trial.configuration), None)
-        if same is None:
-            groups.append([trial])
-        else:
-            same.append(trial)
-    grouped = [sorted(group, key=lambda trial: trial.seed) for group in groups]
-    found = [Candidate(name, group) for name, group in zip(_names(grouped), grouped, strict=True)]
+    alike = grouped(trials, lambda trial, other: trial.configuration == other.configuration)
+    groups = [sorted(group, key=lambda trial: trial.seed) for group in alike]
+    found = [Candidate(name, group) for name, group in zip(_names(groups), groups, strict=True)]
     return sorted(found, key=lambda candidate: -candidate.correctness.accuracy)
 
 
@@ -79,16 +77,5 @@ def _names(groups: Sequence[Sequence[Trial]]) -> list[str]:
         own = [override for override in overrides if not all(override in others for others in distinctive)]
         named = [strategy] if len(set(strategies)) > 1 or not own else []
         names.append(" ".join([*named, *own]))
-    return [_numbered(name, names[:place]) for place, name in enumerate(names)]
-
-
-def _numbered(name: str, before: Sequence[str]) -> str:
-    count = before.count(name)
-    return f"{name} ({count + 1})" if count else name
-
-
-def _entry(run: Run, keys: Sequence[str]) -> float:
-    value: Any = run.summary
-    for key in keys:
-        value = value[key]
-    return value
+    earlier = [names[:place].count(name) for place, name in enumerate(names)]
+    return [f"{name} ({count + 1})" if count else name for name, count in zip(names, earlier, strict=True)]

@@ -35,7 +35,7 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
     facts = {
         "candidates": entries,
         "tests": [_test_entry(test) for test in tests],
-        "method": _method(tests),
+        "method": tests[0].method if tests else None,
         "level": LEVEL,
         "classes": classes,
         "images": found[0].correctness.images if found else 0,
@@ -57,10 +57,8 @@ def _images_by_class(one: Candidate, classes: Sequence[str]) -> dict[str, int]:
 
 
 def _with_common_images(all_trials: Sequence[Trial]) -> list[Trial]:
-    if not all_trials:
-        return []
-    most = Counter(trial.images for trial in all_trials).most_common(1)[0][0]
-    return [trial for trial in all_trials if trial.images == most]
+    most = dict(Counter(trial.images for trial in all_trials).most_common(1))
+    return [trial for trial in all_trials if trial.images in most]
 
 
 def _candidate_entry(
@@ -111,13 +109,12 @@ def _curve_entry(runs: Sequence[Run], key: str) -> dict:
 
 
 def _run_entry(run: Run, folder: Path) -> dict:
-    facts = {key: run.summary[key] for key in ("seed", "best_epoch", "epochs")}
     return {
         "folder": _relative_folder(run, folder),
         "command": run.command,
         "acc": run.accuracy,
         "seconds": run.summary["seconds"]["total"],
-        **facts,
+        **{key: run.summary[key] for key in ("seed", "best_epoch", "epochs")},
     }
 
 
@@ -134,10 +131,6 @@ def _failure_entry(run: Run, folder: Path) -> dict:
 def _test_entry(test: PairedTest) -> dict:
     facts = ("a", "b", "difference", "interval", "p", "adjusted", "verdict", "method")
     return {name: getattr(test, name) for name in facts}
-
-
-def _method(tests: Sequence[PairedTest]) -> str | None:
-    return tests[0].method if tests else None
 
 
 def _dominates(other: dict, entry: dict) -> bool:

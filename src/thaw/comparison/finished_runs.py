@@ -1,11 +1,11 @@
 """Runs and trials, read from their folders."""
 
 import shlex
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import cast
+from typing import TypeVar, cast
 
 from omegaconf import OmegaConf
 
@@ -15,6 +15,8 @@ from thaw.runs import run_files
 from thaw.runs.configuration import is_run, read_resolved
 from thaw.runs.summary import read_summary
 from thaw.storage.files import read_rows
+
+Item = TypeVar("Item")
 
 
 @dataclass(frozen=True)
@@ -144,25 +146,24 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
 
 def without_repetitions(runs: Sequence[Run]) -> list[Run]:
     """Return `runs` without repetitions: the last one of equal configuration, seed and fold."""
-    kept: list[Run] = []
-    for run in sorted(runs, key=lambda run: (run.folder / run_files.SUMMARY).stat().st_mtime_ns, reverse=True):
-        if not any(_same_trial(run, other) and run.fold == other.fold for other in kept):
-            kept.append(run)
+    repeated = grouped(runs, lambda run, other: _same_trial(run, other) and run.fold == other.fold)
+    kept = [max(group, key=lambda run: (run.folder / run_files.SUMMARY).stat().st_mtime_ns) for group in repeated]
     return [run for run in runs if run in kept]
 
 
 def trials(runs: Sequence[Run]) -> list[Trial]:
     """Group runs by configuration and seed; return the trials in the order of their first runs."""
-    groups: list[list[Run]] = []
-    for run in runs:
-        group = next((group for group in groups if _same_trial(run, group[0])), None)
-        if group is None:
-            groups.append([run])
-        else:
-            group.append(run)
-    return [Trial(sorted(group, key=lambda run: run.fold)) for group in groups]
+    return [Trial(sorted(group, key=lambda run: run.fold)) for group in grouped(runs, _same_trial)]
+
+
+def grouped(items: Iterable[Item], alike: Callable[[Item, Item], bool]) -> list[list[Item]]:
+    """Return groups of items that are alike, in the order of their first items."""
+    groups: list[list[Item]] = []
+    for item in items:
+        group = next((group for group in groups if alike(item, group[0])), None)
+        groups.append([item]) if group is None else group.append(item)
+    return groups
 
 
 def _same_trial(run: Run, other: Run) -> bool:
-    """Return whether both runs belong to one trial."""
     return run.seed == other.seed and run.configuration == other.configuration

@@ -24,7 +24,7 @@ from thaw.data.order import SeededOrder
 from thaw.data.prepared_pixels import PreparedPixels
 from thaw.data.readable import skip_unreadable, unreadable
 from thaw.data.rotation import Crop, apply_augmentation
-from thaw.data.splits import Split, Splits, read_splits
+from thaw.data.splits import Split, read_splits
 from thaw.data.transforms import EvalTransform, TrainTransform, read_size
 from thaw.data.workers import best_workers, inference_batch_size
 from thaw.runs.stopping import leave_stopping_to_main
@@ -57,15 +57,16 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         self._is_deep = deep or resolve_grey_range(options.grey_range, validated)[1]
         self.preprocessing = replace(options.preprocessing.scaled(options.val_side), grey_range=grey)
         resampling = bounds("data.crop_scale", options.crop_scale), options.rotation, self.preprocessing.interpolation
-        self._use_splits(splits, TrainTransform(self.train_size, *resampling) if self.augment else None)
-        self.skipped = self._skip_unreadable(options.on_bad_image)
-        self._keep_train_share(options.train_share)
-
-    def _use_splits(self, splits: Splits, augmentation: TrainTransform | None) -> None:
+        augmentation = TrainTransform(self.train_size, *resampling) if self.augment else None
         self.classes, self.split_note = splits.classes, splits.split_note
         self.train = self._split(splits.train, self.train_size, augmentation)
         self.val = self._split(splits.val, self.image_size)
         self.test = self._split(splits.test, self.image_size) if splits.test else None
+        self.skipped = self._skip_unreadable(options.on_bad_image)
+        share = options.train_share
+        self._share = f" (data.train_share={share:g} of {len(self.train)})" if share < 1 else ""
+        if share < 1:
+            self.train.keep_share(share, self.seed)
 
     def _split(self, split: Split, size: int, augmentation: TrainTransform | None = None) -> ClassFolders:
         centred = self.preprocessing.scaled(size)
@@ -92,11 +93,6 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
             for path in sorted(unreadable(self.test.paths, self.test.digests, self.test.short_side)):
                 load_rgb(path, self.test.short_side)
         return {name: [] for name in self.splits}
-
-    def _keep_train_share(self, share: float) -> None:
-        self._share = f" (data.train_share={share:g} of {len(self.train)})" if share < 1 else ""
-        if share < 1:
-            self.train.keep_share(share, self.seed)
 
     def setup(self, stage: str) -> None:
         if stage == "fit":

@@ -1,7 +1,7 @@
 """The paragraph that a run prints about its images before it starts."""
 
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from thaw.data.endings import what_to_install
@@ -27,8 +27,12 @@ def describe_images(
     text += f"of {len(classes)} classes ({names})"
     text += f", validated on {note}" if note else ""
     text += f", and {len(splits['test'])} test images" if "test" in splits else ""
-    text += _copies_clause(copies_in_training(splits))
-    ignored = _ignored(splits.values())
+    counts = copies_in_training(splits)
+    copies = " and ".join(amount(count, f"{_NAMES[name]} image") for name, count in counts.items())
+    text += f"; also in training, byte for byte: {copies}"
+    text += " (scripts/audit_data.py names them)" if any(counts.values()) else ""
+    read = set().union(*(images.found for images in splits.values()))  # two splits can lie in the same folder
+    ignored = sorted({path for images in splits.values() for path in images.ignored} - read)
     needed = what_to_install(ignored)
     text += _paths_with_reason("not read because their names do not end like images", ignored, root)
     text += f" ({needed})" if needed else ""
@@ -37,8 +41,8 @@ def describe_images(
         "links not followed because their target contains them or is read elsewhere", repeated, root
     )
     bad = sorted({path for paths in skipped.values() for path in paths})
-    counts = " and ".join(f"{len(paths)} of {name}" for name, paths in skipped.items() if paths)
-    return text + _paths_with_reason(f"skipped because they cannot be decoded, {counts}", bad, root)
+    skips = " and ".join(f"{len(paths)} of {name}" for name, paths in skipped.items() if paths)
+    return text + _paths_with_reason(f"skipped because they cannot be decoded, {skips}", bad, root)
 
 
 def copies_in_training(splits: Mapping[str, ClassFolders]) -> dict[str, int]:
@@ -47,18 +51,6 @@ def copies_in_training(splits: Mapping[str, ClassFolders]) -> dict[str, int]:
     return {
         name: sum(digest in trained for digest in images.digests) for name, images in splits.items() if name != "train"
     }
-
-
-def _copies_clause(counts: Mapping[str, int]) -> str:
-    copies = " and ".join(amount(count, f"{_NAMES[name]} image") for name, count in counts.items())
-    where = " (scripts/audit_data.py names them)" if any(counts.values()) else ""
-    return f"; also in training, byte for byte: {copies}{where}"
-
-
-def _ignored(splits: Iterable[ClassFolders]) -> list[str]:
-    """Return the ignored paths of all splits, without images of another split that lies in the same folder."""
-    read = set().union(*(images.found for images in splits))
-    return sorted({path for images in splits for path in images.ignored} - read)
 
 
 def _paths_with_reason(reason: str, paths: Sequence[str], root: Path) -> str:

@@ -3,7 +3,6 @@
 import hashlib
 import os
 import stat
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,7 +36,7 @@ def file_digests(paths: Sequence[str | Path]) -> list[bytes]:
     stamps = [_stamp(path) for path in paths]
     digests = file_index.lookup(paths, stamps)
     missing = [index for index, digest in enumerate(digests) if digest is None]
-    with tqdm(desc="reading images, once", total=len(missing), leave=False, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(desc="reading images, once", total=len(missing), leave=False, disable=None) as bar:
         for first in range(0, len(missing), _FILES_PER_SAVE):
             indices, began, entries = missing[first : first + _FILES_PER_SAVE], time.time_ns(), []
             for index, digest in zip(indices, _read([paths[index] for index in indices]), strict=True):

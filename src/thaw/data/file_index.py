@@ -43,7 +43,9 @@ def lookup(paths: Sequence[str | Path], stamps: Sequence[bytes]) -> list[bytes |
     keys = _keys(paths)
     rows = _query(lambda database: _rows(database, keys), []) if keys else []
     known = {key: fact for key, fact, _ in rows}
-    _mark_used([key for key, _, used in rows if (used or 0) < _today() - _RARELY])
+    stale = [(_today(), key) for key, _, used in rows if (used or 0) < _today() - _RARELY]
+    if stale:
+        _query(lambda database: database.executemany("UPDATE files SET used = ? WHERE path = ?", stale), None)
     return [_digest(key, file_stamp, known.get(key)) for key, file_stamp in zip(keys, stamps, strict=True)]
 
 
@@ -52,14 +54,11 @@ def store(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> Non
 
     Files that changed shortly before `began` are left out: they may change again without a new stamp.
     """
-    settled = [
-        (path, file_stamp, digest) for path, file_stamp, digest in entries if _change_time(file_stamp) < began - _COARSE
-    ]
+    # By the change time, in the third place: users can set the modification time to anything.
+    settled = [entry for entry in entries if _STAMP.unpack(entry[1])[2] < began - _COARSE]
+    facts = [file_stamp + digest for _, file_stamp, digest in settled]
     keys = _keys([path for path, _, _ in settled])
-    rows = [
-        (key, _fact(key, file_stamp, digest), _today())
-        for key, (_, file_stamp, digest) in zip(keys, settled, strict=True)
-    ]
+    rows = [(key, fact + _checksum(key, fact), _today()) for key, fact in zip(keys, facts, strict=True)]
 
     def keep(database: "Connection") -> None:
         database.executemany("INSERT OR REPLACE INTO files VALUES (?, ?, ?)", rows)
@@ -69,11 +68,6 @@ def store(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> Non
 
     if rows:
         _query(keep, None)
-
-
-def _change_time(file_stamp: bytes) -> int:
-    """Return the change time in ns; users can set the modification time to anything."""
-    return _STAMP.unpack(file_stamp)[2]
 
 
 def _keys(paths: Sequence[str | Path]) -> list[bytes]:
@@ -86,10 +80,6 @@ def _keys(paths: Sequence[str | Path]) -> list[bytes]:
         return folders[folder] + b"/" + name
 
     return [key(os.fsencode(path)) for path in paths]
-
-
-def _fact(key: bytes, file_stamp: bytes, digest: bytes) -> bytes:
-    return file_stamp + digest + _checksum(key, file_stamp + digest)
 
 
 def _checksum(key: bytes, fact: bytes) -> bytes:
@@ -107,12 +97,6 @@ def _rows(database: "Connection", keys: Sequence[bytes]) -> list[tuple[bytes, by
     if len(keys) > _FEW:
         return database.execute(f"{select} BETWEEN ? AND ?", (min(keys), max(keys))).fetchall()
     return [row for key in keys for row in database.execute(f"{select} = ?", (key,))]
-
-
-def _mark_used(keys: Sequence[bytes]) -> None:
-    rows = [(_today(), key) for key in keys]
-    if rows:
-        _query(lambda database: database.executemany("UPDATE files SET used = ? WHERE path = ?", rows), None)
 
 
 def _today() -> int:

@@ -33,13 +33,10 @@ def difference(before: dict, now: dict) -> str | None:
     for name in sorted(before["splits"].keys() | now["splits"].keys()):
         old, new = (one["splits"].get(name) for one in (before, now))
         if old != new:
-            return f"the {name} images {_changed(old, new)}"
+            was, is_now = _counted(old), _counted(new)
+            changed = f"were {was}, and are {is_now} now"
+            return f"the {name} images " + (changed if was != is_now else f"are {was} as before, but not the same ones")
     return None
-
-
-def _changed(old: dict | None, new: dict | None) -> str:
-    before, now = _counted(old), _counted(new)
-    return f"were {before}, and are {now} now" if before != now else f"are {now} as before, but not the same ones"
 
 
 def _counted(split: dict | None) -> str:

@@ -3,7 +3,6 @@
 import json
 import os
 import stat
-import sys
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
@@ -42,9 +41,15 @@ def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
     )
     skipped = {name: [path for path, _ in samples if path in bad] for name, samples in before.items()}
     for name, images in splits.items():
-        _refuse_many(name, skipped[name], len(before[name]))
+        if len(skipped[name]) > max(1, _SHARE * len(before[name])):
+            raise RunError(
+                f"{len(skipped[name])} of {len(before[name])} {name} images cannot be decoded, which is more than the "
+                f"{_SHARE:.0%} (or one) that data.on_bad_image=skip may skip: {listed(skipped[name], 3)}."
+            )
         kept = [sample for sample in before[name] if sample[0] not in bad]
-        _refuse_lost_classes(name, images.classes, before[name], kept)
+        if lost := {label for _, label in before[name]} - {label for _, label in kept}:
+            names = listed(repr(images.classes[label]) for label in sorted(lost))
+            raise RunError(f"no {name} image of the class {names} can be decoded, so skipping would leave none.")
         images.keep(with_replacements(before[name], bad) if name == "train" else kept)
     return skipped
 
@@ -99,7 +104,7 @@ def _undecodable(contents: Mapping[str, str], short_side: int | None) -> list[st
         return True
 
     found = in_threads(can_be_decoded, contents.values())
-    shown = tqdm(found, "checking images, once", len(contents), leave=False, disable=not sys.stderr.isatty())
+    shown = tqdm(found, "checking images, once", len(contents), leave=False, disable=None)
     return [digest for digest, good in zip(contents, shown, strict=True) if not good]
 
 
@@ -108,18 +113,3 @@ def _is_whole(path: Path) -> bool:
         return isinstance(json.loads(path.read_text()), list)
     except ValueError:
         return False
-
-
-def _refuse_many(name: str, bad: Sequence[str], count: int) -> None:
-    if len(bad) > max(1, _SHARE * count):
-        raise RunError(
-            f"{len(bad)} of {count} {name} images cannot be decoded, which is more than the {_SHARE:.0%} "
-            f"(or one) that data.on_bad_image=skip may skip: {listed(bad, 3)}."
-        )
-
-
-def _refuse_lost_classes(name: str, classes: Sequence[str], before: Sequence[Sample], kept: Sequence[Sample]) -> None:
-    lost = {label for _, label in before} - {label for _, label in kept}
-    if lost:
-        names = listed(repr(classes[label]) for label in sorted(lost))
-        raise RunError(f"no {name} image of the class {names} can be decoded, so skipping would leave none.")

@@ -38,21 +38,9 @@ class FeatureDataModule(LightningDataModule):
     ):
         super().__init__()
         self.seed = data.seed
-        self._data, self._train, self._val, self._prefix = data, train, val, prefix
+        self._data, self.train_views, self._val, self._prefix = data, train, val, prefix
         self._device_bytes = device_bytes
         self._used: tuple[Sequence[StoredFeatures], StoredFeatures | None] | None = None
-
-    @property
-    def train_views(self) -> Sequence[StoredFeatures]:
-        return self._train
-
-    @property
-    def train_labels(self) -> list[int]:
-        return self._data.train.targets
-
-    @property
-    def class_weights(self) -> torch.Tensor | None:
-        return self._data.balancing_weights
 
     @property
     def fingerprint(self) -> dict:
@@ -60,22 +48,22 @@ class FeatureDataModule(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         self._data.trainer = self.trainer
-        if not self._train or self._val is None:
+        if not self.train_views or self._val is None:
             self._data.setup(stage)
         self._used = self._used or self._on_device()
 
     def _on_device(self) -> tuple[Sequence[StoredFeatures], StoredFeatures | None]:
         """Return the features where batches are taken from them: on the device, or without room there in memory."""
-        if sum(part.nbytes for part in (*self._train, *filter(None, [self._val]))) <= self._device_bytes:
+        if sum(part.nbytes for part in (*self.train_views, *filter(None, [self._val]))) <= self._device_bytes:
             try:
-                train = [view.moved_to(self._data.device) for view in self._train]
+                train = [view.moved_to(self._data.device) for view in self.train_views]
                 return train, self._val and self._val.moved_to(self._data.device)
             except torch.OutOfMemoryError:
                 log.warning("the GPU has no room for features, so they stay in RAM; lower features.device_gb")
-        return self._train, self._val
+        return self.train_views, self._val
 
     def train_dataloader(self) -> DataLoader | GroupedBatches:
-        if not self._train:
+        if not self.train_views:
             return self._data.grouped_batches(self._prefix) if self._prefix else self._data.train_dataloader()
         views, size = (self._used or self._on_device())[0], self._data.local_batch_size
         batches = max(1, _BYTES_AT_ONCE * len(views[0]) // (size * views[0].nbytes))

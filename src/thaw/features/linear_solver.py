@@ -1,7 +1,6 @@
 """Solver for L2-regularised logistic regression, which chooses the penalty on held-out training images."""
 
 import math
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -146,7 +145,7 @@ class LogisticProbe:
         path, solutions, near, best = [], dict.fromkeys(parts), None, 0
         weakest = self._least / len(rows) / math.sqrt(rows.classes / 2)
         worthwhile = [p for p in self.penalties if p >= weakest] or self.penalties[-1:]
-        for penalty in tqdm(worthwhile, "penalties", leave=False, disable=not sys.stderr.isatty()):
+        for penalty in tqdm(worthwhile, "penalties", leave=False, disable=None):
             measured, counted = np.zeros(2), 0
             for part in parts:
                 held = fold == part

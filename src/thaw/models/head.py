@@ -7,10 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from thaw.errors import UserError
+from thaw.data.option_values import boolean, one_of
 from thaw.models.staged import StagedNet, within
 
-_STARTS = ("zero", "drawn")
 _SCALE = ".feature_scale"  # the end of a state-dict key that only a standardised layer has
 
 # The mean squared norm of standardised features for two classes. A learning rate of 0.01 then brings a head to its
@@ -67,11 +66,8 @@ class StandardizedLinear(nn.Linear):
         if f"{prefix}feature_mean" not in state_dict:
             self.feature_mean.zero_()
             self.feature_scale.fill_(1)
-            state_dict = {
-                **state_dict,
-                f"{prefix}feature_mean": self.feature_mean,
-                f"{prefix}feature_scale": self.feature_scale,
-            }
+            own = {f"{prefix}{name}": getattr(self, name) for name in ("feature_mean", "feature_scale")}
+            state_dict = {**state_dict, **own}
         super()._load_from_state_dict(state_dict, prefix, metadata, *rest)
 
 
@@ -88,12 +84,8 @@ class NewHead:
     """
 
     def __init__(self, start: str = "zero", standardize: bool = True):
-        if start not in _STARTS:
-            raise UserError(f"head.start={start!r} is unknown; the choices are {', '.join(_STARTS)}.")
-        if type(standardize) is not bool:
-            raise UserError(f"head.standardize={standardize!r} is neither true nor false.")
-        self.start = start
-        self.standardize = standardize
+        self.start = one_of("head.start", start, ("zero", "drawn"))
+        self.standardize = boolean("head.standardize", standardize)
 
     def install(self, net: StagedNet) -> None:
         """Prepare the head of `net` if it is linear; SqueezeNet's, for example, is a convolution.
@@ -115,13 +107,10 @@ class NewHead:
 
 def head_layers(net: StagedNet) -> dict[str, nn.Linear]:
     """Return the linear layers of the head by path, if they compute the logits; a distilled network has two."""
-    last = net.stage_modules(net.head_name)[-1]
-    paths = {module: path for path, module in net.named_modules()}
-    if not all(isinstance(module, nn.Linear | nn.Dropout) for module in net.stage_modules(net.head_name)):
+    parts, paths = net.stage_modules(net.head_name), {module: path for path, module in net.named_modules()}
+    if not isinstance(parts[-1], nn.Linear) or not all(isinstance(part, nn.Linear | nn.Dropout) for part in parts):
         return {}
-    if not isinstance(last, nn.Linear):
-        return {}
-    return {paths[part]: part for part in net.stage_modules(net.head_name) if isinstance(part, nn.Linear)}
+    return {paths[part]: part for part in parts if isinstance(part, nn.Linear)}
 
 
 def linear_head(net: StagedNet) -> nn.Linear | None:

@@ -9,7 +9,7 @@ from thaw.models.backbones import family_of
 from thaw.models.families.family import COUNTER, Tensors
 from thaw.models.staged import StagedNet
 from thaw.models.tensor_files import read_tensors
-from thaw.storage.addresses import refuse_remote
+from thaw.storage.files import refuse_remote
 
 
 def load_weights(net: StagedNet, weights: str) -> None:

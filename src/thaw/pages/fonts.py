@@ -50,7 +50,12 @@ def _find_fonts(text: str) -> None:
         _families.update(dict.fromkeys(has, family))
         missing -= has
     if missing and not already_logged:
-        _log_missing(sorted(missing))
+        names = " ".join(sorted(missing)[:_NAMED]) + (" …" if len(missing) > _NAMED else "")
+        example = min(missing).encode("unicode_escape").decode()
+        log.info(
+            f"no installed font has characters such as {names}: figures write {example} for {min(missing)}. "
+            "A font such as Noto Sans CJK (fonts-noto-cjk) draws them."
+        )
 
 
 @cache
@@ -81,12 +86,3 @@ def _charmap(path: str) -> frozenset[int]:
         return frozenset(font.get_charmap()) if font.scalable else frozenset()
     except Exception:  # a damaged font file must not prevent the figure
         return frozenset()
-
-
-def _log_missing(missing: list[str]) -> None:
-    names = " ".join(missing[:_NAMED]) + (" …" if len(missing) > _NAMED else "")
-    example = missing[0].encode("unicode_escape").decode()
-    log.info(
-        f"no installed font has characters such as {names}: figures write {example} for {missing[0]}. "
-        "A font such as Noto Sans CJK (fonts-noto-cjk) draws them."
-    )

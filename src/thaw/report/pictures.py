@@ -41,19 +41,15 @@ def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, 
     if results is None:
         return
     try:
-        _plot(Path(folder), trainer, data, results)
+        predictions, solution, place = results.predictions, results.solution, Path(folder)
+        _save_figure(place, trainer, "predictions", lambda: figures.predictions(data.val, predictions))
+        _save_figure(place, trainer, "confusion_matrix", lambda: figures.confusion_matrix(predictions))
+        if solution:
+            _save_figure(place, trainer, "probe", lambda: charts.penalty_path(solution))
+        tensorboard.add_embedding(trainer, results.head_inputs, predictions, data.root)
     except KeyboardInterrupt:
         log.warning("warning: interrupted while drawing figures; the results are complete")
         raise SystemExit(130) from None
-
-
-def _plot(folder: Path, trainer: Trainer, data: ImageFolderDataModule, results: Results) -> None:
-    predictions, solution = results.predictions, results.solution
-    _save_figure(folder, trainer, "predictions", lambda: figures.predictions(data.val, predictions))
-    _save_figure(folder, trainer, "confusion_matrix", lambda: figures.confusion_matrix(predictions))
-    if solution:
-        _save_figure(folder, trainer, "probe", lambda: charts.penalty_path(solution))
-    tensorboard.add_embedding(trainer, results.head_inputs, predictions, data.root)
 
 
 def _save_figure(folder: Path, trainer: Trainer, name: str, draw: Callable[[], Figure]) -> None:

@@ -162,7 +162,7 @@ def _summary_entries(trainer: Trainer, classifier: ImageClassifier, data: ImageF
         "frozen_unchanged": True,  # otherwise training has already raised an error
         "device": _device_name(trainer),
         "precision": str(trainer.precision),
-        "versions": _versions(),
+        "versions": {"python": platform.python_version(), **{name: library_version(name) for name in _PACKAGES}},
     }
 
 
@@ -184,10 +184,6 @@ def _log_results(folder: Path, facts: dict, logged: bool) -> None:
 def _accuracy(split: str, metrics: dict) -> str:
     low, high = metrics["acc_ci95"]
     return f"{split}/acc {metrics['acc']:.4f} (95 % interval {low:.4f} to {high:.4f}, {metrics['n']} images)"
-
-
-def _versions() -> dict:
-    return {"python": platform.python_version(), **{name: library_version(name) for name in _PACKAGES}}
 
 
 def _device_name(trainer: Trainer) -> str:

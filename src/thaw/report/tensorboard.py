@@ -100,32 +100,22 @@ def head_inputs(net: StagedNet, images: int) -> Iterator[HeadInputs]:
 
 def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions, root: Path) -> None:
     """Add validation images as points to the tab Projector: close points are similar to the network's head."""
-    _on_each(trainer, lambda board: _add_embedding(board, trainer.global_step, inputs, predictions, root))
 
+    def add(board: TensorBoardLogger) -> None:
+        points = inputs.vectors
+        if points is None or not points.isfinite().all():  # a diverged network
+            return
+        names = [*map(printable, predictions.classes)]
+        rows = []
+        for i in map(int, inputs.shown):
+            path = Path(predictions.paths[i]).relative_to(root).as_posix()
+            rows.append([names[predictions.labels[i]], names[predictions.predicted[i]], printable(path)])
+        labels = {"metadata": rows, "metadata_header": ["class", "predicted", "path"]}
+        where = {"global_step": trainer.global_step, "tag": "validation_images"}
+        board.experiment.add_embedding(_rounded(points), **labels, **where)
+        board.experiment.flush()
 
-def _add_embedding(
-    board: TensorBoardLogger, step: int, inputs: HeadInputs, predictions: Predictions, root: Path
-) -> None:
-    points = inputs.vectors
-    if points is None or not points.isfinite().all():  # a diverged network
-        return
-    names = [*map(printable, predictions.classes)]
-    rows = [
-        [
-            names[predictions.labels[i]],
-            names[predictions.predicted[i]],
-            printable(Path(predictions.paths[i]).relative_to(root).as_posix()),
-        ]
-        for i in map(int, inputs.shown)
-    ]
-    board.experiment.add_embedding(
-        _rounded(points),
-        metadata=rows,
-        metadata_header=["class", "predicted", "path"],
-        tag="validation_images",
-        global_step=step,
-    )
-    board.experiment.flush()
+    _on_each(trainer, add)
 
 
 def _rounded(numbers: torch.Tensor) -> torch.Tensor:

@@ -9,7 +9,7 @@ from thaw.runs.shorthand import literal
 from thaw.runs.shown_commands import quoted, unquoted
 from thaw.runs.streams import refuse
 from thaw.runs.summary import has_finished
-from thaw.storage.addresses import is_remote
+from thaw.storage.files import is_remote
 
 _EPOCHS = "trainer.max_epochs"
 

@@ -5,8 +5,7 @@ from pathlib import Path
 import torch
 
 from thaw.errors import RunError
-from thaw.storage.addresses import refuse_remote
-from thaw.storage.files import is_utf8
+from thaw.storage.files import is_utf8, refuse_remote
 
 
 def read_checkpoint(path: str | Path) -> dict:

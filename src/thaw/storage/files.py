@@ -1,4 +1,4 @@
-"""Write files atomically, and handle file names that are not UTF-8."""
+"""Write files atomically, handle file names that are not UTF-8, and refuse addresses in place of files."""
 
 import csv
 import json
@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
+
+from thaw.errors import UserError
 
 
 def write_whole(path: Path, text: str) -> None:
@@ -43,6 +45,16 @@ def as_json(values: object, indent: int | None = None) -> str:
     """Return JSON with unescaped characters, except for bytes of file names that are not UTF-8."""
     text = json.dumps(values, indent=indent, ensure_ascii=False)
     return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
+
+
+def is_remote(path: str) -> bool:
+    return "://" in path
+
+
+def refuse_remote(name: str, path: str) -> None:
+    """Raise UserError if `path`, the value of the option `name`, is an address, whose content can change."""
+    if is_remote(path):
+        raise UserError(f"{name}={path} is an address, and Thaw reads only local files: download it first.")
 
 
 def is_utf8(path: str | Path) -> bool:

@@ -51,10 +51,6 @@ class Phase:
     solver: HeadSolver | None = None
 
     @property
-    def head_only(self) -> bool:
-        return len(self.groups) == 1
-
-    @property
     def parameters(self) -> set[str]:
         """Return the names of all trainable parameters."""
         return {name for group in self.groups for name in group.parameters}

@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TextIO
 
-from thaw.pages.duration import duration
+from thaw.pages.text import duration
 from thaw.runs import run_files
 from thaw.storage.files import read_rows
 from thaw.sweep.jobs import Job

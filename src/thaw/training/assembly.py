@@ -70,7 +70,7 @@ def build_recipe(cfg: DictConfig, **options: Any) -> Recipe:
 
 def finish_net(parts: Parts, channels_last: str | bool, compiled: bool) -> None:
     """Install the new head, set the memory layout and compile; call it after loading weights."""
-    if parts.weights != "none" or all(phase.head_only for phase in parts.phases):
+    if parts.weights != "none" or all(len(phase.groups) == 1 for phase in parts.phases):
         parts.head.install(parts.net)
     parts.net.to(memory_format=memory_format(channels_last))  # type: ignore[call-overload]  # torch's stub lacks it
     if compiled:

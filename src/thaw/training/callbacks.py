@@ -2,7 +2,6 @@
 
 import csv
 import logging
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from typing import Any
 from lightning import Callback
 from tqdm import tqdm
 
-from thaw.pages.duration import duration
+from thaw.pages.text import duration
 from thaw.training.best import ranking
 
 log = logging.getLogger(__name__)
@@ -117,7 +116,7 @@ class EpochBar(Callback):
             desc=f"epoch {trainer.current_epoch + 1}/{pl_module.phase.total}",
             unit="batch",
             leave=False,
-            disable=not sys.stderr.isatty() or not trainer.is_global_zero,
+            disable=None if trainer.is_global_zero else True,
         )
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:

@@ -41,19 +41,14 @@ def checked_data(cfg: DictConfig) -> tuple[ImageFolderDataModule, Path | None]:
 
     """
     data = instantiate(cfg.data)
-    _refuse_idle_share(data)
+    for override in _overrides():
+        if override.lstrip("+").startswith("data.val_fraction=") and data.split_note is None:
+            raise UserError(f"{override} has no effect: {data.root} has a folder val.")
     checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
     if checkpoint:
         refuse_other_data(Path(cfg.output_dir), checkpoint, data.fingerprint, data.root)
         refuse_fewer_epochs(Path(cfg.output_dir), checkpoint, cfg.trainer.max_epochs)
     return data, checkpoint
-
-
-def _refuse_idle_share(data: ImageFolderDataModule) -> None:
-    """Refuse a share of validation images if there is a folder of them."""
-    for override in _overrides():
-        if override.lstrip("+").startswith("data.val_fraction=") and data.split_note is None:
-            raise UserError(f"{override} has no effect: {data.root} has a folder val.")
 
 
 def _overrides() -> list[str]:

@@ -38,13 +38,15 @@ def scale_head(
     layer.standardize(mean.to(layer.weight), scale)
 
 
-def solve_head(trainer: Trainer, classifier: ImageClassifier, source: LightningDataModule, seed: int) -> None:
+def solve_head(
+    trainer: Trainer, classifier: ImageClassifier, source: LightningDataModule, data: ImageFolderDataModule
+) -> None:
     """Set the head to the optimum that the phase's solver finds on the training features."""
     layer, solver, device = linear_head(classifier.net), classifier.phase.solver, trainer.strategy.root_device
     assert layer is not None and solver is not None and isinstance(source, FeatureDataModule)
-    rows = FeatureRows(source.train_views, source.train_labels, layer.out_features, device)
-    weights = source.class_weights
-    solution = solver.solve(rows, seed, None if weights is None else weights.to(device), layer.bias is not None)
+    rows = FeatureRows(source.train_views, data.train.targets, layer.out_features, device)
+    weights = data.balancing_weights
+    solution = solver.solve(rows, data.seed, None if weights is None else weights.to(device), layer.bias is not None)
     nearby, asked = neighbour_accuracy(rows)
     classifier.solution = {**solution.facts(), "neighbours": {"acc": nearby, "n": asked}}
     weight, bias = solution.weight, solution.bias if layer.bias is not None else None

@@ -1,7 +1,6 @@
 """Choice of a phase's training data: images, or the features of its frozen stages, computed once."""
 
 import logging
-import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -63,7 +62,11 @@ class FeatureCache:
         partial_epochs = trainer.limit_train_batches != 1 or trainer.limit_val_batches != 1
         unwanted = not phase.solver and (self.views == 0 or partial_epochs)
         if unwanted or cut is None or trainer.precision not in _PRECISIONS:
-            _refuse_unsolvable(trainer, phase)
+            if phase.solver:
+                raise UserError(
+                    f"trainer.precision={trainer.precision} does not work with a phase that has a solver; the choices "
+                    f"are auto, {', '.join(_PRECISIONS)}."
+                )
             return data
         prefix, mixed = _prefix(trainer, classifier, cut), bool(classifier.recipe.mix and not phase.solver)
         if phase.solver:
@@ -181,19 +184,11 @@ def _batches(
     data.prepare_pixels()
     images.decode_on_device()
     name = "features" if view is None else f"features, view {view + 1}"
-    with tqdm(total=len(images), desc=name, unit="image", leave=False, disable=not sys.stderr.isatty()) as bar:
+    with tqdm(total=len(images), desc=name, unit="image", leave=False, disable=None) as bar:
         loader = data.view_loader(images, view)
         for features in fetched(prefix(data.on_device(batch, prefix.device)[0]) for batch in loader):
             yield features
             bar.update(len(features))
-
-
-def _refuse_unsolvable(trainer: Trainer, phase: Phase) -> None:
-    if phase.solver:
-        raise UserError(
-            f"trainer.precision={trainer.precision} does not work with a phase that has a solver; the choices are "
-            f"auto, {', '.join(_PRECISIONS)}."
-        )
 
 
 def _prefix(trainer: Trainer, classifier: ImageClassifier, cut: str) -> FrozenPrefix:

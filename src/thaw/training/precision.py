@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import torch
 from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from thaw.models.staged import StagedNet
 from thaw.strategy.phases import Phase
@@ -42,21 +43,9 @@ def _is_wide_depthwise(layer: Layer) -> bool:
 
 
 def _operations(net: StagedNet, layers: dict[str, Layer], image_size: int) -> dict[str, int]:
-    """Return the number of each layer's multiplications for one image."""
-    counts = dict.fromkeys(layers, 0)
-
-    def counter(path: str):
-        def count(layer: Layer, inputs: tuple, output: torch.Tensor) -> None:
-            counts[path] += output.numel() * layer.weight[0].numel()
-
-        return count
-
-    hooks = [layer.register_forward_hook(counter(path)) for path, layer in layers.items()]
-    modes = [(module, module.training) for module in net.modules()]
-    with torch.no_grad():
+    """Return the number of each layer's operations for one image."""
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net.eval()(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8))
-    for module, mode in modes:
-        module.training = mode
-    for hook in hooks:
-        hook.remove()
-    return counts
+    net.train()
+    counts = counter.get_flop_counts()
+    return {path: sum(counts.get(f"{type(net).__name__}.{path}", {}).values()) for path in layers}

@@ -3,7 +3,6 @@
 import copy
 import itertools
 import logging
-import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -59,7 +58,7 @@ class RateFinder(Callback):
         shares = [group["lr"] / optimizer.param_groups[-1]["lr"] for group in optimizer.param_groups]
         rates, losses, average = [], [], 0.0
         batches = itertools.islice(_batches(trainer), self.steps)
-        shown = tqdm(batches, "finding a learning rate", self.steps, leave=False, disable=not sys.stderr.isatty())
+        shown = tqdm(batches, "finding a learning rate", self.steps, leave=False, disable=None)
         for step, (images, labels) in enumerate(shown, start=1):
             rate = _LOWEST * (_HIGHEST / _LOWEST) ** (step / self.steps)
             for group, share in zip(optimizer.param_groups, shares, strict=True):

@@ -38,7 +38,6 @@ def check_net(net: nn.Module, data: ImageFolderDataModule) -> None:
     if not isinstance(net, StagedNet):
         raise UserError(f"model._target_ returns {type(net).__name__}, but must return a thaw.models.staged.StagedNet.")
     net.check_sizes(data.image_size, data.train_size)
-    modes = [(module, module.training) for module in net.modules()]
     net.eval()
     for name, size in {"train_size": data.train_size, "image_size": data.image_size}.items():
         with _blaming(f"data.{name}={size}: the network"), torch.no_grad():
@@ -48,8 +47,7 @@ def check_net(net: nn.Module, data: ImageFolderDataModule) -> None:
                 f"model: for one image the network returns logits of shape {tuple(logits.shape)}, but it must return "
                 f"{(1, len(data.classes))}, one logit per class."
             )
-    for module, mode in modes:
-        module.training = mode
+    net.train()
 
 
 def rehearse(

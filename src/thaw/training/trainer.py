@@ -5,7 +5,6 @@ import logging
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +67,7 @@ def build_trainer(
     """
     check_accelerator(accelerator)
     keep_freed_memory()
-    _leave_group_at_exit()
+    atexit.register(_leave_group)
     for part in ("pytorch", "fabric"):
         logging.getLogger(f"lightning.{part}").setLevel(logging.WARNING)
     for message in _EXPECTED_WARNINGS:
@@ -97,16 +96,11 @@ class _NoProfiler(PassThroughProfiler):
         return nullcontext()
 
 
-@cache
-def _leave_group_at_exit() -> None:
+def _leave_group() -> None:
     """Close the connection to other processes before Python ends, which otherwise can abort in one of its threads.
 
-    Lightning does this only for NCCL.
+    Lightning does this only for NCCL. Repeated calls change nothing.
     """
-    atexit.register(_leave_group)
-
-
-def _leave_group() -> None:
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
 
@@ -156,7 +150,7 @@ def fit(
         if not begun:
             scale_head(trainer, classifier, source, data)
         if phase.solver and phase.number > begun:
-            solve_head(trainer, classifier, source, data.seed)
+            solve_head(trainer, classifier, source, data)
         begun = phase.number
         if not _fit_phase(trainer, classifier, source, checkpoint):
             log.info(f"training ends early, after epoch {trainer.current_epoch}")
