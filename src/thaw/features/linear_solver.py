@@ -20,7 +20,8 @@ _ROUND = 5  # steps between two checks of the gradient
 _MOST_STEPS = 500
 _SEARCH_TOLERANCE = 1e-4  # tolerance of the gradient that is enough to compare penalties
 _SEARCH_STEPS = 100
-_IDLE = 3  # rounds in a row without a lower loss or gradient that end the search for the optimum
+_IDLE = 3  # rounds in a row without progress that end the search for the optimum
+_PROGRESS = 1e-9, 0.1  # least shares by which a round lowers the loss or the gradient if it makes progress
 _EQUAL = 0.003  # largest difference of held-out losses, in units of log2 C, between equally good penalties
 _WORSE = 4  # penalties in a row without improvement that end the path
 _HALF_DECADES = tuple(10 ** (-exponent / 2) for exponent in range(2, 19))
@@ -72,8 +73,8 @@ class LogisticProbe:
 
     Images are divided into `folds`; all views of an image are in the same fold. If a solution would take minutes, only
     one fold is held out. The solver trains on every image without augmentation and on `views` augmented views of it.
-    It stops when the gradient's norm, divided by that at zero, is at most `tolerance`, or after 500 steps, or when
-    rounding allows no further progress.
+    It stops when the gradient's norm, divided by that at zero, is at most `tolerance`, or after 500 steps, or when 15 steps
+    in a row lower the loss by less than 1e-9 of itself and the gradient by less than a tenth.
 
     Raises:
         UserError: from the constructor, for invalid values.
@@ -169,7 +170,7 @@ def minimise(
     """Return the optimal parameters, the number of steps, and the gradient's norm divided by that at zero.
 
     `start` (r + 1, C) is W in the principal axes, then the biases. The gradient's share stays above `tolerance` if
-    rounding allows no further progress, or after `most_steps`.
+    rounds in a row make no progress, or after `most_steps`.
     """
     _, at_zero = loss.value_and_norm(loss.zero)
     parameters = loss.zero if start is None else _scaled(start.to(loss.dtype), loss.roots)
@@ -195,7 +196,8 @@ def minimise(
         value, norm = loss.value_and_norm(parameters)
         now = norm / at_zero
         steps, before = optimizer.state[parameters]["n_iter"], steps
-        idle = 0 if steps > before and (now < share or value < lowest) else idle + 1
+        lower = value < lowest * (1 - _PROGRESS[0]) or now < share * (1 - _PROGRESS[1])
+        idle = 0 if steps > before and lower else idle + 1
         lowest = min(lowest, value)
         if now < share:
             best, share = parameters.clone(), now
