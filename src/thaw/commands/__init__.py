@@ -23,7 +23,7 @@ Compare transfer-learning strategies on your images.
 
 {chr(10).join(f"  {name:<10} {what}" for name, (_, what) in COMMANDS.items())}
 
-thaw COMMAND --help explains one; thaw --version prints the version.
+thaw COMMAND --help explains a command; thaw --version prints the version.
 """
 
 

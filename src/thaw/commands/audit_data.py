@@ -18,10 +18,10 @@ def options() -> Namespace:
     parser = frame.parser(__doc__)
     add = parser.add_argument
     add("root", type=Path, metavar="ROOT")
-    add("--out", type=Path, metavar="DIR", help="where to write (outputs/audit/<ROOT's name>)")
+    add("--out", type=Path, metavar="DIR", help="folder for the results (outputs/audit/<ROOT's name>)")
     add("--labels", action="store_true", help="also look for wrong labels, with a pretrained network")
-    add("--model", default="resnet34", metavar="NAME", help="for --labels: of torchvision, or timm/NAME (resnet34)")
-    add("--weights", default="imagenet", metavar="W", help="for --labels: imagenet, demo, none or a path (imagenet)")
+    add("--model", default="resnet34", metavar="NAME", help="for --labels: torchvision's NAME, or timm/NAME (resnet34)")
+    add("--weights", default="imagenet", metavar="W", help="for --labels: imagenet, demo, none or a file (imagenet)")
     return parser.parse_args()
 
 

@@ -12,8 +12,8 @@ from thaw.runs.writable import refuse_unwritable
 
 def options() -> Namespace:
     parser = frame.parser(__doc__)
-    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run, a sweep, or a folder with some")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (the only DIR, else outputs)")
+    parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run, a sweep, or a folder of runs")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (the only DIR, or outputs if several)")
     return parser.parse_args()
 
 

@@ -13,11 +13,11 @@ from thaw.runs.writable import refuse_unwritable
 def main() -> None:
     parser = frame.parser(__doc__)
     add = parser.add_argument
-    add("dest", type=Path, metavar="DEST", help="a new folder, which gets train/ and val/")
+    add("dest", type=Path, metavar="DEST", help="a new folder; the command makes train/ and val/ in it")
     add("--species", nargs="+", choices=SPECIES, default=list(SPECIES), metavar="NAME")
     add("--train", type=int, default=50, help="training images per species (50)")
     add("--val", type=int, default=200, help="validation images per species (200)")
-    add("--seed", type=int, default=0, help="another seed draws other animals (0)")
+    add("--seed", type=int, default=0, help="seed of the drawings; another seed draws other animals (0)")
     chosen = parser.parse_args()
     if chosen.dest.is_dir() and any(chosen.dest.iterdir()):
         raise UserError(f"{chosen.dest} is not empty; choose a new folder.")

@@ -19,7 +19,7 @@ def options() -> Namespace:
     add("run", type=Path, metavar="RUN")
     add("destination", type=Path, metavar="DEST")
     add("--format", choices=("onnx", "safetensors", "torch"), required=True)
-    add("--images", nargs="+", default=[], metavar="PATH", help="images for the check (validation images of the run)")
+    add("--images", nargs="+", default=[], metavar="PATH", help="images to check the export on (validation images)")
     return parser.parse_args()
 
 

@@ -48,7 +48,7 @@ def whole(least: int = 1) -> Callable[[str], int]:
 
 
 def share(below_one: bool = False) -> Callable[[str], float]:
-    """Return an argument type: numbers from 0 to 1, or to below 1."""
+    """Return an argument type: numbers from 0 to 1; with `below_one`, not 1 itself."""
 
     def read(text: str) -> float:
         try:

@@ -25,10 +25,10 @@ def options() -> Namespace:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN")
     add("paths", nargs="+", metavar="PATH")
-    add("--format", choices=("table", "csv", "json"), default="table", help="json is one line per image (table)")
-    add("--top", type=frame.whole(), default=1, metavar="K", help="number of classes per image (1)")
+    add("--format", choices=("table", "csv", "json"), default="table", help="json writes one line per image (table)")
+    add("--top", type=frame.whole(), default=1, metavar="K", help="number of classes to write per image (1)")
     add("--threshold", type=frame.share(), default=0.0, metavar="P", help="print 'unsure' below this probability (0)")
-    add("--out", type=Path, metavar="FILE", help="where to write (standard output)")
+    add("--out", type=Path, metavar="FILE", help="file for the predictions (standard output)")
     add("--gallery", type=Path, metavar="FILE", help="also write a page with the images, the least sure first")
     return parser.parse_args()
 

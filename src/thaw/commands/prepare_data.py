@@ -1,7 +1,7 @@
-"""Split unchecked photographs into train/ and val/. Every file is decoded once; none is lost or changed.
+"""Split unchecked photographs into train/ and val/. Every file is decoded once; no file is lost or changed.
 
-SOURCE has one folder per class, or its classes in the file names (--pattern '{class}.*'). DEST gets train/, val/ and,
-with --test, test/; manifest.csv with every file; and quarantine.csv with the files that are not used and why.
+SOURCE has one folder per class, or file names that contain the class (--pattern '{class}.*'). DEST gets train/, val/
+and, with --test, test/; manifest.csv with every file; and quarantine.csv with the unused files and the reasons.
 """
 
 import sys
@@ -22,15 +22,15 @@ def options() -> Namespace:
     add = parser.add_argument
     add("source", type=Path, metavar="SOURCE", help="folder of photographs; it is never changed")
     add("dest", type=Path, metavar="DEST", help="a new folder, or one that this command made before")
-    add("--val", type=frame.whole(), metavar="N", help="validation images per class")
-    add("--val-fraction", type=share, default=0.2, metavar="X", help="share of each class, without --val (0.2)")
-    add("--test", type=frame.whole(), metavar="N", help="test images per class (none)")
-    add("--test-fraction", type=share, default=0.0, metavar="X", help="share of each class, without --test (0)")
-    add("--limit", type=frame.whole(), metavar="N", help="images per class to use in all")
+    add("--val", type=frame.whole(), metavar="N", help="number of images per class for val/")
+    add("--val-fraction", type=share, default=0.2, metavar="X", help="share of each class for val/, if no --val (0.2)")
+    add("--test", type=frame.whole(), metavar="N", help="number of images per class for test/ (0)")
+    add("--test-fraction", type=share, default=0.0, metavar="X", help="share of each class for test/, if no --test (0)")
+    add("--limit", type=frame.whole(), metavar="N", help="largest number of images to use per class (all)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the split (0)")
     add("--pattern", metavar="P", help="pattern of file names that contain the class: '{class}.*' for cat.0.jpg")
-    add("--link", choices=("hard", "symbolic", "copy"), default="hard", help="how files get to DEST (hard links)")
-    add("--download", choices=DOWNLOADS, help="first download this data set into SOURCE, unless it is there")
+    add("--link", choices=("hard", "symbolic", "copy"), default="hard", help="how to put files into DEST (hard)")
+    add("--download", choices=DOWNLOADS, help="first download this data set into SOURCE, unless SOURCE exists")
     return parser.parse_args()
 
 

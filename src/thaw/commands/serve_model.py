@@ -15,8 +15,8 @@ def options() -> Namespace:
     parser = frame.parser(__doc__)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN")
-    add("--port", type=_port, default=8000, metavar="N", help="0 for any free port (8000)")
-    add("--host", default="127.0.0.1", metavar="NAME", help="where to listen (127.0.0.1: only this machine)")
+    add("--port", type=_port, default=8000, metavar="N", help="port to listen on; 0 takes any free port (8000)")
+    add("--host", default="127.0.0.1", metavar="NAME", help="address to listen on (127.0.0.1: for this machine only)")
     return parser.parse_args()
 
 
