@@ -28,12 +28,12 @@ def build_timm_net(name: str, num_classes: int, image_size: int | None = None) -
 
 
 def full_name(name: str, builder: str) -> str:
-    """Return the name for `build_net` of the network that the function `builder`, a path, builds as `name`."""
+    """Return the name in `build_net` of the network that the function with the path `builder` builds as `name`."""
     return _PREFIX + name.removeprefix(_PREFIX) if builder.endswith(build_timm_net.__name__) else name
 
 
 class Timm(Family):
-    """timm's classification networks, named `timm/` and timm's name. timm is imported on first use."""
+    """timm's classification networks, each named `timm/` plus timm's name. timm is imported on first use."""
 
     install = "pip install -e '.[timm]'"
     alternative = TAKE_LITE  # advice if the weights cannot be downloaded
