@@ -54,7 +54,7 @@ def store(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> Non
 
     Files that changed shortly before `began` are left out: they may change again without a new stamp.
     """
-    # By the change time, in the third place: users can set the modification time to anything.
+    # The third value is the change time. Users can set the modification time to anything, but not the change time.
     settled = [entry for entry in entries if _STAMP.unpack(entry[1])[2] < began - _COARSE]
     facts = [file_stamp + digest for _, file_stamp, digest in settled]
     keys = _keys([path for path, _, _ in settled])
