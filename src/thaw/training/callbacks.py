@@ -21,7 +21,7 @@ class EpochTable(Callback):
     """Callback that adds a row to `metrics.csv` and a log line after every epoch; epochs and phases count from 1.
 
     `rows` holds the same values. `training_seconds` and `validation_seconds` are sums over the run. A resumed run takes
-    them and its rows from the checkpoint. Without a `path` nothing is written.
+    rows and sums from the checkpoint. Without a `path` nothing is written.
     """
 
     def __init__(self, path: str | Path | None = None):
@@ -41,7 +41,7 @@ class EpochTable(Callback):
         self._ranked = ranking(trainer, COLUMNS)
         now = time.perf_counter()
         self._start = self._start or now
-        self._epoch_start = now - self._spent  # a resumed epoch has taken this time before
+        self._epoch_start = now - self._spent  # includes the time before the epoch was interrupted
         if not self.rows:
             self._write(COLUMNS, mode="w")
 

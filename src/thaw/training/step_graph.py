@@ -42,7 +42,7 @@ class _Recording:
 
 
 class StepGraph:
-    """Replay of a recorded forward and backward pass for batches of the size of a phase's first one.
+    """Replay of a recorded forward and backward pass for batches of the size of a phase's first batch.
 
     With a small batch, Python takes longer to launch operations than a GPU to compute them. A graph is one launch.
     Results are equal bit for bit. `mode` is true, false or "auto", which records where it is possible and where the
@@ -50,7 +50,7 @@ class StepGraph:
     filled the gradients already.
 
     Raises:
-        UserError: from the constructor, for another mode.
+        UserError: from the constructor, for an unknown mode.
 
     """
 
@@ -89,7 +89,7 @@ class StepGraph:
             with _leaving_no_trace(module, images.device):
                 return _record(images.clone(), labels.clone(), compute, module, limit)
         except RuntimeError as error:
-            log.warning(f"a step cannot be recorded as a CUDA graph, so it is launched piece by piece: {error}")
+            log.warning(f"a step cannot be recorded as a CUDA graph, so its operations run one by one: {error}")
             return None
 
 
@@ -153,7 +153,7 @@ def _obstacle(images: torch.Tensor, module: LightningModule) -> str:
     if trainer.world_size > 1:
         return "several devices share each batch"
     if trainer.accumulate_grad_batches != 1:
-        return "trainer.accumulate_grad_batches adds gradients up, but a graph writes them to one place"
+        return "trainer.accumulate_grad_batches adds up gradients, but a graph overwrites the earlier ones"
     if getattr(trainer.precision_plugin, "scaler", None):
         return f"trainer.precision={trainer.precision} changes the scale of the loss from step to step"
     return ""
