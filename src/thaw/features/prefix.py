@@ -46,7 +46,7 @@ class FrozenPrefix:
         return self._run(self._quick, images)
 
     def probe(self, size: int) -> tuple[torch.Tensor, int]:
-        """Return the features (1, ...) of a black image with sides of `size` pixels, and their number of operations."""
+        """Return the features (1, ...) of a black image of `size` x `size` pixels, and the operations they take."""
         if size not in self._probes:
             image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=self.device)
             with FlopCounterMode(display=False) as counter:
