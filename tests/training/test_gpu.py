@@ -65,6 +65,10 @@ def test_a_step_as_a_graph_is_the_step_itself(run, tmp_path, monkeypatch, option
     for graph in ("true", "false"):
         assert run(None, f"graph={graph}", "+model.dropout=0.3", *options, folder=graph) == 0
     assert len(recordings) == 3, "one for each phase of the first run"
+    shares = [
+        json.loads((tmp_path / graph / "summary.json").read_text())["train_gpu_share"] for graph in ("true", "false")
+    ]
+    assert 0 < shares[0] < 1.1 and shares[1] is None
     assert epochs(tmp_path / "true") == epochs(tmp_path / "false")
     for key, value in tensors(tmp_path / "true", "best").items():
         assert value.equal(tensors(tmp_path / "false", "best")[key]), key

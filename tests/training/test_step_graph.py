@@ -50,7 +50,7 @@ def replays(monkeypatch):
                 place.copy_(value.detach())
 
         pairs = list(zip(parameters, own, strict=True))
-        return step_graph._Recording(Graph(run), (images, labels), outputs, pairs)
+        return step_graph._Recording(Graph(run), (images, labels), outputs, pairs, 0.25)
 
     monkeypatch.setattr(step_graph, "_obstacle", lambda images, module: "")
     monkeypatch.setattr(step_graph, "_memory", lambda device: 0)
@@ -87,6 +87,7 @@ def test_full_batches_are_replayed_and_the_recording_leaves_no_trace(replays):
             assert torch.equal(found, wanted)
         assert graph.replayed == (size == 4)
     assert len(replays) == 3, "the third batch is shorter"
+    assert (graph.seconds, plain.seconds) == (0.75, 0)
 
 
 def test_a_loss_stays_when_the_next_step_is_replayed(replays):

@@ -158,6 +158,7 @@ def _summary_entries(trainer: Trainer, classifier: ImageClassifier, data: ImageF
         },
         "seconds": {"training": table.training_seconds, "validation": table.validation_seconds},
         "train_images_per_second": len(table.rows) * len(data.train) / table.training_seconds,
+        "train_gpu_share": _gpu_share(classifier, table),
         "peak_memory_mb": _peak_memory_mb(trainer.strategy.root_device),
         "frozen_unchanged": True,  # otherwise training has already raised an error
         "device": _device_name(trainer),
@@ -166,17 +167,25 @@ def _summary_entries(trainer: Trainer, classifier: ImageClassifier, data: ImageF
     }
 
 
+def _gpu_share(classifier: ImageClassifier, table: EpochTable) -> float | None:
+    """Return the share of the training time in which a GPU computed recorded steps; None without a recorded step."""
+    replayed = classifier.step_graph.seconds
+    return replayed / (table.training_seconds - table.seconds_before) if replayed else None
+
+
 def _log_results(folder: Path, facts: dict, logged: bool) -> None:
     seconds = facts["seconds"]
     calibration = facts["calibration"]
     before, after = calibration["ece"]
+    busy = facts["train_gpu_share"]
     tested = f"{_accuracy('test', facts['test'])}\n" if "test" in facts else ""
     log.info(
         f"\n{_accuracy('val', facts['val'])}, best epoch {facts['best_epoch']} of {facts['epochs']}\n{tested}"
         f"calibration error {before:.3f}, {after:.3f} with the temperature {calibration['temperature']:.2f}\n"
         f"{seconds['features']:.1f} s features, "
-        f"{seconds['training']:.1f} s training ({facts['train_images_per_second']:.0f} images/s), "
-        f"{seconds['validation']:.1f} s validation\n"
+        f"{seconds['training']:.1f} s training ({facts['train_images_per_second']:.0f} images/s"
+        + (f", {busy:.0%} of the time in passes on the GPU" if busy else "")
+        + f"), {seconds['validation']:.1f} s validation\n"
         f"results  {folder}" + (f"\ncurves   {tensorboard_command(folder)}" if logged else "")
     )
 

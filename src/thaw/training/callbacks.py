@@ -21,13 +21,14 @@ class EpochTable(Callback):
     """Callback that adds a row to `metrics.csv` and a log line after every epoch; epochs and phases count from 1.
 
     `rows` holds the same values. `training_seconds` and `validation_seconds` are sums over the run. A resumed run takes
-    rows and sums from the checkpoint. Without a `path` nothing is written.
+    rows and sums from the checkpoint; `seconds_before` is its training time before it was resumed. Without a `path`
+    nothing is written.
     """
 
     def __init__(self, path: str | Path | None = None):
         self.path = Path(path) if path else None
         self.rows: list[dict] = []
-        self.training_seconds = self.validation_seconds = 0.0
+        self.training_seconds = self.validation_seconds = self.seconds_before = 0.0
         self._start = self._epoch_start = self._rate = 0.0
         self._spent = self._validation = 0.0
         self._before = 0
@@ -52,6 +53,7 @@ class EpochTable(Callback):
 
     def load_state_dict(self, state_dict: dict) -> None:
         self.rows, (self.training_seconds, self.validation_seconds) = list(state_dict["rows"]), state_dict["seconds"]
+        self.seconds_before = self.training_seconds
         self._rate, self._spent = state_dict["epoch"]["rate"], state_dict["epoch"]["seconds"]
         self._before = len(self.rows)
         self._write(COLUMNS, mode="w")

@@ -14,6 +14,7 @@ from thaw.errors import UserError
 log = logging.getLogger(__name__)
 
 _WARM_UP = 3  # passes, in which libraries choose algorithms and take memory
+_TIMED = 5  # replays
 _ROOM = 1 / 4  # of the device's memory, for the intermediate results that a recording keeps
 
 Pass = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # images, labels -> logits, loss
@@ -25,6 +26,7 @@ class _Recording:
     inputs: tuple[torch.Tensor, torch.Tensor]
     outputs: tuple[torch.Tensor, torch.Tensor]
     gradients: list[tuple[torch.nn.Parameter, torch.Tensor | None]]
+    seconds: float  # that the GPU takes for a replay
 
     def fits(self, images: torch.Tensor, labels: torch.Tensor) -> bool:
         return all(one.shape == other.shape for one, other in zip(self.inputs, (images, labels), strict=True))
@@ -47,7 +49,7 @@ class StepGraph:
     With a small batch, Python takes longer to launch operations than a GPU to compute them. A graph is one launch.
     Results are equal bit for bit. `mode` is true, false or "auto", which records where it is possible and where the
     recording keeps at most a quarter of the GPU's memory. `replayed` says whether the last step was a replay, which has
-    filled the gradients already.
+    filled the gradients already. `seconds` is the time that the GPU took for all replays.
 
     Raises:
         UserError: from the constructor, for an unknown mode.
@@ -59,6 +61,7 @@ class StepGraph:
             raise UserError(f"graph={mode!r} is unknown; the choices are auto, true and false.")
         self.mode = mode
         self.replayed = False
+        self.seconds = 0.0
         self._is_decided = False
         self._recording: _Recording | None = None
 
@@ -74,6 +77,7 @@ class StepGraph:
             self._is_decided, self._recording = True, self._recorded(images, labels, compute, module)
         self.replayed = self._recording is not None and self._recording.fits(images, labels)
         if self._recording is not None and self.replayed:
+            self.seconds += self._recording.seconds
             return self._recording.replay(images, labels)
         return compute(images, labels)
 
@@ -114,7 +118,19 @@ def _record(
         # Other threads, such as those that pin the batches of loader processes, may go on.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = forward_and_backward()
-    return _Recording(graph, (images, labels), outputs, [(parameter, parameter.grad) for parameter in trained])
+    gradients = [(parameter, parameter.grad) for parameter in trained]
+    return _Recording(graph, (images, labels), outputs, gradients, _replay_seconds(graph))
+
+
+def _replay_seconds(graph: Any) -> float:
+    """Return the time that the GPU takes for a replay, without waiting for the next launch."""
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start.record()
+    for _ in range(_TIMED):
+        graph.replay()
+    end.record()
+    end.synchronize()
+    return start.elapsed_time(end) / 1000 / _TIMED
 
 
 def _warm_up(run: Callable[[], object], device: torch.device) -> int:
