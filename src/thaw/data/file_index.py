@@ -118,7 +118,7 @@ def _query(task: Callable[["Connection"], Result], default: Result) -> Result:
     except (sqlite3.OperationalError, OSError) as error:  # a full or read-only disk, for example
         log.debug(f"the file index cannot be used: {error}")
     except sqlite3.DatabaseError as error:
-        log.debug(f"the file index is damaged and deleted: {error}")
+        log.debug(f"the file index is damaged, so it is deleted: {error}")
         for damaged in (path.with_name(f"{path.name}-journal"), path):
             damaged.unlink(missing_ok=True)
     return default

@@ -24,7 +24,7 @@ _IDLE = 3  # rounds in a row without a lower loss or gradient that end the searc
 _EQUAL = 0.003  # largest difference of held-out losses, in units of log2 C, between equally good penalties
 _WORSE = 4  # penalties in a row without improvement that end the path
 _HALF_DECADES = tuple(10 ** (-exponent / 2) for exponent in range(2, 19))
-_WEAKEST = 0.01  # weaker penalties (times images, for two classes) change little and take the longest
+_WEAKEST = 0.01  # for two classes; a weaker penalty times the number of images changes little and takes the longest
 _SMALL = 2e7  # images * features * classes below which one thread is as fast as several
 _LARGE = 5e9  # images * features * classes above which only one fold is held out
 

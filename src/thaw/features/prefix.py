@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from thaw.models.staged import StagedNet, within
 from thaw.strategy.phases import Phase
 
-# Largest allowed distance from the network's own output, divided by its norm: the rounding errors of each dtype.
+# Largest allowed distance from the network's own output, divided by the output's norm: rounding errors of each dtype.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
 
 

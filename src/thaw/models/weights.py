@@ -13,7 +13,7 @@ from thaw.storage.files import refuse_remote
 
 
 def load_weights(net: StagedNet, weights: str) -> None:
-    """Load `weights` into all stages of `net` but the head: imagenet, none or the path of a file.
+    """Load `weights` (imagenet, none or the path of a file) into all stages of `net` but the head.
 
     Raises:
         UserError: if the source does not exist, cannot be read or downloaded, or does not fit the network.

@@ -86,7 +86,7 @@ class EpochTable(Callback):
         log.info(self._line(row, pl_module.phase.total))
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        if batch_idx == 0:  # the last group is the head's
+        if batch_idx == 0:  # the last parameter group is the head's
             self._rate = trainer.optimizers[0].param_groups[-1]["lr"]
 
     def _line(self, row: dict, epochs: int) -> str:

@@ -114,7 +114,7 @@ def _try_loss(classifier: ImageClassifier) -> None:
         with _blaming("mix"):
             images, labels = classifier.recipe.mix(images, labels)
     weights = "data.balance=weights needs a loss that takes weight=…; data.balance=sampler works with any loss"
-    shares = "with mix=… a label is a vector with the share of each class"
+    shares = "with mix=… a label is a vector with one share per class"
     hints = [weights] * (classifier.class_weights is not None) + [shares] * bool(classifier.recipe.mix)
     with _blaming("loss", "; ".join(hints)):
         loss = classifier.loss_of(logits, labels)

@@ -14,7 +14,7 @@ from thaw.errors import UserError
 log = logging.getLogger(__name__)
 
 _WARM_UP = 3  # passes, in which libraries choose algorithms and take memory
-_TIMED = 5  # replays
+_TIMED = 5  # replays in a measurement
 _ROOM = 1 / 4  # of the device's memory, for the intermediate results that a recording keeps
 
 Pass = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # images, labels -> logits, loss
@@ -123,7 +123,7 @@ def _record(
 
 
 def _replay_seconds(graph: Any) -> float:
-    """Return the time that the GPU takes for a replay, without waiting for the next launch."""
+    """Return the seconds that the GPU takes for a replay, without the time between launches."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(_TIMED):

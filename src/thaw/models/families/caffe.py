@@ -1,4 +1,4 @@
-"""The original ResNets, published for Caffe: torchvision's differ in strides, pooling and pixel values."""
+"""The original ResNets, published for Caffe: torchvision's ResNets differ in strides, pooling and pixel values."""
 
 import re
 from typing import Any, cast

@@ -17,7 +17,7 @@ from thaw.models.families.family import TAKE_LITE, Family, Tensors
 from thaw.models.families.timm_chain import TimmNet, staged
 from thaw.models.staged import StagedNet
 
-_PREFIX = "timm/"  # torchvision has many of the same names
+_PREFIX = "timm/"  # many of timm's names are torchvision's, too
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _SPDX = {"apache-2.0": "Apache-2.0", "mit": "MIT", "bsd-3-clause": "BSD-3-Clause", "cc-by-nc-4.0": "CC-BY-NC-4.0"}
 
