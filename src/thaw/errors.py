@@ -23,14 +23,14 @@ class UnreadableImageError(RunError):
     """Raised when an image cannot be decoded; the message names its path."""
 
     def __init__(self, message: str):
-        # PyTorch raises a loader process's exception again with that process's whole traceback as its message.
+        # PyTorch raises the exception of a loader process again, with that process's traceback as the message.
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 def error_with_sentence(error: BaseException | None) -> UserError | RunError | None:
     """Return the first UserError or RunError among `error` and its causes; translate known errors of libraries.
 
-    Hydra wraps exceptions of constructors, so the sentence is often in a cause.
+    Hydra wraps the exceptions of constructors in its own, so a UserError is often the cause of another exception.
     """
     while error is not None and not isinstance(error, UserError | RunError):
         if isinstance(error, InterpolationResolutionError | GrammarParseError):

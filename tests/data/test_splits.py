@@ -183,7 +183,7 @@ def test_a_folder_of_data_sets_is_not_taken_for_one(image_folder):
         ({"val_fraction": "some"}, r"data\.val_fraction='some' must be above 0 and below 1\."),
         ({"folds": 1}, r"data\.folds=1 must be null or a whole number of at least 2\."),
         ({"fold": 2}, r"data\.fold=2 needs data\.folds"),
-        ({"folds": 4, "fold": 4}, r"data\.fold=4 must be one of 0 to 3, for data\.folds=4; 'range\(4\)' runs all\."),
+        ({"folds": 4, "fold": 4}, r"data\.fold=4 must be one of 0 to 3; 'data\.fold=range\(4\)' runs all 4"),
         ({"folds": 5}, r"data\.folds=5 is not possible: each part needs an image of 'bees', .* only 3 "),
         ({"val_fraction": 0.2, "counts": {"bees": 1}}, r"data\.val_fraction=0\.2 is not possible: .*'bees'"),
     ],
@@ -200,7 +200,7 @@ def test_the_description_says_how_images_are_divided(class_folders, image_folder
     (root / "notes.txt").touch()
     described = image_folders(root, 16).describe()
     assert "16 training and 4 validation images of 2 classes (ants, bees), validated on 20 % of each class" in described
-    assert described.endswith("not read because their names do not end like images: notes.txt")
+    assert described.endswith("not read because they have no image ending or no class folder: notes.txt")
     root = image_folder(name="divided")
     shutil.copytree(root / "val", root / "test")
     sentence = "and 10 test images; also in training, byte for byte: 0 validation images and 0 test images"

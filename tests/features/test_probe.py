@@ -216,7 +216,7 @@ def test_features_that_no_disk_can_hold_stay_in_memory(probed, without_pictures,
         (["features.max_gb=0"], "features.max_gb=0 is too little for a phase with a solver"),
         (["strategy.phases.0.train=all"], "a phase with a solver must train only the head; set train: [head]"),
         (["+strategy.phases.0.epochs=3"], "a phase has a solver and epochs=3, but a solver takes one epoch"),
-        (["+strategy.phases.0.solver.folds=1"], "folds of a solver=1 must be a whole number of at least 2"),
+        (["+strategy.phases.0.solver.folds=1"], "a solver's folds=1 must be a whole number of at least 2"),
         (["+strategy.phases.0.solver.penalties=[0]"], "a solver has penalties=[0], which must be numbers above 0"),
     ],
 )
@@ -231,7 +231,7 @@ def test_a_head_that_is_no_linear_layer_is_refused(configure):
     strategy = instantiate(configure("strategy=probe").strategy)
     with (
         torch.device("meta"),
-        pytest.raises(UserError, match="needs a head that is one linear layer, and that of squeezenet1_1 is not"),
+        pytest.raises(UserError, match="needs a head that is one linear layer, unlike the head of squeezenet1_1"),
     ):
         strategy.schedule(build_net("squeezenet1_1", 2), 10)
 

@@ -171,7 +171,7 @@ def test_a_net_of_one_size_takes_no_other_training_crop():
         assert build_net(**vit.config).state_dict()["encoder.pos_embedding"].shape == (1, 1 + 2 * 2, 768)
     vit.check_sizes(64, 64)
     resnet.check_sizes(64, 96)
-    with pytest.raises(UserError, match=r"data.train_size=96 must be data.image_size=64 for vit_b_32"):
+    with pytest.raises(UserError, match=r"data.train_size=96 must equal data.image_size=64 for vit_b_32"):
         vit.check_sizes(64, 96)
 
 

@@ -135,7 +135,7 @@ def test_a_configuration_builds_an_equal_net_again():
     assert {key: value.shape for key, value in again.state_dict().items()} == {
         key: value.shape for key, value in net.state_dict().items()
     }
-    with pytest.raises(UserError, match=r"data.train_size=48 must be data.image_size=32"):
+    with pytest.raises(UserError, match=r"data.train_size=48 must equal data.image_size=32"):
         net.check_sizes(32, 48)
 
 

@@ -93,12 +93,12 @@ def test_weights_that_do_not_fit_name_the_tensor_and_change_nothing(source, tmp_
 
 
 def test_an_address_is_refused():
-    with pytest.raises(UserError, match=r"weights=s3://bucket/net\.pth is an address, and Thaw reads only local files"):
+    with pytest.raises(UserError, match=r"weights=s3://bucket/net\.pth is a URL, and Thaw reads only local files"):
         load_weights(tiny_net(3), "s3://bucket/net.pth")
 
 
 def test_a_net_of_ones_own_has_no_published_weights():
-    with pytest.raises(UserError, match=r"none are published for tiny; choose weights=PATH or weights=none\.$"):
+    with pytest.raises(UserError, match=r"no weights are published for tiny; choose weights=PATH or weights=none\.$"):
         load_weights(tiny_net(3), "imagenet")
 
 

@@ -72,7 +72,7 @@ def test_a_phase_may_have_an_optimizer_of_its_own():
         ),
         (
             [{"train": "all", "epochs": 3}],
-            "name 3 epochs of trainer.max_epochs=4, and none takes the rest; set it to",
+            "take only 3 of the epochs in trainer.max_epochs=4; set trainer.max_epochs=3",
         ),
         ([{"train": "all"}, {"train": "all"}], "2 phases name no epochs; only one phase"),
         ([], "it has no phases"),

@@ -69,9 +69,9 @@ def test_what_is_read_runs_no_code_and_comes_from_this_machine(tmp_path):
 
     torch.save({"state_dict": Malicious()}, tmp_path / "last.ckpt")
     for read in (read_checkpoint, lambda path: AtomicCheckpointIO().load_checkpoint(path, weights_only=False)):
-        with pytest.raises(RunError, match="it is damaged, or holds more than plain values"):
+        with pytest.raises(RunError, match="it is damaged, or contains Python objects"):
             read(tmp_path / "last.ckpt")
-        with pytest.raises(UserError, match=r"a checkpoint=https://host/last\.ckpt is an address"):
+        with pytest.raises(UserError, match=r"a checkpoint=https://host/last\.ckpt is a URL"):
             read("https://host/last.ckpt")
     assert not (tmp_path / "touched").exists()
 

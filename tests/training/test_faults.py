@@ -66,7 +66,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_its_rate_and_its_images(
     order = data.train_order()
     order.set_epoch(1)
     images = [data.train.paths[index] for index, _ in order][5:10]
-    assert told.partition("that batch, ")[2].partition("; ")[0] == ", ".join(
+    assert told.partition("that batch (")[2].partition("); ")[0] == ", ".join(
         path.removeprefix(f"{root}/") for path in images
     )
     assert_kept(tmp_path / "run", epochs=1)

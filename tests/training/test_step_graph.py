@@ -123,7 +123,7 @@ def test_a_recording_that_fails_is_replaced_by_the_step_itself(replays, monkeypa
     ("facts", "reason"),
     [
         ({"world_size": 2}, "several devices"),
-        ({"accumulate_grad_batches": 2}, "adds gradients up"),
+        ({"accumulate_grad_batches": 2}, "adds up gradients"),
         ({"precision_plugin": SimpleNamespace(scaler=1)}, "precision=16-mixed changes the scale of the loss"),
         ({}, ""),
     ],

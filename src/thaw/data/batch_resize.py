@@ -1,4 +1,4 @@
-"""Boxes of many small images, resized at once, equal bit for bit to what Pillow makes of each."""
+"""Resize boxes of many small images at once, equal bit for bit to Pillow's result for each."""
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-PRECISION = 2**22  # Pillow multiplies pixels of 8 bits by whole numbers, a weight's share of this number
+PRECISION = 2**22  # Pillow multiplies 8-bit pixels by integers: the weights times this number, rounded
 _MOST_PRODUCTS = 2e6  # per image; Pillow is faster from about three million on, because it skips weights of zero
 
 
 class Resize(NamedTuple):
-    """A box of an image, the size that it is resized to, and the corner of the square that is kept of it."""
+    """A box of an image, the size to which it is resized, and the top left corner of the square that is then kept."""
 
     top: int
     left: int
@@ -27,7 +27,7 @@ class Resize(NamedTuple):
 
 
 class ImageBatch(Protocol):
-    """Some images that can be resized together."""
+    """Images that can be resized together."""
 
     shapes: np.ndarray  # int (N, 2): height and width
 
@@ -36,7 +36,7 @@ class ImageBatch(Protocol):
         ...
 
     def resized(self, resizes: Sequence[Resize], size: int, interpolation: str) -> torch.Tensor:
-        """Return squares of `size` from resized boxes, uint8 (N, 3, size, size)."""
+        """Return a square of `size` pixels from each resized box, uint8 (N, 3, size, size)."""
         ...
 
 
@@ -59,7 +59,7 @@ class HostImages:
 def _resized(
     images: Sequence[np.ndarray], resizes: Sequence[Resize], size: int, interpolation: str, vertical: bool
 ) -> torch.Tensor:
-    """Resize first along one axis and then along the other; both are products of whole numbers, exact in float64.
+    """Resize first along one axis and then along the other, each time by a product of integers, exact in float64.
 
     Images that Pillow resizes vertically first are transposed.
     """
@@ -85,7 +85,7 @@ def _resized(
 
 
 def is_vertical_first(one: Resize) -> bool:
-    """Return whether Pillow resizes a box vertically first, as from version 13 on."""
+    """Return whether Pillow resizes a box vertically first; before version 13 it never does."""
     return one.height - one.new_height > 2 * max(one.width - one.new_width, 0)
 
 
@@ -95,7 +95,7 @@ def _rounded(sums: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(2**10)
 def _weights(length: int, size: int, interpolation: str) -> np.ndarray:
-    """Return Pillow's weights of `length` source pixels for each of `size` pixels, whole float64 (size, length)."""
+    """Return Pillow's weights of `length` source pixels for each of `size` pixels: integers, float64 (size, length)."""
     scale = length / size
     centres = (np.arange(size) + 0.5) * scale
     distances = np.abs((np.arange(length) - centres[:, None] + 0.5) * (1 / max(scale, 1.0)))
@@ -105,7 +105,7 @@ def _weights(length: int, size: int, interpolation: str) -> np.ndarray:
 
 
 def filter_weights(x: Any, interpolation: str) -> Any:
-    """Return the weight of a source pixel at a distance of `x` pixels, an array or a tensor of at least 0."""
+    """Return the filter's weights at the distances `x`, an array or a tensor of pixels, each at least 0."""
     if interpolation == "bilinear":
         return (1 - x) * (x < 1)
     near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5
@@ -114,9 +114,9 @@ def filter_weights(x: Any, interpolation: str) -> Any:
 
 @cache
 def passes_order(interpolation: str) -> bool | None:
-    """Return whether this Pillow follows `is_vertical_first`, or None if neither that nor horizontally first fits.
+    """Return whether this Pillow follows `is_vertical_first` (True) or always resizes horizontally first (False).
 
-    The passes round, so their order matters. A comparison finds it, and any other difference.
+    None if its results equal neither. Each of the two passes rounds, so their order changes the results.
     """
     random, size = np.random.default_rng(0), 16
     shapes = [(16, 16), (9, 30), (12, 16), (17, 16), (40, 12), (20, 18), (21, 18), (40, 20), (14, 45)]

@@ -11,7 +11,7 @@ from thaw.errors import UserError
 
 
 class DistributedBatches:
-    """The part of a data module that divides images into batches; its subclass sets the attributes."""
+    """Mixin that divides a data module's images into batches; the data module sets the attributes."""
 
     root: Path
     classes: list[str]
@@ -50,7 +50,7 @@ class DistributedBatches:
         return self.batch_size < 2 * devices or devices <= len(self.train) % self.batch_size < 2 * devices
 
     def batch_files(self, epoch: int, number: int) -> list[str]:
-        """Return the training images of batch `number` of `epoch`, both from 0, as paths relative to `root`."""
+        """Return the training images of batch `number` of `epoch`, both counted from 0, as paths relative to `root`."""
         order = self._order(0, 1)
         order.set_epoch(epoch)
         first = number * self.batch_size
@@ -63,10 +63,10 @@ class DistributedBatches:
         return self.batch_for_each(self._rank_and_processes[1])
 
     def batch_for_each(self, devices: int) -> int:
-        """Return the number of images of a training batch on each of `devices`.
+        """Return how many images of a training batch each of `devices` gets.
 
         Raises:
-            UserError: if the batch cannot be divided.
+            UserError: if the batch cannot be divided evenly.
 
         """
         if self.batch_size % devices:
@@ -79,7 +79,7 @@ class DistributedBatches:
 
     @property
     def val_part(self) -> range:
-        """The indices of this process's validation images: contiguous, equally many per process give or take one."""
+        """The contiguous indices of this process's validation images; processes differ by at most one image."""
         rank, processes = self._rank_and_processes
         first, end = (-(-number * len(self.val) // processes) for number in (rank, rank + 1))
         return range(first, end)

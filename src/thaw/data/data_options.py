@@ -14,9 +14,9 @@ _MOST_WORKERS = 1024  # each is a process, which takes memory of its own
 class DataOptions:
     """Options of `thaw.data.datamodule.ImageFolderDataModule`.
 
-    `num_workers="auto"` starts a loader process per usable core to feed a GPU, and none otherwise. `pixels_gb="auto"`
-    keeps up to 4 GB of decoded images, or what fits on the GPU if that is more; `device_gb="auto"` copies up to a
-    quarter of a GPU's memory to it. With `decoder="auto"` a GPU decodes JPEG files that fit there.
+    `num_workers="auto"` starts a loader process per usable core if batches go to a GPU, else none. `device_gb="auto"`
+    copies decoded images to a GPU if they fill at most a quarter of its memory. `pixels_gb="auto"` stores up to 4 GB of
+    decoded images, or up to `device_gb`. With `decoder="auto"` a GPU decodes JPEG files if it can hold all images.
 
     Raises:
         UserError: for a value out of range.
@@ -30,7 +30,7 @@ class DataOptions:
     rotation: float = 15
     augment: bool = True
     preprocessing: Preprocessing = TUTORIAL
-    grey_range: Any = "auto"  # resolve_grey_range checks it, with an example
+    grey_range: Any = "auto"  # resolve_grey_range checks it
     # How images become splits.
     val_fraction: float = 0.2
     folds: int | None = None

@@ -41,7 +41,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
 
     Raises:
         UserError: from the constructor, for folders or options that cannot be used.
-        RunError: from the constructor, for too many unreadable images to skip, and for an unreadable test image.
+        RunError: from the constructor, if too many images are unreadable to skip them, or a test image is unreadable.
 
     """
 
@@ -89,7 +89,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         """Remove unreadable images if `on_bad_image` is "skip", and return their paths per split."""
         if on_bad_image == "skip":
             return skip_unreadable(self.splits)
-        if self.test:  # read only after training: an unreadable one would fail a run that is already trained
+        if self.test:  # they are decoded only after training, where an unreadable one would fail a trained run
             for path in sorted(unreadable(self.test.paths, self.test.digests, self.test.short_side)):
                 load_rgb(path, self.test.short_side)
         return {name: [] for name in self.splits}
@@ -99,7 +99,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
             self.prepare_pixels()
 
     def on_device(self, batch: Sequence, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return (images uint8 (N, 3, H, W), labels (N,)) on `device`, of a batch from one of the loaders."""
+        """Return a batch from one of the loaders as (images uint8 (N, 3, H, W), labels (N,)) on `device`."""
         return apply_augmentation(self.transfer_batch_to_device(batch, device, 0))
 
     def on_after_batch_transfer(self, batch: Sequence, dataloader_idx: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -110,7 +110,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         text = describe_images(self.root, self.splits, self._share, self.split_note, self.skipped)
         if self._is_deep and self.preprocessing.grey_range:
             low, high = self.preprocessing.grey_range
-            text += f"; in grey of more than 8 bits, {low:g} becomes black and {high:g} white (data.grey_range)"
+            text += f"; in grey images of more than 8 bits, {low:g} becomes black and {high:g} white (data.grey_range)"
         return text
 
     @property
@@ -125,16 +125,16 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
 
     @property
     def val_batch_size(self) -> int:
-        """The batch size without gradients, which leave room for more images; no result depends on it."""
+        """The batch size for validation, which needs no memory for gradients; no result depends on this size."""
         return self._inference_batch_size(self.image_size)
 
     def train_dataloader(self) -> DataLoader | GroupedBatches:
-        if self.train.is_on_device:  # their crops are computed there, too
+        if self.train.is_on_device:  # the device also crops them, several batches at once
             return self.grouped_batches(lambda images: images)
         return self._train_loader(self.train_order())
 
     def grouped_batches(self, compute: Callable[[torch.Tensor], torch.Tensor]) -> GroupedBatches:
-        """Return training batches of (`compute(images)`, labels), computed on the device for several at a time."""
+        """Return training batches of (`compute(images)`, labels); the device computes several batches at once."""
         order = GroupedOrder(self.train_order(), self._batches_at_once)
 
         def computed(group: Sequence) -> tuple[torch.Tensor, torch.Tensor]:
@@ -167,7 +167,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         return self._seeded_loader(images, range(len(images)), view, self.num_workers)
 
     def few_loader(self, most: int) -> DataLoader:
-        """Return a loader of at most `most` training images, at even distances."""
+        """Return a loader of at most `most` training images, evenly spread over the split."""
         few = np.linspace(0, len(self.train) - 1, min(most, len(self.train))).round().astype(int).tolist()
         # Loader processes would run for a second only, and Lightning would not watch them.
         return self._seeded_loader(self.train, few, 0, num_workers=0)

@@ -19,7 +19,7 @@ def describe_images(
     """Return one paragraph: folder, images per split, classes, copies across splits, and files that are not read.
 
     `share` says which part of the training images is used, `note` how Thaw chose the validation images. `skipped`
-    holds the paths of each split that cannot be decoded.
+    holds the paths of undecodable images by split.
     """
     classes = splits["train"].classes
     names = ", ".join(map(shown, classes[:_CLASSES_SHOWN])) + (", …" if len(classes) > _CLASSES_SHOWN else "")
@@ -34,7 +34,7 @@ def describe_images(
     read = set().union(*(images.found for images in splits.values()))  # two splits can lie in the same folder
     ignored = sorted({path for images in splits.values() for path in images.ignored} - read)
     needed = what_to_install(ignored)
-    text += _paths_with_reason("not read because their names do not end like images", ignored, root)
+    text += _paths_with_reason("not read because they have no image ending or no class folder", ignored, root)
     text += f" ({needed})" if needed else ""
     repeated = sorted({path for images in splits.values() for path in images.repeated})
     text += _paths_with_reason(

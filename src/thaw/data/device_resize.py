@@ -1,8 +1,8 @@
-"""Boxes of images on one device, resized by matrix products, equal bit for bit to what Pillow makes of each.
+"""Resize boxes of images on one device by matrix products, equal bit for bit to Pillow's result for each.
 
-Pillow's weights are whole numbers of 22 bits and a sign, or little more. Each is split into two halves of at most 11
-bits. A product of a pixel and a half, and sums of such products, are exact in float32, also in TF32, in which a GPU
-multiplies matrices several times as fast.
+Pillow's weights are integers of about 22 bits and a sign. Each weight is split into a higher and a lower half, of at
+most 11 bits each. Products of pixels and halves, and the sums of these products, are exact in float32. They are exact
+in TF32, too, in which a GPU multiplies matrices several times as fast.
 """
 
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ import torch
 
 from thaw.data.batch_resize import PRECISION, filter_weights
 
-_HALF = 2**12  # the higher half counts these; the lower one is what is left, with a sign
+_HALF = 2**12  # a weight is this number times its higher half, plus its lower half, which has a sign
 _REACH = {"bilinear": 1, "bicubic": 2}  # of a filter, in pixels of the smaller image
-_ALIGNED = 8  # a GPU multiplies matrices faster if their sides are multiples of it
+_ALIGNED = 8  # a GPU multiplies matrices faster if their sides are multiples of this number
 
 
 def resize_boxes(
     pixels: torch.Tensor, firsts: torch.Tensor, numbers: torch.Tensor, axes: np.ndarray, size: int, interpolation: str
 ) -> torch.Tensor:
-    """Return squares of `size`, uint8 (N, 3, size, size), from `pixels`, uint8 (all, 3).
+    """Return squares of `size` pixels, uint8 (N, 3, size, size), from boxes of `pixels`, uint8 (all, 3).
 
-    `firsts` (N,) are the first pixels of the images. `axes`, int64 (N, 2, 5), holds for both axes the distance of
-    pixels, the box's start and length, the length that it is resized to, and where the square starts. The second axis
-    is resized first. `numbers` are the same on the device of `pixels`.
+    `firsts` (N,) are the indices of the images' first pixels. `axes`, int64 (N, 2, 5), holds for each axis the stride
+    of pixels, the start and length of the box, its new length, and the start of the square. The second axis is resized
+    first. `numbers` holds the values of `axes` on the device of `pixels`.
     """
     stride, start, length, new_length, kept = numbers.unbind(2)
     sides = [int(longest) // _ALIGNED * _ALIGNED + _ALIGNED for longest in axes[:, :, 2].max(0)]
@@ -43,7 +43,7 @@ def resize_boxes(
 
 
 def _rounded(halves: list[torch.Tensor], interpolation: str) -> torch.Tensor:
-    """Return the rounded sum of the products with the higher and lower halves, in place, whole numbers in 0..255."""
+    """Return the rounded sum of the products with the higher and lower halves, integers in 0..255, in place."""
     higher, lower = halves  # whole multiples of _HALF / PRECISION and of 1 / PRECISION, each exact
     sums = higher.add_(lower.mul_(PRECISION / _HALF).floor_(), alpha=_HALF / PRECISION).add_(0.5).floor_()
     return sums if interpolation == "bilinear" else sums.clamp_(0, 255)
@@ -58,9 +58,9 @@ def _filters(
     size: int,
     interpolation: str,
 ) -> list[list[torch.Tensor]]:
-    """Return for both axes the higher and lower halves of Pillow's weights as shares, float32 (N, size, side).
+    """Return for each axis the higher and lower halves of Pillow's weights / PRECISION, float32 (N, size, side).
 
-    `length`, `new_length` and `kept` are (N, 2). At most `taps` source pixels have weights.
+    `length`, `new_length` and `kept` are (N, 2). For each new pixel, at most `taps` source pixels have a weight.
     """
     scale = (length.double() / new_length)[:, :, None, None]
     reach = scale.clamp(min=1)
@@ -81,7 +81,7 @@ def _filters(
 
 
 def _spread(places: torch.Tensor, inside: torch.Tensor, values: torch.Tensor, side: int) -> torch.Tensor:
-    """Return (N, size, side) with `values` (N, size, taps) at `places`; those outside are 0 and go to the end."""
+    """Return (N, size, side) with `values` (N, size, taps) at `places`; values outside are 0 and go to the end."""
     matrix = torch.zeros(*places.shape[:2], side, device=values.device)
     return matrix.scatter_(2, torch.where(inside, places, side - 1), values)
 

@@ -30,7 +30,7 @@ def file_digests(paths: Sequence[str | Path]) -> list[bytes]:
     """Return the SHA-256 of each file; read only files that the index in the cache does not know.
 
     Raises:
-        UnreadableImageError: with the path, for a file that cannot be read.
+        UnreadableImageError: if a file cannot be read; the message names its path.
 
     """
     stamps = [_stamp(path) for path in paths]

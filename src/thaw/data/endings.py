@@ -1,4 +1,4 @@
-"""Endings of image files, and what to install to read more of them."""
+"""Endings of image files, and what to install to read more formats."""
 
 import os
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from PIL import features
 
-# torchvision's IMG_EXTENSIONS, copied because its import takes seconds, and other endings of the same formats.
+# torchvision's IMG_EXTENSIONS, copied because importing torchvision takes seconds, and more endings of these formats.
 _ALWAYS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".jfif", ".jpe")
 _AVIF, _HEIF = (".avif",), (".heic", ".heif")
 _HAS_AVIF, _HAS_HEIF = features.check("avif"), find_spec("pillow_heif") is not None

@@ -54,7 +54,7 @@ def store(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> Non
 
     Files that changed shortly before `began` are left out: they may change again without a new stamp.
     """
-    # By the change time, in the third place: users can set the modification time to anything.
+    # The third value is the change time. Users can set the modification time to anything, but not the change time.
     settled = [entry for entry in entries if _STAMP.unpack(entry[1])[2] < began - _COARSE]
     facts = [file_stamp + digest for _, file_stamp, digest in settled]
     keys = _keys([path for path, _, _ in settled])
@@ -118,7 +118,7 @@ def _query(task: Callable[["Connection"], Result], default: Result) -> Result:
     except (sqlite3.OperationalError, OSError) as error:  # a full or read-only disk, for example
         log.debug(f"the file index cannot be used: {error}")
     except sqlite3.DatabaseError as error:
-        log.debug(f"the file index is damaged and deleted: {error}")
+        log.debug(f"the file index is damaged, so it is deleted: {error}")
         for damaged in (path.with_name(f"{path.name}-journal"), path):
             damaged.unlink(missing_ok=True)
     return default

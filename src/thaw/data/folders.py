@@ -38,9 +38,9 @@ Transform = Callable[[Image.Image], torch.Tensor | Crop]
 class ClassFolders(ImageFolder):
     """The images in `root`, labelled in the order of `classes`, whatever the order of the folders.
 
-    An item is (transformed image, label). Its key is an index, or (index, seed) if random transforms shall depend only
+    An item is (transformed image, label). Its key is an index, or (index, seed) if random transforms must depend only
     on the seed: not on the process that loads the item, nor on earlier items. `thaw.data.images.load_rgb` loads the
-    image with `short_side` and `grey_range`. `files` is the walk over `root`, if the caller has it.
+    image with `short_side` and `grey_range`. `files` is the walk over `root`, if the caller has one already.
 
     Raises:
         UserError: from the constructor, for a missing folder or an empty class.
@@ -65,7 +65,7 @@ class ClassFolders(ImageFolder):
         self.repeated = [os.path.join(root, link) for link in files.repeated]
         self.ignored = sorted(set(files.paths()) - self.found)  # other endings, or outside a class folder
         self._stored: StoredPixels | DevicePixels | None = None
-        self.decoder: JpegDecoder | None = None  # Pillow, unless `use_decoder` is called
+        self.decoder: JpegDecoder | None = None  # None: Pillow decodes
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         return self._classes, {name: label for label, name in enumerate(self._classes)}
@@ -84,7 +84,7 @@ class ClassFolders(ImageFolder):
             return self[index]
 
     def batch(self, keys: Sequence[Key]) -> tuple[torch.Tensor | Crop, torch.Tensor]:
-        """Return the items of `keys`, with one dimension more; many small images in memory are transformed at once."""
+        """Return the items of `keys` as one batch; decoded images are transformed together where that is faster."""
         transform = getattr(self.transform, "of_batch", None)
         if transform and self._stored is not None:
             indices = [key if isinstance(key, int) else key[0] for key in keys]
@@ -120,12 +120,12 @@ class ClassFolders(ImageFolder):
 
     @cached_property
     def digest(self) -> str:
-        """A digest of everything that determines the images of all items except seeds, equal in every process."""
+        """A digest of everything but seeds that determines the images of the items; equal in every process."""
         code, decoder = reading_version(TRANSFORMS), [self.decoder.name] if self.decoder else []
         return digest_of(self.contents, self.short_side, self.grey_range, repr(self.transform), code, *decoder)
 
     def keep_share(self, share: float, seed: int) -> None:
-        """Keep a random share of each class, at least one image; for a seed, a larger share includes a smaller one."""
+        """Keep a random share of each class, at least one image; with one seed, larger shares include smaller ones."""
         random, targets, kept = np.random.default_rng(seed), np.array(self.targets), []
         for label in range(len(self.classes)):
             (own,) = np.nonzero(targets == label)
@@ -160,7 +160,7 @@ class ClassFolders(ImageFolder):
         self._stored = stored_pixels(self.paths, self.contents, self.short_side, size, max_size, self.grey_range)
 
     def move_decoded(self, device: torch.device) -> None:
-        """Copy the decoded images to `device`, which then transforms them; without room there, log a warning."""
+        """Copy the decoded images to `device`, which then transforms them; if they do not fit, log a warning."""
         if isinstance(self._stored, StoredPixels):
             try:
                 self._stored = DevicePixels.copied(self._stored, device)
@@ -168,15 +168,15 @@ class ClassFolders(ImageFolder):
                 log.warning(f"{device} has no room for decoded images, so they stay in RAM; lower data.device_gb")
 
     def use_decoder(self, decoder: JpegDecoder) -> None:
-        """Let `decode_on_device` decode the images."""
+        """Make `decode_on_device` decode the images with `decoder`."""
         self.decoder = decoder
         self.__dict__.pop("digest", None)
 
     def decode_on_device(self) -> None:
-        """Decode all images on the device of the decoder, if there is one; the device then transforms them, too.
+        """If there is a decoder, decode all images on its device, which then also transforms them.
 
         Raises:
-            UnreadableImageError: with the path, for an image that cannot be decoded.
+            UnreadableImageError: if an image cannot be decoded; the message names its path.
             RunError: if the device has too little memory.
 
         """

@@ -1,4 +1,4 @@
-"""Grey images with more than 8 bits: one range of values per data set becomes black to white."""
+"""Convert grey images of more than 8 bits to 8 bits, with one range of values from black to white per data set."""
 
 import logging
 import math

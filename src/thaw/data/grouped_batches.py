@@ -1,4 +1,4 @@
-"""Training batches of which several are computed at once, which takes a GPU little longer than one of them."""
+"""Training batches in groups: a GPU computes a group of batches in little more time than a single batch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -9,11 +9,11 @@ from thaw.data.order import SeededOrder
 
 
 class GroupedOrder:
-    """An order of images that are computed in groups of `batches`; a resumed epoch begins with a whole group."""
+    """An order of images that are computed in groups of `batches` batches; resumed epochs begin with a whole group."""
 
     def __init__(self, order: SeededOrder, batches: int):
         self.order, self.batches = order, batches
-        self._skipped: tuple[int, int] | None = None  # an epoch, and batches that it skips of its first group
+        self._skipped: tuple[int, int] | None = None  # an epoch, and how many batches of its first group it skips
 
     def set_epoch(self, epoch: int) -> None:
         self.order.set_epoch(epoch)
@@ -29,9 +29,9 @@ class GroupedOrder:
 
 
 class GroupedBatches:
-    """The batches of `groups`, an iterable that follows `sampler`.
+    """The batches of `groups`, which are in the order of `sampler`.
 
-    `compute(group)` returns tensors (N, ...), such as images and labels. `batch_size` of their rows form a batch.
+    `compute(group)` returns tensors (N, ...), such as images and labels, which are split into `batch_size` rows each.
     """
 
     def __init__(

@@ -19,7 +19,7 @@ register_plugins()
 
 warnings.filterwarnings("ignore", module=r"PIL\b")  # about odd metadata; unusable images raise an error with their name
 
-# Large reductions average whole blocks of pixels first. Pillow: from 3 on the result looks like a single resize.
+# Large reductions average whole blocks of pixels first. From 3 on, says Pillow, this looks like a single resize.
 _REDUCING_GAP = 3.0
 _FILTER = Image.Resampling.BILINEAR  # the same as in the transforms
 
@@ -33,7 +33,7 @@ def load_rgb(
     """Return the first frame as an upright 8-bit RGB image; transparent pixels are blended with white.
 
     `source` is a path or an open file. `formats` are Pillow's names of the formats to try; None tries all.
-    `grey_range` says which values become black and white in grey of more than 8 bits (`thaw.data.grey`).
+    `grey_range` says which values become black and white in grey images of more than 8 bits (`thaw.data.grey`).
 
     An image with a short side above `short_side` pixels is reduced to that size. A JPEG at least twice as large is
     decoded at a half, a quarter or an eighth of its size first, which is several times as fast.
@@ -55,7 +55,7 @@ def load_rgb(
 def upright_rgb(image: Image.Image, short_side: int | None, grey_range: GreyRange) -> Image.Image:
     """Return an opened image as `load_rgb` does; `image` itself changes."""
     size = reduced_size(image.size, short_side)
-    # Only JPEG supports it. The decoded image is never smaller than `size`, and the photograph fills its `box`.
+    # Only JPEG supports `draft`. The decoded image is never smaller than `size`, and the photograph fills its `box`.
     drafted = image.draft(None, size) if size != image.size else None
     image.load()
     turn = orientation(image)

@@ -1,4 +1,4 @@
-"""Which JPEG files every decoder reads alike: baseline, upright, grey or YCbCr, and whole."""
+"""Recognise JPEG files that every decoder reads alike: baseline, upright, grey or YCbCr, and complete."""
 
 import struct
 from typing import NamedTuple
@@ -17,7 +17,7 @@ class JpegSize(NamedTuple):
 
 
 def plain_jpeg(content: bytes | bytearray) -> JpegSize | None:
-    """Return the size of a plain JPEG file, or None for other files, which Pillow shall decode.
+    """Return the size of a plain JPEG file, or None for other files, which Pillow must decode.
 
     A truncated file is not plain: Pillow says what is wrong with it.
     """

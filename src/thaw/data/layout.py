@@ -39,13 +39,13 @@ def is_divided(root: Path) -> bool:
 
 
 def has_test_beside_classes(root: Path) -> bool:
-    """Return whether test/ in `root` contains one of the classes beside it; otherwise test/ is a class itself."""
+    """Return whether test/ in `root` contains a folder named like a class beside it; else test/ itself is a class."""
     names = find_classes(root)
     return "test" in names and not {*find_classes(root / "test")}.isdisjoint({*names} - {"test"})
 
 
 def _is_class(root: Path, name: str, names: Sequence[str]) -> bool:
-    """Return whether the folder `name`, although a split's name, is a class: `train` beside `car` and `ship`."""
+    """Return whether the folder `name`, named like a split, is a class: for example `train` beside `car` and `ship`."""
     others = [other for other in names if other.casefold() not in (*_SPLIT_NAMES, "test")]
     alone = not any(other != name and other.casefold() in _SPLIT_NAMES for other in names)
     return alone and len(others) > 1 and not visible_folders(root / name)
@@ -61,7 +61,7 @@ def _refuse_other_roots(root: Path, classes: Sequence[str]) -> None:
                 f"data.root={root} needs train/ and val/, or only class folders."
             )
     if len(classes) < 2:
-        raise UserError(f"{root} needs at least two class folders, beside test/.")
+        raise UserError(f"{root} needs at least two class folders besides test/.")
 
 
 def find_classes(root: Path) -> list[str]:

@@ -10,8 +10,8 @@ class SeededOrder(Sampler):
     """A shuffled epoch of (index, seed) pairs, which depend only on `seed` and the epoch that Lightning sets.
 
     Each of several processes takes every `processes`-th pair, from `rank` on: together their batches equal those of a
-    single process. A last batch of `batch_size` with fewer than `fewest` images per process is dropped. With
-    `chances`, a number for each image, images are drawn with replacement.
+    single process. The last batch is dropped if it has fewer than `fewest` images per process. With `chances`, a number
+    for each image, images are drawn with replacement.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class SeededOrder(Sampler):
         self.size = size
         self.seed = seed
         self.epoch = 0
-        self._skipped: tuple[int, int] | None = None  # an epoch and a number of its images
+        self._skipped: tuple[int, int] | None = None  # an epoch, and how many of its images it skips
         self._local_batch_size = batch_size // processes
         self._chances = None if chances is None else np.array(chances) / sum(chances)
         self._mine = slice(rank, size - rest if rest < fewest * processes else size, processes)

@@ -21,7 +21,7 @@ from thaw.storage.versions import PIXELS
 
 log = logging.getLogger(__name__)
 
-_BYTES_PER_IMAGE = 64  # for its size and checksum, beside the pixels
+_BYTES_PER_IMAGE = 64  # for an image's size and checksum, in addition to its pixels
 _COUNTS_KEPT = 100  # entries of the cache, a few bytes each
 
 
@@ -62,7 +62,7 @@ def stored_pixels(
     most `max_size` bytes. If the images cannot be stored, log a warning and return None.
 
     Raises:
-        UnreadableImageError: with the path, for an image that cannot be decoded.
+        UnreadableImageError: if an image cannot be decoded; the message names its path.
 
     """
     key = digest_of(contents, short_side, grey_range, reading_version(PIXELS))

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class PreparedPixels:
-    """The part of a data module that decodes images once; its subclass sets the attributes."""
+    """Mixin that decodes a data module's images once; the data module sets the attributes."""
 
     train: ClassFolders
     val: ClassFolders
@@ -29,7 +29,7 @@ class PreparedPixels:
         return self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
 
     def attach(self, trainer: Trainer) -> None:
-        """Set the Trainer. If its device is a GPU that can hold all images, it decodes them, too."""
+        """Set the Trainer. If its device is a GPU that can hold all images, that GPU decodes them if they are JPEGs."""
         self.trainer = trainer
         decoder = jpeg_decoder(self.device) if self.options.decoder == "auto" else None
         splits = self.train, self.val

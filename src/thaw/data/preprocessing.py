@@ -8,8 +8,8 @@ class Preprocessing:
     """Resizing of the short side to `resize` pixels, then a centre crop of `crop` x `crop` pixels.
 
     `interpolation` is a value of torchvision's `InterpolationMode`; old checkpoints without it used bilinear.
-    `grey_range` says which values become black and white in grey of more than 8 bits (`thaw.data.grey`). Mean and
-    standard deviation are not part of it: the network normalises its own input.
+    `grey_range` says which values become black and white in grey images of more than 8 bits (`thaw.data.grey`). Mean
+    and standard deviation are not part of the preprocessing: the network normalises its own input.
     """
 
     resize: int

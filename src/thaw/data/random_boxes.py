@@ -1,4 +1,4 @@
-"""Random boxes, angles and reflections of many images at once, equal to those that torchvision draws for each."""
+"""Draw random boxes, angles and mirrorings for many images at once, equal to those that torchvision draws for each."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -8,11 +8,11 @@ import torch
 
 _RATIOS = torch.log(torch.tensor((3 / 4, 4 / 3))).tolist()  # of width to height, as in RandomResizedCrop
 _LARGEST = 2**32 - 1
-_TRIES = 10  # boxes that it draws before it takes the centre
+_TRIES = 10  # boxes that RandomResizedCrop draws before it takes the centre
 
 
 class RandomBoxes(NamedTuple):
-    """A random part of each image, and what is done to it after it has been resized."""
+    """A random box of each image, and the rotation and mirroring of the box after it has been resized."""
 
     boxes: np.ndarray  # int64 (N, 4): top, left, height, width
     angles: torch.Tensor  # float32 (N,), degrees

@@ -17,17 +17,17 @@ from thaw.pages.text import listed
 from thaw.storage.cache import build_once
 
 _SHARE = 0.01  # of a split's images may be skipped
-_KEPT = 100  # verdicts in the cache, a few bytes each
+_KEPT = 100  # results in the cache, a few bytes each
 
 
 def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
     """Remove images that cannot be opened or decoded from all splits, and return their paths per split.
 
-    In training, the next image of the same class replaces each of them. The other splits lose them without a
-    replacement, because an image that counts twice makes confidence intervals too narrow.
+    In the training split, the next image of the same class replaces each removed image. The other splits get no
+    replacements, because an image that counts twice makes confidence intervals too narrow.
 
     Raises:
-        RunError: for too many of them, or a class that has no other image.
+        RunError: if a split has too many such images, or a class has no others.
 
     """
     before = {name: images.samples for name, images in splits.items()}

@@ -17,7 +17,7 @@ class Crop(NamedTuple):
 
 
 def apply_augmentation(batch: Sequence) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return (images uint8 (N, 3, S, S), labels (N,)) of a batch from a loader; rotate and mirror its crops."""
+    """Rotate and mirror the crops of a batch from a loader; return (images uint8 (N, 3, S, S), labels (N,))."""
     images, labels = batch
     return rotate(images) if isinstance(images, Crop) else images, labels
 
@@ -61,5 +61,5 @@ def _sources(angles: torch.Tensor, mirrored: torch.Tensor, size: int) -> torch.T
 
 def _nearest(by_column: torch.Tensor, by_row: torch.Tensor, size: int) -> torch.Tensor:
     """Return rows or columns in the bordered image, int32 (N, S, S), clamped to the border."""
-    centre = (size + 1) / 2 + 0.5  # with the half, truncation rounds
+    centre = (size + 1) / 2 + 0.5  # with this half added, truncation rounds
     return (by_column[:, None, :] + (by_row + centre)[:, :, None]).clamp_(0, size + 1).int()

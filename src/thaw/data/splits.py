@@ -1,4 +1,4 @@
-"""Training, validation and test splits, from folders or drawn by Thaw.
+"""Training, validation and test splits, from folders or drawn at random by Thaw.
 
 A drawn split depends only on the contents of the files: not on their names or order, nor on a run's seed. Runs with
 different seeds therefore validate on the same images.
@@ -39,12 +39,12 @@ class Splits:
 def read_splits(root: Path, val_fraction: float = 0.2, folds: int | None = None, fold: int = 0) -> Splits:
     """Return the splits in `root`: `train/` and `val/`, or only class folders, and in both cases perhaps `test/`.
 
-    Without `train/` and `val/`, `val_fraction` of each class become validation images. With `folds`, all images except
-    test images are divided into that many parts, and part `fold`, counted from 0, is the validation split. Copies of a
-    file stay in the same split.
+    Without `train/` and `val/`, the share `val_fraction` of each class becomes the validation split. With `folds`, all
+    images except test images are divided into that many parts, and part `fold`, counted from 0, is the validation
+    split. Copies of a file stay in the same split.
 
     Raises:
-        UserError: for unusable folders or values.
+        UserError: if the folders or values cannot be used.
 
     """
     check_division(val_fraction, folds, fold)
@@ -74,7 +74,7 @@ def _read(folder: Path, classes: Sequence[str]) -> Split:
 
 
 def check_division(val_fraction: float, folds: int | None, fold: int) -> None:
-    """Raise UserError for options of `read_splits` that are invalid whatever the images are."""
+    """Raise UserError for options of `read_splits` that no data set allows."""
     if type(val_fraction) not in (int, float) or not 0 < val_fraction < 1:
         raise UserError(f"data.val_fraction={val_fraction!r} must be above 0 and below 1.")
     if folds is not None and (type(folds) is not int or folds < 2):
@@ -83,7 +83,7 @@ def check_division(val_fraction: float, folds: int | None, fold: int) -> None:
         raise UserError(f"data.fold={fold!r} needs data.folds, the number of parts.")
     if folds is not None and (type(fold) is not int or not 0 <= fold < folds):
         raise UserError(
-            f"data.fold={fold!r} must be one of 0 to {folds - 1}, for data.folds={folds}; 'range({folds})' runs all."
+            f"data.fold={fold!r} must be one of 0 to {folds - 1}; 'data.fold=range({folds})' runs all {folds} folds."
         )
 
 
@@ -130,5 +130,5 @@ def _refuse_missing_classes(
         if not all(count[label] for count in counts):
             raise UserError(
                 f"{option} is not possible: each part needs an image of {name!r}, and copies of an image stay in one "
-                f"part; {name!r} has only {sum(count[label] for count in counts)} images, with copies."
+                f"part; {name!r} has only {sum(count[label] for count in counts)} images, copies included."
             )

@@ -1,4 +1,4 @@
-"""Transfers between memory and a GPU that wait for as little as possible."""
+"""Transfers between the CPU's memory and a GPU that wait for as little as possible."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,14 +6,14 @@ import torch
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return `tensor` on `device`, without waiting until it has computed what it was given before."""
+    """Return `tensor` on `device`; do not wait for a GPU that is still computing."""
     if tensor.device.type == "cpu" and device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)  # without pinned memory, other devices could read what has changed since
+    return tensor.to(device)  # a copy without waiting could read memory that has changed meanwhile
 
 
 def fetched(batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Yield `batches` from a GPU in memory, each while the next one is computed; others as they are."""
+    """Yield `batches` in the CPU's memory; a GPU computes the next batch while one is copied from it."""
     waiting = None
     for batch in batches:
         if batch.device.type != "cuda":

@@ -20,7 +20,7 @@ _ROOM = 2
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """A random crop of `size` pixels, a random angle of up to `rotation` degrees, and whether to mirror it.
+    """A random crop of `size` pixels, its random rotation of up to `rotation` degrees, and whether it is mirrored.
 
     `crop_scale` bounds the share of the image's area that a crop covers.
     """
@@ -36,7 +36,7 @@ class TrainTransform:
         return Crop(pixels, angle, torch.rand(()) < 0.5)
 
     def of_batch(self, images: ImageBatch, seeds: Sequence[int]) -> Crop | None:
-        """Return what a call returns for each image after its seed was set.
+        """Return the crop of each image that a call returns after its seed was set.
 
         Return None without seeds, or where Pillow is faster.
         """
@@ -84,7 +84,7 @@ class EvalTransform:
 
 
 def _central_square(height: int, width: int, resize: int, crop: int) -> Resize:
-    """Return how torchvision's `Resize` and `CenterCrop` take the centre of an image."""
+    """Return the resizing that equals torchvision's `Resize` and `CenterCrop`."""
     short, long = sorted((height, width))
     sides = (resize, int(resize * long / short))
     new_height, new_width = sides if height <= width else sides[::-1]

@@ -10,7 +10,7 @@ from thaw.errors import UserError
 # Operating systems, archives and file servers leave these beside a user's files.
 _SYSTEM_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin"}
 _SYSTEM_NAMES |= {"system volume information", "lost+found", "__pycache__"}
-_HIDDEN_STARTS = (".", "~$")  # the second is of files that an office program has open
+_HIDDEN_STARTS = (".", "~$")  # ~$ marks files that an office program has open
 
 
 @dataclass

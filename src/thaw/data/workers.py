@@ -38,7 +38,7 @@ def in_threads_ahead(function: Callable[[Item], Result], items: Iterable[Item], 
 
 
 def best_workers(feeds_gpu: bool) -> int:
-    """Return the number of loader processes: one per core to feed a GPU, none if the cores compute."""
+    """Return the number of loader processes: one per core if a GPU computes, none if the cores compute."""
     return usable_cores() if feeds_gpu else 0
 
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 
 from thaw.data.workers import usable_cores
 
-# Rough values suffice: the alternatives differ by more than these are wrong.
-_OPERATIONS = {"cpu": 5e10, "cuda": 2e13}  # a second; on a CPU per core
-_PREPARE = 2e-3  # seconds a core needs to decode, crop and resize an image
-_READ, _WRITE = 1e9, 5e8  # bytes a second
+# Rough values suffice: the times to choose between differ by more than the errors of these values.
+_OPERATIONS = {"cpu": 5e10, "cuda": 2e13}  # per second; on a CPU also per core
+_PREPARE = 2e-3  # seconds that a core needs to decode, crop and resize an image
+_READ, _WRITE = 1e9, 5e8  # bytes per second
 
 _FEWEST_VIEWS, _MOST_VIEWS = 2, 4
 
@@ -25,7 +25,7 @@ class Cost:
     device: str
 
     def saved(self, uses: int, passes: int) -> float:
-        """Return the seconds saved per image that is used `uses` times and computed `passes` times."""
+        """Return the seconds saved per image if its features are computed `passes` times and used `uses` times."""
         on_cpu, cores = self.device == "cpu", usable_cores()
         rate = _OPERATIONS["cpu"] * cores if on_cpu else _OPERATIONS["cuda"]
         compute = self.operations / rate + (_PREPARE if on_cpu else _PREPARE / cores)

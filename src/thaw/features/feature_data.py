@@ -23,9 +23,9 @@ class FeatureDataModule(LightningDataModule):
     """Data module with features instead of the images of one split or both.
 
     `train` holds one view per epoch. After the last view the first one follows again. Without views, `prefix` computes
-    the features of the training images in every epoch; without `prefix`, they stay images. `val` are the features of
-    the validation images, if they are stored. If all these features take at most `device_bytes`, they are copied to the
-    Trainer's device.
+    the features of the training images in every epoch; without `prefix`, training uses images. `val` holds the features
+    of the validation images; without it, validation uses images. All these features are copied to the Trainer's device
+    if they take at most `device_bytes`.
     """
 
     def __init__(
@@ -53,7 +53,7 @@ class FeatureDataModule(LightningDataModule):
         self._used = self._used or self._on_device()
 
     def _on_device(self) -> tuple[Sequence[StoredFeatures], StoredFeatures | None]:
-        """Return the features where batches are taken from them: on the device, or without room there in memory."""
+        """Return the features on the device, or in memory if the device has too little room for them."""
         if sum(part.nbytes for part in (*self.train_views, *filter(None, [self._val]))) <= self._device_bytes:
             try:
                 train = [view.moved_to(self._data.device) for view in self.train_views]
@@ -95,7 +95,7 @@ class FeatureDataModule(LightningDataModule):
 
 
 class ViewGroups:
-    """The indices of `order`, `size` at a time, each with the view of the epoch."""
+    """Groups of `size` indices of `order`, each group with the epoch's view."""
 
     def __init__(self, order: SeededOrder, size: int, views: int):
         self._order, self._size, self._views = order, size, views
@@ -106,7 +106,7 @@ class ViewGroups:
 
 
 class FeatureSlices:
-    """Batches (features, labels) of `size` rows in their order; a `part` without rows is one empty batch."""
+    """Batches (features, labels) of `size` rows in their order; if `part` has no rows, one empty batch."""
 
     def __init__(self, rows: StoredFeatures, labels: torch.Tensor, part: range, size: int):
         starts = range(part.start, max(part.stop, part.start + 1), size)

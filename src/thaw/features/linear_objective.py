@@ -16,7 +16,7 @@ _ALIKE = 1e-10  # share of the largest variance below which a direction holds on
 
 
 class FeatureRows:
-    """Features (N, D) of several views of the same images. They stay on `device` if they fit, else chunks are read.
+    """Features (N, D) of several views of the same images. They stay on `device` if they fit, else are read in chunks.
 
     Row `v * images + i` is view v of image i. `labels` (N,) holds the class of each row.
     """
@@ -74,7 +74,7 @@ class LinearLoss:
     """Mean cross-entropy of `rows`, weighted by `weights` (N,), plus `penalty / 2` times |W|².
 
     W applies to features with a mean squared norm of 1 (`axes.scale`), so a penalty means the same for every backbone.
-    Biases are not penalised; without `bias` there are none.
+    Biases are not penalised; without `bias` there are no biases.
 
     The parameters (r + 1, C) are W in the principal axes, times `roots`, and then the biases. `roots` are the square
     roots of the loss's curvature at zero. With them, L-BFGS takes a few dozen steps instead of hundreds.

@@ -25,9 +25,9 @@ _PROGRESS = 1e-9, 0.1  # least shares by which a round lowers the loss or the gr
 _EQUAL = 0.003  # largest difference of held-out losses, in units of log2 C, between equally good penalties
 _WORSE = 4  # penalties in a row without improvement that end the path
 _HALF_DECADES = tuple(10 ** (-exponent / 2) for exponent in range(2, 19))
-_WEAKEST = 0.01  # weaker penalties (times images, for two classes) change little and take the longest
+_WEAKEST = 0.01  # for two classes; a weaker penalty times the number of images changes little and takes the longest
 _SMALL = 2e7  # images * features * classes below which one thread is as fast as several
-_LARGE = 5e9  # images * features * classes above which one fold decides
+_LARGE = 5e9  # images * features * classes above which only one fold is held out
 
 
 @dataclass(frozen=True)
@@ -69,12 +69,12 @@ class LogisticProbe:
 
     Cross-validation chooses among `penalties`, which apply to features with a mean squared norm of 1. It finds the
     lowest mean cross-entropy on held-out training images and takes the largest penalty within 0.003 log2 C of it, for
-    C classes. The default is half decades from 0.1 to 1e-9, without those too weak to matter for so few images.
+    C classes. The default penalties are half decades from 0.1 to 1e-9, without those too weak for the number of images.
 
     Images are divided into `folds`; all views of an image are in the same fold. If a solution would take minutes, only
     one fold is held out. The solver trains on every image without augmentation and on `views` augmented views of it.
-    It stops when the gradient's norm, divided by that at zero, is at most `tolerance`, or after 500 steps, or when 15 steps
-    in a row lower the loss by less than 1e-9 of itself and the gradient by less than a tenth.
+    It stops when the gradient's norm, divided by the norm at zero, is at most `tolerance`, or after 500 steps, or when 15
+    steps in a row lower the loss by less than 1e-9 of itself and the gradient by less than a tenth.
 
     Raises:
         UserError: from the constructor, for invalid values.
@@ -95,8 +95,8 @@ class LogisticProbe:
         if type(tolerance) is not float or not 0 < tolerance < 1:
             raise UserError(f"a solver has tolerance={tolerance!r}, which must be a number between 0 and 1.")
         self.penalties = sorted(penalties, reverse=True)
-        self.folds = whole_number("folds of a solver", folds, 2)
-        self.views = whole_number("views of a solver", views, 0)
+        self.folds = whole_number("a solver's folds", folds, 2)
+        self.views = whole_number("a solver's views", views, 0)
         self.tolerance = tolerance
 
     def solve(
@@ -167,9 +167,9 @@ class LogisticProbe:
 def minimise(
     loss: LinearLoss, start: torch.Tensor | None, tolerance: float, most_steps: int
 ) -> tuple[torch.Tensor, int, float]:
-    """Return the optimal parameters, the number of steps, and the gradient's norm divided by that at zero.
+    """Return the optimal parameters, the number of steps, and the gradient's norm divided by the norm at zero.
 
-    `start` (r + 1, C) is W in the principal axes, then the biases. The gradient's share stays above `tolerance` if
+    `start` (r + 1, C) is W in the principal axes, then the biases. The divided norm stays above `tolerance` if several
     rounds in a row make no progress, or after `most_steps`.
     """
     _, at_zero = loss.value_and_norm(loss.zero)

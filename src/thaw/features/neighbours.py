@@ -1,4 +1,4 @@
-"""Accuracy of a vote of the nearest training images, without the image itself."""
+"""Accuracy of classifying a training image by a vote of the other training images nearest to it."""
 
 import torch
 from torch.nn.functional import normalize
@@ -11,10 +11,10 @@ _MOST_ASKED = 2000  # images whose neighbours are looked for; the time is propor
 
 
 def neighbour_accuracy(rows: FeatureRows) -> tuple[float, int]:
-    """Return the accuracy of the vote of an image's 20 nearest neighbours, and the number of images it was taken of.
+    """Return the accuracy of the vote of an image's 20 nearest neighbours, and the number of classified images.
 
-    At most 2000 images are taken, evenly spread. Neighbours are the training images without augmentation that have
-    the largest cosine similarity s of features, except the image itself; each votes with the weight exp(s / 0.07).
+    At most 2000 images are classified, evenly spread. Neighbours are the other unaugmented training images with the
+    largest cosine similarity s to the image's features. Each neighbour votes with the weight exp(s / 0.07).
     Source: Wu et al. 2018, "Unsupervised feature learning via non-parametric instance discrimination".
     """
     count, device = min(_MOST_ASKED, rows.images), rows.device

@@ -14,7 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from thaw.models.staged import StagedNet, within
 from thaw.strategy.phases import Phase
 
-# Largest allowed distance from the network's own output, divided by its norm: the rounding errors of each dtype.
+# Largest allowed distance from the network's own output, divided by the output's norm: rounding errors of each dtype.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
 
 
@@ -46,7 +46,7 @@ class FrozenPrefix:
         return self._run(self._quick, images)
 
     def probe(self, size: int) -> tuple[torch.Tensor, int]:
-        """Return the features (1, ...) of a black image with sides of `size` pixels, and their number of operations."""
+        """Return the features (1, ...) of a black image of `size` x `size` pixels, and the operations they take."""
         if size not in self._probes:
             image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=self.device)
             with FlopCounterMode(display=False) as counter:

@@ -13,11 +13,11 @@ from thaw.storage.cache import cache_dir
 from thaw.storage.files import whole_file
 
 _BATCH = {"cpu": 8, "cuda": 128}
-_SECONDS = 0.3  # time that a measurement takes, or that of one batch if it is longer
+_SECONDS = 0.3  # a measurement lasts at least this long, and at least one batch
 
 
 def images_per_second(prefix: FrozenPrefix, size: int) -> float:
-    """Return the rate for images of `size` pixels in memory: the median of batches of 8, on a GPU of 128."""
+    """Return the speed for images in memory with sides of `size` pixels: the median of batches of 8 (GPU: 128)."""
     key = hashlib.sha256(f"{prefix.digest} {size} {torch.get_num_threads()}".encode()).hexdigest()[:32]
     path = cache_dir() / "speed" / f"{key}.json"
     with suppress(OSError, ValueError, KeyError, TypeError):
@@ -37,6 +37,6 @@ def _measured(prefix: FrozenPrefix, size: int) -> float:
     times: list[float] = []
     while sum(times) < _SECONDS:
         start = time.perf_counter()
-        prefix(images).flatten()[0].item()  # which waits for a GPU
+        prefix(images).flatten()[0].item()  # item() waits for a GPU
         times.append(time.perf_counter() - start)
     return len(images) / statistics.median(times)

@@ -66,7 +66,7 @@ def stored_features(
         try:
             found.append(read_array(path, _NAME))
         except DamagedArrayError as error:
-            log.warning(f"{error}; it is computed again")
+            log.warning(f"{error}; the features are computed again")
             return False
         return True
 

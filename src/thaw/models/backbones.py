@@ -14,8 +14,8 @@ FAMILIES: tuple[Family, ...] = (Torchvision(), Caffe(), Lite(), Timm())
 def build_net(name: str, num_classes: int, image_size: int | None = None) -> StagedNet:
     """Build a randomly initialised network with a head of `num_classes` outputs, for images of `image_size` pixels.
 
-    Most networks also accept larger images. A network of one fixed size, see `StagedNet.check_sizes`, defaults to 224
-    pixels or to the size that timm publishes.
+    Most networks also accept larger images. For a network of one fixed size (see `StagedNet.check_sizes`), the default
+    is 224 pixels, or the size that timm publishes.
 
     Raises:
         UserError: for an unknown name, or an image size that does not fit the network.
@@ -28,7 +28,7 @@ def family_of(name: str, own: bool = False) -> Family:
     """Return the family of the network `name`; with `own`, an unknown name belongs to a custom network.
 
     Raises:
-        UserError: with the choices, if no family has it.
+        UserError: if no family has the network; the message lists the choices.
 
     """
     family = next((family for family in FAMILIES if family.has(name)), Family() if own else None)

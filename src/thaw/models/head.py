@@ -88,7 +88,7 @@ class NewHead:
         self.standardize = boolean("head.standardize", standardize)
 
     def install(self, net: StagedNet) -> None:
-        """Prepare the head of `net` if it is linear; SqueezeNet's, for example, is a convolution.
+        """Prepare a linear head of `net`; leave other heads, such as SqueezeNet's convolution, unchanged.
 
         This assumes features that change little, from a pretrained or frozen backbone. Random trainable layers can
         change the scale of their features a thousandfold.
@@ -106,7 +106,7 @@ class NewHead:
 
 
 def head_layers(net: StagedNet) -> dict[str, nn.Linear]:
-    """Return the linear layers of the head by path, if they compute the logits; a distilled network has two."""
+    """Return the head's linear layers by path, or none if they do not compute the logits; distilled heads have two."""
     parts, paths = net.stage_modules(net.head_name), {module: path for path, module in net.named_modules()}
     if not isinstance(parts[-1], nn.Linear) or not all(isinstance(part, nn.Linear | nn.Dropout) for part in parts):
         return {}
@@ -120,9 +120,9 @@ def linear_head(net: StagedNet) -> nn.Linear | None:
 
 
 def feature_scale(features: Iterable[torch.Tensor], classes: int) -> tuple[torch.Tensor, float]:
-    """Return the mean (D,), float64, of batches (N, D), and the factor that sets the mean squared norm of deviations.
+    """Return the mean (D,), float64, of batches (N, D), and the scale that sets the mean squared norm of deviations.
 
-    The norm grows with the root of the number of classes, since more classes share the gradient of a feature.
+    This norm grows with the root of the number of classes, since more classes share the gradient of a feature.
     """
     count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for batch in features:

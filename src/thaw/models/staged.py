@@ -122,8 +122,8 @@ class StagedNet(nn.Module):
         """Raise a UserError if the sizes differ and the network accepts only images of one size."""
         if "image_size" in self.config and image_size != train_size:
             raise UserError(
-                f"data.train_size={train_size} must be data.image_size={image_size} for {self.config['name']}, whose "
-                "position embeddings or windows are made for one size; set data.train_size=null."
+                f"data.train_size={train_size} must equal data.image_size={image_size} for {self.config['name']}, "
+                "whose position embeddings or windows are made for one size; set data.train_size=null."
             )
 
 

@@ -35,7 +35,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     named = content.items() if isinstance(content, dict) else ()
     tensors = {name.removeprefix("net.").removeprefix("module."): value for name, value in named}
     if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise UserError(f"cannot read weights from {path}: it contains no tensors by name.")
+        raise UserError(f"cannot read weights from {path}: it contains no named tensors.")
     return tensors
 
 

@@ -13,7 +13,7 @@ from thaw.storage.files import refuse_remote
 
 
 def load_weights(net: StagedNet, weights: str) -> None:
-    """Load `weights` into all stages of `net` but the head: imagenet, none or the path of a file.
+    """Load `weights` (imagenet, none or the path of a file) into all stages of `net` but the head.
 
     Raises:
         UserError: if the source does not exist, cannot be read or downloaded, or does not fit the network.
@@ -38,7 +38,7 @@ def load_backbone(net: StagedNet, tensors: Tensors, source: str) -> None:
     """Copy `tensors` into all stages of `net` but the head. Names and shapes must match exactly.
 
     Raises:
-        UserError: with `source` and the first tensor that is missing, unknown or of another shape.
+        UserError: if a tensor is missing, unknown or of another shape; the message names `source` and the tensor.
 
     """
     own = {key: tensor for key, tensor in net.state_dict().items() if not net.is_head(key)}

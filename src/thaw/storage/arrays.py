@@ -16,7 +16,7 @@ class DamagedArrayError(Exception):
 
 
 def write_array(folder: Path, name: str, pieces: Iterable[np.ndarray]) -> None:
-    """Write at least one piece as one array with checksums; pieces are concatenated along their first dimension."""
+    """Concatenate `pieces`, at least one, along their first dimension, and write them as an array with checksums."""
     folder.mkdir(parents=True, exist_ok=True)
     checks, rows, data = [], 0, np.empty(0)
     with (folder / f"{name}.bin").open("wb") as file:
@@ -30,7 +30,7 @@ def write_array(folder: Path, name: str, pieces: Iterable[np.ndarray]) -> None:
 
 
 def read_array(folder: Path, name: str) -> np.memmap:
-    """Return the array as a memory map, after one pass over it to compare the checksums; changes to it stay in memory.
+    """Compare the array's checksums and return it as a memory map; changes to the map stay in memory.
 
     Raises:
         DamagedArrayError: for missing, additional or changed bytes.
@@ -45,7 +45,7 @@ def read_array(folder: Path, name: str) -> np.memmap:
         raise DamagedArrayError(f"{folder / name} cannot be read: {error}") from error
     data = memoryview(array.reshape(-1).view(np.uint8).data)
     if ends[-1] != len(data) or (folder / f"{name}.bin").stat().st_size != len(data):
-        raise DamagedArrayError(f"{folder / name} has another length than what was written")
+        raise DamagedArrayError(f"{folder / name} is longer or shorter than what was written")
     with ThreadPoolExecutor(_THREADS) as pool:
         if not all(pool.map(lambda part: _is_whole(data, ends, checks, part), _parts(len(checks)))):
             raise DamagedArrayError(f"{folder / name} differs from what was written")

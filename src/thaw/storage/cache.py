@@ -1,4 +1,4 @@
-"""The cache folder `$THAW_CACHE`: results that Thaw can compute again, shared by all runs, safe to delete any time."""
+"""The cache folder `$THAW_CACHE`: results that Thaw can compute again, shared by runs, safe to delete at any time."""
 
 import errno
 import logging
@@ -24,7 +24,7 @@ def build_once(name: str, build: Callable[[Path], None], is_whole: Callable[[Pat
     """Return the path of the cache entry `name`; call `build(path)` first unless a whole entry exists.
 
     One process builds while others wait. An unfinished entry never has the final name. The `keep` most recently used
-    entries of the same folder stay; older ones are deleted. A cache folder that is not writable raises UserError.
+    entries of the same folder stay; older ones are deleted. Raise UserError if the cache folder is not writable.
     """
     path = cache_dir() / name
     try:
@@ -42,13 +42,13 @@ def build_once(name: str, build: Callable[[Path], None], is_whole: Callable[[Pat
 def build_bounded(
     name: str, build: Callable[[Path], None], is_whole: Callable[[Path], bool], size: int, max_size: float
 ) -> Path:
-    """Return the path of a folder of `size` bytes as `build_once` does; all entries beside it take at most `max_size`.
+    """Like `build_once`, for an entry of `size` bytes; all entries of its parent folder take at most `max_size` bytes.
 
-    The least recently used entries are deleted before the new one is built. Processes that have a file of them open
+    The least recently used entries are deleted before the new one is built. Processes that have a deleted file open
     can keep reading it.
 
     Raises:
-        OSError: if the entry cannot be written, for example on a full disk. Nothing of it stays.
+        OSError: if the entry cannot be written, for example on a full disk. No part of the entry stays.
 
     """
 
@@ -99,7 +99,7 @@ def _build(path: Path, build: Callable[[Path], None]) -> None:
 
 
 def _by_age(folder: Path) -> list[Path]:
-    """Return the whole entries of a folder, most recently used first; files without a lock are not the cache's."""
+    """Return the complete entries of a folder, last used first; files without a lock file are not the cache's."""
     entries = [entry for entry in folder.iterdir() if entry.with_name(f"{entry.name}.lock").is_file()]
     entries = [entry for entry in entries if entry.suffix != ".lock" and ".part-" not in entry.name]
     return sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)

@@ -14,8 +14,8 @@ def read_checkpoint(path: str | Path) -> dict:
     If the path is not UTF-8, all tensors are loaded at once, because PyTorch cannot map such a file into memory.
 
     Raises:
-        UserError: for an address instead of a path.
-        RunError: for a damaged file, or one that holds more than plain values.
+        UserError: if `path` is a URL.
+        RunError: if the file is damaged, or contains Python objects other than tensors and plain values.
 
     """
     refuse_remote("a checkpoint", str(path))
@@ -23,8 +23,8 @@ def read_checkpoint(path: str | Path) -> dict:
         content = torch.load(path, "cpu", weights_only=True, mmap=is_utf8(path))
     except Exception as error:  # damaged bytes raise many kinds
         raise RunError(
-            f"cannot read the checkpoint {path}: it is damaged, or holds more than plain values, which Thaw never "
-            "saves. Start its run again."
+            f"cannot read the checkpoint {path}: it is damaged, or contains Python objects, which Thaw never saves. "
+            "Start its run again."
         ) from error
     if not isinstance(content, dict):
         raise RunError(f"{path} is not a checkpoint: it does not contain named values.")

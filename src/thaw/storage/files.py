@@ -1,4 +1,4 @@
-"""Write files atomically, handle file names that are not UTF-8, and refuse addresses in place of files."""
+"""Write files atomically, handle file names that are not UTF-8, and refuse URLs in place of files."""
 
 import csv
 import json
@@ -24,8 +24,8 @@ def write_whole(path: Path, text: str) -> None:
 def whole_file(path: Path) -> Iterator[TextIO]:
     """Open a text file that replaces `path` when it is complete; after an exception, `path` is unchanged.
 
-    File names that are not UTF-8 are written as their bytes. A link stays a link. A path that is not a regular file,
-    such as /dev/stdout, is written directly.
+    File names in the text that are not UTF-8 are written as their bytes. A link stays a link. A path that is not a
+    regular file, such as /dev/stdout, is written directly.
     """
     path = Path(os.path.realpath(path)) if path.is_symlink() and path.is_file() else path
     if path.exists() and not path.is_file():
@@ -52,9 +52,9 @@ def is_remote(path: str) -> bool:
 
 
 def refuse_remote(name: str, path: str) -> None:
-    """Raise UserError if `path`, the value of the option `name`, is an address, whose content can change."""
+    """Raise UserError if `path`, the value of the option `name`, is a URL: the content of a URL can change."""
     if is_remote(path):
-        raise UserError(f"{name}={path} is an address, and Thaw reads only local files: download it first.")
+        raise UserError(f"{name}={path} is a URL, and Thaw reads only local files: download it first.")
 
 
 def is_utf8(path: str | Path) -> bool:
@@ -67,6 +67,6 @@ def is_utf8(path: str | Path) -> bool:
 
 
 def read_rows(path: Path) -> list[dict[str, str]]:
-    """Return the rows of a CSV file; bytes that are not UTF-8 survive as surrogates."""
+    """Return the rows of a CSV file; bytes that are not UTF-8 become surrogate characters."""
     with path.open(newline="", encoding="utf-8", errors="surrogateescape") as file:
         return list(csv.DictReader(file))

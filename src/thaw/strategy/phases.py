@@ -33,12 +33,12 @@ class Group:
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs `first` to `last - 1` of a run of `total` epochs, in which only `groups` train. The last one is the head.
+    """Epochs `first` to `last - 1` of a run of `total` epochs. Only `groups` train, and the last group is the head's.
 
     Epochs are counted from 0, phases from 1.
 
-    `optimizer` and `scheduler` replace the run's own; `thaw.training.classifier.ImageClassifier` describes them. A
-    `solver` sets the head to its optimum before the phase's only epoch, which changes nothing.
+    `optimizer` and `scheduler` replace those of the run's `thaw.training.classifier.Recipe`, which describes them. A
+    `solver` sets the head to its optimum before the phase's only epoch, which only measures the head.
     """
 
     number: int
@@ -64,12 +64,12 @@ class Strategy:
     are the defaults. The head always trains, at `head_lr` if given. Any other stage trains at `lr * lr_decay ** n`,
     where n is the number of stages after it. One phase can omit `epochs`; it takes the remaining ones.
 
-    A phase that trains only the head can have a `solver`. It takes one epoch. A run whose phases all have a solver ends
-    after them. Without `pretrained` the network starts from random weights instead of the run's. With `keep_statistics`
-    batch-norms apply the statistics of the pretrained weights instead of each batch's.
+    A phase that trains only the head can have a `solver`; such a phase takes one epoch. If all phases have a solver,
+    their number replaces `trainer.max_epochs`. Without `pretrained` the network starts from random weights, whatever
+    `weights` is. With `keep_statistics` batch-norms apply the pretrained statistics instead of each batch's.
 
     Raises:
-        UserError: from the constructor, for values that cannot train any network.
+        UserError: from the constructor, for values that are invalid for every network.
 
     """
 
@@ -133,8 +133,8 @@ class Strategy:
             )
         if left and not open_ended:
             self._refuse(
-                f"its phases name {named} epochs of trainer.max_epochs={max_epochs}, and none takes the rest; set it "
-                f"to {named}, or remove epochs from one phase"
+                f"its phases take only {named} of the epochs in trainer.max_epochs={max_epochs}; set "
+                f"trainer.max_epochs={named}, or remove epochs from one phase, which then takes the rest"
             )
         return left
 
@@ -180,7 +180,7 @@ class Strategy:
             self._refuse("a phase with a solver must train only the head; set train: [head]")
         if not linear_head(net):
             self._refuse(
-                f"a solver needs a head that is one linear layer, and that of {name} is not; choose a strategy "
+                f"a solver needs a head that is one linear layer, unlike the head of {name}; choose a strategy "
                 "without a solver, such as feature_extractor, or another model"
             )
 

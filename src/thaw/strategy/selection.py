@@ -20,7 +20,7 @@ def selected(train: Sequence[str] | str, net: StagedNet) -> set[str]:
     of the depth such as `25-75%`, a stage, a module or parameter inside one, or a pattern of parameter names.
 
     Raises:
-        SelectionError: for an entry that selects nothing, or nothing that another entry does not select.
+        SelectionError: for an entry that selects nothing, or only parameters that another entry selects, too.
 
     """
     entries = [train] if isinstance(train, str) else list(train)
@@ -61,9 +61,9 @@ def _stages(entry: str, net: StagedNet) -> list[str]:
 
 
 def _stages_between(low: float, high: float, net: StagedNet, backbone: list[str]) -> list[str]:
-    """Return the stages whose middle lies between depths `low` and `high`; if none does, the one around their mean.
+    """Return the stages whose middle lies between the depths `low` and `high`, or else the stage halfway between them.
 
-    Depth runs from 0 at the input to 1 at the backbone's end. It counts layers with weights.
+    Depth runs from 0 at the input to 1 at the backbone's end, in proportion to the number of layers with weights.
     """
     layers = [sum(net.get_parameter(key).ndim > 1 for key in net.stage_parameters(name)) for name in backbone]
     ends = [sum(layers[: number + 1]) / sum(layers) for number in range(len(layers))]

@@ -38,7 +38,7 @@ def assemble(cfg: DictConfig, data: ImageFolderDataModule) -> Parts:
     """Build all parts and try each phase once, before the run writes anything.
 
     Raises:
-        UserError: for parts that do not work together.
+        UserError: if parts do not work together.
 
     """
     net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
@@ -63,7 +63,7 @@ def assemble(cfg: DictConfig, data: ImageFolderDataModule) -> Parts:
 def build_recipe(cfg: DictConfig, **options: Any) -> Recipe:
     """Build a recipe with the configured optimizer, scheduler and loss; `options` are its other fields."""
     optimizer, scheduler, loss = (instantiate(part) for part in (cfg.optimizer, cfg.scheduler, cfg.loss))
-    if isinstance(loss, partial):  # Hydra's kind checks its whole policy at every call, which takes 0.3 ms
+    if isinstance(loss, partial):  # Hydra's subclass checks its policy at every call, which takes 0.3 ms
         loss = partial(loss.func, *loss.args, **loss.keywords)
     return Recipe(optimizer, scheduler, loss, **options)
 

@@ -26,11 +26,11 @@ class ExponentialAverage(WeightAveraging):
 
     def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        for checkpoint in trainer.checkpoint_callbacks:  # Lightning does not call this callback to save only weights
+        for checkpoint in trainer.checkpoint_callbacks:  # to save only weights, Lightning does not call this callback
             checkpoint.save_weights_only = False
 
     def on_load_checkpoint(self, trainer, pl_module: Any, checkpoint: dict) -> None:
-        """Begin a new average, from the averaged weights, if the checkpoint is from the phase before."""
+        """Begin a new average, from the averaged weights, if the checkpoint is from an earlier phase."""
         if checkpoint["phase"] != pl_module.phase.number and "averaging_state" in checkpoint:
             counts = {name: torch.zeros_like(count) for name, count in checkpoint["averaging_state"].items()}
             checkpoint.update(current_model_state=checkpoint["state_dict"], averaging_state=counts)

@@ -1,4 +1,4 @@
-"""Choice of the best epoch: the highest val/acc, and among equal ones the lowest val/loss."""
+"""Choice of the best epoch: the highest val/acc, and among epochs with equal val/acc the lowest val/loss."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -30,7 +30,7 @@ def monitored(trainer: Trainer) -> ModelCheckpoint | None:
 
 
 def ranking(trainer: Trainer, columns: Collection[str]) -> Callable[[Mapping[str, float]], Any] | None:
-    """Return a key of rows, largest for the epoch whose weights are saved; None if `columns` lack the metric."""
+    """Return a sort key for rows, largest for the best epoch; None if `columns` lack the metric that decides."""
     checkpoint = monitored(trainer)
     if checkpoint is None or (monitor := checkpoint.monitor) is None or monitor not in columns:
         return None
@@ -39,7 +39,7 @@ def ranking(trainer: Trainer, columns: Collection[str]) -> Callable[[Mapping[str
 
 
 class BestCheckpoint(MovableCheckpoint):
-    """Checkpoints of the `save_top_k` epochs with the highest val/acc, and among equal ones the lowest val/loss.
+    """Checkpoints of the `save_top_k` epochs with the highest val/acc; of equal epochs, those with the lowest val/loss.
 
     With another `monitor` it works like Lightning's `ModelCheckpoint`.
 

@@ -21,7 +21,7 @@ class EpochTable(Callback):
     """Callback that adds a row to `metrics.csv` and a log line after every epoch; epochs and phases count from 1.
 
     `rows` holds the same values. `training_seconds` and `validation_seconds` are sums over the run. A resumed run takes
-    them and its rows from the checkpoint; `seconds_before` is the training time of the part before. Without a `path`
+    rows and sums from the checkpoint; `seconds_before` is its training time before it was resumed. Without a `path`
     nothing is written.
     """
 
@@ -42,7 +42,7 @@ class EpochTable(Callback):
         self._ranked = ranking(trainer, COLUMNS)
         now = time.perf_counter()
         self._start = self._start or now
-        self._epoch_start = now - self._spent  # a resumed epoch has taken this time before
+        self._epoch_start = now - self._spent  # includes the time before the epoch was interrupted
         if not self.rows:
             self._write(COLUMNS, mode="w")
 
@@ -86,7 +86,7 @@ class EpochTable(Callback):
         log.info(self._line(row, pl_module.phase.total))
 
     def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-        if batch_idx == 0:  # the last group is the head's
+        if batch_idx == 0:  # the last parameter group is the head's
             self._rate = trainer.optimizers[0].param_groups[-1]["lr"]
 
     def _line(self, row: dict, epochs: int) -> str:

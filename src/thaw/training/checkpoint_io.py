@@ -22,7 +22,7 @@ _OVERHEAD = 2**20  # bytes of a checkpoint besides tensors: names, counters, row
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoint IO that writes next to the final name and renames, so that a fault never destroys an older checkpoint.
 
-    Lightning writes to the system's temporary folder and copies instead of renaming if that is another file system.
+    Lightning writes to the system's temporary folder; if that is another file system, it copies instead of renaming.
     """
 
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options=None) -> None:
@@ -63,7 +63,7 @@ def describe_checkpoint(path: str | Path, **entries: object) -> None:
 
 
 def _check_room(checkpoint: dict, path: Path) -> None:
-    """Raise RunError if `checkpoint` does not fit on the disk; a file that it replaces still needs its room."""
+    """Raise RunError if `checkpoint` does not fit on the disk beside the file that it will replace."""
     needed, free = _bytes(checkpoint) + _OVERHEAD, shutil.disk_usage(path.parent).free
     if needed > free:
         kept = "; the checkpoint saved there before is kept" if path.exists() else ""
@@ -83,7 +83,7 @@ def _bytes(value: object) -> int:
 
 
 def _sync_folder(folder: Path) -> None:
-    """Write the folder to disk, without which a new name in it can be lost with the power."""
+    """Write the folder to disk; otherwise a power failure can lose the names of new files."""
     if os.name == "nt":  # Windows cannot open folders
         return
     descriptor = os.open(folder, os.O_RDONLY)
@@ -108,9 +108,9 @@ class MovableCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(MovableCheckpoint):
-    """Checkpoint from which a run resumes. Saving takes at most about `share` of the time, so short epochs skip it.
+    """Checkpoint from which a run resumes. Saving takes at most about `share` of the time, so not every epoch saves.
 
-    It is always saved after a phase's last epoch and when the run is stopped, also inside an epoch.
+    A checkpoint is always saved after a phase's last epoch, and when the run is stopped, also inside an epoch.
     """
 
     def __init__(self, share: float, **options):

@@ -37,7 +37,7 @@ def checked_data(cfg: DictConfig) -> tuple[ImageFolderDataModule, Path | None]:
     """Return the data, and the checkpoint from which a run with `resume` continues.
 
     Raises:
-        UserError: for data that differ from the checkpoint's, or options without effect.
+        UserError: if the data differ from the checkpoint's, or an option has no effect.
 
     """
     data = instantiate(cfg.data)

@@ -46,7 +46,7 @@ class Recipe:
 
 
 class ImageClassifier(LightningModule):
-    """Classifier that trains the parameters of one phase at a time. All others are frozen.
+    """Classifier that trains the parameters of one phase at a time. All other parameters are frozen.
 
     Checkpoints hold the classes and `preprocessing`, which inference needs. `solution` describes
     the solver's last result for the head in plain Python values.
@@ -79,7 +79,7 @@ class ImageClassifier(LightningModule):
         self.train_acc, self.val_metrics = accuracy(len(classes)), validation_metrics(len(classes))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_current_fx_name":  # Lightning sets it about 40 times a step; a module's own way is slow
+        if name == "_current_fx_name":  # Lightning sets it about 40 times a step; nn.Module's way is slow
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
@@ -120,7 +120,7 @@ class ImageClassifier(LightningModule):
         return {"loss": self.train_loss, "acc": self.train_acc}
 
     def log_train_metrics(self) -> None:
-        """Announce the training metrics; once per epoch is enough, since Lightning keeps a reference to them."""
+        """Log the training metrics; once per epoch is enough, since Lightning keeps a reference to them."""
         for name, metric in self.train_metrics.items():
             self.log(f"train/{name}", metric, on_step=False, on_epoch=True)
 
@@ -146,7 +146,7 @@ class ImageClassifier(LightningModule):
         return int(self.trainer.estimated_stepping_batches) * (self.phase.last - self.phase.first) // self.phase.last
 
     def on_train_start(self) -> None:
-        if self.trainer.gradient_clip_val:  # Lightning refuses to clip for fused optimizers, which unscale late
+        if self.trainer.gradient_clip_val:  # Lightning refuses to clip gradients that fused optimizers unscale
             for optimizer in self.trainer.optimizers:
                 optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]  # private
         before, self._total_before = self._total_before, None
@@ -173,7 +173,7 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         images, labels = batch
         logits, loss = self.forward_and_loss(images, labels)
-        self.train_acc.update(logits.detach(), labels)  # a mixed image counts by its own label
+        self.train_acc.update(logits.detach(), labels)  # a blended image counts by its own label
         self.train_loss.update(loss, len(labels))
         if batch_idx == 0:
             self.log_train_metrics()
@@ -187,7 +187,7 @@ class ImageClassifier(LightningModule):
         return loss * (images / self.trainer.strategy.reduce(count, reduce_op="mean"))
 
     def forward_and_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits of a training batch and its loss; on a GPU, the gradients can have been computed, too."""
+        """Return the logits of a training batch and its loss; a replayed step has computed its gradients, too."""
         if self.solved or self.recipe.mix:
             self.step_graph.replayed = False
             return self.training_loss(images, labels)
@@ -205,7 +205,7 @@ class ImageClassifier(LightningModule):
             super().backward(loss, *args, **kwargs)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        if not self.step_graph.replayed:  # Lightning calls this between the two passes
+        if not self.step_graph.replayed:  # Lightning calls this after a replay, which fills the gradients
             optimizer.zero_grad()
 
     def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:

@@ -28,8 +28,8 @@ def validation_metrics(classes: int) -> MetricCollection:
 class MeanLoss(Metric):
     """Mean loss over images, for batches and devices of different sizes.
 
-    torchmetrics' own mean waits for the device at every step to look for NaN. Lightning's rounds the mean number of
-    images per device.
+    torchmetrics' own mean waits for the device at every step to look for NaN. Lightning's own mean rounds the number
+    of images per device.
     """
 
     total: torch.Tensor

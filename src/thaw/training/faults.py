@@ -21,7 +21,7 @@ class FiniteNumbers(Callback):
     checkpoint is saved.
 
     Raises:
-        RunError: with the step, the learning rate and the images of the batch.
+        RunError: if a loss or weight is not finite; the message names the step, the learning rate and the images.
 
     """
 
@@ -35,7 +35,7 @@ class FiniteNumbers(Callback):
             self._check_losses(trainer)
 
     def on_validation_start(self, trainer, pl_module: Any) -> None:
-        if trainer.state.fn == "fit":  # Lightning saves the best weights after it without calling on_save_checkpoint
+        if trainer.state.fn == "fit":  # Lightning then saves the best weights without calling on_save_checkpoint
             self._check(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer, pl_module: Any, checkpoint: dict) -> None:
@@ -54,7 +54,7 @@ class FiniteNumbers(Callback):
             images = listed(trainer.datamodule.batch_files(trainer.current_epoch, first), most=32)
             raise RunError(
                 f"the training loss is NaN or infinite {_when(trainer, first)}: lower strategy.lr, or check the "
-                f"images of that batch, {images}; {_KEPT}."
+                f"images of that batch ({images}); {_KEPT}."
             )
 
 

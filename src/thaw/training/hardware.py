@@ -15,7 +15,7 @@ def check_accelerator(accelerator: str) -> None:
     """Check that Thaw supports `accelerator` and that PyTorch sees such a device.
 
     Raises:
-        UserError: if not.
+        UserError: if Thaw does not support it, or PyTorch sees no such device.
 
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
@@ -25,14 +25,14 @@ def check_accelerator(accelerator: str) -> None:
     if not seen[accelerator]:
         raise UserError(
             f"trainer.accelerator={accelerator}: PyTorch {torch.__version__} sees no GPU here; "
-            "the choices are trainer=default or trainer.accelerator=auto, which use the CPU then."
+            "the choices are trainer=default or trainer.accelerator=auto, which use the CPU if there is no GPU."
         )
 
 
 def best_precision(accelerator: str, suits_cpu: bool = True) -> str:
     """Return `bf16-mixed` if the device multiplies bfloat16 in hardware, else `32-true`.
 
-    On a CPU it is `bf16-mixed` only with `suits_cpu`, which says whether the network runs faster with it.
+    On a CPU it is `bf16-mixed` only with `suits_cpu`, which says whether the network trains faster in bfloat16.
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -55,7 +55,7 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 def keep_freed_memory() -> None:
     """Make glibc reuse the memory of large tensors, which the system would otherwise clear each time.
 
-    A forward pass on a CPU is a seventh faster. Other C libraries stay unchanged.
+    This makes a forward pass on a CPU a seventh faster. Other C libraries stay unchanged.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -64,7 +64,7 @@ def keep_freed_memory() -> None:
 
 
 def memory_format(channels_last: bool | str = "auto") -> torch.memory_format:
-    """Return `torch.channels_last` if wanted or, with `auto`, if it has kernels: on CUDA and on CPUs with oneDNN."""
+    """Return `torch.channels_last` if chosen or, with `auto`, if there are kernels: on CUDA and on CPUs with oneDNN."""
     if channels_last == "auto":
         channels_last = torch.cuda.is_available() or (
             torch.backends.mkldnn.is_available() and not torch.backends.mps.is_available()

@@ -1,4 +1,4 @@
-"""Scaling of the features before a network's head, and solution of the head."""
+"""Scale the input features of a network's head, and solve for the head's weights."""
 
 import logging
 from collections.abc import Iterator
@@ -23,7 +23,7 @@ _CHUNK = 4096
 def scale_head(
     trainer: Trainer, classifier: ImageClassifier, source: LightningDataModule, data: ImageFolderDataModule
 ) -> None:
-    """Set the mean and scale of a standardised head from training features, stored ones if possible."""
+    """Set the mean and scale of a standardised head from training features; use stored features if there are any."""
     layer = standardized_layer(classifier.net)
     if layer is None:
         return
@@ -60,9 +60,9 @@ def solve_head(
     best = next(point for point in solution.path if point.penalty == solution.penalty)
     log.info(
         f"phase {classifier.phase.number}: head solved in {solution.seconds:.1f} s: penalty {solution.penalty:.2g}, "
-        f"held-out training images loss {best.loss:.4f} acc {best.acc:.4f}; "
-        f"{solution.iterations} L-BFGS steps, gradient {solution.gradient:.1e} of that at zero; "
-        f"{NEIGHBOURS} nearest neighbours acc {nearby:.4f}"
+        f"loss {best.loss:.4f} and acc {best.acc:.4f} on held-out training images; {solution.iterations} L-BFGS steps, "
+        f"gradient norm {solution.gradient:.1e} times the norm at zero weights; "
+        f"acc {nearby:.4f} by a vote of {NEIGHBOURS} nearest neighbours"
     )
     if solution.note:
         log.info(f"penalty {solution.note} (docs/strategies.md)")

@@ -14,10 +14,10 @@ from thaw.training.classifier import ImageClassifier
 
 
 class StepStop(Callback):
-    """Callback that stops training after the step, or before or after the validation, in which a signal came.
+    """Callback that stops training when a signal has come: after the step, or before or after the validation.
 
     It raises Lightning's `SIGTERMException`; `thaw.training.checkpoint_io.LastCheckpoint` then saves. A signal to any
-    process stops all processes. Lightning's own handler shares only the signals of the first process.
+    process stops all processes. Lightning's own handler shares only a signal to the first process.
     """
 
     def on_train_start(self, trainer, pl_module) -> None:
@@ -30,7 +30,7 @@ class StepStop(Callback):
     def on_validation_start(self, trainer, pl_module) -> None:
         if not trainer.received_sigterm:
             return
-        # A resumed run repeats a validation that had begun when it saved, and skips one that had not.
+        # A resumed run repeats the validation if it had begun before the checkpoint was saved, and else skips it.
         progress: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
         progress.ready = progress.started = 1
         raise SIGTERMException
@@ -43,7 +43,7 @@ class StepStop(Callback):
 class RunTimer(Timer):
     """Callback that stops training after `duration`, counted over all phases.
 
-    It stops after a step. If no checkpoint has been saved by then, it first validates, as after a whole epoch.
+    It stops after a step. If no best checkpoint has been saved by then, it first validates, as after a whole epoch.
     """
 
     def __init__(self, duration: str | dict):
@@ -85,7 +85,7 @@ class RunTimer(Timer):
 
 
 class MidEpochResume(Callback):
-    """Callback that resumes inside an epoch: with its remaining batches, and the training metrics of the earlier ones.
+    """Callback that resumes inside an epoch, with its remaining batches and the training metrics of its first batches.
 
     Checkpoints hold the fingerprint of the data, so that a run cannot continue on other data.
     """
@@ -150,4 +150,4 @@ def _restore_metrics(trainer: Trainer, classifier: ImageClassifier, states: dict
         for key, value in states[name].items():
             setattr(metric, key, value.to(metric.device) * trainer.is_global_zero)
         metric._update_count = 1  # with 0, torchmetrics warns that there is nothing to compute
-    classifier.log_train_metrics()  # only the epoch's first step does it
+    classifier.log_train_metrics()  # otherwise only an epoch's first step logs them

@@ -17,7 +17,7 @@ class FrozenCheck(Callback):
     """Callback that compares every frozen tensor, bit for bit, before and after a phase.
 
     Raises:
-        FrozenTensorError: naming a tensor that has changed.
+        FrozenTensorError: if a frozen tensor has changed; the message names it.
 
     """
 
@@ -33,7 +33,7 @@ class FrozenCheck(Callback):
 
 
 class SeededSteps(Callback):
-    """Callback that seeds every step, so that a resumed run draws the random numbers of an uninterrupted one."""
+    """Callback that seeds every step, so that a resumed run draws the same random numbers as an uninterrupted run."""
 
     def on_train_batch_start(self, trainer: Any, pl_module, batch, batch_idx: int) -> None:
         root = np.random.SeedSequence((trainer.datamodule.seed, trainer.current_epoch, batch_idx, trainer.global_rank))

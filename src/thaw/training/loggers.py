@@ -17,7 +17,7 @@ _failed: "WeakSet[Logger]" = WeakSet()
 
 
 def attempt(logger: Logger, action: Callable[[], object]) -> object:
-    """Return the result of `action`, which uses `logger`. After its first failure, warn and never use it again."""
+    """Return the result of `action`, which uses `logger`. If it fails, warn and never use the logger again."""
     if logger in _failed:
         return None
     try:
@@ -30,7 +30,7 @@ def attempt(logger: Logger, action: Callable[[], object]) -> object:
 
 
 def shield(trainer: Trainer) -> None:
-    """Prevent the loggers of `trainer` from raising; replace those that cannot start by a dummy."""
+    """Prevent the loggers of `trainer` from raising; replace loggers that cannot start by a dummy."""
     for logger in trainer.loggers:
         attempt(logger, lambda logger=logger: getattr(logger, "experiment", None))
     trainer.loggers = [DummyLogger() if logger in _failed else _shielded(logger) for logger in trainer.loggers]

@@ -27,7 +27,7 @@ from thaw.training.classifier import ImageClassifier
 log = logging.getLogger(__name__)
 
 _FRESH = "features of training images are computed in every epoch"
-# With these a network computes the same outside of Lightning's loop.
+# With these precisions a network computes the same outside of Lightning's loop.
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
@@ -35,10 +35,10 @@ class FeatureCache:
     """Cache of the output of a network's first, frozen stages, which replaces images in training.
 
     It holds `views` of every training image, each augmented differently; epoch e (from 0) uses view `e % views`. With
-    `auto` their number follows from the number of epochs, and features are used only if they save time. With 0 only a
-    phase with a solver uses features. The features of all runs take at most `max_gb` gigabytes (10^9 bytes). Those of a
-    phase are copied to a GPU if they take at most `device_gb` there, or with `auto` a quarter of its memory. `seconds`
-    is the time spent on features. `images_per_second` is the speed of the frozen stages before a head that was solved.
+    `auto` the number of views follows from the number of epochs, and features are used only if they save time. With 0
+    only a phase with a solver uses features. The features of all runs take at most `max_gb` gigabytes (10^9 bytes). The
+    features of a phase are copied to a GPU if they take at most `device_gb` gigabytes, or with `auto` a quarter of its
+    memory. `seconds` is the time spent on features, `images_per_second` the speed of the stages before a solved head.
 
     Raises:
         UserError: from the constructor, for invalid values.
@@ -57,7 +57,7 @@ class FeatureCache:
     def source(
         self, trainer: Trainer, classifier: ImageClassifier, phase: Phase, data: ImageFolderDataModule
     ) -> LightningDataModule:
-        """Return the data of `phase`, `data` or features of it, and set the input stages of `classifier`."""
+        """Return `data`, or features of its images if `phase` uses features; set the input stages of `classifier`."""
         start, cut = time.perf_counter(), frozen_cut(classifier.net, phase)
         partial_epochs = trainer.limit_train_batches != 1 or trainer.limit_val_batches != 1
         unwanted = not phase.solver and (self.views == 0 or partial_epochs)
@@ -84,7 +84,7 @@ class FeatureCache:
     def _for_training(
         self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool
     ) -> tuple[list[StoredFeatures], StoredFeatures | None]:
-        """Return features of views of the training images, and of the validation images, where they save time."""
+        """Return features of each view of the training images, and of the validation images, where they save time."""
         views, with_val = self._plan(prefix, phase, data, mixed)
         without = "they are computed in every epoch"
         val = self._features(prefix, data, data.val, None, without) if with_val else None
@@ -99,7 +99,7 @@ class FeatureCache:
     def _for_solver(
         self, prefix: FrozenPrefix, number: int, views: int, data: ImageFolderDataModule
     ) -> tuple[list[StoredFeatures], StoredFeatures]:
-        """Return features of the training images without augmentation and with `views`, and of the validation images.
+        """Return features of the training images, first unaugmented and then in `views`, and of the validation images.
 
         They stay in memory if the cache cannot be written.
         """
@@ -111,8 +111,8 @@ class FeatureCache:
             )
         augmented = f" and {views} augmented views of each" if views else ""
         log.info(
-            f"phase {number}: cached features before {prefix.cut}: {len(data.train)} training images{augmented}, "
-            f"{len(data.val)} validation images ({size / 1e6:.3g} MB)"
+            f"phase {number}: cached features, the input of {prefix.cut}: {len(data.train)} training images{augmented}"
+            f", {len(data.val)} validation images ({size / 1e6:.3g} MB)"
         )
 
         def features(images: ClassFolders, view: int | None = None) -> StoredFeatures:
@@ -136,7 +136,7 @@ class FeatureCache:
         return data
 
     def _plan(self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool) -> tuple[int, bool]:
-        """Return the number of views, 0 for images, and whether to use validation features; log both."""
+        """Return the number of views, 0 to train on images, and whether to use validation features; log both."""
         train, val = _cost(prefix, data.train_size), _cost(prefix, data.image_size)
         epochs = phase.last - phase.first
         views, reason = self._affordable_views(train, epochs, data, mixed)
@@ -148,7 +148,7 @@ class FeatureCache:
         kept += [f"{len(data.val)} validation images"] * with_val
         room = f" ({(size + with_val * val_size) / 1e6:.3g} MB)" if kept else ""
         cached = ", ".join(kept) or "none"
-        log.info(f"phase {phase.number}: cached features before {prefix.cut}: {cached}{room}{reason}")
+        log.info(f"phase {phase.number}: cached features, the input of {prefix.cut}: {cached}{room}{reason}")
         return views, with_val
 
     def _affordable_views(self, cost: Cost, epochs: int, data: ImageFolderDataModule, mixed: bool) -> tuple[int, str]:
@@ -157,17 +157,17 @@ class FeatureCache:
         views = min(wanted, epochs if data.augment else 1)
         size = len(data.train) * views * cost.size
         if mixed:
-            return 0, "; training images are mixed, which features cannot be"
+            return 0, "; mix=… blends training images, so their features cannot be cached"
         if self.views == "auto" and cost.saved(epochs, views) <= 0:
-            return 0, f"; {_FRESH}, because stored ones would save no time"
+            return 0, f"; {_FRESH}, because caching them would save no time"
         if size > self.max_size:
-            return 0, f"; {_FRESH}, because stored ones would take {size / 1e9:.1f} GB, more than features.max_gb"
+            return 0, f"; {_FRESH}, because caching them would take {size / 1e9:.1f} GB, more than features.max_gb"
         return views, ""
 
     def _features(
         self, prefix: FrozenPrefix, data: ImageFolderDataModule, images: ClassFolders, view: int | None, without: str
     ) -> StoredFeatures | None:
-        """Return the features of `images`, or None if the cache cannot be written; `without` ends the warning."""
+        """Return the features of `images`, or None if they cannot be stored; `without` ends the warning about it."""
         example, _ = prefix.probe(data.image_size if view is None else data.train_size)
         batches = partial(_batches, prefix, data, images, view)
         try:

@@ -20,8 +20,8 @@ Layer = nn.Conv2d | nn.Linear
 def bf16_suits(net: StagedNet, phases: Sequence[Phase], image_size: int) -> bool:
     """Return whether a CPU with bfloat16 instructions should use them for `phases`.
 
-    It should if it trains faster than with float32. If all phases have a solver, it should not: a solution with seven
-    digits needs better features than bfloat16's three digits, and they take only one pass over the images.
+    It should if bfloat16 trains faster than float32. If all phases have a solver, it should not: a solution with seven
+    digits needs features with more than bfloat16's three digits, and one pass over the images computes all features.
     """
     if all(phase.solver for phase in phases):
         return False

@@ -22,14 +22,14 @@ log = logging.getLogger(__name__)
 
 _LOWEST, _HIGHEST = 1e-6, 1.0
 _SMOOTHING = 0.9  # weight of the earlier losses in their running average
-_DIVERGED = 4  # multiple of the lowest loss that ends the search
+_DIVERGED = 4  # a loss of this multiple of the lowest loss ends the search
 
 
 class RateFinder(Callback):
-    """Callback that plots the loss over rising learning rates before each phase and proposes the steepest one.
+    """Callback that plots the loss over rising learning rates before each phase, and logs where it falls most steeply.
 
-    The curve is `<folder>/learning_rate_<phase>.png`. Its rates are the head's; the other stages keep their ratios to
-    it. (Lightning's Tuner gives every stage the same rate.) Source: Smith 2017.
+    The curve is `<folder>/learning_rate_<phase>.png`. Its rates are the head's; the rates of other stages rise in
+    proportion. (Lightning's Tuner gives every stage the same rate.) Source: Smith 2017.
 
     Raises:
         UserError: if the run has several devices.
@@ -51,7 +51,7 @@ class RateFinder(Callback):
         with warn_on_failure(f"the figure {path}"):
             charts.save(charts.rate_curve(rates, losses, best, own), path)
         found = f"falls most steeply at {best:.2g}" if best else "never falls"
-        log.info(f"learning rate of phase {number}: the loss {found}; the run's is {own:.2g}")
+        log.info(f"learning rate of phase {number}: the loss {found}; the run uses {own:.2g}")
 
     def _search(self, trainer: Trainer, classifier: ImageClassifier) -> tuple[list[float], list[float]]:
         optimizer = classifier.phase_optimizer()

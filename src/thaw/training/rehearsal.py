@@ -32,7 +32,7 @@ def check_net(net: nn.Module, data: ImageFolderDataModule) -> None:
     """Run the network on an image of each size.
 
     Raises:
-        UserError: if it fails, or does not return one logit per class.
+        UserError: if the network fails, or does not return one logit per class.
 
     """
     if not isinstance(net, StagedNet):
@@ -58,7 +58,7 @@ def rehearse(
     If the last batch is a single image, on which batch norm cannot train, `data` leaves it out.
 
     Raises:
-        UserError: naming the component that does not work.
+        UserError: if a component does not work; the message names it.
 
     """
     data.batch_for_each(trainer.world_size)
@@ -114,7 +114,7 @@ def _try_loss(classifier: ImageClassifier) -> None:
         with _blaming("mix"):
             images, labels = classifier.recipe.mix(images, labels)
     weights = "data.balance=weights needs a loss that takes weight=…; data.balance=sampler works with any loss"
-    shares = "with mix=… a label is a vector with the share of each class"
+    shares = "with mix=… a label is a vector with one share per class"
     hints = [weights] * (classifier.class_weights is not None) + [shares] * bool(classifier.recipe.mix)
     with _blaming("loss", "; ".join(hints)):
         loss = classifier.loss_of(logits, labels)
@@ -178,7 +178,7 @@ def _check_monitors(trainer: Any, classifier: ImageClassifier) -> None:
 
 @contextmanager
 def _blaming(component: str, hint: str = "") -> Iterator[None]:
-    """Raise UserError with the name of the component for any error in the block."""
+    """Turn any error in the block into a UserError that names the component."""
     try:
         yield
     except UserError:

@@ -49,8 +49,8 @@ def epochs_remark(asked: int, phases: Sequence[Phase], overrides: Collection[str
     overridden = any(override.lstrip("+").startswith("trainer.max_epochs=") for override in overrides)
     if not overridden or asked == total or not all(phase.solver for phase in phases):
         return None
-    epochs = "one epoch, which measures it" if total == 1 else f"{total} epochs, which measure it"
-    return f"trainer.max_epochs={asked} has no effect: the head is solved instead of trained, and takes {epochs}"
+    epochs = "one epoch measures it" if total == 1 else f"{total} epochs measure it"
+    return f"trainer.max_epochs={asked} has no effect: the head is solved instead of trained, and {epochs}"
 
 
 def rate_remarks(classifier: ImageClassifier, phases: Sequence[Phase]) -> Iterator[str]:

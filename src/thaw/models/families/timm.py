@@ -17,7 +17,7 @@ from thaw.models.families.family import TAKE_LITE, Family, Tensors
 from thaw.models.families.timm_chain import TimmNet, staged
 from thaw.models.staged import StagedNet
 
-_PREFIX = "timm/"  # torchvision has many of the same names
+_PREFIX = "timm/"  # many of timm's names are torchvision's, too
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _SPDX = {"apache-2.0": "Apache-2.0", "mit": "MIT", "bsd-3-clause": "BSD-3-Clause", "cc-by-nc-4.0": "CC-BY-NC-4.0"}
 
@@ -28,12 +28,12 @@ def build_timm_net(name: str, num_classes: int, image_size: int | None = None) -
 
 
 def full_name(name: str, builder: str) -> str:
-    """Return the name for `build_net` of the network that the function `builder`, a path, builds as `name`."""
+    """Return the name in `build_net` of the network that the function with the path `builder` builds as `name`."""
     return _PREFIX + name.removeprefix(_PREFIX) if builder.endswith(build_timm_net.__name__) else name
 
 
 class Timm(Family):
-    """timm's classification networks, named `timm/` and timm's name. timm is imported on first use."""
+    """timm's classification networks, each named `timm/` plus timm's name. timm is imported on first use."""
 
     install = "pip install -e '.[timm]'"
     alternative = TAKE_LITE  # advice if the weights cannot be downloaded

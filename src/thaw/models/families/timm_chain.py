@@ -17,7 +17,7 @@ _CHAINS = ("EfficientNet", "MobileNetV3", "ResNet")
 
 
 class TimmNet(StagedNet):
-    """A timm network after a normalisation. Its stages group its parts, but timm's own code applies them.
+    """A normalisation, then a timm network. The stages group the network's parts, but timm's own code applies them.
 
     `mean` and `std` normalise x / 255.
     """

@@ -89,9 +89,9 @@ def check_size(name: str, size: int | None, least: int, unit: int | None = None)
 
 
 def _size_unit(name: str) -> int | None:
-    """Return the unit of which the side must be a multiple, for networks of one fixed size, else None.
+    """Return the number of which the side must be a multiple, for networks of one fixed size, else None.
 
-    It is ViT's patch, or MaxViT's window after five halvings. Swin pads its windows and accepts any size.
+    It is the size of ViT's patch, or of MaxViT's window after five halvings. Swin pads windows and accepts any size.
     """
     patch = re.fullmatch(r"vit_._(\d+)", name)
     return int(patch[1]) if patch else 7 * 2**5 if name.startswith("maxvit") else None

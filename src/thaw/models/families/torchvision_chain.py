@@ -103,7 +103,7 @@ def _steps(name: str, source: nn.Module) -> list[str]:
 def _stages(name: str, source: nn.Module, chain: list[str]) -> dict[str, list[str]]:
     """Group `chain` into stages: a module with weights begins one; any other part belongs to the stage before.
 
-    A normalisation or a single parameter begins none. Dropout belongs to the stage after it, so that a frozen stage
+    A normalisation or a single parameter begins no stage. Dropout belongs to the stage after it, so that a frozen stage
     always returns the same features.
     """
     stages, waiting = {}, []
