@@ -73,8 +73,8 @@ class LogisticProbe:
 
     Images are divided into `folds`; all views of an image are in the same fold. If a solution would take minutes, only
     one fold is held out. The solver trains on every image without augmentation and on `views` augmented views of it.
-    It stops when the gradient's norm, divided by the norm at zero, is at most `tolerance`, or after 500 steps, or when 15
-    steps in a row lower the loss by less than 1e-9 of itself and the gradient by less than a tenth.
+    It stops when the gradient's norm, divided by the norm at zero, is at most `tolerance`, or after 500 steps, or when
+    15 steps in a row lower the loss by less than 1e-9 of itself and the gradient by less than a tenth.
 
     Raises:
         UserError: from the constructor, for invalid values.
