@@ -1,4 +1,4 @@
-"""The frame of a run: whatever happens inside ends with a summary, one sentence and an exit status."""
+"""Record how a run ends: write its summary; after an error or a signal, log a sentence and set the exit status."""
 
 import logging
 import os
@@ -115,7 +115,7 @@ class _Record:
         name = signal.Signals(received).name
         self.write(status="interrupted", error=f"stopped by {name}")
         if is_first_process():
-            resumed = f"{self.folder.command} resumes from the last save"
+            resumed = f"{self.folder.command} resumes from the last checkpoint"
             _log_error(f"stopped by {name}; {f'{self.folder.path} is unchanged' if self.folder.replaces else resumed}")
         raise SystemExit(128 + received) from cause
 
