@@ -1,4 +1,4 @@
-"""Align images: find the box of one image that shows the same as the whole of another.
+"""Align images: find the box of one image that shows what another image shows as a whole.
 
 All functions work on batches of square grey images, float32 (n, side, side), because a Python loop over pairs would be
 slow. A box is (top, bottom, left, right) in fractions of the side.

@@ -85,7 +85,7 @@ def _same_part(first: Image.Image, second: Image.Image, box: np.ndarray) -> tupl
 
 
 def _colours_differ(first: Image.Image, second: Image.Image) -> bool:
-    """Return whether colours differ more than other lighting explains; False if one image is grey."""
+    """Return whether colours differ more than a change of lighting explains; False if one image is grey."""
     colours = [_colours(image) for image in (first, second)]
     if min(colour.std(0).max() for colour in colours) < _GREY:
         return False

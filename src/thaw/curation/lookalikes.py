@@ -27,7 +27,7 @@ _MOST = 4e10  # comparisons of signatures: a few minutes
 class Nominations(NamedTuple):
     """Possible pairs of copies.
 
-    Image `first[n]`, mirrored if `mirrored[n]`, may show the same as `boxes[n]` of image `second[n]`.
+    Image `first[n]`, mirrored if `mirrored[n]`, may show the part `boxes[n]` of image `second[n]`.
     """
 
     first: np.ndarray
@@ -111,7 +111,7 @@ def _most_alike(queries: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _outlying(likeness: np.ndarray) -> np.ndarray:
-    """Return robust z-scores of each image's best likeness among those of all images, for one crop."""
+    """Return each image's best likeness for one crop as a robust z-score over all images."""
     middle = np.median(likeness)
     return (likeness - middle) / (1.4826 * np.median(np.abs(likeness - middle)) + 0.01)
 

@@ -38,7 +38,7 @@ def write_predictions(path: Path, predictions: Predictions, root: Path) -> None:
 def read_predictions(path: Path) -> Iterator[Row]:
     """Yield the rows of a table; yield nothing if the file is missing.
 
-    In older tables a class's column has the class's name. If that equals one of `COLUMNS`, the first column is read.
+    In older tables a class's column has the class's name. If that equals one of `COLUMNS`, the first match is read.
     """
     if not path.is_file():
         return

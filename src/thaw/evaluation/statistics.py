@@ -75,7 +75,7 @@ class Correctness:
 class PairedTests:
     """Paired tests between candidates that predicted the same images.
 
-    `correctness` has the correctness of each candidate by its name, with the images in the same order.
+    `correctness` maps the name of each candidate to its correctness, with the images in the same order for all.
     """
 
     def __init__(self, correctness: Mapping[str, Correctness]):

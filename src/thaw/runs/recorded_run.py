@@ -37,7 +37,7 @@ def recorded_run(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
 
     The block takes the folder and fills the summary. An error with a sentence is logged as that sentence and exits with
     status 2 (`UserError`) or 1 (`RunError`), Ctrl-C with 130 and SIGTERM with 143. In a multirun errors are raised, so
-    that Hydra continues with the other jobs. Files of an earlier run, and earlier checkpoints of this one, stay
+    that Hydra continues with the other jobs. Files of an earlier run, and earlier checkpoints of this run, stay
     unchanged until the folder is taken.
     """
     with ExitStack() as held:

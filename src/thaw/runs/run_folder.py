@@ -94,7 +94,7 @@ def _changed_options(folder: Path) -> list[str]:
 
 
 def hold_run_folder(folder: Path, resumed: bool = False) -> None:
-    """Keep other processes from training in `folder` while this one lives.
+    """Keep other processes from training in `folder` while this process lives.
 
     Raises:
         UserError: if another process trains there, or if `folder` holds anything but a run.

@@ -121,7 +121,7 @@ class WorkerDeaths:
 
 
 def leave_stopping_to_main(worker: int) -> None:
-    """Make a loader worker ignore stop signals: they reach all processes, and the main process needs the batch.
+    """Make a loader worker ignore stop signals: they reach all processes, and the main one needs the worker's batch.
 
     PyTorch itself ends workers with SIGTERM and repeats it, so a worker ignores only the first SIGTERM.
     """

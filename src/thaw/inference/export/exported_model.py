@@ -1,4 +1,4 @@
-"""Model as one function of pixels, its description, and a check of exports against the checkpoint."""
+"""A model as one function of pixels, the model's description, and a check of exports against the checkpoint."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
