@@ -19,9 +19,7 @@ def comparison_without_times(sweep):
         return [timeless(entry) for entry in value] if isinstance(value, list) else untimed(value)
 
     def untimed(text):
-        return (
-            re.sub(r", of which \S+ takes the least time: .*?\.(?=\D|$)", ".", text) if isinstance(text, str) else text
-        )
+        return re.sub(r"; \S+ takes the least time: .*?\.(?=\D|$)", ".", text) if isinstance(text, str) else text
 
     facts = timeless(json.loads((sweep / "comparison.json").read_text()))
     costs = r'<pre>.*?</pre>|<div class="plot cost">.*?</div>|<td class="n cost".*?</td>'

@@ -104,23 +104,23 @@ class ThawSweeper(BasicSweeper):
             if strategy != "auto":
                 launcher = job.configuration.hydra.runtime.choices["hydra/launcher"]
                 refuse(
-                    f"trainer.strategy={strategy} starts processes, which it cannot within hydra/launcher={launcher}: "
-                    "without that, jobs run one after another, each with its processes; on a cluster "
-                    "hydra/launcher=submitit_slurm starts them (docs/clusters.md)."
+                    f"trainer.strategy={strategy} starts processes, which fails within hydra/launcher={launcher}: "
+                    "leave the launcher out, and jobs run one after another, each with its processes; on a cluster "
+                    "hydra/launcher=submitit_slurm starts the processes (docs/clusters.md)."
                 )
 
 
 def _folder_overrides(job: Job) -> list[str]:
-    """Return overrides for the job's folder, also under the name that a single run has for it.
+    """Return overrides that name the job's folder, also as `hydra.run.dir`, the option of a single run.
 
-    Processes that train together look for the folder under that name.
+    Processes that train together read that option.
     """
     sweep, name = quoted(job.folder.parent), quoted(job.folder.name)
     return [f"hydra.sweep.dir={sweep}", f"hydra.sweep.subdir={name}", f"hydra.run.dir={quoted(job.folder)}"]
 
 
 class ShortlistSweeper(ThawSweeper):
-    """A sweep over backbones, chosen by `backbones` in the configuration; a table of them follows the comparison."""
+    """A sweep over backbones, chosen by `backbones` in the configuration; a table of the backbones follows."""
 
     shortlists = True
 

@@ -184,7 +184,7 @@ def test_the_table_has_both_sides_and_says_where_the_speed_comes_from(record):
     words = " ".join(text.split())
     assert "2 cores of Abacus; resnet34, 240 training and 150 validation images" in words
     assert "The loop's sweep is 9 times one run." in words
-    assert "which make the difference: batches of 32, precision bf16-mixed" in words
+    assert "which explain the difference: batches of 32, precision bf16-mixed" in words
     assert "70 images/s, 70% of the ceiling of 100 images/s." in words
 
 
@@ -275,7 +275,7 @@ def benchmark(monkeypatch, tmp_path):
     [
         (
             ["--model", "vgg16"],
-            "--model vgg16: the loop replaces the last layer of a ResNet; the choices are",
+            "--model vgg16 is not a ResNet, which the loop needs; the choices are",
         ),
         (["--root", "nowhere"], "there is no folder "),
         (["--out", str(ROOT / "tests")], "is not empty; name a new folder."),

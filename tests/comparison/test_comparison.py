@@ -56,7 +56,7 @@ def test_two_names_of_one_strategy_are_tied_and_the_faster_one_is_named(tmp_path
         write_run(tmp_path / f"b{seed}", right[seed], "quick", seed, seconds=20.0)
     facts = write_comparison(tmp_path, [run.folder for run in find_runs([tmp_path])])
     assert [one["verdict"] for one in facts["candidates"]] == ["best", "tied"]
-    assert facts["advice"][1].startswith("These images show no clear difference from quick (")
+    assert facts["advice"][1].startswith("On these images, it is not clearly better than quick (")
     assert "quick takes the least time: 20 s instead of 1 min 00 s." in facts["advice"][1]
     assert [one["pareto"] for one in facts["candidates"]] == [False, True]
 
@@ -112,7 +112,7 @@ def test_runs_on_other_images_are_left_out_by_name(tmp_path):
     facts = write_comparison(tmp_path, runs)
     assert [one["name"] for one in facts["candidates"]] == ["bias"]
     assert facts["left_out"] == ["longer", "altered"]
-    sentence = "Left out, since they were validated on other images: longer and altered."
+    sentence = "Runs that were validated on other images are left out: longer and altered."
     assert sentence in facts["cautions"]
     assert table(facts).endswith(f"\n{sentence}")
 

@@ -88,7 +88,7 @@ def test_classes_that_are_empty_tiny_missing_or_unequal_are_reported(heap, tmp_p
     told = table(facts(done, None))
     assert "        1 class is missing from a split: val/Ant\n" in told
     assert "        2 classes have no images: train/Cow; val/Cow\n" in told
-    assert "warning        classes are unequal: 12 images of Cat and 3 images of Ant; see data.balance" in told
+    assert "warning        classes have unequal sizes: 12 images of Cat and 3 images of Ant; see data.balance" in told
 
 
 def test_classes_that_look_alike_are_reported_without_a_path(tmp_path):
@@ -105,7 +105,7 @@ def test_doubtful_labels_are_counted_in_words(count):
         0: "no label is doubtful",
         1: "1 label is doubtful:",
         2: "2 labels are doubtful:",
-        11: "11 labels are doubtful, the first 10 of them:",
+        11: "11 labels are doubtful; these are the first 10:",
     }[count]
     assert lines[lines.index(heading) + 1 :] == ["  a/1.jpg: 25% a, 75% b"] * min(count, 10)
 

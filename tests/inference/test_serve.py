@@ -181,7 +181,7 @@ def script(*arguments, **options):
 def test_the_script_says_where_it_is_and_ends_with_a_signal(tiny_run, tmp_path, without_pictures, ending):
     main(tiny_run())
     with script(tmp_path / "run", "--port", 0) as process:
-        url = re.fullmatch(r"open (http://127\.0\.0\.1:\d+) \(Ctrl-C ends it\)\n", process.stdout.readline())[1]
+        url = re.fullmatch(r"open (http://127.0.0.1:\d+) \(Ctrl-C stops the server\)\n", process.stdout.readline())[1]
         file = io.BytesIO()
         Image.new("RGB", (40, 50), "red").save(file, "png")
         answer = httpx.post(f"{url}/predict", content=file.getvalue(), trust_env=False).json()

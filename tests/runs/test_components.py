@@ -162,7 +162,7 @@ def test_another_class_with_its_own_options_is_taken(check):
         ({"optimizer._target_": "torch.optim.Adamm"}, r"did you mean torch\.optim\.Adam\?"),
         ({"loss._target_": "torch.nn.CrossEntropyLoss"}, "needs loss._partial_=false"),
         ({"optimizer._partial_": False}, "needs optimizer._partial_=true"),
-        ({"callbacks.mine": "early_stopping"}, "chosen by callbacks=NAME"),
+        ({"callbacks.mine": "early_stopping"}, "choose an option of conf/callbacks with callbacks=NAME"),
     ],
 )
 def test_a_value_of_the_wrong_kind_is_refused(check, changes, told):
@@ -226,7 +226,7 @@ def test_the_demo_takes_no_folder_and_nothing_that_is_for_folders(check):
     demo = {"data.preprocessing._target_": "thaw.models.sizes.demo_preprocessing"}
     with pytest.raises(UserError, match=r"data\.root='photos' is not for data=demo.*choose data=image_folder"):
         check(demo)
-    with pytest.raises(UserError, match=r"data\.val_fraction=0\.3 does nothing to the demo's drawings"):
+    with pytest.raises(UserError, match=r"data\.val_fraction=0\.3 has no effect on the demo's drawings"):
         check({**demo, "data.root": {"_target_": "thaw.demo.datasets.target_folder"}, "data.val_fraction": 0.3})
 
 

@@ -41,8 +41,8 @@ def composed(monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("override", "told"),
     [
-        ("+trainer.max_epochs=3", "trainer.max_epochs is there already: write trainer.max_epochs=3, without +."),
-        ("+strategy=probe", "strategy is there already: write strategy=probe, without +."),
+        ("+trainer.max_epochs=3", "trainer.max_epochs is set already: write trainer.max_epochs=3, without +."),
+        ("+strategy=probe", "strategy is set already: write strategy=probe, without +."),
         ("batch_size=8", "batch_size is not a key of the configuration; did you mean data.batch_size?"),
         ("optimizers=sgd", "optimizers is not a key of the configuration; did you mean optimizer?"),
         (
@@ -51,7 +51,7 @@ def composed(monkeypatch, capsys):
         ),
         ("mix=a=b", "mix=a=b cannot be read: put its value in quotes, 'mix=\"a=b\"'."),
         ("seed", "seed is not an option: options are key=value; python train.py --help lists them."),
-        ("seed=1,2", "seed=1,2 has several values: add -m for a run with each, or 'seed=\"1,2\"' for one."),
+        ("seed=1,2", "seed=1,2 has several values: add -m to run each, or write 'seed=\"1,2\"' for one value."),
         ("~nothing", "Could not delete from config. 'nothing' does not exist."),
     ],
 )

@@ -232,9 +232,9 @@ def test_what_would_be_replaced_is_looked_at_before_the_work(tmp_path):
         refuse_unwritable_file(table, "--out")
     for content in ("mine", "path,label\n", "<!doctype html>\n<title>Thaw: 2 candidates"):
         table.write_text(content)
-        with pytest.raises(UserError, match="does not hold predictions of this command"):
+        with pytest.raises(UserError, match="a file that this command did not write"):
             refuse_unwritable_file(table, "--out")
-    with pytest.raises(UserError, match=r"--gallery=.*0\.png would replace a file that is no text"):
+    with pytest.raises(UserError, match=r"--gallery=.*0\.png would replace a file that is not text"):
         refuse_unwritable_file(photograph, "--gallery")
     (tmp_path / "run" / ".hydra").mkdir(parents=True)
     for name in (".hydra/resolved.yaml", "summary.json"):

@@ -92,7 +92,7 @@ def test_a_run_on_another_machine_is_refused(address, capsys):
     with pytest.raises(SystemExit) as raised:
         resume_arguments([f"resume={address}"])
     assert raised.value.code == 2
-    assert f"error: resume={address} is an address; name the folder of a run" in capsys.readouterr().err
+    assert f"error: resume={address} is a URL; name the folder of a run" in capsys.readouterr().err
 
 
 def test_a_run_that_has_finished_is_left_as_it_is(recorded, capsys):
@@ -164,7 +164,7 @@ def test_the_cure_of_a_lengthened_run_that_is_stopped_is_a_command_that_goes_on(
             place.take(goes_on=True)
             assert not (run / "summary.json").exists(), "were it killed now, it would not have finished"
         raise KeyboardInterrupt
-    (cure,) = re.findall("; (.*) resumes from the last save", caplog.text)
+    (cure,) = re.findall("; (.*) resumes from the last checkpoint", caplog.text)
     words = shlex.split(cure)
     assert words[:2] == ["python", "train.py"]
     assert ("trainer.max_epochs=4" in words) is not begun

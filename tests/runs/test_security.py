@@ -74,9 +74,7 @@ def test_a_checkpoint_that_would_run_code_is_not_gone_on_from(
 )
 def test_a_configuration_cannot_name_just_any_code(tiny_run, tmp_path, monkeypatch, caplog, key, target):
     told = refused(caplog, tiny_run(f"++{key}={{_target_: {target}}}" if key == "mix" else f"{key}._target_={target}"))
-    assert told.startswith(
-        f"error: {key}._target_={target} is refused: configurations may name what is in thaw, torch."
-    )
+    assert told.startswith(f"error: {key}._target_={target} is refused: configurations may name code in thaw, torch.")
 
 
 def test_modules_of_ones_own_are_named_in_the_environment(tiny_run, monkeypatch, caplog, image_folder):

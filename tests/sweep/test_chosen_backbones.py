@@ -90,7 +90,7 @@ def test_what_names_no_backbone_is_told(given, sentence):
 
 def test_a_pattern_without_weights_names_those_at_hand():
     put_in_torchs_cache("resnet50")
-    with pytest.raises(UserError, match=r"^backbones=vit\* matches .*; these are resnet50\.$"):
+    with pytest.raises(UserError, match=r"^backbones=vit\* matches .*; the choices are resnet50\.$"):
         backbones(["vit*"], OPTIONS)
 
 

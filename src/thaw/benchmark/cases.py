@@ -8,7 +8,7 @@ SWEPT_RATES, SWEPT_SEEDS = (0.003, 0.01, 0.03), (0, 1, 2)
 
 @dataclass(frozen=True)
 class Task:
-    """A process to time, or several in sequence for a sweep of the loop. Repeats are equal tasks.
+    """A process to time; a sweep of the loop is several processes in sequence. Repeats have equal tasks.
 
     `side` is loop, thaw or ceiling. A `warm` task reuses the cache of the cold task before it.
     """
@@ -29,7 +29,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the table; `timed` names the measured part of the processes."""
+    """A row of the benchmark's table; `timed` says what is measured."""
 
     strategy: str
     epochs: int
@@ -54,7 +54,7 @@ def thaw_task(case: Case, epochs: int | None = None) -> Task:
 
 
 def reference_task(case: Case, epochs: int | None = None, every_loop: bool = False) -> Task:
-    """Return the task that Thaw is compared with. Unless `every_loop`, the loop's sweep is a multiple of one run."""
+    """Return the task that Thaw is compared with. With `every_loop`, the loop runs its whole sweep, not one run."""
     side = "ceiling" if case.ceiling else "loop"
     return Task(side, case.strategy, epochs or case.epochs, sweep=case.sweep and every_loop)
 

@@ -72,7 +72,7 @@ def step_seconds(step: Callable[[], object], device: torch.device, seconds: floa
 
 
 def _mark(device: torch.device) -> Any:
-    """Return the time in seconds, or on CUDA an event, since synchronizing after each step would slow it down."""
+    """Return the time in seconds, or on CUDA an event, because synchronizing would slow the steps down."""
     if device.type == "mps":
         torch.mps.synchronize()
     if device.type != "cuda":

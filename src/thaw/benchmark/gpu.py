@@ -1,4 +1,4 @@
-"""Upper limits of each part of training on one device: python -m thaw.benchmark.gpu prints a table."""
+"""The highest speed of each part of training on one device: python -m thaw.benchmark.gpu prints a table."""
 
 import argparse
 import statistics

@@ -50,9 +50,7 @@ def check_model(model: str) -> None:
     """Raise a UserError unless `model` is one of torchvision's ResNets."""
     choices = [name for name in torchvision.models.list_models(torchvision.models) if name.startswith(_RESNETS)]
     if model not in choices:
-        raise UserError(
-            f"--model {model}: the loop replaces the last layer of a ResNet; the choices are {', '.join(choices)}."
-        )
+        raise UserError(f"--model {model} is not a ResNet, which the loop needs; the choices are {', '.join(choices)}.")
 
 
 def random_weights(model: str, path: Path) -> Path:

@@ -57,7 +57,7 @@ def build_model(name: str, weights: Path, strategy: str, classes: int) -> nn.Mod
 
 
 def train(model: nn.Module, images: dict[str, DataLoader], epochs: int, lr: float, device: torch.device) -> list[dict]:
-    """Train `model` and load its best epoch; return the seconds and accuracies of every epoch."""
+    """Train `model` and load the weights of its best epoch; return the seconds and accuracies of every epoch."""
     optimizer = SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=lr, momentum=0.9)
     scheduler = StepLR(optimizer, step_size=7, gamma=0.1)
     best, best_acc, rows = copy.deepcopy(model.state_dict()), 0.0, []
@@ -76,7 +76,7 @@ def train(model: nn.Module, images: dict[str, DataLoader], epochs: int, lr: floa
 
 
 def run_epoch(model: nn.Module, images: DataLoader, device: torch.device, optimizer: SGD | None = None) -> float:
-    """Return the accuracy of one pass over `images`; with an `optimizer`, train the model in it."""
+    """Pass over `images` once, training the model if there is an `optimizer`; return the accuracy."""
     model.train(optimizer is not None)
     right = loss_sum = 0
     for inputs, labels in images:

@@ -1,4 +1,4 @@
-"""A benchmark: from its options to its table."""
+"""Run a benchmark, from its options to its table."""
 
 import argparse
 import statistics
@@ -76,7 +76,7 @@ def _show(record: dict, out: Path) -> None:
 
 
 def time_left(tasks: list[Task], measured: measurements.Measurements) -> str:
-    """Return the remaining time by the medians so far, or an empty text before the first measurement."""
+    """Return the remaining time, estimated from the medians so far; empty before the first measurement."""
     known = [statistics.median(run["seconds"] for run in measured[t.name]) for t in tasks if t.name in measured]
     if not known:
         return ""

@@ -20,7 +20,7 @@ _PACKAGES = ("torch", "torchvision", "lightning")
 
 
 def rows(names: Sequence[str], measured: Measurements, epochs: int | None = None, every_loop: bool = False) -> list:
-    """Return a row for each of the cases `names` for which both sides were measured."""
+    """Return a row for each of the cases `names` of which both sides were measured."""
     found = []
     for name, case in CASES.items():
         thaw = measured.get(thaw_task(case, epochs).name)
@@ -44,7 +44,7 @@ def against_loop(case: Case, loop: Sequence[dict], thaw: Sequence[dict]) -> dict
 
 
 def against_ceiling(case: Case, ceiling: Sequence[dict], thaw: Sequence[dict]) -> dict:
-    """Return images per second, and training's share of the rate on random images."""
+    """Return the images per second of both, and `share`: Thaw's median divided by the ceiling's."""
     sides = _with_medians(
         "images_per_second",
         ceiling=[run["images_per_second"] for run in ceiling],

@@ -50,7 +50,7 @@ def compared(record: dict) -> list[dict]:
 
 
 def seconds(value: float) -> str:
-    """Return `value` with three significant digits, or in whole seconds from 100."""
+    """Return `value` with three significant digits, or in whole seconds if it is at least 100."""
     return f"{value:.0f} s" if value >= 100 else f"{value:.3g} s"
 
 
@@ -68,10 +68,10 @@ def _notes(record: dict) -> list[str]:
         f"{_machine(record)}; {options['model']}, {options['images']['train']} training and {options['images']['val']} "
         f"validation images, crops of {options['train_size']} and {options['image_size']} px.",
         f"Medians of {count} repeat{'s' * (count > 1)}. An epoch is training and validation, without start-up and "
-        "without writing checkpoints or keeping the best weights; a whole run is the process from start to end, for "
-        "Thaw with checkpoints, predictions and figures.",
+        "without writing checkpoints or keeping the best weights; a whole run is the process from start to end; "
+        "Thaw also writes checkpoints, predictions and figures in it.",
         f"The loop computes in float32, in batches of {BATCH_SIZE} that {WORKERS} workers load. Thaw has its own "
-        f"defaults, which make the difference: {_defaults(record)}.",
+        f"defaults, which explain the difference: {_defaults(record)}.",
     ]
     if not record["finished"]:
         notes.append("The benchmark ended early, so repeats or cases are missing.")
@@ -91,7 +91,7 @@ def _share(record: dict) -> list[str]:
 
 
 def _defaults(record: dict) -> str:
-    """Describe the settings of Thaw's runs, which all runs share."""
+    """Describe the settings that all of Thaw's runs share."""
     runs = [run for name, runs in record["measurements"].items() if name.startswith("thaw") for run in runs]
     run = runs[0].get("runs", runs)[0]
     chosen = " (by --batch-size)" if record["options"]["batch_size"] else ""

@@ -1,4 +1,4 @@
-"""Both sides of a benchmark: run them as separate processes and read their measurements."""
+"""Run both sides of a benchmark as separate processes, and read their measurements."""
 
 import json
 import os
@@ -50,7 +50,7 @@ class Sides:
         """Run `task`; return `seconds` from start to end of its processes, and `epochs`, the seconds of each epoch.
 
         Raises:
-            RunError: with the path of the log, if a process fails.
+            RunError: if a process fails; the message names its log.
 
         """
         folder = self._new_folder(task.name)

@@ -1,4 +1,4 @@
-"""The command lines: `thaw COMMAND`, and the same as train.py and scripts/ in a checkout."""
+"""The command lines: `thaw COMMAND`; in a checkout also train.py and the scripts in scripts/."""
 
 import sys
 from importlib import import_module

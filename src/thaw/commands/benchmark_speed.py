@@ -40,5 +40,5 @@ def main() -> None:
     try:
         run_benchmark(chosen, out)
     except KeyboardInterrupt:
-        print(f"stopped; what was measured until now is in {out}", file=sys.stderr)
+        print(f"stopped; the measurements so far are in {out}", file=sys.stderr)
         raise

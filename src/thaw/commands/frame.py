@@ -11,8 +11,8 @@ from thaw.runs.streams import print_error, tolerate_closed_output
 def run(main: Callable[[], int | None], quiet: bool = False) -> int:
     """Run a command and return its exit status.
 
-    0: done, unless `main` returns another; 1: RunError; 2: UserError; 130: Ctrl-C. With `quiet`, a reader of standard
-    output that goes away, such as head, ends the command with 0.
+    The status is what `main` returns (None means 0), 1 after a RunError, 2 after a UserError and 130 after Ctrl-C. With
+    `quiet`, the command ends with 0 when the program that reads its output, such as head, goes away.
     """
     with tolerate_closed_output(ends=quiet):
         try:

@@ -1,4 +1,4 @@
-"""Train a pretrained network on your images: train strategy=feature_extractor."""
+"""Train a pretrained network on your images, as in: train strategy=feature_extractor."""
 
 import sys
 from functools import partial

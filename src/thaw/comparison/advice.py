@@ -37,11 +37,11 @@ def advice(facts: dict) -> list[str]:
 
 def _tie_sentence(best: dict, tied: list[dict]) -> str:
     names = _listed([f"{shown(one['name'])} ({_percent(one['acc'])})" for one in tied])
-    sentence = f"These images show no clear difference from {names}"
+    sentence = f"On these images, it is not clearly better than {names}"
     quickest = min(tied, key=lambda one: one["seconds"])
     if quickest["seconds"] * _QUICKER <= best["seconds"]:
         name, times = shown(quickest["name"]), f"{_seconds(quickest)} instead of {_seconds(best)}"
-        sentence += f", of which {name} takes the least time: {times}"
+        sentence += f"; {name} takes the least time: {times}"
     return sentence + "."
 
 
@@ -51,8 +51,8 @@ def cautions(facts: dict) -> list[str]:
     if entries and images < _ENOUGH:
         low, high = entries[0]["acc_ci95"]
         sentences.append(
-            f"The validation set is small: one of {images} images changes an accuracy by {_percent(1 / images)}, "
-            f"and chance alone by about {_percent((high - low) / 2)}. More validation images would reduce that."
+            f"The validation set is small: one of {images} images changes an accuracy by {_percent(1 / images)}, and "
+            f"chance alone changes it by about {_percent((high - low) / 2)}. More validation images would reduce both."
         )
     if copies := facts["copies"]:
         sentences.append(
@@ -63,7 +63,7 @@ def cautions(facts: dict) -> list[str]:
         sentences.append(
             "One seed says nothing about how much accuracy varies between seeds; add seed=0,1,2."
             if facts["method"] in (None, MCNEMAR)
-            else "Some candidates have only one seed; their variation between seeds is estimated from the others."
+            else "Some candidates have only one seed; their variation between seeds is estimated from other candidates."
         )
     if any(run["epochs"] > 1 for one in entries for run in one["runs"]):
         sentences.append(
@@ -79,7 +79,7 @@ def cautions(facts: dict) -> list[str]:
 def left_out_sentence(facts: dict) -> list[str]:
     """Return a sentence that names the finished runs that are not compared, if there are any."""
     names = facts["left_out"]
-    return [f"Left out, since they were validated on other images: {_listed(names)}."] if names else []
+    return [f"Runs that were validated on other images are left out: {_listed(names)}."] if names else []
 
 
 def _seconds(entry: dict) -> str:

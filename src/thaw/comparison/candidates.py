@@ -52,7 +52,7 @@ class Candidate:
         return [reduce(getitem, keys, run.summary) for run in self.runs]
 
     def confusion(self, classes: Sequence[str]) -> csr_array:
-        """Return the counts (true class, predicted class) of all runs together."""
+        """Return the confusion matrix (true class, predicted class) of all runs together."""
         place = {name: index for index, name in enumerate(classes)}
         pairs = [(place[label], place[predicted]) for run in self.runs for _, label, predicted, _ in run.predictions]
         labels, predicted = np.array(pairs).T
@@ -68,7 +68,7 @@ def candidates(trials: Sequence[Trial]) -> list[Candidate]:
 
 
 def _names(groups: Sequence[Sequence[Trial]]) -> list[str]:
-    """Name each group by what distinguishes it: its strategy, if that differs, and its own overrides."""
+    """Name each group by its strategy, if the strategies differ, and by the overrides that not all groups have."""
     first = [group[0].runs[0] for group in groups]
     distinctive = [[o for o in run.overrides if not o.startswith(_NAMELESS)] for run in first]
     strategies = [run.summary["strategy"] for run in first]

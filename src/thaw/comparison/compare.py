@@ -1,4 +1,4 @@
-"""The content of `comparison.json`, as plain values: the page shows the same."""
+"""The content of `comparison.json`, which the page shows too."""
 
 import os
 from collections import Counter
@@ -134,13 +134,13 @@ def _test_entry(test: PairedTest) -> dict:
 
 
 def _dominates(other: dict, entry: dict) -> bool:
-    """Return whether `other` is as good in accuracy and time, and better in at least one of them."""
+    """Return whether `other` is at least as good as `entry` in accuracy and time, and better in one of them."""
     pairs = (other["acc"], entry["acc"]), (-other["seconds"], -entry["seconds"])
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 def _disagreements(found: Sequence[Candidate], good: Sequence[bool]) -> list[dict]:
-    """Return the images whose share of right predictions varies most between good candidates, then between all.
+    """Return the images whose share of right predictions varies most between good candidates, at a tie between all.
 
     The mistakes of bad candidates say little about an image.
     """
@@ -162,7 +162,7 @@ def _disagreements(found: Sequence[Candidate], good: Sequence[bool]) -> list[dic
 
 
 def _distinct_values(runs: Sequence[Run], *keys: str) -> dict:
-    """Return the different values of `keys` in the runs' summaries, each once."""
+    """Return the distinct values of each key in the runs' summaries."""
     found = {key: [run.summary.get(key) for run in runs] for key in keys}
     return {
         key: [value for place, value in enumerate(values) if value not in values[:place]]
@@ -171,5 +171,5 @@ def _distinct_values(runs: Sequence[Run], *keys: str) -> dict:
 
 
 def _relative_folder(run: Run, folder: Path) -> str:
-    """Return the run's folder relative to the folder of the page, which may lie beside it."""
+    """Return the path from the page's folder to the run's folder."""
     return Path(os.path.relpath(run.folder, folder)).as_posix()

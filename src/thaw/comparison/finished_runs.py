@@ -122,7 +122,7 @@ def read_run(folder: str | Path) -> Run:
     """Return the run in `folder`.
 
     Raises:
-        UserError: if there is none.
+        UserError: if there is no run in `folder`.
 
     """
     run = Run(Path(folder))
@@ -145,7 +145,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
 
 
 def without_repetitions(runs: Sequence[Run]) -> list[Run]:
-    """Return `runs` without repetitions: the last one of equal configuration, seed and fold."""
+    """Return `runs` without repetitions: of runs with equal configuration, seed and fold, only the last stays."""
     repeated = grouped(runs, lambda run, other: _same_trial(run, other) and run.fold == other.fold)
     kept = [max(group, key=lambda run: (run.folder / run_files.SUMMARY).stat().st_mtime_ns) for group in repeated]
     return [run for run in runs if run in kept]

@@ -1,4 +1,4 @@
-"""Align images: find the box of one image that shows the same as the whole of another.
+"""Align images: find the box of one image that shows what another image shows as a whole.
 
 All functions work on batches of square grey images, float32 (n, side, side), because a Python loop over pairs would be
 slow. A box is (top, bottom, left, right) in fractions of the side.
@@ -42,7 +42,7 @@ def residue(fixed: np.ndarray, moving: np.ndarray, boxes: np.ndarray, sigma: flo
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return the correlation (n,) of the pixels inside; a negative one becomes 0."""
+    """Return the correlation (n,) of the pixels where `inside` is 1; a negative correlation becomes 0."""
     count = inside.sum((1, 2), keepdims=True) + 1e-9
     a = (a - (a * inside).sum((1, 2), keepdims=True) / count) * inside
     b = (b - (b * inside).sum((1, 2), keepdims=True) / count) * inside
@@ -90,7 +90,7 @@ def _without_rim(inside: np.ndarray) -> np.ndarray:
 
 
 def _samples(side: int, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return matrices (n, side, side) of cubic interpolation between two ends, and a mask (n, side) of inner points."""
+    """Return matrices (n, side, side) that resample between two ends (cubic), and a mask (n, side) of inner points."""
     places = (starts[:, None] + (ends - starts)[:, None] * _places(side)) * side - 0.5
     apart = np.abs(places.clip(0, side - 1)[:, :, None] - np.arange(side, dtype=np.float32))
     near, far = (1.5 * apart - 2.5) * apart**2 + 1, ((2.5 - 0.5 * apart) * apart - 4) * apart + 2
@@ -101,7 +101,7 @@ def _samples(side: int, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarra
 
 @lru_cache
 def _blur(side: int, sigma: float) -> np.ndarray:
-    """Return the matrix (side, side) of a Gaussian blur that mirrors the image at its ends."""
+    """Return the matrix (side, side) of a Gaussian blur that mirrors the image at its edges."""
     apart = np.arange(-round(4 * sigma), round(4 * sigma) + 1)  # farther values are denormal numbers, which are slow
     kernel = np.exp(-0.5 * (apart / sigma) ** 2)
     source = np.arange(side)[:, None] + apart

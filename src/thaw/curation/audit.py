@@ -22,7 +22,7 @@ from thaw.errors import UserError
 
 @dataclass(frozen=True)
 class Doubt:
-    """Doubtful label; `probability` belongs to `label`, `other` to the class `suggested`."""
+    """A doubtful label with its `probability`; `other` is the probability of the class `suggested`."""
 
     path: Path
     label: str
@@ -44,7 +44,7 @@ class Audit:
 
 
 def class_trees(root: Path) -> dict[str, Tree]:
-    """Return the files of train/, val/ and test/, or of class folders only, by split; no image is decoded.
+    """Return the files by split, from train/, val/ and test/ or only class folders; no image is decoded.
 
     Raises:
         UserError: if `root` has no classes.
@@ -61,7 +61,7 @@ def class_trees(root: Path) -> dict[str, Tree]:
 
 
 def audit(root: Path, trees: dict[str, Tree] | None = None) -> Audit:
-    """Return the audit of a data set, for which every image is decoded; `trees` are its `class_trees`, if known.
+    """Decode every image of a data set and return its audit; `trees` are its `class_trees`, if known.
 
     Raises:
         UserError: if `root` has no classes.

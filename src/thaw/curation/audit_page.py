@@ -89,7 +89,7 @@ def table(facts: dict) -> str:
 def _doubtful(doubts: Sequence[dict]) -> list[str]:
     if not doubts:
         return ["no label is doubtful"]
-    first = f", the first {_DOUBTS} of them" if len(doubts) > _DOUBTS else ""
+    first = f"; these are the first {_DOUBTS}" if len(doubts) > _DOUBTS else ""
     lines = [f"{amount(len(doubts), 'label')} {agreeing('[are]', len(doubts))} doubtful{first}:"]
     for doubt in doubts[:_DOUBTS]:
         names = shown(doubt["label"]), shown(doubt["suggested"])

@@ -56,7 +56,7 @@ def plan(tree: Tree, inspections: Sequence[Inspection], shares: Shares) -> list[
 
 def _own_verdict(found: Inspection) -> tuple[str, str]:
     if found.fault:
-        assert found.kind is not None, "an inspection with a fault has its kind"
+        assert found.kind is not None, "every fault has a kind"
         return found.kind, found.fault
     if found.misnamed:
         ending = suffixes(found.format)[0]

@@ -1,4 +1,4 @@
-"""Measure the difference of two images, relative to the change that re-encoding causes."""
+"""Measure the difference between two images, relative to the change that re-encoding causes."""
 
 import io
 from dataclasses import dataclass
@@ -38,9 +38,9 @@ class Pair:
 
 
 def excess(pair: Pair) -> float:
-    """Return the difference of two images, divided by the difference between one of them and a JPEG of itself.
+    """Return the difference between two images, divided by the difference between one of them and a JPEG of itself.
 
-    Brightness and contrast do not count. Copies are below 1, unless their own JPEG quality is lower.
+    Brightness and contrast do not count. Copies are below 1, unless their own JPEG quality is below that JPEG's.
     """
     try:
         first, second = _read(pair.first), _read(pair.second)
@@ -67,7 +67,7 @@ def _fitted(first: Image.Image, second: Image.Image, box: tuple[float, ...]) -> 
 
 
 def _same_part(first: Image.Image, second: Image.Image, box: np.ndarray) -> tuple[Image.Image, Image.Image]:
-    """Return the part that both images show, at the smaller size of the two."""
+    """Return both images, cut to the part that both show and resized to the smaller of the two sizes."""
     starts, ends = box[0::2], box[1::2]
     low, high = starts.clip(0), ends.clip(max=1)
     parts = [((low - starts) / (ends - starts), (high - starts) / (ends - starts)), (low, high)]
@@ -85,7 +85,7 @@ def _same_part(first: Image.Image, second: Image.Image, box: np.ndarray) -> tupl
 
 
 def _colours_differ(first: Image.Image, second: Image.Image) -> bool:
-    """Return whether colours differ more than other lighting explains; False if one image is grey."""
+    """Return whether colours differ more than a change of lighting explains; False if one image is grey."""
     colours = [_colours(image) for image in (first, second)]
     if min(colour.std(0).max() for colour in colours) < _GREY:
         return False

@@ -20,7 +20,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Archive:
-    """ZIP file at `url`; the data set is its `folder`."""
+    """A ZIP file at `url`; its folder `folder` is the data set."""
 
     url: str
     sha256: str
@@ -28,11 +28,11 @@ class Archive:
 
 
 def fetch(what: Archive, dest: Path) -> Path:
-    """Return the folder `dest`, and fill it from the archive if it does not exist.
+    """Return the folder `dest`; if `dest` does not exist, fill it from the archive.
 
     Raises:
         UserError: if `<dest>.zip` exists and is another file.
-        RunError: if the download fails, or its SHA-256 differs.
+        RunError: if the download fails, or its SHA-256 is not `what.sha256`.
 
     """
     if dest.is_dir():
@@ -63,7 +63,7 @@ def _download(url: str, sha256: str, archive: Path) -> None:
             f"cannot fetch {url} ({reason}); the same command resumes where the download stopped."
         ) from error
     if (digest := _sha256(part)) != sha256:
-        cure = f"; it continued an earlier download: remove {part} and try again" if resumed else ""
+        cure = f"; this download continued an earlier one: remove {part} and try again" if resumed else ""
         if not resumed:
             part.unlink()
         raise RunError(f"{url} is not the expected file: its SHA-256 is {digest}, not {sha256}{cure}.")

@@ -34,8 +34,8 @@ _MODES = {
 class Finding:
     """One kind of problem.
 
-    `groups` holds paths relative to the root; a group belongs together, such as copies of one image. `text` continues
-    the number of groups. Without groups it is a sentence about the whole data set.
+    `groups` holds paths relative to the root, such as a group for the copies of each image. `text` continues a sentence
+    that begins with the number of groups. Without groups, `text` is a sentence about the whole data set.
     """
 
     kind: str
@@ -72,11 +72,11 @@ def folder_findings(root: Path, trees: dict[str, Tree]) -> Iterator[Finding]:
         stray += [Path(name) for name in beside if not is_hidden(name)]
         hidden += [Path(name) for name in beside if is_hidden(name)]
     needed = what_to_install(path.name for path in stray)
-    text = f"file[s] or folder[s] [are] skipped because of the ending or the place{needed and f' ({needed})'}"
+    text = f"skipped file[s] or folder[s] [have] no image ending or [are] in no class folder{needed and f' ({needed})'}"
     yield from _finding("stray", WARNING, text, stray)
     yield from _finding("hidden", NOTE, "file[s] or folder[s] [are] hidden and skipped", hidden)
     repeated = [Path(split) / path for split, tree in trees.items() for path in tree.repeated]
-    text = "link[s] [are] not followed: the folder contains the link, or is read in another place"
+    text = "link[s] [are] not followed: the linked folder contains the link, or is read in another place"
     yield from _finding("repeated", NOTE, text, repeated)
 
 
@@ -95,7 +95,7 @@ def class_findings(trees: dict[str, Tree]) -> Iterator[Finding]:
         if counts and max(counts.values()) > _IMBALANCE * min(counts.values()):
             least, most = min(counts, key=counts.__getitem__), max(counts, key=counts.__getitem__)
             sizes = " and ".join(f"{amount(counts[name], 'image')} of {shown(name)}" for name in (most, least))
-            yield Finding("imbalance", WARNING, f"classes are unequal: {sizes}; see data.balance", [])
+            yield Finding("imbalance", WARNING, f"classes have unequal sizes: {sizes}; see data.balance", [])
 
 
 def image_findings(files: Sequence[File]) -> Iterator[Finding]:
@@ -137,7 +137,7 @@ def copy_findings(files: Sequence[File]) -> Iterator[Finding]:
     texts = {
         "conflict": (ERROR, "image[s] [are] in several classes"),
         "leak": (ERROR, "image[s] [are] in several splits, so that metrics would be too good"),
-        "copy": (WARNING, "image[s] [are] duplicated as equal files"),
+        "copy": (WARNING, "image[s] [have] identical copies"),
         "near copy": (WARNING, "image[s] [have] near-duplicates: re-encoded, resized, mirrored or cropped"),
     }
     for kind, (severity, text) in texts.items():

@@ -32,7 +32,7 @@ class Inspection:
 
     `fault` is the reason why the file cannot be used as an image, and `kind` is the kind of fault; both are None for a
     good file. `thumbnail` is the result of `thaw.curation.similarity.grey_thumbnail`, None for a file with a fault.
-    `width` and `height` are the stored ones, and `turned` is True if EXIF turns the image.
+    `width` and `height` are those in the file, and `turned` is True if EXIF turns the image.
     """
 
     path: Path

@@ -1,7 +1,7 @@
 """Find labels that are probably wrong, with a classifier trained on other images.
 
-Confident learning (Northcutt et al. 2021): a label is doubtful if another class is at least as probable as that class
-is on average for the images that have its label.
+Confident learning (Northcutt et al. 2021): a label is doubtful if another class is at least as probable for the image
+as it is on average for the images labelled with that other class.
 """
 
 import functools
@@ -87,7 +87,7 @@ def out_of_fold(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> 
 
 
 def ranked(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
-    """Return (image, suggested class) of each doubtful label; the largest margin of the suggestion comes first."""
+    """Return (image, suggested class) of each doubtful label, sorted by the lead of the suggestion's probability."""
     rows = np.arange(len(labels))
     own = probabilities[rows, labels]
     usual = np.array(
@@ -117,7 +117,7 @@ def _regression(inputs: torch.Tensor, targets: torch.Tensor, classes: int) -> tu
 
 
 def _folds(digests: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    """Return the fold of each image; folds share each class evenly, and equal files have the same fold."""
+    """Return the fold of each image; each class is spread evenly over the folds, and equal files share a fold."""
     folds = np.zeros(len(labels), int)
     for label in np.unique(labels):
         members = [index for index, other in enumerate(labels) if other == label]
@@ -141,7 +141,7 @@ class _Photographs(Dataset):
 
 
 def _features(paths: Sequence[Path], digests: Sequence[str], backbone: Backbone) -> np.ndarray:
-    """Return the inputs of the network's head, float32 (n, D), through the cache of features."""
+    """Return the inputs of the network's head, float32 (n, D), from the cache or computed."""
     net, preprocessing = backbone
     photographs = _Photographs(paths, preprocessing)
     context = functools.partial(torch.autocast, "cpu", torch.bfloat16, best_precision("cpu") == "bf16-mixed")

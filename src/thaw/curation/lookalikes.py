@@ -27,7 +27,7 @@ _MOST = 4e10  # comparisons of signatures: a few minutes
 class Nominations(NamedTuple):
     """Possible pairs of copies.
 
-    Image `first[n]`, mirrored if `mirrored[n]`, may show the same as `boxes[n]` of image `second[n]`.
+    Image `first[n]`, mirrored if `mirrored[n]`, may show the part `boxes[n]` of image `second[n]`.
     """
 
     first: np.ndarray
@@ -40,14 +40,14 @@ class Nominations(NamedTuple):
 
 
 def nominate(pictures: np.ndarray) -> tuple[Nominations, np.ndarray]:
-    """Return about a dozen look-alikes per picture (n, side, side), and the index (n) of one of a far rank."""
+    """Return about a dozen look-alikes per picture (n, side, side), and each picture's look-alike of rank `_FAR`."""
     wholes, far = _whole_images(pictures)
     found = [*wholes, *_on_a_grid(pictures), *_fitted(pictures)]
     return Nominations(*(np.concatenate(parts) for parts in zip(*found, strict=True))), far
 
 
 def _nominations(second: np.ndarray, mirrored: np.ndarray | bool, boxes: np.ndarray | Box) -> Nominations:
-    """Return flat arrays of `second` (n, k), the look-alikes of each image, and of the values that belong to them."""
+    """Return flat arrays of `second` (n, k), the k look-alikes of each image, and of their `mirrored` and `boxes`."""
     first = np.repeat(np.arange(len(second)), second.shape[1])
     boxes = np.broadcast_to(np.asarray(boxes, np.float32), (*second.shape, 4)).reshape(-1, 4)
     return Nominations(first, second.ravel(), np.broadcast_to(mirrored, second.shape).ravel(), boxes)
@@ -111,13 +111,13 @@ def _most_alike(queries: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _outlying(likeness: np.ndarray) -> np.ndarray:
-    """Return robust z-scores of each image's best likeness among those of all images, for one crop."""
+    """Return each image's best likeness for one crop as a robust z-score over all images."""
     middle = np.median(likeness)
     return (likeness - middle) / (1.4826 * np.median(np.abs(likeness - middle)) + 0.01)
 
 
 def _distinct_best(found: np.ndarray, outliers: np.ndarray) -> np.ndarray:
-    """Return the indices (`_CROPS`, n) of the clearest results per image, each with another look-alike."""
+    """Return the indices (`_CROPS`, n) of the clearest results per image, each with a different look-alike."""
     order = np.argsort(-outliers, axis=0)[: 4 * _CROPS]
     images = 2 * np.take_along_axis(found, order, 0) + order % 2  # a mirrored image counts as another image
     seen = np.array([(images[:place] == images[place]).any(0) for place in range(len(images))])
@@ -187,7 +187,7 @@ def _beyond(pictures: np.ndarray, boxes: np.ndarray, frame: np.ndarray) -> np.nd
 
 
 def _relative(boxes: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return `boxes` in fractions of the boxes `inside`; all are in fractions of the same picture."""
+    """Return `boxes` in fractions of the boxes `inside`; both are given in fractions of the same picture."""
     starts, ends = inside[..., 0::2], inside[..., 1::2]
     scaled = [(boxes[..., corner::2] - starts) / (ends - starts) for corner in (0, 1)]
     return np.stack(scaled, -1).reshape(*scaled[0].shape[:-1], 4).astype(np.float32)

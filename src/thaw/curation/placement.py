@@ -16,9 +16,9 @@ _NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.E
 
 
 def places(rows: Sequence[tuple[Path, str, str]], in_class_folders: bool) -> dict[Path, Path]:
-    """Return the target of each image of (path, class, split), relative to the data set; all targets differ.
+    """Return the target, relative to the data set, of each image in `rows` (path, class, split); all targets differ.
 
-    If classes are in the names of files, a target has the image's folders only if its name alone is not unique.
+    If file names contain the class, a target keeps the image's folders only if the file name alone is not unique.
     """
     used = [(path, Path(split, label)) for path, label, split in rows if split in SPLITS]
     if in_class_folders:

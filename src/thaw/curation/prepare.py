@@ -33,7 +33,7 @@ _MANIFEST = ("path", "class", "split", "sha256", "size", "mode", "verdict", "wid
 
 @dataclass(frozen=True)
 class Request:
-    """Options of one preparation; `pattern` finds classes in file names, None means that they are folders."""
+    """Options of `prepare`; `pattern` finds classes in file names, None means one folder per class."""
 
     source: Path
     dest: Path
@@ -49,7 +49,7 @@ def prepare(request: Request) -> str:
     appears only when it is complete.
 
     Raises:
-        UserError: if the source cannot be used, or `dest` contains something else.
+        UserError: if the source cannot be used, or `dest` contains something else than this data set.
 
     """
     _check(request)

@@ -22,7 +22,7 @@ def best_pairs(pictures: np.ndarray, nominated: Nominations) -> tuple[Nomination
 
 
 def far_residues(pictures: np.ndarray, far: np.ndarray) -> np.ndarray:
-    """Return the residue of each image with a look-alike of a far rank, which is hardly a copy."""
+    """Return the residue of each image and its far look-alike, which is hardly a copy."""
     count = len(pictures)
     boxes = np.tile(np.array(WHOLE, np.float32), (count, 1))
     pairs = Nominations(np.arange(count), far, np.zeros(count, bool), boxes)
@@ -60,9 +60,9 @@ def pair_numbers(compared: Nominations) -> np.ndarray:
 def other_pairs(
     compared: Nominations, residues: np.ndarray, among: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return for each pair the nearest and the middle other pair of its first image, or the pair itself without others.
+    """For each pair, return the other pairs of its first image that have the least and the median residue.
 
-    `among`, bool for each pair, restricts the others.
+    If there are no others, return the pair itself. `among`, bool for each pair, restricts the others.
     """
     nearest, middle = np.arange(len(residues)), np.arange(len(residues))
     starts = np.searchsorted(compared.first, np.unique(compared.first))

@@ -25,7 +25,7 @@ class Signatures:
         self.mirror = np.where(across.ravel()[self._used] % 2, -1, 1).astype(np.float32)
 
     def of(self, pictures: np.ndarray, box: Box) -> np.ndarray:
-        """Return the signatures (n, D) of a box of each picture (n, side, side)."""
+        """Return the signatures (n, D) of the same box of each picture (n, side, side)."""
         top, bottom, left, right = box
         rows = _transform(self.waves, pictures.shape[1], top, bottom)
         columns = _transform(self.waves, pictures.shape[2], left, right)
@@ -44,7 +44,7 @@ def _transform(waves: int, side: int, start: float, end: float) -> np.ndarray:
 
 
 def damping(signatures: np.ndarray, directions: int) -> np.ndarray:
-    """Return the matrix (D, D) that scales the `directions` of largest variance to the variance of the next one."""
+    """Return the matrix (D, D) that scales the `directions` of largest variance to the next direction's variance."""
     apart = signatures - signatures.mean(0)
     variances, axes = np.linalg.eigh((apart.T @ apart / len(apart)).astype(np.float64))
     level = variances[max(0, len(variances) - 1 - directions)]

@@ -89,14 +89,14 @@ def _pairs(paths: Sequence[Path], shown: np.ndarray, compared: Nominations) -> l
 
 
 def _limit(of_controls: np.ndarray) -> float:
-    """Return the largest excess of a copy: well below that of control pairs."""
+    """Return the largest excess that a copy may have: well below that of control pairs."""
     if len(of_controls) < _ENOUGH:
         return _NO_MORE
     return min(_DOUBTFUL, _BELOW * float(np.quantile(of_controls, _STRAY)))
 
 
 def alike_by_design(thumbnails: Sequence[np.ndarray]) -> str | None:
-    """Return a sentence if images are usually very similar to the one most like them, in a sample, otherwise None."""
+    """Return a sentence if most images of a sample have a very similar look-alike, otherwise None."""
     _, pictures = _pictures(thumbnails[:: max(1, len(thumbnails) // _SAMPLED)])
     if len(pictures) < 3:
         return None
@@ -125,7 +125,7 @@ def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 def _pictures(thumbnails: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices of images with contrast and their standardised thumbnails: blank ones resemble any other."""
+    """Return the indices and standardised thumbnails of images with contrast; blank images would resemble any other."""
     shown = np.array([index for index, thumbnail in enumerate(thumbnails) if thumbnail.any()], np.int64)
     pictures = np.array([thumbnails[index] for index in shown], np.float32).reshape(-1, SIDE, SIDE)
     pictures -= pictures.mean((1, 2), keepdims=True)

@@ -44,7 +44,7 @@ def load_pretrained(net: StagedNet, weights: str) -> None:
 
 
 def demo_weights(name: str) -> Path:
-    """Return the .safetensors file with the backbone of the model `name`; pretrain it if the cache lacks it."""
+    """Return the .safetensors file with the backbone of the model `name`, pretrained if the cache lacks it."""
     return build_once(
         f"weights/{name.replace('/', '-')}-v{PRETRAINING}.{DRAWINGS}.safetensors",
         lambda path: _pretrain(name, path),
@@ -89,7 +89,7 @@ def _trained(net: StagedNet, data: ImageFolderDataModule) -> StagedNet:
 
 
 def _speed_up(net: nn.Module) -> None:
-    """Start residual blocks as the identity (Goyal et al. 2017, section 5.1) and let statistics adapt faster."""
+    """Start residual blocks as the identity (Goyal et al. 2017, section 5.1); let batch norm adapt faster."""
     for module in net.modules():
         last = getattr(module, "bn3", None) or getattr(module, "bn2", None)
         if isinstance(last, nn.BatchNorm2d) and hasattr(module, "downsample"):  # a block with a shortcut around it

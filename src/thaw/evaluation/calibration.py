@@ -17,7 +17,7 @@ def fitted_temperature(logits: np.ndarray, labels: np.ndarray, rows: np.ndarray 
     """Return the temperature T that minimises the cross-entropy of softmax(logits / T) (Guo et al. 2017).
 
     `logits` are float (n, classes), `labels` int64 (n,). `rows`, int64 indices, select the images to fit on. The fit
-    adds one image whose classes are all equally likely. It keeps T finite if the network makes no mistake (Platt 1999).
+    adds one image whose classes are all equally likely: T then stays finite even if there are no mistakes (Platt 1999).
     """
     rows = np.arange(len(labels)) if rows is None else rows
     share = 1 / (len(rows) + 2)

@@ -39,14 +39,14 @@ class Corruption:
 def blurred(pixels: np.ndarray, sigma: float, index: int) -> np.ndarray:
     """Return the pixels, uint8 (S, S, 3), with Gaussian blur; `sigma` > 0 is its standard deviation in a crop of 224.
 
-    The blur of another crop is wider or narrower in proportion. Pillow approximates it by three box filters.
+    In a crop of another size, the blur is wider or narrower in proportion. Pillow approximates it by three box filters.
     """
     radius = sigma * pixels.shape[0] / _REFERENCE_SIDE
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
 
 
 def noisy(pixels: np.ndarray, deviation: float, index: int) -> np.ndarray:
-    """Return the pixels, uint8 (S, S, 3), with Gaussian noise in each channel; a `deviation` of 1 is white."""
+    """Return the pixels, uint8 (S, S, 3), with Gaussian noise in each channel; for `deviation`, white is 1."""
     noise = np.random.default_rng(index).standard_normal(pixels.shape, dtype=np.float32)
     return _eight_bits(pixels / np.float32(255) + np.float32(deviation) * noise)
 

@@ -128,7 +128,7 @@ def _draws_at_once(n: int) -> Iterator[int]:
 
 
 def _sums(groups: np.ndarray, count: int, values: np.ndarray | float = 1.0) -> csr_array:
-    """Return a matrix (n, count); weights (draws, n) times it are the weighted sums of `values` in each group."""
+    """Return a matrix (n, count); `weights @ matrix`, (draws, count), is the weighted sum of `values` in each group."""
     n = len(groups)
     return csr_array((np.broadcast_to(np.asarray(values, float), n), (np.arange(n), groups)), (n, count))
 

@@ -18,7 +18,7 @@ _AT_ONCE = 2**16  # logits: as many as fit into a processor's cache; copies of a
 class Predictions:
     """Labels, int64 (n,), and logits, float32 (n, classes), of the images at `paths`, in the same order.
 
-    Confidences and losses are those of the logits divided by `temperature`: one number, or float (n,). Probabilities
+    Confidences and losses are computed from logits divided by `temperature`, one number or float (n,). Probabilities
     are computed in parts and never kept: with many classes they would not fit into memory.
     """
 

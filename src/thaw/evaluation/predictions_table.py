@@ -20,7 +20,7 @@ def probability_column(name: str) -> str:
 
 
 def write_predictions(path: Path, predictions: Predictions, root: Path) -> None:
-    """Write the table with image paths relative to `root`; its probabilities are not divided by the temperature."""
+    """Write the table, with image paths relative to `root` and uncalibrated probabilities."""
     classes = predictions.classes
     with whole_file(path) as file:
         rows = csv.writer(file)
@@ -38,7 +38,7 @@ def write_predictions(path: Path, predictions: Predictions, root: Path) -> None:
 def read_predictions(path: Path) -> Iterator[Row]:
     """Yield the rows of a table; yield nothing if the file is missing.
 
-    In older tables a class's column has the name of the class, even one of `COLUMNS`. The first of equal names counts.
+    In older tables a class's column has the class's name. If that equals one of `COLUMNS`, the first match is read.
     """
     if not path.is_file():
         return

@@ -1,8 +1,8 @@
 """Tests of differences between candidates' accuracies, with seeds and images both taken as samples.
 
 Every seed sees every image, as every reader sees every case in diagnostic studies. The variance of a mean accuracy is
-computed as there (Obuchowski and Rockette 1995; degrees of freedom by Hillis 2007). It is the variance between seeds
-plus the remaining variance between images. Three seeds are too few to estimate the variance between seeds. It is
+computed in the same way (Obuchowski and Rockette 1995; degrees of freedom by Hillis 2007). It is the variance between
+seeds plus the remaining variance between images. Three seeds are too few to estimate the variance between seeds. It is
 therefore pooled over all candidates, assuming that it is equal on the log-odds scale, unless the two compared
 candidates vary more.
 """
@@ -67,7 +67,7 @@ class Correctness:
 
     @cached_property
     def odds_slope(self) -> float:
-        """Derivative of accuracy with respect to its log-odds; one more image, half correct, keeps it above 0."""
+        """Derivative of accuracy with respect to its log-odds; an extra image, half correct, keeps it above 0."""
         share = (self.by_image.sum() + 0.5) / (self.images + 1)
         return share * (1 - share)
 
@@ -75,7 +75,7 @@ class Correctness:
 class PairedTests:
     """Paired tests between candidates that predicted the same images.
 
-    `correctness` is that of each candidate; images are in the same order.
+    `correctness` maps the name of each candidate to its correctness, with the images in the same order for all.
     """
 
     def __init__(self, correctness: Mapping[str, Correctness]):

@@ -81,7 +81,7 @@ def _loss_row(clean: Predictions, root: Path, index: int) -> dict:
 
 
 def _robustness(found: FolderPredictions, corruptions: Sequence[Corruption], clean: Predictions) -> list[dict]:
-    """Return a row per corruption, which compares each corrupted image with the same image uncorrupted."""
+    """Return a row per corruption, which compares each corrupted image with its original."""
     changes = np.stack([right.astype(float) - clean.right for right, _ in found.corrupted], 1)
     n = len(clean.labels)
     drops, intervals = bootstrap(lambda weights: weights @ changes / n, n)

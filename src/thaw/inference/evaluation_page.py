@@ -57,7 +57,7 @@ def _summary(facts: dict) -> list[str]:
     if facts["missing"]:
         lines.append(f"no images of: {counted(facts['missing'])}; macro averages are over the other classes")
     if facts["ignored"]:
-        lines.append(f"files skipped because of their ending or their place: {facts['ignored']}")
+        lines.append(f"files skipped, without an image's ending or outside the class folders: {facts['ignored']}")
     return lines
 
 
@@ -78,7 +78,7 @@ def _classes(facts: dict) -> list[str]:
 
 
 def _mistakes(facts: dict) -> list[str]:
-    rows = [("true", "predicted", "images", "of the class")]
+    rows = [("true", "predicted", "images", "share of the class")]
     rows += [
         (shown(pair["label"]), shown(pair["predicted"]), str(pair["count"]), f"{pair['share']:.1%}")
         for pair in facts["confused"][:_PAIRS]

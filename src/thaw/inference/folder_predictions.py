@@ -79,7 +79,7 @@ def _readable(
     ahead: int,
     skip: Callable[[UnreadableImageError], object],
 ) -> Iterator[tuple[Sample, list[torch.Tensor]]]:
-    """Yield each sample with its crop and the crop's corruptions; threads read `ahead`. Call `skip` for the others."""
+    """Yield each readable sample with its crop and corrupted crops, call `skip` for others; threads read `ahead`."""
 
     def views(place: int) -> list[torch.Tensor] | UnreadableImageError:
         try:

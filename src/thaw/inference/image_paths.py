@@ -26,7 +26,7 @@ _LAST_PLANE = 0x10  # of Unicode: the second highest byte in UTF-32
 
 
 def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[str]]:
-    """Return the paths that `named` selects, each once and in order, and a sentence for each name that selects none.
+    """Return the paths that `named` selects, each once and in order, and a sentence for each name without images.
 
     A folder selects all images in it and below it, except hidden ones. `-` reads paths from `listed`, one per line.
     """

@@ -1,6 +1,6 @@
 """Write predictions as a table for a terminal, as CSV, or as lines of JSON.
 
-Each function starts its format and returns a function that writes one prediction.
+Each function writes the start of its format, such as a header, and returns a function that writes one prediction.
 """
 
 import csv

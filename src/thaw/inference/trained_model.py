@@ -83,8 +83,8 @@ class TrainedModel:
 def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> TrainedModel:
     """Return the model with the best weights of a run's folder, or with the weights of a checkpoint file.
 
-    The model computes as the run did, in bfloat16 if the run used it and the device is fast in it. With `exact` it
-    computes in float32. `device` is `auto` (a GPU if there is one) or a PyTorch device.
+    The model computes as the run did, in bfloat16 if the run used it and it is fast on the device. With `exact`, the
+    model computes in float32. `device` is `auto` (a GPU if there is one) or a PyTorch device.
 
     Raises:
         UserError: if there is no such run, it has no checkpoint yet, its checkpoint is damaged, or its network cannot
@@ -98,7 +98,7 @@ def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> Tr
         raise UserError(str(error)) from error
     described = checkpoint.get("thaw")
     if not described or not described["preprocessing"]:
-        raise UserError(f"{path} is not a checkpoint of a Thaw run: it does not contain the names of its classes.")
+        raise UserError(f"{path} is not a checkpoint of a Thaw run: it does not contain class names.")
     net = _build(path, described["model"])
     _load_weights(net, checkpoint["state_dict"], path)
     keep_freed_memory()
@@ -156,7 +156,7 @@ def best_file(run: Path) -> Path | None:
 
 
 def _saved_best(run: Path) -> Iterator[Path]:
-    """Yield the best checkpoint according to the last one, because a killed run has no summary."""
+    """Yield the best checkpoint that the last checkpoint names, because a killed run has no summary."""
     last = run / LAST
     if last.is_file():
         with suppress(RunError):
@@ -194,7 +194,7 @@ def _load_weights(net: StagedNet, state: dict[str, torch.Tensor], path: Path) ->
     try:
         net.load_state_dict({key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)})
     except RuntimeError as error:
-        raise RunError(f"the weights in {path} do not fit the network that it names, {net.config['name']}.") from error
+        raise RunError(f"the weights in {path} do not fit the network named in it, {net.config['name']}.") from error
 
 
 def _build(path: Path, config: dict) -> StagedNet:

@@ -17,7 +17,7 @@ def rate_curve(rates: Sequence[float], losses: Sequence[float], proposed: float 
     figure = Figure((6.4, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(rates, losses, color="black")
-    for rate, colour, name in ((proposed, RIGHT, "steepest descent"), (own, WRONG, "this run's")):
+    for rate, colour, name in ((proposed, RIGHT, "steepest descent"), (own, WRONG, "this run")):
         if rate:
             axes.axvline(rate, color=colour, linestyle="--", label=f"{name}: {rate:.2g}")
     lowest, first = min(losses), losses[0]
@@ -41,7 +41,7 @@ def penalty_path(solution: dict) -> Figure:
     note = textwrap.fill(solution.get("note") or "", 70)
     axes.set(xscale="log", ylabel="loss of held-out training images")
     axes.set_xlabel(f"L2 penalty\n{note}" if note else "L2 penalty")
-    right.set_ylabel("their accuracy", color="#0969da")
+    right.set_ylabel("accuracy of held-out training images", color="#0969da")
     figure.legend(handles=[*axes.lines[:1], *right.lines, chosen], loc="outside upper center", ncols=3)
     return figure
 

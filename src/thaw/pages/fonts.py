@@ -54,7 +54,7 @@ def _find_fonts(text: str) -> None:
         example = min(missing).encode("unicode_escape").decode()
         log.info(
             f"no installed font has characters such as {names}: figures write {example} for {min(missing)}. "
-            "A font such as Noto Sans CJK (fonts-noto-cjk) draws them."
+            "Install a font that has them, such as Noto Sans CJK (fonts-noto-cjk)."
         )
 
 

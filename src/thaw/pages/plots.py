@@ -50,7 +50,7 @@ def intervals(entries: Sequence[dict]) -> str:
         axes.set_yticks(range(len(entries)), [_shown_name(entry) for entry in entries])
         axes.set_ylim(len(entries) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
-        label = "validation accuracy (in log-odds): mean, 95 % interval, and a stroke for each seed"
+        label = "validation accuracy (log-odds scale): mean, 95 % interval, and a stroke for each seed"
         axes.figure.supxlabel(label, fontsize=10)
         _set_percent_ticks(axes.xaxis)
         axes.grid(axis="x", alpha=0.3)
@@ -60,11 +60,11 @@ def intervals(entries: Sequence[dict]) -> str:
 
 def accuracy_and_time(entries: Sequence[dict]) -> str:
     """Plot accuracy over the seconds of a run."""
-    return accuracy_and_cost(entries, "seconds", "seconds a run takes (median)")
+    return accuracy_and_cost(entries, "seconds", "seconds per run (median)")
 
 
 def accuracy_and_cost(entries: Sequence[dict], cost: str, label: str) -> str:
-    """Plot accuracy over the entry `cost`; a line joins the candidates that none beats in both."""
+    """Plot accuracy over the entry `cost`; a line joins the candidates that no other beats in both."""
 
     def draw(axes: Axes) -> None:
         front = sorted((entry[cost], entry["acc"]) for entry in entries if entry["pareto"])
@@ -74,7 +74,7 @@ def accuracy_and_cost(entries: Sequence[dict], cost: str, label: str) -> str:
             filled = colour if entry["pareto"] else "none"
             (place,) = _log_odds([entry["acc"]])
             axes.plot(entry[cost], place, "o", color=colour, markerfacecolor=filled, markersize=7)
-        axes.set(xscale="log", xlabel=label, ylabel="validation accuracy (in log-odds)")
+        axes.set(xscale="log", xlabel=label, ylabel="validation accuracy (log-odds scale)")
         axes.margins(y=0.15)
         _set_percent_ticks(axes.yaxis)
         _set_round_ticks(axes, [entry[cost] for entry in entries])
@@ -189,9 +189,9 @@ def percent() -> FuncFormatter:
 
 
 def svg(size: tuple[float, float], draw: Callable, columns: int = 1) -> str:
-    """Return the SVG that `draw` makes on `columns` axes side by side; `size` is (width, height) in inches.
+    """Call `draw` with `columns` Matplotlib axes side by side, and return the figure as SVG.
 
-    `INK` becomes the text colour of the page.
+    `size` is the figure's (width, height) in inches. `INK` becomes the text colour of the page.
     """
     with rc_context(_STYLE), warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser draws the text in its own font

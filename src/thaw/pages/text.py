@@ -1,4 +1,4 @@
-"""Names and numbers for people: on one line of limited width."""
+"""Write names and numbers for people, on one line of limited width."""
 
 import re
 import unicodedata

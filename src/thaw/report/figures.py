@@ -37,21 +37,21 @@ def samples(shown: Sequence[tuple[torch.Tensor, int]], classes: Sequence[str]) -
 
 
 def predictions(images: Dataset, given: Predictions) -> Figure:
-    """Plot validation images: at most half are mistakes, the most confident first; the rest are drawn at random.
+    """Plot validation images: at most half are mistakes, the most confident first; the rest are correct, at random.
 
-    Confidences are calibrated, as in `predict` and on an evaluation's page: divided by the fitted temperature.
+    Confidences are calibrated, as in `predict` and on an evaluation's page: logits are divided by the temperature.
     """
     mistakes, right = np.flatnonzero(~given.right), np.flatnonzero(given.right)
     worst = mistakes[np.argsort(-given.confidence[mistakes], kind="stable")][: SHOWN // 2]
     chosen = np.random.default_rng(0).permutation(right)[: SHOWN - len(worst)]
     places = [*worst.tolist(), *chosen.tolist()]
-    counts = f"{len(worst)} of {amount(len(mistakes), 'mistake')} (red), {len(chosen)} of {amount(len(right), 'other')}"
+    counts = f"{len(worst)} of {amount(len(mistakes), 'mistake')} (red), {len(chosen)} of {len(right):,} right (green)"
     title = f"Validation images, with calibrated confidences: {counts}"
     return _grid([images[index][0] for index in places], [_caption(given, index) for index in places], title)
 
 
 def confusion_matrix(given: Predictions) -> Figure:
-    """Plot the confusion matrix; for many classes, whose matrix is unreadable, the most confused pairs."""
+    """Plot the confusion matrix or, with more classes than fit in it, the most confused pairs."""
     return _matrix(given) if len(given.classes) <= MATRIX else _most_confused(given)
 
 
@@ -90,7 +90,7 @@ def _most_confused(given: Predictions) -> Figure:
     for place, pair in zip(places, pairs, strict=True):
         axes.annotate(f"{pair['share']:.0%}", (pair["count"], place), (3, 0), textcoords="offset points", va="center")
     axes.set_yticks(places, names, fontfamily=fonts)
-    axes.set(ylim=(len(pairs) - 0.4, -0.6), xlabel="images, and their share of the true class")
+    axes.set(ylim=(len(pairs) - 0.4, -0.6), xlabel="images (percentages are of the true class's images)")
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.margins(x=0.1)
     title = f"The {len(pairs)} most frequent confusions of" if pairs else "No mistakes among"
@@ -117,7 +117,7 @@ def _resized(image: torch.Tensor, size: int) -> np.ndarray:
 
 
 def _grid(images: Sequence[torch.Tensor], captions: Sequence[tuple[str, str]], title: str, columns: int = 8) -> Figure:
-    """Plot all images in one array, with room for captions: one axes per image would take ten times as long."""
+    """Plot all images in one array, with room for captions: one `Axes` per image would take ten times as long."""
     size, rows = round(1.45 * _DPI / 1.06), -(-len(images) // columns)
     gap, above = round(0.06 * size), round(0.34 * size)
     picture = np.full((rows * (size + above), columns * (size + gap), 3), 255, np.uint8)

@@ -37,7 +37,7 @@ def picture_samples(folder: str, trainer: Trainer, data: ImageFolderDataModule) 
 
 @rank_zero_only
 def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, results: Results | None) -> None:
-    """Plot the results of a run after they are written; secondary processes have none."""
+    """Plot the results of a run after they are written; in secondary processes `results` is None."""
     if results is None:
         return
     try:

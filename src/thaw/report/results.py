@@ -123,7 +123,7 @@ def _write_description(best: Path, **entries: object) -> None:
     try:
         describe_checkpoint(best, **entries)
     except (OSError, RunError) as error:  # the run has finished, and the checkpoint stays usable
-        log.warning(f"the temperature cannot be written to {best}, whose probabilities stay uncalibrated: {error}")
+        log.warning(f"the temperature cannot be written to {best}, so its probabilities stay uncalibrated: {error}")
 
 
 def predict_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> Predictions:
@@ -135,7 +135,7 @@ def predict_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolde
 
 
 def _predictions(images: ClassFolders, logits: list | None, classes: list[str]) -> Predictions:
-    assert logits is not None, "predict returns predictions unless it is asked not to"
+    assert logits is not None, "Trainer.predict returns predictions by default"
     return Predictions(images.paths, np.array(images.targets), joined(logits), classes)
 
 
@@ -201,7 +201,7 @@ def _device_name(trainer: Trainer) -> str:
 
 
 def _peak_memory_mb(device: torch.device) -> float:
-    """Return the peak memory of the process so far; on CUDA, that of tensors on the device."""
+    """Return the peak memory of the process so far or, on CUDA, of the tensors on the device."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes on Linux

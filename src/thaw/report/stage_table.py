@@ -10,7 +10,7 @@ from thaw.strategy.phases import Phase
 def stage_table(net: StagedNet, phases: Sequence[Phase]) -> str:
     """Return a table of stage, parameters and learning rate, from the input to the head, with a column per phase.
 
-    If only a part of a stage is trainable, its share of the stage's parameters precedes the rate.
+    If only a part of a stage is trainable, the trainable share of its parameters precedes the rate.
     """
     headings = ["trains"] if len(phases) == 1 else [_epochs(phase) for phase in phases]
     rows = [["stage", "parameters", *headings]]

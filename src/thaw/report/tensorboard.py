@@ -45,7 +45,7 @@ def add_figure(trainer: Trainer, name: str, pixels: np.ndarray) -> None:
 def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict) -> None:
     """Add the settings of a finished run and its results to the tab HParams.
 
-    A run describes no range of values, so TensorBoard finds those that differ between runs and lists them first.
+    A run describes no range of values, so TensorBoard itself finds the settings that differ, and lists them first.
     """
     reached = {"best/val/acc": summary["val"]["acc"], "cost/seconds": summary["seconds"]["total"]}
     settings = {name: printable(value) if isinstance(value, str) else value for name, value in values.items()}
@@ -99,7 +99,7 @@ def head_inputs(net: StagedNet, images: int) -> Iterator[HeadInputs]:
 
 
 def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions, root: Path) -> None:
-    """Add validation images as points to the tab Projector: close points are similar to the network's head."""
+    """Add validation images as points to the tab Projector; for close points, the head gets similar inputs."""
 
     def add(board: TensorBoardLogger) -> None:
         points = inputs.vectors

@@ -1,4 +1,4 @@
-"""Components of a configuration, parts with a `_target_`: check their options, and build them."""
+"""Components, the parts of a configuration with a `_target_`: check their options, and build them."""
 
 import importlib
 import inspect
@@ -27,7 +27,7 @@ def check_components(cfg: DictConfig, values: Mapping) -> None:
     `values` are the plain values of `cfg`, with references resolved.
 
     Raises:
-        UserError: for the first key that nothing reads, that the run overwrites, that is missing or of the wrong type.
+        UserError: if a key is missing or its value has a wrong type, if nothing reads it, or if the run overwrites it.
 
     """
     check_root_keys(cfg, values)
@@ -38,7 +38,7 @@ def check_components(cfg: DictConfig, values: Mapping) -> None:
 
 
 def components(value: Any, path: str = "") -> Iterator[tuple[str, Mapping]]:
-    """Yield every part that names a `_target_`, with its path, such as `strategy.phases.0.solver`."""
+    """Yield (path, part) for every part with a `_target_`; a path is, for example, `strategy.phases.0.solver`."""
     if isinstance(value, Mapping) and isinstance(value.get("_target_"), str):
         yield path, value
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
@@ -51,7 +51,7 @@ def instantiate(part: Any, **given: object) -> Any:
     """Build the object that `part` of a configuration describes, with Hydra.
 
     Raises:
-        UserError: if its code refuses the arguments.
+        UserError: if the class or function refuses the arguments.
 
     """
     try:
@@ -82,7 +82,7 @@ def _escaped(value: Any) -> Any:
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message without its full stop.
 
-    The class's name comes first for errors whose messages are terse: lookups, assertions and attributes.
+    The name of the exception's class comes first if messages are terse: for lookups, assertions and attributes.
     """
     lines = str(error).strip().splitlines()
     line = lines[0].strip().rstrip(".") if lines else "no reason given"
@@ -170,4 +170,4 @@ def _check_value(key: str, value: object, parameter: inspect.Parameter, target: 
     hint = parameter.annotation
     if hint is inspect.Parameter.empty or value is parameter.default or fits(value, hint):
         return
-    raise UserError(f"{key}={value!r} must be {describe(hint)}, as {target} takes it.")
+    raise UserError(f"{key}={value!r} must be {describe(hint)}: {target} takes nothing else.")

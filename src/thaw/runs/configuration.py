@@ -40,7 +40,7 @@ def resolved(cfg: DictConfig) -> dict:
 
 
 def chosen_values(cfg: DictConfig, weights: str, image_size: int) -> dict[str, object]:
-    """Return the values for a table of runs: the main ones, and every one that the command line set.
+    """Return the values for a table of runs: the main values, and all that the command line set.
 
     `weights` and `image_size` are those that the run used.
     """
@@ -94,10 +94,10 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
     """Refuse a configuration that differs from that of the run in `folder`, if there is one.
 
     Images may be elsewhere now: `thaw.data.fingerprint` checks that they are the same. The number of epochs may differ:
-    `thaw.runs.resume` checks that it can.
+    `thaw.runs.resume` checks the new number.
 
     Raises:
-        UserError: for the first value that differs.
+        UserError: if a value differs; the message names the first one.
 
     """
     before, now = flat(read_resolved(folder)) if is_run(folder) else {}, flat(resolved(cfg))

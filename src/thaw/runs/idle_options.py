@@ -23,7 +23,7 @@ def options_without_effect(values: Mapping) -> dict[str, str]:
     found = dict.fromkeys(_OF_STEPS, _SOLVED) if phases and not learned else {}
     solvers = [phase.get("solver") for phase in phases]
     if found and not any(isinstance(solver, Mapping) and solver.get("views") for solver in solvers):
-        found |= dict.fromkeys(_WHEN_SOLVED, "the head is solved on images without augmentation (solver.views=0)")
+        found |= dict.fromkeys(_WHEN_SOLVED, "a solver computes the head without augmentation (solver.views=0)")
     if found:
         found["features.views"] = f"{_SOLVED}; a solver has its own views, strategy.phases.0.solver.views"
     if found and data.get("balance") == "sampler":
@@ -33,7 +33,7 @@ def options_without_effect(values: Mapping) -> dict[str, str]:
         found |= dict.fromkeys(("strategy.lr_decay", "strategy.keep_statistics"), reason)
     for key in _RATES:
         if learned and all(phase.get(key) is not None for phase in learned):
-            found[f"strategy.{key}"] = f"every phase of strategy={{name}} without a solver has its own {key}"
+            found[f"strategy.{key}"] = f"strategy={{name}} sets its own {key} in every phase without a solver"
     if strategy.get("pretrained") is False:
         found |= dict.fromkeys(("weights", "head"), "strategy={name} starts from random weights")
     if values["trainer"].get("gradient_clip_val") is None:
@@ -49,7 +49,7 @@ def refuse_idle(values: Mapping, overrides: Iterable[str]) -> None:
     """Refuse an override of a single run that has no effect.
 
     Raises:
-        UserError: for the first such override.
+        UserError: if an override has no effect.
 
     """
     reasons = options_without_effect(values)
@@ -65,7 +65,7 @@ def refuse_idle_sweep(jobs: Sequence[tuple[Mapping, Sequence[str]]]) -> None:
         jobs: plain values and overrides of each job. An override that all jobs share may concern only some of them.
 
     Raises:
-        UserError: for the first such override.
+        UserError: if an override has no effect.
 
     """
     if len(jobs) < 2:

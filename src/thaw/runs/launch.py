@@ -1,4 +1,4 @@
-"""Start of a command that Hydra configures: a wrong command line ends with one sentence and status 2."""
+"""Start a command that Hydra configures: a wrong command line ends with one sentence and status 2."""
 
 import os
 import sys

@@ -17,7 +17,7 @@ _UNWRITTEN = ("PytorchStreamWriter failed", "inline_container")  # torch.save re
 
 
 def machine_fault(error: BaseException, folder: Path, command: str = "") -> RunError | None:
-    """Return the fault of the machine that `error`, raised by a run in `folder`, stems from, or None.
+    """Return the machine's fault that caused `error`, which a run in `folder` raised, or None.
 
     `command` resumes the run.
     """
@@ -33,8 +33,8 @@ def _shared_memory(error: BaseException, folder: Path, saved: str) -> str | None
     if not isinstance(error, RuntimeError) or not any(word in str(error).lower() for word in _SHARED_MEMORY):
         return None
     return (
-        "the loader processes have too little shared memory: give more, in a container with docker run "
-        f"--shm-size=8g, or lower data.num_workers (0 needs none); {saved}."
+        "the loader processes have too little shared memory: give them more, in a container with docker "
+        f"run --shm-size=8g, or lower data.num_workers (0 starts no loader process); {saved}."
     )
 
 
@@ -75,8 +75,8 @@ def _disk(error: BaseException, folder: Path, saved: str) -> str | None:
 
 def _saved(folder: Path, command: str) -> str:
     if (folder / run_files.LAST).is_file():
-        return f"what was saved before is kept, and {command} resumes from there"
-    return "nothing had been saved"
+        return f"the last checkpoint is kept, and {command} resumes from it"
+    return "no checkpoint had been saved"
 
 
 def _came_through(error: BaseException, module: str) -> bool:

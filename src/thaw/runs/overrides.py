@@ -26,7 +26,7 @@ _PLACES = re.compile(r"\s*(Config search path|Search path|See https://hydra\.cc)
 def with_additions(error: HydraException, arguments: list[str], conf: Path) -> list[str] | None:
     """Return `arguments` with a `+` before each key that only the configured class or function knows.
 
-    None if `error` has another cause, such as a mistyped key.
+    Return None if `error` has another cause, such as a mistyped key.
     """
     if not _MISSING.match(str(error)):
         return None
@@ -48,9 +48,9 @@ def describe_fault(error: Exception, arguments: Sequence[str], conf: Path) -> st
     if there := _THERE.search(message):
         key = there[1] or there[2]
         given = [argument for argument in arguments if _key(argument) == key and argument.startswith("+")]
-        return f"{key} is there already: write {' '.join(given).removeprefix('+') or f'{key}=…'}, without +."
+        return f"{key} is set already: write {' '.join(given).removeprefix('+') or f'{key}=…'}, without +."
     if several := _SEVERAL.match(message):
-        return f"{several[1]} has several values: add -m for a run with each, or {_in_quotes(several[1])} for one."
+        return f"{several[1]} has several values: add -m to run each, or write {_in_quotes(several[1])} for one value."
     return f"{' '.join(_PLACES.sub('', message).split()).rstrip('.')}."
 
 
@@ -76,7 +76,7 @@ def _no_key(key: str, arguments: Sequence[str], conf: Path) -> str:
     cfg, _ = _composed(arguments, conf)
     keys = [*_keys(cfg), *_further_keys(cfg, key)] if cfg is not None else []
     near = _nearest(key, keys)
-    hint = f"did you mean {near}?" if near else f"python train.py --help lists them, and +{key}=… adds one."
+    hint = f"did you mean {near}?" if near else f"python train.py --help lists the keys, and +{key}=… adds one."
     return f"{key} is not a key of the configuration; {hint}"
 
 

@@ -72,7 +72,7 @@ def hold(folder: Path, lock: str, option: str | None) -> None:
     The kernel releases the lock when this process ends, however it ends.
 
     Raises:
-        UserError: if another process holds `folder`. It names `option`, which chooses another folder, if there is one.
+        UserError: if another process holds `folder`; the message names `option`, if any, which chooses another folder.
 
     """
     path = folder.resolve() / lock  # one name, however the folder is spelled
@@ -119,7 +119,7 @@ def refuse_other_results(folder: Path, names: tuple[str, ...], what: str) -> Non
     """Refuse a folder that has content but none of the files `names`, which mark results of the kind `what`.
 
     Raises:
-        UserError: as `refuse_foreign` does.
+        UserError: if `folder` has other content, as in `refuse_foreign`.
 
     """
     refuse_foreign(folder, lambda folder: any((folder / name).is_file() for name in names), frozenset(), what)
@@ -129,7 +129,7 @@ def refuse_inside(folder: Path, root: Path, option: str) -> None:
     """Refuse a folder for results that lies among the images in `root`.
 
     Raises:
-        UserError: naming `option`, which chooses another folder.
+        UserError: if it does; the message names `option`, which chooses another folder.
 
     """
     if folder.absolute().resolve().is_relative_to(root.absolute().resolve()):
@@ -143,7 +143,7 @@ def refuse_foreign(folder: Path, is_ours: Callable[[Path], bool], leftovers: fro
     """Refuse a folder that contains anything but `leftovers`, unless `is_ours` returns True for it.
 
     Raises:
-        UserError: naming some of the content; `what` is the kind of folder that is allowed.
+        UserError: if there is other content; the message names some of it, and `what`, the kind of folder allowed.
 
     """
     found = [] if is_ours(folder) else foreign(folder, leftovers)

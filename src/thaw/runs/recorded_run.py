@@ -1,4 +1,4 @@
-"""The frame of a run: whatever happens inside ends with a summary, one sentence and an exit status."""
+"""Record how a run ends: write its summary; after an error or a signal, log a sentence and set the exit status."""
 
 import logging
 import os
@@ -37,7 +37,7 @@ def recorded_run(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
 
     The block takes the folder and fills the summary. An error with a sentence is logged as that sentence and exits with
     status 2 (`UserError`) or 1 (`RunError`), Ctrl-C with 130 and SIGTERM with 143. In a multirun errors are raised, so
-    that Hydra continues with the other jobs. Files of an earlier run, and earlier checkpoints of this one, stay
+    that Hydra continues with the other jobs. Files of an earlier run, and earlier checkpoints of this run, stay
     unchanged until the folder is taken.
     """
     with ExitStack() as held:
@@ -115,7 +115,7 @@ class _Record:
         name = signal.Signals(received).name
         self.write(status="interrupted", error=f"stopped by {name}")
         if is_first_process():
-            resumed = f"{self.folder.command} resumes from the last save"
+            resumed = f"{self.folder.command} resumes from the last checkpoint"
             _log_error(f"stopped by {name}; {f'{self.folder.path} is unchanged' if self.folder.replaces else resumed}")
         raise SystemExit(128 + received) from cause
 

@@ -19,7 +19,7 @@ PASSED_BY_RUN: dict[str, dict[str, str]] = {
         "lr": "use strategy.lr={value}",
         "learning_rate": "use strategy.lr={value}",
     },
-    "scheduler": {"optimizer": "choose it with optimizer=…"},
+    "scheduler": {"optimizer": "choose an optimizer with optimizer=…"},
     "loss": {
         "input": "the run passes the logits",
         "target": "the run passes the labels",
@@ -28,7 +28,7 @@ PASSED_BY_RUN: dict[str, dict[str, str]] = {
     "mix": {"num_classes": "the class folders of data.root decide it"},
     "trainer": {
         "bf16_suits": "use trainer.precision",
-        "plugins": "Thaw sets its own",
+        "plugins": "Thaw sets its own plugins",
         "enable_progress_bar": "remove the bar with ~callbacks.bar",
         "enable_model_summary": "the table of stages is always printed",
         "use_distributed_sampler": "Thaw divides the images among devices itself",
@@ -71,7 +71,7 @@ _LAST: dict[str, tuple[Any, str]] = {
     "dirpath": ("./checkpoints", "resume= looks for last.ckpt in checkpoints"),
     "monitor": (None, "the last epoch is saved, whatever its metrics"),
     "save_weights_only": (False, "a run cannot continue from weights alone"),
-    "save_top_k": (1, "there is one last epoch"),
+    "save_top_k": (1, "there is only one last epoch"),
     "save_last": (None, "this callback itself saves last.ckpt"),
     "every_n_epochs": (None, "use callbacks.last.share"),
     "every_n_train_steps": (None, "use callbacks.last.share"),
@@ -122,21 +122,21 @@ def _callback_fault(values: Mapping) -> str | None:
     if misplaced := _misplaced_file(callbacks) or _shared_file(callbacks):
         return misplaced
     if values["trainer"].get("callbacks") != list(callbacks.values()):
-        return "trainer.callbacks is made of what is in callbacks: add yours with +callbacks.NAME._target_=…"
+        return "trainer.callbacks is filled from callbacks: add yours with +callbacks.NAME._target_=…"
     return None
 
 
 def _misplaced_file(callbacks: Mapping) -> str | None:
-    """Return which callback would write a checkpoint outside its folder."""
+    """Return a sentence if a callback would write a checkpoint outside its folder, or None."""
     for name, callback in callbacks.items():
         filename = str((callback or {}).get("filename") or "")
         if posixpath.isabs(filename) or ".." in filename.split("/"):
-            return f"callbacks.{name}.filename={filename!r} lies outside its folder: choose that with dirpath"
+            return f"callbacks.{name}.filename={filename!r} lies outside its folder: choose the folder with dirpath"
     return None
 
 
 def _shared_file(callbacks: Mapping) -> str | None:
-    """Return which two callbacks would overwrite each other's checkpoint."""
+    """Return a sentence if two callbacks would overwrite each other's checkpoint, or None."""
     writers: dict[str, str] = {}
     for name, callback in callbacks.items():
         folder, filename = ((callback or {}).get(key) for key in ("dirpath", "filename"))
@@ -151,7 +151,7 @@ def _shared_file(callbacks: Mapping) -> str | None:
 
 
 def _demo_fault(values: Mapping) -> str | None:
-    """Return an option of image folders that has no effect on the demo, which draws its images."""
+    """Return a sentence if an option of image folders has no effect on the demo's drawings, or None."""
     data, weights = values["data"], values["weights"]
     if "demo" not in str(data.get("preprocessing")):
         return None
@@ -160,7 +160,7 @@ def _demo_fault(values: Mapping) -> str | None:
     for name, default in _IDLE_IN_DEMO.items():
         if data.get(name, default) != default:
             return (
-                f"data.{name}={data[name]!r} does nothing to the demo's drawings (data=demo, weights={weights}): add "
+                f"data.{name}={data[name]!r} has no effect on the demo's drawings (data=demo, weights={weights}): add "
                 "data.root=… for your own images"
             )
     return None

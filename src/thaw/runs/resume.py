@@ -30,7 +30,7 @@ def resume_arguments(arguments: list[str]) -> list[str]:
         return arguments
     name = unquoted(given["resume"])
     if is_remote(name):
-        refuse(f"resume={name} is an address; name the folder of a run on this machine.")
+        refuse(f"resume={name} is a URL; name the folder of a run on this machine.")
     folder = Path(name).expanduser()
     record = folder / run_files.OVERRIDES
     if not record.is_file():

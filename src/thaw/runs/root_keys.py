@@ -23,7 +23,7 @@ def check_root_keys(cfg: DictConfig, values: Mapping) -> None:
     """Check that the plain `values` of `cfg` have every top-level key, no other key, and values of the right kind.
 
     Raises:
-        UserError: for the first fault.
+        UserError: if a key is missing or unknown, or has a wrong value.
 
     """
     for key, kind in _KEYS.items():
@@ -45,7 +45,7 @@ def check_root_keys(cfg: DictConfig, values: Mapping) -> None:
         for name, part in values[key].items():
             if part is not None and not (isinstance(part, dict) and "_target_" in part):
                 raise UserError(
-                    f"{key}.{name}={part!r} has no _target_: an option of conf/{key} is chosen by {key}=NAME."
+                    f"{key}.{name}={part!r} has no _target_: choose an option of conf/{key} with {key}=NAME."
                 )
     if not 0 <= values["seed"] < _SEEDS:
         raise UserError(f"seed={values['seed']} must be a whole number from 0 to {_SEEDS - 1}.")

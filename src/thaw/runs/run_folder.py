@@ -94,10 +94,10 @@ def _changed_options(folder: Path) -> list[str]:
 
 
 def hold_run_folder(folder: Path, resumed: bool = False) -> None:
-    """Keep other processes from training in `folder` while this one lives.
+    """Keep other processes from training in `folder` while this process lives.
 
     Raises:
-        UserError: if another process does, or if `folder` holds anything but a run.
+        UserError: if another process trains there, or if `folder` holds anything but a run.
 
     """
     refuse_foreign(folder, is_run, LEFTOVERS, "a run")
@@ -121,7 +121,7 @@ def refuse_interrupted(folder: Path) -> None:
 
 @contextmanager
 def run_folder_held(folder: Path, resumed: bool = False) -> Iterator[None]:
-    """Hold the folder inside the block; of several processes that train together, only the first one does."""
+    """Hold the folder inside the block; of several processes that train together, only the first one holds it."""
     if not is_first_process():
         yield
         return

@@ -17,7 +17,7 @@ _BARE = re.compile(r"[A-Za-z0-9_./@%+:*?|\\ -]*")  # characters that Hydra's gra
 
 
 def expand_shorthand(arguments: list[str]) -> list[str]:
-    """Return command-line `arguments` in Hydra's terms.
+    """Return command-line `arguments` in Hydra's syntax.
 
     `data.root=PHOTOS` alone chooses image folders instead of the demo's drawings. `mix=null`, which is not an option of
     a group, becomes an empty list. A path may contain any characters without further quotes.

@@ -96,7 +96,7 @@ def _free_signals() -> list[int]:
 
 
 def is_not_ignored(number: int) -> bool:
-    """Return whether a signal reaches this process: under nohup, SIGHUP does not."""
+    """Return whether this process reacts to a signal; under nohup, it ignores SIGHUP."""
     return signal.getsignal(number) is not signal.SIG_IGN
 
 
@@ -121,7 +121,7 @@ class WorkerDeaths:
 
 
 def leave_stopping_to_main(worker: int) -> None:
-    """Make a loader worker ignore stop signals: they reach all processes, and the main one still needs its batch.
+    """Make a loader worker ignore stop signals: they reach all processes, and the main one needs the worker's batch.
 
     PyTorch itself ends workers with SIGTERM and repeats it, so a worker ignores only the first SIGTERM.
     """

@@ -26,7 +26,7 @@ _OWN = (
 
 
 def write_summary(folder: Path, summary: dict) -> None:
-    """Replace the folder's summary atomically: a reader sees the old one or the new one."""
+    """Replace the folder's summary atomically: a reader sees the old summary or the new one."""
     write_whole(folder / run_files.SUMMARY, as_json(summary, indent=2) + "\n")
 
 

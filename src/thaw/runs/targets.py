@@ -1,4 +1,4 @@
-"""Code that a configuration may name: a configuration can come from somebody else, as data can."""
+"""The code that a configuration may name: like data, a configuration can come from somebody else."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -30,7 +30,7 @@ def refuse_foreign_targets(values: Mapping) -> None:
     Hydra itself calls any `_target_` except a few that are known to be dangerous.
 
     Raises:
-        UserError: for the first such `_target_`.
+        UserError: if there is such a `_target_`.
 
     """
     allowed = (*_ALLOWED, *filter(None, os.environ.get("THAW_TARGETS", "").split(",")))
@@ -38,8 +38,8 @@ def refuse_foreign_targets(values: Mapping) -> None:
         # `thaw.x.os.system` lies within `thaw` by its name only, so the module that defines the code counts as well.
         if not _within(target, allowed) or not _within(_defining_module(target), allowed):
             raise UserError(
-                f"{key}={target} is refused: configurations may name what is in {', '.join(allowed)}; list modules of "
-                "your own in the environment, THAW_TARGETS=module,module."
+                f"{key}={target} is refused: configurations may name code in {', '.join(allowed)}; list your own "
+                "modules in the environment variable, THAW_TARGETS=module,module."
             )
 
 

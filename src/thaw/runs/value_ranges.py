@@ -1,4 +1,4 @@
-"""Ranges of options that code outside Thaw reads: it refuses a wrong value late, or not at all."""
+"""Ranges of options that code outside Thaw reads, which refuses a wrong value late or not at all."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -37,7 +37,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 def range_fault(values: Mapping) -> str | None:
     """Return an error sentence for the first value out of range, or None.
 
-    `values` are the plain values of a configuration; missing options and null have no range. The sentence has no full
+    `values` are the plain values of a configuration; missing options and null are allowed. The sentence has no full
     stop.
     """
     given = flat(values)

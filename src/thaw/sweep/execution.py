@@ -57,7 +57,7 @@ def refuse_other_folder(folder: Path) -> None:
     """Refuse a folder that holds anything but a sweep.
 
     Raises:
-        UserError: naming some of its content.
+        UserError: if it does; the message names some of its content.
 
     """
     refuse_foreign(folder, _is_sweep, frozenset((run_files.SWEEP_LOCK,)), "a sweep")
@@ -125,7 +125,7 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
             signal.signal(number, handler)
     for job in left:
         if not job.summary:
-            _record_death(job, "died without a reason")
+            _record_death(job, "died for an unknown reason")
         _print_failure(job)
     return None
 
@@ -138,7 +138,7 @@ def _clear(job: Job) -> None:
     """Remove what an earlier attempt left, unless the job resumes it.
 
     Raises:
-        UserError: if another process trains there.
+        UserError: if another process trains in the job's folder.
 
     """
     with run_folder_held(job.folder):
@@ -161,9 +161,9 @@ def _record_death(job: Job, cause: str) -> None:
 
 
 def finish_sweep(folder: Path, jobs: Sequence[Job], stopped_by: int | None, shortlists: bool = False) -> None:
-    """Compare the finished jobs; with `shortlists`, show them as backbones.
+    """Compare the finished jobs; with `shortlists`, also write a shortlist of their backbones.
 
-    Exit with 1 if a job failed, or with 128 + the signal if one stopped the sweep.
+    Exit with 1 if a job failed, or with 128 + the signal if a signal stopped the sweep.
     """
     # Planning a sweep need not load plots and templates.
     from thaw.comparison.comparison_page import write_comparison

@@ -75,7 +75,7 @@ def plan(compose: Callable[[list[str]], DictConfig], batch: Sequence[Sequence[st
 
 
 def _refuse_moved_images(left: Sequence[dict], planned: Sequence[dict]) -> None:
-    """Refuse to train runs again that differ from a planned one only in `data.root`, which no longer exists."""
+    """Refuse to train runs again only because their images were moved to another `data.root`."""
     for values in left:
         before = values.get("data", {}).get("root")
         if not isinstance(before, str) or Path(before).expanduser().exists():
@@ -93,7 +93,7 @@ def refuse_other_images(jobs: Sequence[Job]) -> None:
     """Refuse to continue a sweep whose finished jobs were trained on other images than there are now.
 
     Raises:
-        UserError: naming the first such job, and what has changed.
+        UserError: if there is such a job; the message names it and what has changed.
 
     """
     from thaw.data.fingerprint import difference
@@ -121,7 +121,7 @@ def check_jobs(jobs: Sequence[Job]) -> None:
     """Check each job's options against the signatures of its classes, before the first job starts.
 
     Raises:
-        UserError: for the first job that could not start.
+        UserError: if a job could not start.
 
     """
     from thaw.data.data_options import DataOptions

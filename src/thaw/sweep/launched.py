@@ -19,7 +19,7 @@ class LaunchedTask:
 
     What the job prints goes to its `console.log`, which stays if the job fails. The job resumes from its last
     checkpoint: a cluster that takes the machine away for a more urgent job runs the same job again later. `threads` is
-    the number of threads per job, or None for the environment's.
+    the number of threads per job, or None for the environment's number.
     """
 
     task: Callable[[DictConfig], object]
@@ -60,7 +60,7 @@ def _console(path: Path) -> Iterator[None]:
 def threads_each(cores: int, at_once: int) -> int | None:
     """Return the number of threads for each job, or None if the environment sets it.
 
-    `at_once` is the number of jobs that run at once, as joblib counts them; -1 is one for every core.
+    `at_once` is the number of jobs that run at once, as joblib counts them; -1 is one per core.
     """
     if "OMP_NUM_THREADS" in os.environ:
         return None

@@ -49,7 +49,7 @@ class OwnFolder(Callback):
     def on_multirun_start(self, config: DictConfig, **kwargs: Any) -> None:
         if "TORCHELASTIC_RUN_ID" in os.environ or not is_first_process():
             refuse(
-                "torchrun and srun start a single run; a sweep is started once, and starts the processes of its jobs."
+                "torchrun and srun start a single run: start a sweep without them; its jobs start their own processes."
             )
         _prepare(config, "sweep", refuse_other_folder)
 

@@ -21,9 +21,9 @@ def can_fork() -> bool:
 
 
 def import_once() -> None:
-    """Import the modules that every job needs, so that no job spends seconds on it.
+    """Import the modules that every job needs, so that no job spends seconds on imports.
 
-    Nothing is computed and no GPU is used, because neither survives a fork.
+    Nothing is computed and no GPU is used, because threads and CUDA do not survive a fork.
     """
     os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # looking for GPUs then does not start CUDA
     for name in _SHARED:

@@ -18,7 +18,7 @@ _SECONDS_PER_LINE = 30  # where no terminal shows a line that is updated in plac
 
 
 class Progress:
-    """Prints a line when a job ends, and its state in between: in place on a terminal, now and then in a file."""
+    """Prints a line when a job ends, and the state of the running job: in place on a terminal, every 30 s in a file."""
 
     def __init__(self, jobs: Sequence[Job], stream: TextIO | None = None):
         self._stream = stream or sys.stdout

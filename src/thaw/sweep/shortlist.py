@@ -28,7 +28,7 @@ _COSTS = ("images/s", "parameters", "MB", "licence", "front")
 
 
 def write_shortlist(folder: Path, compared: dict) -> str:
-    """Write the backbones of a comparison, with what they cost, into `folder`; return a terminal table of them."""
+    """Write the backbones of a comparison, with speeds and sizes, into `folder`; return a terminal table of them."""
     rows = [_row(entry, folder / entry["runs"][0]["folder"]) for entry in compared["candidates"]]
     for row in rows:
         row["pareto"] = bool(row["images_per_second"]) and not any(_dominates(other, row) for other in rows)
@@ -88,7 +88,7 @@ def _next_command(compared: dict) -> str | None:
 
 
 def _table(facts: dict) -> str:
-    """Return the backbones, the most accurate first, and the advice."""
+    """Return a terminal table of the backbones, the most accurate first, and the advice."""
     lines = [["", "probe val/acc", "95 % interval", "against the best", f"{NEIGHBOURS}-NN", *_COSTS]]
     for row in facts["backbones"][:LINES]:
         verdict = row["verdict"] + (f" (p {p_value(row['p'])})" if row["p"] is not None else "")
@@ -98,7 +98,7 @@ def _table(facts: dict) -> str:
         lines.append([shown(row["name"], 60), *quality, *rates, *weights, "*" if row["pareto"] else ""])
     more = len(facts["backbones"]) - LINES
     rest = [f"and {more} more, in shortlist.csv"] if more > 0 else []
-    front = "*: front: no other backbone is both as accurate and as fast"
+    front = "* (front): no other backbone is both as accurate and as fast"
     return "\n".join([*aligned(lines), *rest, "", *facts["advice"], front, "", f"next     {facts['next']}"])
 
 

@@ -1,4 +1,4 @@
-"""Model as one function of pixels, its description, and a check of exports against the checkpoint."""
+"""A model as one function of pixels, the model's description, and a check of exports against the checkpoint."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,7 +18,7 @@ _CHECKED = 64  # images
 
 
 class ExportedModel(nn.Module):
-    """Module from uint8 RGB images (N, S, S, 3), NumPy's layout, to calibrated probabilities, float32 (N, classes)."""
+    """Module that turns uint8 RGB images (N, S, S, 3), NumPy's layout, into calibrated probabilities (N, classes)."""
 
     def __init__(self, net: StagedNet, temperature: float):
         super().__init__()
@@ -55,7 +55,7 @@ class Check:
         """Return the largest difference from the expected probabilities.
 
         Raises:
-            RunError: if it is too large, or a predicted class differs.
+            RunError: if the difference is too large, or a predicted class differs.
 
         """
         largest = (probabilities - self.expected).abs().max().item()
@@ -76,7 +76,7 @@ class Check:
 def check(model: TrainedModel, paths: list[str]) -> Check:
     """Return a check with the images at `paths`, or with validation images of the model's run.
 
-    `model` computes in float32.
+    `model` must compute in float32.
 
     Raises:
         UserError: if none of the images can be read.
@@ -93,7 +93,7 @@ def check(model: TrainedModel, paths: list[str]) -> Check:
     if not readable:
         raise UserError(
             "there are no images to check the export with: the run's validation images are no longer where they were; "
-            "choose some with --images PATH."
+            "choose images with --images PATH."
         )
     images = torch.stack(readable)
     logits = torch.cat([model.logits(part) for part in images.split(32)])

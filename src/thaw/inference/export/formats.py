@@ -65,7 +65,7 @@ def as_torch(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
 
 
 def as_safetensors(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
-    """Write a folder with `config.json` and `model.safetensors`, with published tensor names.
+    """Write a folder with `config.json` and `model.safetensors`, whose tensors have their published names.
 
     timm can read the folder if it has this network.
     """

@@ -36,7 +36,7 @@ def timm_config(model: TrainedModel) -> dict[str, object]:
 
 
 def probabilities_by_timm(model: TrainedModel, folder: Path, check: Check) -> torch.Tensor | None:
-    """Return the probabilities of timm's network; None without timm, or if its network is missing or differs."""
+    """Return the probabilities of timm's network; None if timm or its network is missing, or if they differ."""
     try:
         import timm
 

@@ -109,17 +109,15 @@ def create_app(
         ],
         middleware=[Middleware(requests.OwnPageOnly, hosts=hosts)],
         exception_handlers={
-            404: lambda request, error: _error(
-                404, "this address is unknown; the choices are /, /health and /predict."
-            ),
-            405: lambda request, error: _refusal(error, f"{request.method} is not allowed at this address."),
+            404: lambda request, error: _error(404, "this path is unknown; the choices are /, /health and /predict."),
+            405: lambda request, error: _refusal(error, f"{request.method} is not allowed for this path."),
             HTTPException: lambda request, error: _refusal(error),
             BusyError: lambda request, error: _error(
                 503, "too many images are waiting; try again in a second.", _RETRY
             ),
             NotAnImageError: lambda request, error: _error(415, str(error)),
             UnreadableImageError: lambda request, error: _error(422, str(error)),
-            ClientDisconnect: lambda request, error: _error(400, "the body is incomplete."),
+            ClientDisconnect: lambda request, error: _error(400, "the request body is incomplete."),
         },
         lifespan=endpoints.lifespan,
     )

@@ -1,4 +1,4 @@
-"""Find the file in a multipart form, as browsers and `curl -F` send it."""
+"""Find the file in a multipart form, which browsers and `curl -F` send."""
 
 from collections.abc import Iterator
 from email.message import Message
@@ -14,7 +14,7 @@ _USE = "send the bytes of one image, or a form with one file as curl -F file=@ca
 def image_in(content_type: str, body: bytes) -> bytes:
     """Return the one file in a multipart form, or `body` itself if it is not a form.
 
-    Raises: HTTPException: 400 for an incomplete form or several files, 422 for a form without a file.
+    Raises: HTTPException: 400 if the form is incomplete or has several files, 422 if it has no file.
     """
     header = Message()
     header["content-type"] = content_type

@@ -13,7 +13,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 async def read_body(request: Request, most: int, seconds: float) -> bytes:
     """Return the body; at most `most` bytes and one chunk are in memory.
 
-    Raises: HTTPException: 413 for a larger body, 408 if it takes longer than `seconds`, 422 for an empty body.
+    Raises: HTTPException: 413 if the body is larger, 408 if it takes longer than `seconds`, 422 if it is empty.
     """
     too_large = HTTPException(413, f"the body is larger than {most / 1e6:g} MB.")
     if _declared(request) > most:
@@ -40,7 +40,7 @@ def _declared(request: Request) -> int:
 def top(request: Request, classes: int) -> int:
     """Return the number of classes that the query asks for, or all `classes`.
 
-    Raises: HTTPException: 400.
+    Raises: HTTPException: 400 if that is not a whole number above 0.
     """
     text = request.query_params.get("top", str(classes))
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
@@ -51,7 +51,7 @@ def top(request: Request, classes: int) -> int:
 def explain(request: Request) -> bool:
     """Return whether the query asks for an explanation.
 
-    Raises: HTTPException: 400.
+    Raises: HTTPException: 400 if the value is neither 0 nor 1.
     """
     text = request.query_params.get("explain", "0")
     if text not in ("0", "1"):
@@ -81,7 +81,7 @@ class OwnPageOnly:
         if self.hosts is not None and _hostname(host) not in self.hosts:
             return "the Host header does not name this server."
         if origin is not None and origin.partition("://")[2].lower() != host.lower():
-            return "pages of other servers may not use this one."
+            return "pages of other servers may not use this server."
         return None
 
 

@@ -16,9 +16,9 @@ _SILENCE = 30.0  # seconds
 
 
 class Address:
-    """Port that is open from now on; connections wait until `serve` is called.
+    """An open port; connections wait until `serve` is called.
 
-    `hosts` are the accepted host names. It is None if other machines can connect, because they may use any name.
+    `hosts` are the accepted host names, or None if other machines can connect, because they may use any name.
 
     Raises:
         UserError: if the port cannot be opened.
@@ -88,7 +88,7 @@ class _Server(uvicorn.Server):
     async def startup(self, sockets=None) -> None:
         await super().startup(sockets)
         others = "" if self._address.hosts else "; other machines can use it, too"
-        print(f"open {self._address.url}{others} (Ctrl-C ends it)", flush=True)
+        print(f"open {self._address.url}{others} (Ctrl-C stops the server)", flush=True)
 
 
 class _Connection(H11Protocol):
