@@ -90,7 +90,7 @@ def test_a_killed_loader_process_is_told_with_the_cure(failed, image_folder, tmp
     root = image_folder(train=40)
     told = failed(*killer, "data.num_workers=1", f"features.views={views}", "mix=mixup", root=root)
     assert told.startswith("error: a loader process was killed, probably because memory ran out: lower data.")
-    assert f"python train.py resume={tmp_path / 'run'} resumes from there." in told
+    assert f"python train.py resume={tmp_path / 'run'} resumes from it." in told
     assert_kept(tmp_path / "run", epochs=1)
 
 
