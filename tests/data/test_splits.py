@@ -203,7 +203,7 @@ def test_the_description_says_how_images_are_divided(class_folders, image_folder
     assert described.endswith("not read because they have no image ending or no class folder: notes.txt")
     root = image_folder(name="divided")
     shutil.copytree(root / "val", root / "test")
-    sentence = "and 10 test images; also in training, byte for byte: 0 validation images and 0 test images"
+    sentence = "and 10 test images; exact copies of training images: 0 validation images and 0 test images"
     assert image_folders(root, 16).describe().endswith(sentence)
 
 
@@ -234,4 +234,4 @@ def test_validation_images_that_are_also_in_training_are_counted_before_training
     data = image_folders(root, 16)
     assert copies_in_training(data.splits) == {"val": 2, "test": 1}
     described = data.describe()
-    assert "; also in training, byte for byte: 2 validation images and 1 test image (scripts/audit_data.py" in described
+    assert "; exact copies of training images: 2 validation images and 1 test image (scripts/audit_data.py" in described

@@ -87,7 +87,7 @@ def out_of_fold(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> 
 
 
 def ranked(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
-    """Return (image, suggested class) of each doubtful label, sorted by the lead of the suggestion's probability."""
+    """Return (image, suggested class) of each doubtful label: first where the suggestion exceeds the label most."""
     rows = np.arange(len(labels))
     own = probabilities[rows, labels]
     usual = np.array(

@@ -29,7 +29,7 @@ def describe_images(
     text += f", and {len(splits['test'])} test images" if "test" in splits else ""
     counts = copies_in_training(splits)
     copies = " and ".join(amount(count, f"{_NAMES[name]} image") for name, count in counts.items())
-    text += f"; also in training, byte for byte: {copies}"
+    text += f"; exact copies of training images: {copies}"
     text += " (scripts/audit_data.py names them)" if any(counts.values()) else ""
     read = set().union(*(images.found for images in splits.values()))  # two splits can lie in the same folder
     ignored = sorted({path for images in splits.values() for path in images.ignored} - read)

@@ -60,6 +60,6 @@ def _sources(angles: torch.Tensor, mirrored: torch.Tensor, size: int) -> torch.T
 
 
 def _nearest(by_column: torch.Tensor, by_row: torch.Tensor, size: int) -> torch.Tensor:
-    """Return rows or columns in the bordered image, int32 (N, S, S), clamped to the border."""
+    """Return each output pixel's source row, or column, in the bordered image: int32 (N, S, S), within its border."""
     centre = (size + 1) / 2 + 0.5  # with this half added, truncation rounds
     return (by_column[:, None, :] + (by_row + centre)[:, :, None]).clamp_(0, size + 1).int()

@@ -16,7 +16,7 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 def parameters(component: Callable) -> dict[str, inspect.Parameter] | None:
     """Return the parameters of `component` by name, or None if it takes arguments of any name.
 
-    If an annotation cannot be read, its parameter has no annotation. Parameters of base classes have a default.
+    If an annotation cannot be read, its parameter has no annotation. Those of base classes are returned as optional.
     """
     found: dict[str, inspect.Parameter] = {}
     for place, (function, bound) in enumerate(_functions(component)):

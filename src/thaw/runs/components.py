@@ -27,7 +27,7 @@ def check_components(cfg: DictConfig, values: Mapping) -> None:
     `values` are the plain values of `cfg`, with references resolved.
 
     Raises:
-        UserError: if a key is missing or its value has a wrong type, if nothing reads it, or if the run overwrites it.
+        UserError: for a key that is missing, has a value of the wrong type, is never read or is overwritten by the run.
 
     """
     check_root_keys(cfg, values)

@@ -12,7 +12,7 @@ _OF_STEPS = (
 )
 _AUGMENTATION: tuple[str, ...] = ("data.rotation", "data.crop_scale")
 _WHEN_SOLVED = (*_AUGMENTATION, "data.augment")
-_SOLVED = "all phases of strategy={name} have a solver, so nothing is trained in steps"
+_SOLVED = "all phases of strategy={name} have a solver, so no optimizer takes steps"
 
 
 def options_without_effect(values: Mapping) -> dict[str, str]:
@@ -29,7 +29,7 @@ def options_without_effect(values: Mapping) -> dict[str, str]:
     if found and data.get("balance") == "sampler":
         found["data.balance"] = f"{_SOLVED}; data.balance=weights has an effect"
     if learned and all(phase.get("train") in ("head", ["head"]) for phase in learned):
-        reason = "strategy={name} trains only the head in steps"
+        reason = "strategy={name} trains only the head with an optimizer"
         found |= dict.fromkeys(("strategy.lr_decay", "strategy.keep_statistics"), reason)
     for key in _RATES:
         if learned and all(phase.get(key) is not None for phase in learned):

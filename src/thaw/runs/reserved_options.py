@@ -75,13 +75,13 @@ _LAST: dict[str, tuple[Any, str]] = {
     "save_last": (None, "this callback itself saves last.ckpt"),
     "every_n_epochs": (None, "use callbacks.last.share"),
     "every_n_train_steps": (None, "use callbacks.last.share"),
-    "save_on_train_epoch_end": (None, "it saves at the end of an epoch"),
+    "save_on_train_epoch_end": (None, "Thaw decides that this callback saves after validation"),
 }
 _BEST: dict[str, tuple[Any, str]] = {
     "save_last": (None, "callbacks.last saves last.ckpt"),
     "every_n_epochs": (None, "the best of all epochs is kept"),
     "every_n_train_steps": (None, "the best of all epochs is kept"),
-    "save_on_train_epoch_end": (None, "it saves at the end of an epoch"),
+    "save_on_train_epoch_end": (None, "Thaw decides that this callback saves after validation"),
 }
 _TABLE: dict[str, tuple[Any, str]] = {"path": ("./metrics.csv", "the results need metrics.csv in the run's folder")}
 _IDLE_IN_DEMO: dict[str, Any] = {"val_fraction": 0.2, "on_bad_image": "error", "grey_range": "auto"}
@@ -99,7 +99,7 @@ _REPLACED_CALLBACKS = {
 
 
 def fault(values: Mapping) -> str | None:
-    """Return an error sentence without a full stop for plain values that cannot work or have no effect, or None."""
+    """Return which of `values` cannot work or has no effect, as a sentence without a full stop; None if all work."""
     return _demo_fault(values) or _callback_fault(values) or _trainer_fault(values) or range_fault(values)
 
 

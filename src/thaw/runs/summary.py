@@ -58,7 +58,7 @@ def remove_old_results(folder: Path) -> bool:
 
 
 def _remove_empty(folder: Path) -> bool:
-    """Remove `folder` and the folders in it that contain no files; return whether `folder` is gone."""
+    """Remove the folders in `folder` that contain no files, then `folder` if it is empty; return whether it is gone."""
     if not folder.is_dir() or folder.is_symlink():
         return False
     for inner in list(folder.iterdir()):

@@ -161,7 +161,7 @@ def _check_limits(trainer: Trainer, data: ImageFolderDataModule) -> None:
 
 
 def _check_monitors(trainer: Any, classifier: ImageClassifier) -> None:
-    """Check the metrics of callbacks, which would fail only after the first epoch."""
+    """Check the metric that each callback monitors: a wrong one would end the run only after the first epoch."""
     known = ["val/loss", *classifier.val_metrics, *(f"train/{name}" for name in classifier.train_metrics)]
     for callback in trainer.callbacks:
         monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
