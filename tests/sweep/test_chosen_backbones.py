@@ -66,11 +66,13 @@ def test_a_pattern_takes_what_is_at_hand_and_a_name_what_can_be_downloaded():
     assert backbones(["regnet*"], OPTIONS, None) == [["model=torchvision", "model.name=regnet_y_400mf"]]
 
 
-def test_a_mapping_sets_other_options_of_its_backbone_alone():
-    given = [{"model": "resnet18", "weights": "none"}, {"model": "timm/convnext_atto", "weights": "/a b.pth"}]
+def test_a_mapping_sets_other_options_of_its_backbone_alone(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("weights file.pth").touch()
+    given = [{"model": "resnet18", "weights": "none"}, {"model": "timm/convnext_atto", "weights": "weights file.pth"}]
     assert backbones(given, OPTIONS) == [
         ["model=resnet18", "weights=none"],
-        ["model=timm", "model.name=convnext_atto", "weights='/a b.pth'"],
+        ["model=timm", "model.name=convnext_atto", "weights='weights file.pth'"],
     ]
 
 
@@ -81,6 +83,10 @@ def test_a_mapping_sets_other_options_of_its_backbone_alone():
         (["resnet35"], r"^backbones=resnet35 is unknown; the nearest choices are resnet"),
         ([3], r"^backbones=3 must be at_hand, a name, a pattern, or a mapping with model\.$"),
         ([{"weights": "none"}], r"has no model"),
+        ([None], r"^backbones=null must be"),
+        ([{"model": "resnet*"}], r"^backbones=resnet\* is a pattern, which cannot stand in a mapping"),
+        ([{"model": "resnet18", "weights": "absent.pth"}], r"^backbones: weights=absent\.pth is no file"),
+        ([{"model": "resnet18", "data": {"image_size": 96}}], r"^backbones: data is a mapping itself"),
     ],
 )
 def test_what_names_no_backbone_is_told(given, sentence):
@@ -114,6 +120,7 @@ def test_a_command_line_names_backbones_in_a_list_or_between_commas(argument, ex
         ("model=resnet18", "model=resnet18 has no effect in a shortlist: choose networks with backbones="),
         ("strategy=bias", "strategy=bias has no effect in a shortlist, which uses the probe"),
         ("backbones=[]", "backbones is empty"),
+        ("backbones=", "backbones is empty"),
     ],
 )
 def test_what_a_shortlist_decides_is_refused(argument, sentence):

@@ -1,5 +1,6 @@
 """Reading of weight files: .pth, .safetensors and .ckpt."""
 
+import pickle
 from pathlib import Path
 
 import torch
@@ -24,7 +25,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
         is_safetensors = path.suffix == ".safetensors"
         content = read_safetensors(path) if is_safetensors else torch.load(path, "cpu", weights_only=True)
     except Exception as error:  # damaged bytes can raise any exception
-        reason = str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
+        reason = _reason(error)
         raise UserError(
             f"cannot read weights from {path}: it must be a .safetensors file, or a .pth or .ckpt file that holds "
             f"only tensors ({reason})."
@@ -37,6 +38,13 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
         raise UserError(f"cannot read weights from {path}: it contains no named tensors.")
     return tensors
+
+
+def _reason(error: Exception) -> str:
+    """Return the first line of an error; not PyTorch's advice to run the code in a file."""
+    if isinstance(error, pickle.UnpicklingError):
+        return "it contains something else"
+    return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:

@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 from hydra.core.override_parser.types import ChoiceSweep, Override, QuotedString
@@ -38,7 +39,7 @@ def wanted_backbones(overrides: Sequence[Override], configured: object) -> list[
     values = [override.value() for override in overrides if override.key_or_group == "backbones"]
     last = values[-1] if values else configured
     wanted = last.list if isinstance(last, ChoiceSweep) else last if isinstance(last, list | ListConfig) else [last]
-    if not wanted:
+    if not wanted or wanted == [""]:
         raise UserError(
             "backbones is empty: name networks, or leave out backbones to compare all whose weights are here."
         )
@@ -66,7 +67,8 @@ def backbones(wanted: Sequence[object], options: Sequence[str], weights: str | N
         if isinstance(entry, Mapping):
             chosen = [_from_mapping(entry, options, default)]
         elif not isinstance(entry, str):
-            raise UserError(f"backbones={entry!r} must be {AT_HAND}, a name, a pattern, or a mapping with model.")
+            given = "null" if entry is None else repr(entry)
+            raise UserError(f"backbones={given} must be {AT_HAND}, a name, a pattern, or a mapping with model.")
         else:
             names = _matching(entry, at_hand()) if entry == AT_HAND or _WILD & set(entry) else [entry]
             chosen = [[*_choice(name, options), *default] for name in names]
@@ -91,6 +93,12 @@ def _matching(pattern: str, at_hand: Sequence[str]) -> list[str]:
 def _from_mapping(entry: Mapping[Any, Any], options: Sequence[str], default: Sequence[str]) -> list[str]:
     if not isinstance(entry.get("model"), str):
         raise UserError(f"backbones={dict(entry)!r} has no model: it needs one, as {{model: resnet18, weights: none}}.")
+    for key, value in entry.items():
+        if isinstance(value, Mapping):
+            raise UserError(f"backbones: {key} is a mapping itself; name its options with dots: data.image_size: 96.")
+    weights = str(entry.get("weights", "none"))
+    if weights not in ("imagenet", "demo", "none") and not Path(weights).expanduser().is_file():
+        raise UserError(f"backbones: weights={weights} is no file; the choices are imagenet, demo, none and paths.")
     rest = [_override(key, value) for key, value in entry.items() if key != "model"]
     return [*_choice(entry["model"], options), *rest, *(default if "weights" not in entry else [])]
 
@@ -101,6 +109,8 @@ def _choice(name: str, options: Sequence[str]) -> list[str]:
         return [f"model={name}"]
     if name.startswith(_TIMM):
         return ["model=timm", _override("model.name", name.removeprefix(_TIMM))]
+    if _WILD & set(name):
+        raise UserError(f"backbones={name} is a pattern, which cannot stand in a mapping: name one network there.")
     known = {known for family in FAMILIES for known in family.names()}
     if name in known:
         return ["model=torchvision", f"model.name={name}"]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from thaw.errors import UserError
+from thaw.pages.text import amount
 from thaw.runs import run_files
 from thaw.runs.optional_output import naming_page, warn_on_failure
 from thaw.runs.ownership import hold, refuse_foreign, release
@@ -175,11 +176,10 @@ def finish_sweep(folder: Path, jobs: Sequence[Job], stopped_by: int | None, shor
         _print_results(folder, compared, shortlists)
     failed = [job.name for job in jobs if job.summary.get("status") == "failed" or not (job.finished or stopped_by)]
     if failed:
-        print_error(
-            f"{len(failed)} of {len(jobs)} jobs failed; the same command tries them again: {', '.join(failed)}."
-        )
+        count = f"{len(failed)} of {amount(len(jobs), 'job')}"
+        print_error(f"{count} failed; the same command tries them again: {', '.join(failed)}.")
     if stopped_by:
-        done = f"{sum(job.finished for job in jobs)} of {len(jobs)} jobs done"
+        done = f"{sum(job.finished for job in jobs)} of {amount(len(jobs), 'job')} done"
         name = signal.Signals(stopped_by).name
         print_error(f"stopped by {name}, {done}; the same command with {option('hydra.sweep.dir', folder)} resumes.")
         raise SystemExit(128 + stopped_by)

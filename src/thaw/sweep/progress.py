@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TextIO
 
-from thaw.pages.text import duration
+from thaw.pages.text import amount, duration
 from thaw.runs import run_files
 from thaw.storage.files import read_rows
 from thaw.sweep.jobs import Job
@@ -32,7 +32,7 @@ class Progress:
 
     def print_jobs(self, folder: Path) -> None:
         before = len(self._jobs) - len(self._left)
-        line = f"{len(self._jobs)} jobs in {folder}" + (f", {before} of them done before" if before else "")
+        line = f"{amount(len(self._jobs), 'job')} in {folder}" + (f", {before} of them done before" if before else "")
         print(line, file=self._stream, flush=True)
 
     def job_starts(self, job: Job) -> None:

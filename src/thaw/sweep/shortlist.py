@@ -4,9 +4,11 @@ import csv
 import io
 import json
 import shlex
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from thaw.comparison.advice import advice
 from thaw.errors import UserError
 from thaw.features.neighbours import NEIGHBOURS
 from thaw.models.backbones import family_of, is_own
@@ -29,16 +31,20 @@ _COSTS = ("images/s", "parameters", "MB", "licence", "front")
 
 def write_shortlist(folder: Path, compared: dict) -> str:
     """Write the backbones of a comparison, with speeds and sizes, into `folder`; return a terminal table of them."""
-    rows = [_row(entry, folder / entry["runs"][0]["folder"]) for entry in compared["candidates"]]
-    for row in rows:
+    entries = compared["candidates"]
+    rows = [_row(entry, folder / entry["runs"][0]["folder"]) for entry in entries]
+    names = Counter(row["name"] for row in rows)
+    for row, entry in zip(rows, entries, strict=True):
+        row["name"] += f", {entry['name']}" if names[row["name"]] > 1 else ""
         row["pareto"] = bool(row["images_per_second"]) and not any(_dominates(other, row) for other in rows)
-    facts = {
-        "advice": compared["advice"], "images": compared["images"], "command": compared["command"], "backbones": rows,
-        "next": _next_command(compared), "failures": compared["failures"], "machine": compared["machine"],
-    }  # fmt: skip
+    # Names of rows are shorter than those of candidates. How long a run took depends on what was stored before.
+    named = [{**entry, "name": row["name"], "seconds": 1.0} for entry, row in zip(entries, rows, strict=True)]
+    kept = {key: compared[key] for key in ("cautions", "images", "command", "failures", "machine")}
+    sentences = advice({**compared, "candidates": named})
+    facts = {"advice": sentences, "backbones": rows, "next": _next_command(compared), **kept}
     write_whole(folder / "shortlist.json", json.dumps(facts, indent=1) + "\n")
     write_whole(folder / "shortlist.csv", _csv(rows))
-    write_page(folder / PAGE, lambda: _page(facts, compared))
+    write_page(folder / PAGE, lambda: _page(facts, named))
     return _table(facts)
 
 
@@ -83,7 +89,9 @@ def _next_command(compared: dict) -> str | None:
     if not compared["candidates"]:
         return None
     words = shlex.split(compared["candidates"][0]["runs"][0]["command"])
-    kept = [word for word in words[2:] if not word.startswith(("strategy=", "strategy.", "seed=", "hydra."))]
+    kept = [
+        word for word in words[2:] if not word.startswith(("strategy=", "strategy.", "seed=", "data.fold=", "hydra."))
+    ]
     return shlex.join([*words[:2], "sweep=strategies", *kept])
 
 
@@ -98,8 +106,11 @@ def _table(facts: dict) -> str:
         lines.append([shown(row["name"], 60), *quality, *rates, *weights, "*" if row["pareto"] else ""])
     more = len(facts["backbones"]) - LINES
     rest = [f"and {more} more, in shortlist.csv"] if more > 0 else []
-    front = "* (front): no other backbone is both as accurate and as fast"
-    return "\n".join([*aligned(lines), *rest, "", *facts["advice"], front, "", f"next     {facts['next']}"])
+    notes = (
+        "images/s: in the frozen stages, on one CPU core or on a GPU",
+        "* (front): no other backbone is both as accurate and as fast",
+    )
+    return "\n".join([*aligned(lines), *rest, "", *facts["advice"], *notes, "", f"next     {facts['next']}"])
 
 
 def _number(value: float | None, style: str) -> str:
@@ -114,20 +125,12 @@ def _csv(rows: Sequence[dict]) -> str:
     return file.getvalue()
 
 
-def _page(facts: dict, compared: dict) -> str:
+def _page(facts: dict, entries: Sequence[dict]) -> str:
     rows = facts["backbones"]
-    entries = [{**entry, "name": row["name"]} for entry, row in zip(compared["candidates"], rows, strict=True)]
     timed = [{**row, "milliseconds": 1000 / row["images_per_second"]} for row in rows if row["images_per_second"]]
     label = "milliseconds per image in the frozen stages"
     drawn = {
         "intervals": plots.intervals(entries[:CANDIDATES]) if entries else None,
         "speed": plots.accuracy_and_cost(timed[:CANDIDATES], "milliseconds", label) if timed else None,
     }
-    return render(
-        "shortlist.html.jinja",
-        **facts,
-        plots=drawn,
-        colours=plots.COLOURS,
-        neighbours=NEIGHBOURS,
-        cautions=compared["cautions"],
-    )
+    return render("shortlist.html.jinja", **facts, plots=drawn, colours=plots.COLOURS, neighbours=NEIGHBOURS)
