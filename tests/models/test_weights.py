@@ -4,6 +4,7 @@ import os
 import pickle
 import threading
 
+import numpy as np
 import pytest
 import torch
 import torchvision
@@ -114,14 +115,16 @@ class Malicious:
         return os.mkdir, ("pwned",)
 
 
-@pytest.mark.parametrize("content", ["pickle", "text", "empty", "truncated", "list"])
+@pytest.mark.parametrize("content", ["pickle", "noise", "text", "empty", "truncated", "list"])
 def test_what_is_no_table_of_tensors_is_refused_and_runs_no_code(source, tmp_path, monkeypatch, content):
     monkeypatch.chdir(tmp_path)
     path = tmp_path / "w.pth"
     torch.save(source.state_dict(), path)
     whole = path.read_bytes()
     evil = pickle.dumps({"fc.weight": Malicious()})
-    path.write_bytes({"pickle": evil, "text": b"hello", "empty": b"", "truncated": whole[:-500]}.get(content, b""))
+    noise = np.random.default_rng(0).bytes(3000)
+    written = {"pickle": evil, "noise": noise, "text": b"hello", "truncated": whole[:-500]}
+    path.write_bytes(written.get(content, b""))
     if content == "list":
         torch.save([1, 2], path)
     with pytest.raises(UserError, match=r"cannot read weights from .*w.pth") as refused:
