@@ -126,7 +126,7 @@ class ShortlistSweeper(ThawSweeper):
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
         assert self.hydra_context is not None and self.config is not None, "Hydra calls setup first"
-        from thaw.sweep.backbones import backbones, wanted_backbones  # they import torch
+        from thaw.sweep.chosen_backbones import backbones, wanted_backbones  # they import torch
 
         loader = self.hydra_context.config_loader
         given = OverridesParser.create(config_loader=loader).parse_overrides(arguments)

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from thaw.errors import UserError
 from thaw.models.backbones import family_of
 from thaw.models.families.torchvision_chain import default_weights
-from thaw.sweep.backbones import backbones, wanted_backbones
+from thaw.sweep.chosen_backbones import backbones, wanted_backbones
 
 OPTIONS = [path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")]
 
