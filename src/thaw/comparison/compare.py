@@ -31,7 +31,7 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
     classes = compared[0].summary["classes"] if compared else []
     entries = [_candidate_entry(one, paired, tests, found[0], classes, folder) for one in found]
     for entry in entries:
-        entry["pareto"] = not any(_dominates(other, entry) for other in entries)
+        entry["pareto"] = not any(dominates(other, entry, "seconds") for other in entries)
     facts = {
         "candidates": entries,
         "tests": [_test_entry(test) for test in tests],
@@ -133,9 +133,9 @@ def _test_entry(test: PairedTest) -> dict:
     return {name: getattr(test, name) for name in facts}
 
 
-def _dominates(other: dict, entry: dict) -> bool:
-    """Return whether `other` is at least as good as `entry` in accuracy and time, and better in one of them."""
-    pairs = (other["acc"], entry["acc"]), (-other["seconds"], -entry["seconds"])
+def dominates(other: dict, entry: dict, cost: str) -> bool:
+    """Return whether `other` is at least as good as `entry` in accuracy and in `cost`, and better in one of them."""
+    pairs = (other["acc"], entry["acc"]), (-other[cost], -entry[cost])
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 

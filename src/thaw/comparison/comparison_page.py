@@ -1,7 +1,5 @@
 """The files of a comparison: `comparison.json`, `comparison.csv` and the standalone page `report.html`."""
 
-import csv
-import io
 import json
 import shlex
 from collections.abc import Sequence
@@ -18,7 +16,7 @@ from thaw.pages.html import render
 from thaw.pages.limits import CANDIDATES, LINES, MATRIX, ROWS
 from thaw.pages.text import aligned, p_value, shown
 from thaw.runs.optional_output import write_page
-from thaw.storage.files import write_whole
+from thaw.storage.files import write_rows, write_whole
 
 _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "difference", "macro_acc", "macro_f1", "ece",
             "loss", "trainable", "total", "seconds", "train_images_per_second", "peak_memory_mb", "pareto")  # fmt: skip
@@ -28,7 +26,7 @@ def write_comparison(folder: Path, runs: Sequence[Path]) -> dict:
     """Compare the runs in the folders `runs`; write the comparison into `folder`, and return it."""
     facts = {"command": _command(folder), **compare([Run(Path(run)) for run in runs], folder)}
     write_whole(folder / "comparison.json", json.dumps(facts, indent=1) + "\n")
-    write_whole(folder / "comparison.csv", _csv(facts["candidates"]))
+    write_rows(folder / "comparison.csv", _COLUMNS, map(_csv_row, facts["candidates"]))
     write_page(folder / "report.html", lambda: _page(facts))
     return facts
 
@@ -38,24 +36,34 @@ def table(facts: dict) -> str:
     rows = [("", "val/acc", "95 % interval", "seconds", "against the best")]
     for entry in facts["candidates"]:
         low, high = entry["acc_ci95"]
-        verdict = entry["verdict"] + (f" (p {p_value(entry['p'])})" if entry["p"] is not None else "")
         rows.append(
-            (entry["name"], f"{entry['acc']:.4f}", f"{low:.4f} to {high:.4f}", f"{entry['seconds']:.1f}", verdict)
+            (
+                entry["name"],
+                f"{entry['acc']:.4f}",
+                f"{low:.4f} to {high:.4f}",
+                f"{entry['seconds']:.1f}",
+                verdict(entry),
+            )
         )
     lines = aligned([(shown(name, 80), *rest) for name, *rest in rows[: LINES + 1]])
     lines += [f"and {len(rows) - LINES - 1} more, in comparison.csv"] if len(rows) > LINES + 1 else []
     return "\n".join([*(lines if facts["candidates"] else []), "", *facts["advice"], *left_out_sentence(facts)])
 
 
-def _csv(entries: Sequence[dict]) -> str:
-    file = io.StringIO()
-    rows = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
-    rows.writeheader()
-    for entry in entries:
-        low, high = entry["acc_ci95"]
-        seeds = " ".join(map(str, entry["seeds"]))
-        rows.writerow({**entry, **entry["parameters"], "seeds": seeds, "acc_low": low, "acc_high": high})
-    return file.getvalue()
+def verdict(entry: dict) -> str:
+    """Return a candidate's verdict against the best one, with its p-value."""
+    return entry["verdict"] + (f" (p {p_value(entry['p'])})" if entry["p"] is not None else "")
+
+
+def _csv_row(entry: dict) -> dict:
+    low, high = entry["acc_ci95"]
+    return {
+        **entry,
+        **entry["parameters"],
+        "seeds": " ".join(map(str, entry["seeds"])),
+        "acc_low": low,
+        "acc_high": high,
+    }
 
 
 def _page(facts: dict) -> str:

@@ -1,5 +1,8 @@
 """Accuracy of classifying a training image by a vote of the other training images nearest to it."""
 
+from collections.abc import Iterator
+from itertools import takewhile
+
 import torch
 from torch.nn.functional import normalize
 
@@ -19,20 +22,28 @@ def neighbour_accuracy(rows: FeatureRows) -> tuple[float, int]:
     """
     count, device = min(_MOST_ASKED, rows.images), rows.device
     asked = torch.linspace(0, rows.images - 1, count, dtype=torch.float64, device=device).round().long()
-    parts = [(part, normalize(x.float())) for part, x in rows.chunks() if part.stop <= rows.images]
-    wanted = torch.cat([x[asked[_inside(asked, part)] - part.start] for part, x in parts])
+    wanted = torch.cat([_unit(x[asked[_inside(asked, part)] - part.start]) for part, x in _unaugmented(rows)])
     nearest = torch.empty(count, 0, device=device)
     labels = torch.empty(count, 0, dtype=torch.long, device=device)
-    for part, x in parts:
-        similar, inside = wanted @ x.T, _inside(asked, part)
+    for part, x in _unaugmented(rows):
+        similar, inside = wanted @ _unit(x).T, _inside(asked, part)
         similar[inside, asked[inside] - part.start] = -torch.inf
-        similar = torch.cat([nearest, similar], dim=1)
-        labels = torch.cat([labels, rows.labels[part].expand(count, -1)], dim=1)
-        nearest, places = similar.topk(min(NEIGHBOURS, similar.shape[1]), dim=1)
+        closest, places = similar.topk(min(NEIGHBOURS, len(x)), dim=1)
+        nearest, labels = torch.cat([nearest, closest], 1), torch.cat([labels, rows.labels[part][places]], 1)
+        nearest, places = nearest.topk(min(NEIGHBOURS, nearest.shape[1]), dim=1)
         labels = labels.gather(1, places)
     votes = torch.zeros(count, rows.classes, device=device)
     votes.scatter_add_(1, labels, (nearest / _TEMPERATURE).exp())
     return (votes.argmax(1) == rows.labels[asked]).float().mean().item(), count
+
+
+def _unaugmented(rows: FeatureRows) -> Iterator[tuple[slice, torch.Tensor]]:
+    """Yield the chunks of the first view; features that do not fit in memory are read again at each call."""
+    return takewhile(lambda chunk: chunk[0].stop <= rows.images, rows.chunks())
+
+
+def _unit(x: torch.Tensor) -> torch.Tensor:
+    return normalize(x.float())
 
 
 def _inside(asked: torch.Tensor, part: slice) -> torch.Tensor:

@@ -1,11 +1,12 @@
 """Write files atomically, handle file names that are not UTF-8, and refuse URLs in place of files."""
 
 import csv
+import io
 import json
 import os
 import re
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
@@ -18,6 +19,15 @@ def write_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(text)
+
+
+def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping]) -> None:
+    """Replace `path` by a CSV file of `columns`, as `write_whole` does; other entries of `rows` are left out."""
+    text = io.StringIO()
+    table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
+    table.writeheader()
+    table.writerows(rows)
+    write_whole(path, text.getvalue())
 
 
 @contextmanager

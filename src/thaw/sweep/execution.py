@@ -195,7 +195,8 @@ def _print_results(folder: Path, compared: dict, shortlists: bool) -> None:
     if shortlists and compared["candidates"]:
         with warn_on_failure(f"the shortlist in {folder}"):
             shown, page = write_shortlist(folder, compared), PAGE
-    print(f"\n{shown}{naming_page('report', folder / page) or chr(10)}\ncurves   {tensorboard_command(folder)}")
+    named = naming_page("report", folder / page) or "\n"
+    print(f"\n{shown}{named}\ncurves   {tensorboard_command(folder)}")
 
 
 def _print_failure(job: Job) -> None:

@@ -71,7 +71,8 @@ def _prepare(config: DictConfig, kind: str, check: Callable[[Path], None]) -> No
             folder = new_folder(folder)
             with read_write(config.hydra):
                 config.hydra[kind].dir = str(folder)
-        note_new(folder)
+        else:
+            note_new(folder)
         check(folder)
         try_to_write(folder)
     except OSError as error:

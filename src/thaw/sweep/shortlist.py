@@ -1,7 +1,5 @@
 """The result of a shortlist: `shortlist.json`, `shortlist.csv` and the page `shortlist.html`."""
 
-import csv
-import io
 import json
 import shlex
 from collections import Counter
@@ -9,6 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from thaw.comparison.advice import advice
+from thaw.comparison.compare import dominates
+from thaw.comparison.comparison_page import verdict
 from thaw.errors import UserError
 from thaw.features.neighbours import NEIGHBOURS
 from thaw.models.backbones import family_of, is_own
@@ -16,11 +16,11 @@ from thaw.models.families.timm import full_name
 from thaw.pages import plots
 from thaw.pages.html import render
 from thaw.pages.limits import CANDIDATES, LINES
-from thaw.pages.text import aligned, p_value, shown
+from thaw.pages.text import aligned, shown
 from thaw.runs.configuration import read_resolved
 from thaw.runs.optional_output import write_page
 from thaw.runs.summary import read_summary
-from thaw.storage.files import write_whole
+from thaw.storage.files import write_rows, write_whole
 
 PAGE = "shortlist.html"
 _COLUMNS = ("name", "model", "weights", "acc", "acc_low", "acc_high", "verdict", "p", "neighbours", "images_per_second",
@@ -36,14 +36,16 @@ def write_shortlist(folder: Path, compared: dict) -> str:
     names = Counter(row["name"] for row in rows)
     for row, entry in zip(rows, entries, strict=True):
         row["name"] += f", {entry['name']}" if names[row["name"]] > 1 else ""
-        row["pareto"] = bool(row["images_per_second"]) and not any(_dominates(other, row) for other in rows)
+    timed = [row for row in rows if row["milliseconds"]]
+    for row in rows:
+        row["pareto"] = row in timed and not any(dominates(other, row, "milliseconds") for other in timed)
     # Names of rows are shorter than those of candidates. How long a run took depends on what was stored before.
     named = [{**entry, "name": row["name"], "seconds": 1.0} for entry, row in zip(entries, rows, strict=True)]
     kept = {key: compared[key] for key in ("cautions", "images", "command", "failures", "machine")}
     sentences = advice({**compared, "candidates": named})
     facts = {"advice": sentences, "backbones": rows, "next": _next_command(compared), **kept}
     write_whole(folder / "shortlist.json", json.dumps(facts, indent=1) + "\n")
-    write_whole(folder / "shortlist.csv", _csv(rows))
+    write_rows(folder / "shortlist.csv", _COLUMNS, rows)
     write_page(folder / PAGE, lambda: _page(facts, named))
     return _table(facts)
 
@@ -54,6 +56,7 @@ def _row(entry: dict, run: Path) -> dict:
     published = weights == "imagenet" and not is_own(built["_target_"])
     file, licence = _published(model) if published else (Path(weights).expanduser(), None)
     low, high = entry["acc_ci95"]
+    rate = summary.get("frozen_images_per_second")
     return {
         "name": model if published else f"{model}, weights={weights}",
         "model": model,
@@ -62,7 +65,8 @@ def _row(entry: dict, run: Path) -> dict:
         "acc_low": low,
         "acc_high": high,
         "neighbours": (summary.get("probe") or {}).get("neighbours", {}).get("acc"),
-        "images_per_second": summary.get("frozen_images_per_second"),
+        "images_per_second": rate,
+        "milliseconds": 1000 / rate if rate else None,
         "parameters": entry["parameters"]["total"],
         "size_mb": round(file.stat().st_size / 1e6, 1) if file and file.is_file() else None,
         "licence": licence,
@@ -76,12 +80,6 @@ def _published(model: str) -> tuple[Path | None, str | None]:
         return family.weights_file(model), family.licence(model)
     except UserError:  # the package that has them is gone since the run
         return None, None
-
-
-def _dominates(other: dict, row: dict) -> bool:
-    """Return whether `other` is as accurate and as fast as `row`, and better in at least one of them."""
-    keys = ("acc", "images_per_second")
-    return all((other[key] or 0) >= row[key] for key in keys) and any((other[key] or 0) > row[key] for key in keys)
 
 
 def _next_command(compared: dict) -> str | None:
@@ -99,8 +97,7 @@ def _table(facts: dict) -> str:
     """Return a terminal table of the backbones, the most accurate first, and the advice."""
     lines = [["", "probe val/acc", "95 % interval", "against the best", f"{NEIGHBOURS}-NN", *_COSTS]]
     for row in facts["backbones"][:LINES]:
-        verdict = row["verdict"] + (f" (p {p_value(row['p'])})" if row["p"] is not None else "")
-        quality = (f"{row['acc']:.4f}", f"{row['acc_low']:.4f} to {row['acc_high']:.4f}", verdict)
+        quality = (f"{row['acc']:.4f}", f"{row['acc_low']:.4f} to {row['acc_high']:.4f}", verdict(row))
         rates = (_number(row["neighbours"], ".4f"), _number(row["images_per_second"], ".0f"))
         weights = (f"{row['parameters']:,}", _number(row["size_mb"], ".0f"), row["licence"] or "-")
         lines.append([shown(row["name"], 60), *quality, *rates, *weights, "*" if row["pareto"] else ""])
@@ -117,17 +114,8 @@ def _number(value: float | None, style: str) -> str:
     return "-" if value is None else format(value, style)
 
 
-def _csv(rows: Sequence[dict]) -> str:
-    file = io.StringIO()
-    table = csv.DictWriter(file, _COLUMNS, extrasaction="ignore", lineterminator="\n")
-    table.writeheader()
-    table.writerows(rows)
-    return file.getvalue()
-
-
 def _page(facts: dict, entries: Sequence[dict]) -> str:
-    rows = facts["backbones"]
-    timed = [{**row, "milliseconds": 1000 / row["images_per_second"]} for row in rows if row["images_per_second"]]
+    timed = [row for row in facts["backbones"] if row["milliseconds"]]
     label = "milliseconds per image in the frozen stages"
     drawn = {
         "intervals": plots.intervals(entries[:CANDIDATES]) if entries else None,
