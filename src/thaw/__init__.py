@@ -1,12 +1,12 @@
 """Thaw compares transfer-learning strategies on your images and saves the best model.
 
-The names below are the library's interface; importing `thaw` loads none of them until it is used.
+The names in `thaw.__all__` are the library's interface. Each is imported only when it is first used.
 
     import thaw
 
-    model = thaw.load_model("outputs/feature_extractor/2026-01-31_12-00-00")  # a run's folder, or a checkpoint
+    model = thaw.load_model("outputs/feature_extractor/2026-01-31_12-00-00")  # a run folder or a checkpoint file
     for prediction in thaw.predict(model, ["cat.jpg", pil_image, array], top=3):
-        print(prediction.top)  # [(class, calibrated probability), ...], the likeliest first
+        print(prediction.top)  # [(class, calibrated probability), ...], most probable first
 
     for run in thaw.read_runs("outputs/sweeps/2026-01-31_12-00-00"):
         print(run.summary["strategy"], run.seed, run.accuracy)
@@ -48,7 +48,7 @@ _MODULES = {
     "read_runs": "thaw.comparison.finished_runs",
 }
 
-__all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]  # the names above, once
+__all__ = list(_MODULES)  # pyright: ignore[reportUnsupportedDunderAll]  # pyright wants a literal list
 
 
 def __getattr__(name: str) -> Any:

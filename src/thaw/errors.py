@@ -1,4 +1,4 @@
-"""Exceptions with one sentence for the user: the value, the reason and the choices."""
+"""Exceptions whose message is one sentence for the user: the wrong value, why it is wrong, and the valid choices."""
 
 import re
 
@@ -8,29 +8,30 @@ _LOOP = "Symlink loop from "
 
 
 class UserError(ValueError):
-    """Raised for an impossible option or argument; ends the program with status 2."""
+    """Raised for an invalid option or argument; the program then exits with status 2."""
 
 
 class RunError(RuntimeError):
-    """Raised when something fails at run time; ends the program with status 1."""
+    """Raised when something fails at run time; the program then exits with status 1."""
 
 
 class FrozenTensorError(RunError):
-    """Raised when a frozen tensor has changed."""
+    """Raised when a frozen tensor of a network has changed during training."""
 
 
 class UnreadableImageError(RunError):
-    """Raised when an image cannot be decoded; the message names its path."""
+    """Raised when an image cannot be read or decoded; the message contains the image's path, if it has one."""
 
     def __init__(self, message: str):
-        # PyTorch raises the exception of a loader process again, with that process's traceback as the message.
+        # PyTorch re-raises the exception of a DataLoader worker with the worker's traceback as its message.
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
 def error_with_sentence(error: BaseException | None) -> UserError | RunError | None:
-    """Return the first UserError or RunError among `error` and its causes; translate known errors of libraries.
+    """Return the first UserError or RunError among `error` and its causes, or None.
 
-    Hydra wraps the exceptions of constructors in its own, so a UserError is often the cause of another exception.
+    Known errors of OmegaConf, pathlib, imports and Lightning become a UserError. Causes matter, because Hydra wraps
+    the exceptions of constructors in exceptions of its own.
     """
     while error is not None and not isinstance(error, UserError | RunError):
         if isinstance(error, InterpolationResolutionError | GrammarParseError):
@@ -40,9 +41,9 @@ def error_with_sentence(error: BaseException | None) -> UserError | RunError | N
             return UserError(f"{error.full_key}: {reason}; ${{…}} refers to another value of the configuration.")
         if isinstance(error, ConfigAttributeError):
             return UserError(f"{error.full_key} is missing from the configuration.")
-        if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):  # pathlib's, before Python 3.13
+        if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):  # pathlib before Python 3.13
             return UserError(f"{str(error).removeprefix(_LOOP)} is a link that leads back to itself: name a real path.")
-        # Lightning raises MisconfigurationException for incompatible options; some options need an optional package.
+        # Some options need an optional package. For incompatible options, Lightning raises MisconfigurationException.
         if isinstance(error, ModuleNotFoundError) or type(error).__name__ == "MisconfigurationException":
             return UserError(f"{' '.join(str(error).split()).rstrip('.')}.")
         error = error.__cause__

@@ -12,11 +12,11 @@ _THREADS = 4
 
 
 class DamagedArrayError(Exception):
-    """An array on disk that differs from what was written."""
+    """Raised when the files of an array are missing, or differ from what was written."""
 
 
 def write_array(folder: Path, name: str, pieces: Iterable[np.ndarray]) -> None:
-    """Concatenate `pieces`, at least one, along their first dimension, and write them as an array with checksums."""
+    """Write `pieces` (at least one) to disk, concatenated along the first dimension, with a checksum of each piece."""
     folder.mkdir(parents=True, exist_ok=True)
     checks, rows, data = [], 0, np.empty(0)
     with (folder / f"{name}.bin").open("wb") as file:
@@ -30,10 +30,10 @@ def write_array(folder: Path, name: str, pieces: Iterable[np.ndarray]) -> None:
 
 
 def read_array(folder: Path, name: str) -> np.memmap:
-    """Compare the array's checksums and return it as a memory map; changes to the map stay in memory.
+    """Check the array's checksums and return the array as a memory map; changes to the map are not written to disk.
 
     Raises:
-        DamagedArrayError: for missing, additional or changed bytes.
+        DamagedArrayError: if a file is missing, or bytes are missing, added or changed.
 
     """
     try:

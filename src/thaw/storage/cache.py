@@ -1,4 +1,4 @@
-"""The cache folder `$THAW_CACHE`: results that Thaw can compute again, shared by runs, safe to delete at any time."""
+"""The cache folder `$THAW_CACHE`, which runs share. It may be deleted at any time: Thaw computes its content again."""
 
 import errno
 import logging
@@ -21,10 +21,10 @@ def cache_dir() -> Path:
 
 
 def build_once(name: str, build: Callable[[Path], None], is_whole: Callable[[Path], bool], keep: int) -> Path:
-    """Return the path of the cache entry `name`; call `build(path)` first unless a whole entry exists.
+    """Return the path of the cache entry `name`, a file or folder; build it if it is missing or `is_whole` is False.
 
-    One process builds while others wait. An unfinished entry never has the final name. The `keep` most recently used
-    entries of the same folder stay; older ones are deleted. Raise UserError if the cache folder is not writable.
+    `build` writes to a temporary path, which is then renamed. Other processes that need the entry wait. Afterwards,
+    the folder keeps only its `keep` most recently used entries. Raise UserError if the cache folder is not writable.
     """
     path = cache_dir() / name
     try:
@@ -42,13 +42,13 @@ def build_once(name: str, build: Callable[[Path], None], is_whole: Callable[[Pat
 def build_bounded(
     name: str, build: Callable[[Path], None], is_whole: Callable[[Path], bool], size: int, max_size: float
 ) -> Path:
-    """Like `build_once`, for an entry of `size` bytes; all entries of its parent folder take at most `max_size` bytes.
+    """Do the same as `build_once`, but limit the entries of a folder to `max_size` bytes instead of to a number.
 
-    The least recently used entries are deleted before the new one is built. Processes that have a deleted file open
-    can keep reading it.
+    Before an entry of `size` bytes is built, the least recently used entries are deleted. A process that has a deleted
+    file open can keep reading that file.
 
     Raises:
-        OSError: if the entry cannot be written, for example on a full disk. No part of the entry stays.
+        OSError: if the entry cannot be written, for example on a full disk; a part of an entry is removed.
 
     """
 
@@ -99,7 +99,7 @@ def _build(path: Path, build: Callable[[Path], None]) -> None:
 
 
 def _by_age(folder: Path) -> list[Path]:
-    """Return the complete entries of a folder, last used first; files without a lock file are not the cache's."""
+    """Return complete entries, most recently used first. A file without a lock file is not an entry of the cache."""
     entries = [entry for entry in folder.iterdir() if entry.with_name(f"{entry.name}.lock").is_file()]
     entries = [entry for entry in entries if entry.suffix != ".lock" and ".part-" not in entry.name]
     return sorted(entries, key=lambda entry: entry.stat().st_mtime, reverse=True)

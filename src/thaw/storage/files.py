@@ -1,4 +1,4 @@
-"""Write files atomically, handle file names that are not UTF-8, and refuse URLs in place of files."""
+"""Read and write text files: atomically, with file names that need not be UTF-8, and never from URLs."""
 
 import csv
 import io
@@ -15,14 +15,14 @@ from thaw.errors import UserError
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Replace `path` by a file with `text`, as `whole_file` does; make its folder if there is none."""
+    """Write `text` to `path` atomically, as `whole_file` does; create the parent folder if it is missing."""
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole_file(path) as file:
         file.write(text)
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping]) -> None:
-    """Replace `path` by a CSV file of `columns`, as `write_whole` does; other entries of `rows` are left out."""
+    """Write a CSV file atomically, as `write_whole` does; values of `rows` that are not in `columns` are left out."""
     text = io.StringIO()
     table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
@@ -32,17 +32,17 @@ def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping]) -> N
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[TextIO]:
-    """Open a text file that replaces `path` when it is complete; after an exception, `path` is unchanged.
+    """Open a text file that replaces `path` when the `with` block ends; after an exception, `path` is unchanged.
 
-    File names in the text that are not UTF-8 are written as their bytes. A link stays a link. A path that is not a
-    regular file, such as /dev/stdout, is written directly.
+    File names in the text that are not UTF-8 are written as their original bytes. If `path` is a symbolic link, the
+    link's target is replaced. If `path` is not a regular file, such as /dev/stdout, it is written directly.
     """
     path = Path(os.path.realpath(path)) if path.is_symlink() and path.is_file() else path
     if path.exists() and not path.is_file():
         with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             yield file
         return
-    part = path.with_name(f".{uuid.uuid4().hex}.part")  # a unique name
+    part = path.with_name(f".{uuid.uuid4().hex}.part")
     try:
         with part.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
             yield file
@@ -52,7 +52,7 @@ def whole_file(path: Path) -> Iterator[TextIO]:
 
 
 def as_json(values: object, indent: int | None = None) -> str:
-    """Return JSON with unescaped characters, except for bytes of file names that are not UTF-8."""
+    """Return JSON that keeps non-ASCII characters, but escapes the bytes of file names that are not UTF-8."""
     text = json.dumps(values, indent=indent, ensure_ascii=False)
     return re.sub("[\ud800-\udfff]", lambda found: f"\\u{ord(found[0]):04x}", text)
 
@@ -62,13 +62,13 @@ def is_remote(path: str) -> bool:
 
 
 def refuse_remote(name: str, path: str) -> None:
-    """Raise UserError if `path`, the value of the option `name`, is a URL: the content of a URL can change."""
+    """Raise UserError if `path`, the value of the option `name`, is a URL, because its content could change later."""
     if is_remote(path):
         raise UserError(f"{name}={path} is a URL, and Thaw reads only local files: download it first.")
 
 
 def is_utf8(path: str | Path) -> bool:
-    """Return whether libraries that are not Python's own can open `path`: they need names in UTF-8."""
+    """Return whether `path` is valid UTF-8; most libraries outside Python's standard library can open no others."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
