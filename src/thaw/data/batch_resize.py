@@ -1,4 +1,4 @@
-"""Resize boxes of many small images at once, equal bit for bit to Pillow's result for each."""
+"""Crop and resize many small images at once, with exactly the pixels that Pillow computes one image at a time."""
 
 from collections.abc import Sequence
 from functools import cache, lru_cache
@@ -9,12 +9,12 @@ import torch
 from PIL import Image
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-PRECISION = 2**22  # Pillow multiplies 8-bit pixels by integers: the weights times this number, rounded
-_MOST_PRODUCTS = 2e6  # per image; Pillow is faster from about three million on, because it skips weights of zero
+PRECISION = 2**22  # Pillow multiplies weights by this number and rounds, to compute with integers
+_MOST_PRODUCTS = 2e6  # per image; above about 3e6, Pillow is faster, because it skips weights of zero
 
 
 class Resize(NamedTuple):
-    """A box of an image, the size to which it is resized, and the top left corner of the square that is then kept."""
+    """A crop box, the size to which the box is resized, and the top left corner of the square that is then kept."""
 
     top: int
     left: int
@@ -27,21 +27,21 @@ class Resize(NamedTuple):
 
 
 class ImageBatch(Protocol):
-    """Images that can be resized together."""
+    """A batch of images that can be resized together."""
 
     shapes: np.ndarray  # int (N, 2): height and width
 
     def can_resize(self, size: int, interpolation: str) -> bool:
-        """Return whether `resized` is faster than Pillow and gives the same pixels."""
+        """Return whether `resized` is faster than Pillow and computes the same pixels as Pillow."""
         ...
 
     def resized(self, resizes: Sequence[Resize], size: int, interpolation: str) -> torch.Tensor:
-        """Return a square of `size` pixels from each resized box, uint8 (N, 3, size, size)."""
+        """Return a square of each image, cropped and resized as in `resizes`, uint8 (N, 3, size, size)."""
         ...
 
 
 class HostImages:
-    """Images in memory, each uint8 (H, W, 3)."""
+    """A batch of images in the CPU's memory, each uint8 (H, W, 3)."""
 
     def __init__(self, images: Sequence[np.ndarray]):
         self._images = images
@@ -59,9 +59,9 @@ class HostImages:
 def _resized(
     images: Sequence[np.ndarray], resizes: Sequence[Resize], size: int, interpolation: str, vertical: bool
 ) -> torch.Tensor:
-    """Resize first along one axis and then along the other, each time by a product of integers, exact in float64.
+    """Resize one axis after the other by products of matrices of integers, which are exact in float64.
 
-    Images that Pillow resizes vertically first are transposed.
+    If `vertical`, images that Pillow resizes vertically first are transposed.
     """
     swapped = [vertical and is_vertical_first(one) for one in resizes]
     sides = [(one.width, one.height) if swap else one[2:4] for one, swap in zip(resizes, swapped, strict=True)]
@@ -85,7 +85,7 @@ def _resized(
 
 
 def is_vertical_first(one: Resize) -> bool:
-    """Return whether Pillow resizes a box vertically first; before version 13 it never does."""
+    """Return whether Pillow 13 or later resizes a box vertically first; older versions never do."""
     return one.height - one.new_height > 2 * max(one.width - one.new_width, 0)
 
 
@@ -95,7 +95,7 @@ def _rounded(sums: torch.Tensor) -> torch.Tensor:
 
 @lru_cache(2**10)
 def _weights(length: int, size: int, interpolation: str) -> np.ndarray:
-    """Return Pillow's weights of `length` source pixels for each of `size` pixels: integers, float64 (size, length)."""
+    """Return Pillow's integer weight of each source pixel for each new pixel, float64 (size, length)."""
     scale = length / size
     centres = (np.arange(size) + 0.5) * scale
     distances = np.abs((np.arange(length) - centres[:, None] + 0.5) * (1 / max(scale, 1.0)))
@@ -105,7 +105,7 @@ def _weights(length: int, size: int, interpolation: str) -> np.ndarray:
 
 
 def filter_weights(x: Any, interpolation: str) -> Any:
-    """Return the filter's weights at the distances `x`, an array or a tensor of pixels, each at least 0."""
+    """Return the filter's weight for each distance in `x`, an array or tensor in pixels, at least 0."""
     if interpolation == "bilinear":
         return (1 - x) * (x < 1)
     near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5
@@ -114,9 +114,9 @@ def filter_weights(x: Any, interpolation: str) -> Any:
 
 @cache
 def passes_order(interpolation: str) -> bool | None:
-    """Return whether this Pillow follows `is_vertical_first` (True) or always resizes horizontally first (False).
+    """Return True if the installed Pillow follows `is_vertical_first`, False if it always resizes horizontally first.
 
-    None if its results equal neither. Each of the two passes rounds, so their order changes the results.
+    Return None if Pillow's pixels equal neither result. The order matters, because Pillow rounds after each axis.
     """
     random, size = np.random.default_rng(0), 16
     shapes = [(16, 16), (9, 30), (12, 16), (17, 16), (40, 12), (20, 18), (21, 18), (40, 20), (14, 45)]

@@ -1,4 +1,4 @@
-"""Order, size and class balance of batches, divided among the processes that train together."""
+"""Order, size and class balance of batches, and their division among the processes of a distributed training."""
 
 from pathlib import Path
 
@@ -11,7 +11,7 @@ from thaw.errors import UserError
 
 
 class DistributedBatches:
-    """Mixin that divides a data module's images into batches; the data module sets the attributes."""
+    """Mixin for a data module that divides the images into batches; the data module sets the attributes."""
 
     root: Path
     classes: list[str]
@@ -30,7 +30,7 @@ class DistributedBatches:
 
     @property
     def balancing_weights(self) -> torch.Tensor | None:
-        """Weights that have the same effect on average as `balance`, float (classes,), or None without `balance`."""
+        """Class weights with the same average effect as `balance`, float (classes,); None if `balance` is None."""
         return self._rarity() if self.balance else None
 
     def _rarity(self) -> torch.Tensor:
@@ -38,7 +38,7 @@ class DistributedBatches:
         return len(labels) / (len(self.classes) * labels.bincount(minlength=len(self.classes)))
 
     def train_order(self) -> SeededOrder:
-        """Return the order of this process's training images; `local_batch_size` of them form a batch."""
+        """Return the order of this process's training images, for batches of `local_batch_size` images."""
         return self._order(*self._rank_and_processes)
 
     def _order(self, rank: int, processes: int) -> SeededOrder:
@@ -46,7 +46,7 @@ class DistributedBatches:
         return SeededOrder(len(self.train), self.seed, self.batch_size, rank, processes, chances, self.fewest_images)
 
     def has_single_images(self, devices: int) -> bool:
-        """Return whether one of `devices` gets a training batch of a single image."""
+        """Return whether one of `devices` devices ever gets a single image as its part of a training batch."""
         return self.batch_size < 2 * devices or devices <= len(self.train) % self.batch_size < 2 * devices
 
     def batch_files(self, epoch: int, number: int) -> list[str]:
@@ -63,7 +63,7 @@ class DistributedBatches:
         return self.batch_for_each(self._rank_and_processes[1])
 
     def batch_for_each(self, devices: int) -> int:
-        """Return how many images of a training batch each of `devices` gets.
+        """Return how many images of a training batch each of `devices` devices gets.
 
         Raises:
             UserError: if the batch cannot be divided evenly.
@@ -79,7 +79,7 @@ class DistributedBatches:
 
     @property
     def val_part(self) -> range:
-        """The contiguous indices of this process's validation images; processes differ by at most one image."""
+        """The indices of this process's validation images; any two processes differ by at most one image in number."""
         rank, processes = self._rank_and_processes
         first, end = (-(-number * len(self.val) // processes) for number in (rank, rank + 1))
         return range(first, end)

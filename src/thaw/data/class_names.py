@@ -1,4 +1,4 @@
-"""Names of files and classes that look the same but differ."""
+"""Find names of files or classes that look the same but differ."""
 
 import unicodedata
 from collections.abc import Iterable, Iterator
@@ -6,7 +6,7 @@ from itertools import combinations
 
 
 def confusable_names(names: Iterable[str]) -> Iterator[str]:
-    """Yield a sentence for each pair of `names` that look the same, with the difference between them."""
+    """Yield a sentence for each pair of `names` that look the same; the sentence says how the two names differ."""
     by_look: dict[str, list[str]] = {}
     for name in names:
         by_look.setdefault(_look(name), []).append(name)

@@ -1,4 +1,4 @@
-"""Options of a run's images: the keys of `data` in conf/train.yaml, which explains them; docs/data.md says more."""
+"""The options below `data` in conf/train.yaml. That file explains each option, and docs/data.md gives details."""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,19 +7,19 @@ from thaw.data.option_values import boolean, number, number_or_auto, one_of, sha
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
 from thaw.data.splits import check_division
 
-_MOST_WORKERS = 1024  # each is a process, which takes memory of its own
+_MOST_WORKERS = 1024  # each worker is a process with its own memory
 
 
 @dataclass(frozen=True)
 class DataOptions:
     """Options of `thaw.data.datamodule.ImageFolderDataModule`.
 
-    `num_workers="auto"` starts a loader process per usable core if batches go to a GPU, else none. `device_gb="auto"`
-    copies decoded images to a GPU if they fill at most a quarter of its memory. `pixels_gb="auto"` stores up to 4 GB of
-    decoded images, or up to `device_gb`. With `decoder="auto"` a GPU decodes JPEG files if it can hold all images.
+    `num_workers="auto"` starts one loader process per usable core if batches go to a GPU, else none. `device_gb="auto"`
+    copies decoded images to a GPU if they fill at most a quarter of its memory. `pixels_gb="auto"` caches up to 4 GB of
+    decoded images, or `device_gb` if larger. `decoder="auto"` lets a GPU decode JPEG files if all images fit on it.
 
     Raises:
-        UserError: for a value out of range.
+        UserError: if a value is out of range.
 
     """
 
@@ -30,7 +30,7 @@ class DataOptions:
     rotation: float = 15
     augment: bool = True
     preprocessing: Preprocessing = TUTORIAL
-    grey_range: Any = "auto"  # resolve_grey_range checks it
+    grey_range: Any = "auto"  # resolve_grey_range checks this value
     # How images become splits.
     val_fraction: float = 0.2
     folds: int | None = None

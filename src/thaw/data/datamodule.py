@@ -1,4 +1,4 @@
-"""A LightningDataModule of image folders."""
+"""A LightningDataModule for folders of images."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -33,21 +33,21 @@ _PATIENCE = 900  # seconds to wait for a batch of a loader process; network disk
 
 
 class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataModule):
-    """Batches of (uint8 images (N, 3, H, W), labels (N,)) on the Trainer's device.
+    """Data module with batches of (images uint8 (N, 3, H, W), labels (N,)) on the Trainer's device.
 
-    The training loader itself yields crops, which `thaw.data.rotation.apply_augmentation` turns into images. The order
-    of training images and their augmentation depend only on `seed` and the epoch. `thaw.data.splits.read_splits`
-    explains how images are divided.
+    The training loader yields random crops; `thaw.data.rotation.apply_augmentation` rotates and mirrors them on the
+    device. The order of training images and their augmentation depend only on `seed` and the epoch.
+    `thaw.data.splits.read_splits` explains how images are divided into splits.
 
     Raises:
-        UserError: from the constructor, for folders or options that cannot be used.
-        RunError: from the constructor, if too many images are unreadable to skip them, or a test image is unreadable.
+        UserError: from the constructor, if the folders or options are invalid.
+        RunError: from the constructor, if more images are unreadable than may be skipped, or if a test image is.
 
     """
 
     def __init__(self, root: str | Path, options: DataOptions, seed: int = 0):
         super().__init__()
-        self.root = Path(str(root)).expanduser()  # YAML reads the name 2024 as a number
+        self.root = Path(str(root)).expanduser()  # YAML reads a folder name such as 2024 as a number
         self.options, self.train_size, self.augment = options, options.train_side, options.augment
         self.batch_size, self.balance = options.batch_size, options.balance
         self.seed = whole_number("seed", seed, 0)
@@ -82,14 +82,13 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
 
     @cached_property
     def fingerprint(self) -> dict:
-        """Plain values that change with the images, their classes or their splits; see `thaw.data.fingerprint`."""
+        """Plain values that change if the images, their classes or their splits change; see `thaw.data.fingerprint`."""
         return fingerprint(self.classes, self.splits)
 
     def _skip_unreadable(self, on_bad_image: str) -> dict[str, list[str]]:
-        """Remove unreadable images if `on_bad_image` is "skip", and return their paths per split."""
         if on_bad_image == "skip":
             return skip_unreadable(self.splits)
-        if self.test:  # they are decoded only after training, where an unreadable one would fail a trained run
+        if self.test:  # decode them now: after training, an unreadable test image would make the whole run fail
             for path in sorted(unreadable(self.test.paths, self.test.digests, self.test.short_side)):
                 load_rgb(path, self.test.short_side)
         return {name: [] for name in self.splits}
@@ -99,7 +98,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
             self.prepare_pixels()
 
     def on_device(self, batch: Sequence, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return a batch from one of the loaders as (images uint8 (N, 3, H, W), labels (N,)) on `device`."""
+        """Move a loader's batch to `device` and augment it; return (images uint8 (N, 3, H, W), labels (N,))."""
         return apply_augmentation(self.transfer_batch_to_device(batch, device, 0))
 
     def on_after_batch_transfer(self, batch: Sequence, dataloader_idx: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -125,16 +124,16 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
 
     @property
     def val_batch_size(self) -> int:
-        """The batch size for validation, which needs no memory for gradients; no result depends on this size."""
+        """The batch size for validation, which can be large without gradients. No result depends on this size."""
         return self._inference_batch_size(self.image_size)
 
     def train_dataloader(self) -> DataLoader | GroupedBatches:
-        if self.train.is_on_device:  # the device also crops them, several batches at once
+        if self.train.is_on_device:  # the device crops the images of several batches at once
             return self.grouped_batches(lambda images: images)
         return self._train_loader(self.train_order())
 
     def grouped_batches(self, compute: Callable[[torch.Tensor], torch.Tensor]) -> GroupedBatches:
-        """Return training batches of (`compute(images)`, labels); the device computes several batches at once."""
+        """Return training batches of (`compute(images)`, labels); one call of `compute` gets several batches at once."""
         order = GroupedOrder(self.train_order(), self._batches_at_once)
 
         def computed(group: Sequence) -> tuple[torch.Tensor, torch.Tensor]:
@@ -152,7 +151,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         return self._loader(self.train, self.num_workers, batch_size=batches * self.local_batch_size, sampler=order)
 
     def val_dataloader(self) -> DataLoader:
-        if not self.val_part:  # a process without images must still take part in what all processes compute together
+        if not self.val_part:  # a process without images must still take part in collective operations
             empty = torch.zeros(0, 3, self.image_size, self.image_size, dtype=torch.uint8), torch.zeros(0).long()
             return DataLoader(cast(Dataset, [empty]), batch_size=None)  # a list is a map-style dataset, too
         return self._loader(self.val, self.num_workers, batch_size=self.val_batch_size, sampler=self.val_part)
@@ -161,7 +160,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         return self.val_dataloader()
 
     def view_loader(self, images: ClassFolders, view: int | None) -> DataLoader:
-        """Return a loader of all images of a split in order; random transforms depend only on the image and `view`."""
+        """Return a loader of all images of a split in order; `view`, the number of an augmented copy, is a seed."""
         if view is None:
             return self._loader(images, self.num_workers, batch_size=self.val_batch_size)
         return self._seeded_loader(images, range(len(images)), view, self.num_workers)
@@ -169,7 +168,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
     def few_loader(self, most: int) -> DataLoader:
         """Return a loader of at most `most` training images, evenly spread over the split."""
         few = np.linspace(0, len(self.train) - 1, min(most, len(self.train))).round().astype(int).tolist()
-        # Loader processes would run for a second only, and Lightning would not watch them.
+        # No loader processes: they would run for only a second, and Lightning would not watch them.
         return self._seeded_loader(self.train, few, 0, num_workers=0)
 
     def _seeded_loader(self, images: ClassFolders, indices: Sequence[int], seed: int, num_workers: int) -> DataLoader:
@@ -196,7 +195,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
 
 
 class Batches(Dataset):
-    """The images of a split for a loader, which asks for all images of a batch at once."""
+    """A dataset from which a DataLoader gets all images of a batch with one call."""
 
     def __init__(self, images: ClassFolders):
         self.images = images

@@ -18,8 +18,8 @@ def describe_images(
 ) -> str:
     """Return one paragraph: folder, images per split, classes, copies across splits, and files that are not read.
 
-    `share` says which part of the training images is used, `note` how Thaw chose the validation images. `skipped`
-    holds the paths of undecodable images by split.
+    `share` is a text about the share of training images in use, `note` a text about how Thaw drew the validation
+    images. `skipped` maps each split to the paths of its undecodable images.
     """
     classes = splits["train"].classes
     names = ", ".join(map(shown, classes[:_CLASSES_SHOWN])) + (", …" if len(classes) > _CLASSES_SHOWN else "")
@@ -31,7 +31,7 @@ def describe_images(
     copies = " and ".join(amount(count, f"{_NAMES[name]} image") for name, count in counts.items())
     text += f"; exact copies of training images: {copies}"
     text += " (scripts/audit_data.py names them)" if any(counts.values()) else ""
-    read = set().union(*(images.found for images in splits.values()))  # two splits can lie in the same folder
+    read = set().union(*(images.found for images in splits.values()))  # a split can ignore files of another split
     ignored = sorted({path for images in splits.values() for path in images.ignored} - read)
     needed = what_to_install(ignored)
     text += _paths_with_reason("not read because they have no image ending or no class folder", ignored, root)
@@ -46,7 +46,7 @@ def describe_images(
 
 
 def copies_in_training(splits: Mapping[str, ClassFolders]) -> dict[str, int]:
-    """Return how many files of the validation and test splits are also training files, byte for byte."""
+    """Return, by split, how many validation or test files equal a training file byte for byte."""
     trained = set(splits["train"].digests)
     return {
         name: sum(digest in trained for digest in images.digests) for name, images in splits.items() if name != "train"

@@ -1,4 +1,4 @@
-"""Decoded images on a device, which crops and resizes them in batches."""
+"""Keep decoded images in a device's memory, and crop and resize them there in batches."""
 
 from collections.abc import Iterable, Sequence
 
@@ -11,16 +11,16 @@ from thaw.data.pixel_cache import StoredPixels
 from thaw.data.transfer import sent
 
 _CHUNK = 2**28  # bytes copied to the device at a time
-_IMAGES_AT_ONCE = 256  # images that are joined on the device at a time
-_PIXELS_AT_ONCE = 2**24  # pixels of the boxes that a CPU resizes at a time
-_SHARE_AT_ONCE = 1 / 50  # share of a GPU's memory for the pixels of the boxes that it resizes at a time
-_BYTES_PER_PIXEL = 23  # an index of 8 bytes, three values of 1 byte, and the same values as float32
+_IMAGES_AT_ONCE = 256  # images that are concatenated on the device at a time
+_PIXELS_AT_ONCE = 2**24  # source pixels that a CPU resizes at a time
+_SHARE_AT_ONCE = 1 / 50  # share of a GPU's memory for the source pixels that it resizes at a time
+_BYTES_PER_PIXEL = 23  # while resizing: an index of 8 bytes, three values of 1 byte, and these three as float32
 
 
 def device_bytes(chosen: float | str, device: torch.device) -> float:
-    """Return how many bytes of images or features `device` may hold; `chosen` is a number of GB or auto.
+    """Return how many bytes of images or features `device` may hold; `chosen` is a number of GB or "auto".
 
-    `auto` is a quarter of a GPU's memory, and 0 on other devices.
+    "auto" allows a quarter of a GPU's memory, and 0 bytes on other devices.
     """
     if not isinstance(chosen, str):
         return chosen * 1e9
@@ -28,7 +28,7 @@ def device_bytes(chosen: float | str, device: torch.device) -> float:
 
 
 class DevicePixels:
-    """The decoded images of a split on a device: `flat`, uint8 (all,), and `sizes`, int64 (N, 2): height and width."""
+    """Decoded images on a device: all pixels in `flat`, one uint8 tensor, and (height, width) in `sizes`, int64 (N, 2)."""
 
     def __init__(self, flat: torch.Tensor, sizes: np.ndarray):
         self.flat, self.sizes = flat, sizes
@@ -45,7 +45,7 @@ class DevicePixels:
 
     @classmethod
     def gathered(cls, images: Iterable[torch.Tensor]) -> "DevicePixels":
-        """Return the joined pixels of `images`, each uint8 (H, W, 3) on the device."""
+        """Concatenate `images`, each uint8 (H, W, 3) on the device."""
         parts, waiting, sizes = [], [], []
         for image in images:
             sizes.append(image.shape[:2])
@@ -55,7 +55,7 @@ class DevicePixels:
         return cls(torch.cat([*parts, *waiting]), np.array(sizes))
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Return the image `index`, uint8 (H, W, 3), in the CPU's memory."""
+        """Return image number `index` as uint8 (H, W, 3) in the CPU's memory."""
         start, (height, width) = int(self.starts[index]), self.sizes[index].tolist()
         return self.flat[start : start + 3 * height * width].view(height, width, 3).cpu().numpy()
 
@@ -64,7 +64,7 @@ class DevicePixels:
 
 
 class DeviceImages:
-    """The images `indices` of `pixels`, which can be resized by bilinear or bicubic interpolation."""
+    """The batch of images `pixels[indices]`, which can be resized by bilinear or bicubic interpolation."""
 
     def __init__(self, pixels: DevicePixels, indices: list[int]):
         self._pixels, self._indices = pixels, indices
@@ -74,7 +74,6 @@ class DeviceImages:
         return interpolation in FILTERS and passes_order(interpolation) is not None
 
     def resized(self, resizes: Sequence[Resize], size: int, interpolation: str) -> torch.Tensor:
-        """Return a square of `size` pixels from each resized box, uint8 (N, 3, size, size), equal to Pillow's."""
         vertical = bool(passes_order(interpolation))
         axes, swapped = self._axes(resizes), np.array([vertical and is_vertical_first(one) for one in resizes])
         axes[swapped] = axes[swapped, ::-1]
@@ -88,7 +87,7 @@ class DeviceImages:
         return torch.where(numbers[:, 1, None, None, None] > 0, resized.mT, resized) if swapped.any() else resized
 
     def _axes(self, resizes: Sequence[Resize]) -> np.ndarray:
-        """Return int64 (N, 2, 5), for each axis: pixel stride, the box's start and length, new length, kept start."""
+        """Return pixel stride, box start, box length, new length and kept start of each axis, int64 (N, 2, 5)."""
         top, left, height, width, new_height, new_width, kept_top, kept_left = np.array(resizes).T
         rows = self.shapes[:, 1], top, height, new_height, kept_top
         columns = np.ones(len(resizes), int), left, width, new_width, kept_left

@@ -1,8 +1,8 @@
-"""Resize boxes of images on one device by matrix products, equal bit for bit to Pillow's result for each.
+"""Crop and resize images on a device by matrix products, with exactly the same pixels as Pillow.
 
-Pillow's weights are integers of about 22 bits and a sign. Each weight is split into a higher and a lower half, of at
-most 11 bits each. Products of pixels and halves, and the sums of these products, are exact in float32. They are exact
-in TF32, too, in which a GPU multiplies matrices several times as fast.
+Pillow's weights are integers of about 22 bits and a sign. Each weight is split into a higher and a lower half of at
+most 11 bits. The products of pixels and halves, and the sums of these products, are exact in float32 and in TF32. A GPU
+multiplies matrices several times faster in TF32 than in float32.
 """
 
 from collections.abc import Iterator
@@ -13,19 +13,19 @@ import torch
 
 from thaw.data.batch_resize import PRECISION, filter_weights
 
-_HALF = 2**12  # a weight is this number times its higher half, plus its lower half, which has a sign
-_REACH = {"bilinear": 1, "bicubic": 2}  # of a filter, in pixels of the smaller image
+_HALF = 2**12  # weight = _HALF * higher half + lower half, which can be negative
+_REACH = {"bilinear": 1, "bicubic": 2}  # radius of each filter, in pixels of the resized image
 _ALIGNED = 8  # a GPU multiplies matrices faster if their sides are multiples of this number
 
 
 def resize_boxes(
     pixels: torch.Tensor, firsts: torch.Tensor, numbers: torch.Tensor, axes: np.ndarray, size: int, interpolation: str
 ) -> torch.Tensor:
-    """Return squares of `size` pixels, uint8 (N, 3, size, size), from boxes of `pixels`, uint8 (all, 3).
+    """Crop and resize N boxes of `pixels`, uint8 (all, 3), to squares, uint8 (N, 3, size, size).
 
-    `firsts` (N,) are the indices of the images' first pixels. `axes`, int64 (N, 2, 5), holds for each axis the stride
-    of pixels, the start and length of the box, its new length, and the start of the square. The second axis is resized
-    first. `numbers` holds the values of `axes` on the device of `pixels`.
+    `firsts` (N,) holds the index of each image's first pixel. `axes`, int64 (N, 2, 5), holds for each image and axis
+    the pixel stride, the start and length of the box, its new length, and the start of the square. The second axis is
+    resized first. `numbers` is a copy of `axes` on the device of `pixels`.
     """
     stride, start, length, new_length, kept = numbers.unbind(2)
     sides = [int(longest) // _ALIGNED * _ALIGNED + _ALIGNED for longest in axes[:, :, 2].max(0)]
@@ -43,8 +43,8 @@ def resize_boxes(
 
 
 def _rounded(halves: list[torch.Tensor], interpolation: str) -> torch.Tensor:
-    """Return the rounded sum of the products with the higher and lower halves, integers in 0..255, in place."""
-    higher, lower = halves  # whole multiples of _HALF / PRECISION and of 1 / PRECISION, each exact
+    """Add the matrix products of higher and lower halves, in place, and round the sums to integers in 0..255."""
+    higher, lower = halves  # exact multiples of _HALF / PRECISION and of 1 / PRECISION
     sums = higher.add_(lower.mul_(PRECISION / _HALF).floor_(), alpha=_HALF / PRECISION).add_(0.5).floor_()
     return sums if interpolation == "bilinear" else sums.clamp_(0, 255)
 
@@ -60,7 +60,7 @@ def _filters(
 ) -> list[list[torch.Tensor]]:
     """Return for each axis the higher and lower halves of Pillow's weights / PRECISION, float32 (N, size, side).
 
-    `length`, `new_length` and `kept` are (N, 2). For each new pixel, at most `taps` source pixels have a weight.
+    `length`, `new_length` and `kept` have the shape (N, 2). Each new pixel depends on at most `taps` source pixels.
     """
     scale = (length.double() / new_length)[:, :, None, None]
     reach = scale.clamp(min=1)
@@ -81,14 +81,13 @@ def _filters(
 
 
 def _spread(places: torch.Tensor, inside: torch.Tensor, values: torch.Tensor, side: int) -> torch.Tensor:
-    """Return (N, size, side) with `values` (N, size, taps) at `places`; values outside are 0 and go to the end."""
+    """Return float32 (N, size, side): zeros, with `values` (N, size, taps) in the columns `places` where `inside`."""
     matrix = torch.zeros(*places.shape[:2], side, device=values.device)
     return matrix.scatter_(2, torch.where(inside, places, side - 1), values)
 
 
 @contextmanager
 def _tf32(device: torch.device) -> Iterator[None]:
-    """Multiply float32 matrices in TF32."""
     if device.type != "cuda":
         yield
         return

@@ -1,4 +1,4 @@
-"""Digests of file contents, libraries and code: short strings that change when pixels may change."""
+"""SHA-256 digests of files, libraries and code, for cache keys that change whenever decoded pixels may change."""
 
 import hashlib
 import os
@@ -17,17 +17,17 @@ from thaw.data.workers import in_threads
 from thaw.storage.versions import READING
 
 _FILES_PER_TASK = 16
-_FILES_PER_SAVE = 4096  # a run that is stopped loses no more digests than this
+_FILES_PER_SAVE = 4096  # a stopped run loses at most this many digests
 _BLOCK = 2**18  # bytes
 
 
 def joint_digest(digests: Sequence[bytes]) -> str:
-    """Return one SHA-256 for all `digests`."""
+    """Return one SHA-256, in hexadecimal, of all `digests` in their order."""
     return hashlib.sha256(b"".join(digests)).hexdigest()
 
 
 def file_digests(paths: Sequence[str | Path]) -> list[bytes]:
-    """Return the SHA-256 of each file; read only files that the index in the cache does not know.
+    """Return the SHA-256 of each file; read only files that are new or changed according to `thaw.data.file_index`.
 
     Raises:
         UnreadableImageError: if a file cannot be read; the message names its path.
@@ -48,12 +48,12 @@ def file_digests(paths: Sequence[str | Path]) -> list[bytes]:
 
 
 def digest_of(*facts: object) -> str:
-    """Return the SHA-256 of the `repr` of all `facts`."""
+    """Return the SHA-256, in hexadecimal, of the `repr` of all `facts`."""
     return hashlib.sha256("\n".join(map(repr, facts)).encode()).hexdigest()
 
 
 def reading_version(*others: int) -> str:
-    """Return a digest of the versions of everything that turns files into pixels, and of `others`."""
+    """Return a digest of `others` and the versions of Pillow, torchvision and Thaw's code that reads images."""
     return digest_of(READING, *others, PIL.__version__, torchvision.__version__)
 
 

@@ -1,4 +1,4 @@
-"""Endings of image files, and what to install to read more formats."""
+"""File name endings of images, and the packages to install for more image formats."""
 
 import os
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from PIL import features
 
-# torchvision's IMG_EXTENSIONS, copied because importing torchvision takes seconds, and more endings of these formats.
+# torchvision's IMG_EXTENSIONS and more endings of the same formats. Copied: importing torchvision takes seconds.
 _ALWAYS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".jfif", ".jpe")
 _AVIF, _HEIF = (".avif",), (".heic", ".heif")
 _HAS_AVIF, _HAS_HEIF = features.check("avif"), find_spec("pillow_heif") is not None
@@ -27,24 +27,24 @@ def is_image(name: str) -> bool:
 
 
 def what_to_install(names: Iterable[str]) -> str:
-    """Return what to install so that Thaw can read all files of these `names`, or an empty string."""
+    """Return a hint like "to read .heic files, pip install pillow-heif", or an empty string if nothing is missing."""
     return _installation({_ending(name) for name in names})
 
 
 def what_to_install_for(content: bytes) -> str:
-    """Return what to install so that Thaw can read a file with this `content`, or an empty string."""
+    """Return the same hint as `what_to_install` for a file's content, or an empty string if nothing is missing."""
     return _installation({_BRANDS[content[8:12]]} if content[4:8] == b"ftyp" and content[8:12] in _BRANDS else set())
 
 
 def more_formats() -> tuple[str, ...]:
-    """Return Pillow's names of the optional formats that this installation can read."""
+    """Return which of the optional formats "AVIF" and "HEIF" this installation can read."""
     return (*(["AVIF"] if _HAS_AVIF else []), *(["HEIF"] if _HAS_HEIF else []))
 
 
 def register_plugins() -> None:
-    """Register with Pillow the formats that need another package."""
+    """Enable Pillow to read HEIF files, if the package pillow-heif is installed."""
     if _HAS_HEIF:
-        from pillow_heif import register_heif_opener  # pyright: ignore[reportMissingImports]  # optional
+        from pillow_heif import register_heif_opener  # pyright: ignore[reportMissingImports]  # an optional package
 
         register_heif_opener()
 

@@ -1,6 +1,6 @@
 """An index of file digests in the cache, so that unchanged files need not be read again.
 
-Losing the index costs time and nothing else: without it, files are read.
+The index may be deleted at any time: Thaw then reads the files again.
 """
 
 import logging
@@ -24,22 +24,22 @@ Result = TypeVar("Result")
 
 _STAMP = struct.Struct("<QQQQ")
 _DIGEST = slice(_STAMP.size, _STAMP.size + 32)
-_MOST = 2_000_000  # files, about 200 bytes each
-_COARSE = 2_000_000_000  # ns; coarse clocks give a file that changes again within this time the same stamp
+_MOST = 2_000_000  # entries, about 200 bytes each
+_COARSE = 2_000_000_000  # ns; with a coarse clock, a file that changes twice within this time can keep its stamp
 _FEW = 1000  # files; up to this many are looked up one by one
 _PATIENCE = 10  # seconds to wait for another process that writes
-_RARELY = 7  # days between two updates of an entry's last use
+_RARELY = 7  # days; the last use of an entry is updated at most this often
 _TABLE = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, fact BLOB, used INTEGER) WITHOUT ROWID"
 
 
 def stamp(facts: os.stat_result) -> bytes:
-    """Return bytes that change with a file: its size, modification time, change time and inode."""
+    """Return a file's size, modification time, change time and inode as bytes, which change if the file changes."""
     values = facts.st_size, facts.st_mtime_ns, facts.st_ctime_ns, facts.st_ino
     return _STAMP.pack(*(value % 2**64 for value in values))
 
 
 def lookup(paths: Sequence[str | Path], stamps: Sequence[bytes]) -> list[bytes | None]:
-    """Return the SHA-256 of each file, or None if the index has no entry with the same stamp."""
+    """Return the SHA-256 of each file, or None if the index has no entry with this path and stamp."""
     keys = _keys(paths)
     rows = _query(lambda database: _rows(database, keys), []) if keys else []
     known = {key: fact for key, fact, _ in rows}
@@ -50,11 +50,11 @@ def lookup(paths: Sequence[str | Path], stamps: Sequence[bytes]) -> list[bytes |
 
 
 def store(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> None:
-    """Store (path, stamp, SHA-256) of files that were read after the time `began`, in ns.
+    """Store (path, stamp, SHA-256) of files whose reading started at the time `began`, in ns since 1970.
 
-    Files that changed shortly before `began` are left out: they may change again without a new stamp.
+    Files that changed shortly before `began` are left out, because a second change might not change the stamp.
     """
-    # The third value is the change time. Users can set the modification time to anything, but not the change time.
+    # Value 2 of a stamp is the change time, which users cannot set, in contrast to the modification time.
     settled = [entry for entry in entries if _STAMP.unpack(entry[1])[2] < began - _COARSE]
     facts = [file_stamp + digest for _, file_stamp, digest in settled]
     keys = _keys([path for path, _, _ in settled])
@@ -104,9 +104,9 @@ def _today() -> int:
 
 
 def _query(task: Callable[["Connection"], Result], default: Result) -> Result:
-    """Return the result of `task` in one transaction, or `default` if the database cannot be used."""
+    """Run `task` in one transaction and return its result, or `default` if the database cannot be used."""
     try:
-        import sqlite3  # some builds of Python lack it
+        import sqlite3  # some builds of Python lack sqlite3
     except ImportError:
         return default
     path = cache_dir() / "files-1.sqlite"

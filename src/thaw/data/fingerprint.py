@@ -1,4 +1,4 @@
-"""Fingerprints of the images of a run, so that a run resumes with the same images or not at all."""
+"""Fingerprints of a run's images: Thaw resumes a run only if the run's images have not changed."""
 
 import hashlib
 from collections import Counter
@@ -13,7 +13,7 @@ from thaw.storage.checkpoints import read_checkpoint
 
 
 def fingerprint(classes: Sequence[str], splits: Mapping[str, ClassFolders]) -> dict:
-    """Return plain values that change with the classes and with the content, class, split or position of any image."""
+    """Return plain values that change if the classes, or the content, class, split or position of any image change."""
     return {"classes": list(classes), "splits": {name: _split(classes, images) for name, images in splits.items()}}
 
 
@@ -27,7 +27,7 @@ def _split(classes: Sequence[str], images: ClassFolders) -> dict:
 
 
 def difference(before: dict, now: dict) -> str | None:
-    """Return a clause that names the first difference between two fingerprints, or None."""
+    """Return a clause about the first difference between two fingerprints, for an error message, or None."""
     if before["classes"] != now["classes"]:
         return f"the classes were {listed(before['classes'])}, and are {listed(now['classes'])} now"
     for name in sorted(before["splits"].keys() | now["splits"].keys()):
@@ -47,7 +47,7 @@ def _counted(split: dict | None) -> str:
 
 
 def refuse_other_data(run: Path, checkpoint: Path, now: dict, root: Path) -> None:
-    """Raise UserError if `now`, the fingerprint of the images in `root`, differs from the one in `checkpoint`."""
+    """Raise UserError if `now`, the fingerprint of the images in `root`, differs from that saved in `checkpoint`."""
     before = read_checkpoint(checkpoint).get("data")
     if before is None:
         _refuse_moved(run, root)
@@ -60,7 +60,7 @@ def refuse_other_data(run: Path, checkpoint: Path, now: dict, root: Path) -> Non
 
 
 def _refuse_moved(run: Path, root: Path) -> None:
-    """Raise UserError if an old run, whose checkpoint has no fingerprint, was trained on another folder."""
+    """Compare the folders of the images, because the checkpoints of old runs contain no fingerprint."""
     recorded = read_resolved(run)["data"].get("root") if is_run(run) else None
     if isinstance(recorded, str) and Path(recorded).expanduser() != root:
         raise UserError(

@@ -31,19 +31,19 @@ from thaw.storage.versions import TRANSFORMS
 log = logging.getLogger(__name__)
 
 Key = int | tuple[int, int]
-Sample = tuple[str, int]  # a path and the index of its class
+Sample = tuple[str, int]  # path, class index
 Transform = Callable[[Image.Image], torch.Tensor | Crop]
 
 
 class ClassFolders(ImageFolder):
-    """The images in `root`, labelled in the order of `classes`, whatever the order of the folders.
+    """Dataset of the images in `root`, which holds one folder per class; labels are indices into `classes`.
 
-    An item is (transformed image, label). Its key is an index, or (index, seed) if random transforms must depend only
-    on the seed: not on the process that loads the item, nor on earlier items. `thaw.data.images.load_rgb` loads the
-    image with `short_side` and `grey_range`. `files` is the walk over `root`, if the caller has one already.
+    `dataset[key]` is (transformed image, label). `key` is an index or (index, seed). With a seed, random transforms
+    depend only on the seed: not on the worker process, nor on items loaded before. `short_side` and `grey_range` are
+    passed to `thaw.data.images.load_rgb`. `files` is the result of `thaw.data.walk.walk(root)`, or None to compute it.
 
     Raises:
-        UserError: from the constructor, for a missing folder or an empty class.
+        UserError: from the constructor, if a folder is missing or a class has no images.
 
     """
 
@@ -61,17 +61,17 @@ class ClassFolders(ImageFolder):
         _refuse_empty_classes(files, classes, {label for _, label in self._samples})
         super().__init__(str(root), transform=transform)
         self.short_side, self.grey_range = short_side, grey_range
-        self.found = set(self.paths)  # all images, also those that `keep` drops
+        self.found = set(self.paths)  # all images, including those that `keep` removes later
         self.repeated = [os.path.join(root, link) for link in files.repeated]
-        self.ignored = sorted(set(files.paths()) - self.found)  # other endings, or outside a class folder
+        self.ignored = sorted(set(files.paths()) - self.found)  # not an image, or not in a class folder
         self._stored: StoredPixels | DevicePixels | None = None
-        self.decoder: JpegDecoder | None = None  # None: Pillow decodes
+        self.decoder: JpegDecoder | None = None  # None: Pillow decodes the images
 
     def find_classes(self, directory: str) -> tuple[list[str], dict[str, int]]:
         return self._classes, {name: label for label, name in enumerate(self._classes)}
 
     def make_dataset(self, *args, **kwargs) -> list[Sample]:
-        """Return the samples of `thaw.data.walk`: torchvision's walk reads hidden files, and linked folders twice."""
+        """Replace torchvision's search for files, which finds hidden files, and finds files in linked folders twice."""
         return self._samples
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor | Crop, int]:
@@ -84,7 +84,7 @@ class ClassFolders(ImageFolder):
             return self[index]
 
     def batch(self, keys: Sequence[Key]) -> tuple[torch.Tensor | Crop, torch.Tensor]:
-        """Return the items of `keys` as one batch; decoded images are transformed together where that is faster."""
+        """Return the items of `keys` as one batch. Decoded images are transformed together if this is faster."""
         transform = getattr(self.transform, "of_batch", None)
         if transform and self._stored is not None:
             indices = [key if isinstance(key, int) else key[0] for key in keys]
@@ -110,22 +110,22 @@ class ClassFolders(ImageFolder):
 
     @cached_property
     def digests(self) -> list[bytes]:
-        """The SHA-256 of each file, in order."""
+        """The SHA-256 of each image file, in the order of `samples`."""
         return file_digests(self.paths)
 
     @cached_property
     def contents(self) -> str:
-        """One SHA-256 of all files, in order."""
+        """One SHA-256, in hexadecimal, of all image files in the order of `samples`."""
         return joint_digest(self.digests)
 
     @cached_property
     def digest(self) -> str:
-        """A digest of everything but seeds that determines the images of the items; equal in every process."""
+        """A digest of the files and all settings, except seeds, that determine the transformed images."""
         code, decoder = reading_version(TRANSFORMS), [self.decoder.name] if self.decoder else []
         return digest_of(self.contents, self.short_side, self.grey_range, repr(self.transform), code, *decoder)
 
     def keep_share(self, share: float, seed: int) -> None:
-        """Keep a random share of each class, at least one image; with one seed, larger shares include smaller ones."""
+        """Keep a random share of each class, at least one image; larger shares contain smaller shares of equal seed."""
         random, targets, kept = np.random.default_rng(seed), np.array(self.targets), []
         for label in range(len(self.classes)):
             (own,) = np.nonzero(targets == label)
@@ -133,7 +133,7 @@ class ClassFolders(ImageFolder):
         self.keep([self.samples[index] for index in kept])
 
     def keep(self, samples: Sequence[Sample]) -> None:
-        """Keep only `samples`, in their order."""
+        """Keep only `samples`, in the given order."""
         known = dict(zip(self.paths, self.digests, strict=True)) if "digests" in self.__dict__ else {}
         self.samples = self.imgs = list(samples)
         self.targets = [label for _, label in self.samples]
@@ -143,7 +143,7 @@ class ClassFolders(ImageFolder):
             self.digests = [known[path] for path in self.paths]
 
     def with_transform_of(self, other: "ClassFolders") -> "ClassFolders":
-        """Return the same images, loaded and transformed like those of `other`."""
+        """Return a copy that loads and transforms its images in the same way as `other`."""
         same = copy.copy(self)
         same.__dict__.pop("digest", None)
         same.transform = other.transform
@@ -156,11 +156,11 @@ class ClassFolders(ImageFolder):
         return bytes_needed(self.paths, self.contents, self.short_side)
 
     def store_decoded(self, size: int, max_size: float) -> None:
-        """Store decoded images in the cache, and load images from there; see `thaw.data.pixel_cache.stored_pixels`."""
+        """Decode all images into the cache and read them from there; arguments as in `pixel_cache.stored_pixels`."""
         self._stored = stored_pixels(self.paths, self.contents, self.short_side, size, max_size, self.grey_range)
 
     def move_decoded(self, device: torch.device) -> None:
-        """Copy the decoded images to `device`, which then transforms them; if they do not fit, log a warning."""
+        """Copy the decoded images to `device`, which then crops and resizes them; if they do not fit, log a warning."""
         if isinstance(self._stored, StoredPixels):
             try:
                 self._stored = DevicePixels.copied(self._stored, device)
@@ -173,11 +173,11 @@ class ClassFolders(ImageFolder):
         self.__dict__.pop("digest", None)
 
     def decode_on_device(self) -> None:
-        """If there is a decoder, decode all images on its device, which then also transforms them.
+        """If a decoder is set, decode all images on the decoder's GPU, which then also crops and resizes them.
 
         Raises:
-            UnreadableImageError: if an image cannot be decoded; the message names its path.
-            RunError: if the device has too little memory.
+            UnreadableImageError: if an image cannot be decoded; the message contains the image's path.
+            RunError: if the GPU has too little memory.
 
         """
         if self.decoder and not self.is_on_device:
@@ -195,14 +195,14 @@ class ClassFolders(ImageFolder):
         return isinstance(self._stored, DevicePixels)
 
     def with_transform(self, transform: Transform, short_side: int, grey_range: GreyRange) -> "ClassFolders":
-        """Return the same images with another transform, short side and grey range."""
+        """Return a copy with another transform, `short_side` and `grey_range`."""
         same = copy.copy(self)
         same.transform, same.short_side, same.grey_range = transform, short_side, grey_range
         return same
 
 
 def class_samples(files: Walk, classes: Sequence[str]) -> list[Sample]:
-    """Return the images in the folders `classes`, ordered by class name."""
+    """Return (path, class index) of the images in the folders named in `classes`, ordered by class name."""
     labels = {name: label for label, name in enumerate(classes)}
     folders = [(folder.partition(os.sep)[0], folder) for folder in files.files if folder]
     return [

@@ -21,15 +21,15 @@ from thaw.storage.versions import library_version
 
 _FILES_AT_ONCE = 256
 _FILES_PER_TASK = 16  # files that a thread reads at a time
-_SAMPLE = 64  # files that show whether a folder holds JPEGs
-_ENOUGH = 0.9  # share of JPEGs among these files
+_SAMPLE = 64  # files that are read to find out whether a data set consists of JPEG files
+_ENOUGH = 0.9  # share of the sampled files that must be JPEG files
 
 Decode = Callable[[list[torch.Tensor]], list[torch.Tensor]]  # files, uint8 (bytes,) -> RGB images, uint8 (3, H, W)
 
 
 @dataclass(frozen=True)
 class JpegDecoder:
-    """A decoder for `device`. Its name is part of cache keys, since two decoders can differ by a grey level."""
+    """A JPEG decoder on `device`. Cache keys contain its name, because two decoders' pixels can differ by one level."""
 
     name: str
     decode: Decode
@@ -41,7 +41,7 @@ class JpegDecoder:
         """Yield each image upright, uint8 (H, W, 3) on the device, with a short side of at most `short_side` pixels.
 
         Raises:
-            UnreadableImageError: if an image cannot be decoded; the message names its path.
+            UnreadableImageError: if an image cannot be decoded; the message contains the image's path.
 
         """
         rest = iter(paths)
@@ -59,7 +59,7 @@ class JpegDecoder:
             decoded = iter(self.decode(files) if files else [])
         except torch.OutOfMemoryError:
             raise
-        except RuntimeError:  # a file is damaged: Pillow decodes the group instead, and its error names the file
+        except RuntimeError:  # a file is damaged: decode the group with Pillow, whose error names the file
             group = [(path, _pixels(path, short_side, grey_range)) for path, _ in group]
             decoded = iter([])
         for _, content in group:
@@ -70,12 +70,12 @@ class JpegDecoder:
 
 
 def jpeg_decoder(device: torch.device) -> JpegDecoder | None:
-    """Return the decoder of torchcodec or of torchvision (before version 0.29) for a GPU, or None without either."""
+    """Return the GPU decoder of torchcodec or, if that is missing, of torchvision < 0.29; None if there is neither."""
     return (_torchcodec(device) or _torchvision(device)) if device.type == "cuda" else None
 
 
 def are_jpegs(paths: Sequence[str]) -> bool:
-    """Return whether nearly all files in a sample of `paths` are JPEG files that a GPU can decode."""
+    """Read a sample of `paths` and return whether nearly all of it are JPEG files that a GPU can decode."""
     step = max(1, len(paths) // _SAMPLE)
     sample = paths[::step]
     return sum(plain_jpeg(Path(path).read_bytes()) is not None for path in sample) >= _ENOUGH * len(sample)
@@ -84,14 +84,14 @@ def are_jpegs(paths: Sequence[str]) -> bool:
 def _torchcodec(device: torch.device) -> JpegDecoder | None:
     try:
         from torchcodec.decoders import decode_jpeg  # pyright: ignore[reportMissingImports]  # an extra
-    except (ImportError, OSError, RuntimeError):  # the last two: it was built for another torch
+    except (ImportError, OSError, RuntimeError):  # OSError, RuntimeError: torchcodec was built for another torch
         return None
     decode = partial(decode_jpeg, mode="RGB", device=device)
     return JpegDecoder(f"torchcodec {library_version('torchcodec')}", decode, device)
 
 
 def _torchvision(device: torch.device) -> JpegDecoder | None:
-    if tuple(map(int, torchvision.__version__.split(".")[:2])) >= (0, 29):  # it warns that this use is deprecated
+    if tuple(map(int, torchvision.__version__.split(".")[:2])) >= (0, 29):  # deprecated from 0.29 on
         return None
     from torchvision.io import ImageReadMode, decode_jpeg
 
@@ -100,12 +100,12 @@ def _torchvision(device: torch.device) -> JpegDecoder | None:
 
 
 def _contents(paths: Sequence[str], short_side: int | None, grey_range: GreyRange) -> list[tuple[str, torch.Tensor]]:
-    """Return each path with the bytes of its plain JPEG file, uint8 (bytes,), or else its pixels, uint8 (H, W, 3)."""
+    """Return (path, file content as uint8 (bytes,)) if a GPU can decode it, else (path, pixels as uint8 (H, W, 3))."""
     return [(path, _read(path, short_side, grey_range)) for path in paths]
 
 
 def _read(path: str, short_side: int | None, grey_range: GreyRange) -> torch.Tensor:
-    with named_fault(path), open(path, "rb", buffering=0) as file:  # no pipe: its digest has been computed
+    with named_fault(path), open(path, "rb", buffering=0) as file:  # not a pipe: `file_digests` refuses pipes before
         content = bytearray(file.readall())
     size, most = plain_jpeg(content), Image.MAX_IMAGE_PIXELS
     if size and (most is None or size.width * size.height <= most):
@@ -118,7 +118,6 @@ def _pixels(path: str, short_side: int | None, grey_range: GreyRange) -> torch.T
 
 
 def _reduced(image: torch.Tensor, short_side: int | None) -> torch.Tensor:
-    """Return an image, uint8 (3, H, W), whose short side has at most `short_side` pixels."""
     height, width = image.shape[1:]
     new_width, new_height = reduced_size((width, height), short_side)
     if (new_height, new_width) == (height, width):

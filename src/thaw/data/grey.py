@@ -1,4 +1,4 @@
-"""Convert grey images of more than 8 bits to 8 bits, with one range of values from black to white per data set."""
+"""Convert grey images of more than 8 bits to 8 bits, with the same black and white values for a whole data set."""
 
 import logging
 import math
@@ -14,14 +14,14 @@ from thaw.errors import UserError
 
 log = logging.getLogger(__name__)
 
-FULL = (0.0, 65535.0)  # 16 bits
-OWN = "own"  # lowest and highest value of each image: for thumbnails and for comparisons of images
-GreyRange = tuple[float, float] | str | None  # None: by each image's type, as old checkpoints without a range expect
+FULL = (0.0, 65535.0)  # all 16-bit values
+OWN = "own"  # each image's lowest and highest value are black and white: for thumbnails and comparisons of images
+GreyRange = tuple[float, float] | str | None  # None, in old checkpoints: the range of each image's type
 
 _DEEP_ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".ppm")
-_IMAGES, _PIXELS = 500, 10_000  # sampled at even distances: images of a data set, pixels of an image
+_IMAGES, _PIXELS = 500, 10_000  # the range is computed from this many images of a data set, and pixels of an image
 _OUTLIERS = 0.001  # share of pixels at each end that may be sensor defects
-_MARGIN = 0.5  # outliers widen the range at each end by at most this share of the width without them
+_MARGIN = 0.5  # at each end, outliers widen the range by at most this share of its width without outliers
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -30,7 +30,7 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def to_eight_bits(image: Image.Image, grey_range: GreyRange) -> Image.Image:
-    """Return a deep image in mode L: `grey_range` becomes 0 to 255, values outside are clipped."""
+    """Convert a grey image of more than 8 bits to mode L: scale `grey_range` to 0..255, and clip values outside."""
     if grey_range is None:
         return _by_type(image)
     values = np.asarray(image).astype(np.float32)
@@ -40,13 +40,13 @@ def to_eight_bits(image: Image.Image, grey_range: GreyRange) -> Image.Image:
 
 
 def resolve_grey_range(option: str | Sequence[float], paths: Sequence[str]) -> tuple[tuple[float, float], bool]:
-    """Return the grey range for `data.grey_range`, and whether it matters for the images in `paths`.
+    """Return the grey range (low, high) for the option `data.grey_range`, and whether images in `paths` may need it.
 
-    `auto` is the range of the values in these images; sensor defects hardly widen it. Without deep images it is the
-    full 16 bits.
+    "auto" takes the range of grey values in a sample of the images of more than 8 bits; sensor defects hardly widen
+    this range. If no image has more than 8 bits, the range is that of 16-bit values.
 
     Raises:
-        UserError: for anything but `auto` or two numbers, the lower one first.
+        UserError: if `option` is neither "auto" nor two numbers, the lower number first.
 
     """
     if option != "auto":
@@ -73,13 +73,13 @@ def _two_numbers(option: object) -> tuple[float, float]:
 
 
 def _sample(path: str) -> np.ndarray:
-    """Return some values of a deep image, including its extremes; an empty array for any other or unreadable image."""
+    """Return some values of an image, including the lowest and highest; none if it is unreadable or has 8 bits."""
     try:
         with Image.open(Path(path)) as image:
             if not is_deep(image):
                 return np.empty(0)
             values = np.asarray(image).ravel()
-    except Exception:  # Pillow's decoders raise many kinds; the error is reported when the image is loaded
+    except Exception:  # of any kind from Pillow; loading the image later reports the error
         return np.empty(0)
     values = values[np.isfinite(values)]
     if len(values) <= _PIXELS:
@@ -102,11 +102,11 @@ def _own_range(values: np.ndarray) -> tuple[float, float]:
 
 
 def _by_type(image: Image.Image) -> Image.Image:
-    """Return an image in mode L, scaled by the full range of its type, which its mode and maximum suggest."""
+    """Convert an image to mode L, scaled by the full range of its type; guess the type from mode and highest value."""
     if image.mode.startswith("I;16"):
         image, top = image.convert("I"), 65535
     else:
-        highest = cast(float, image.getextrema()[1])  # a pair of pairs only for several channels
+        highest = cast(float, image.getextrema()[1])  # grey images have only one channel
         top = next((top for top in (1, 255, 65535) if highest <= top), highest)
         if image.mode == "I" and top == 1:
             top = 255

@@ -1,4 +1,4 @@
-"""Training batches in groups: a GPU computes a group of batches in little more time than a single batch."""
+"""Prepare several training batches at once: a GPU needs hardly more time for a group of batches than for one batch."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
@@ -9,11 +9,11 @@ from thaw.data.order import SeededOrder
 
 
 class GroupedOrder:
-    """An order of images that are computed in groups of `batches` batches; resumed epochs begin with a whole group."""
+    """A sampler for groups of `batches` training batches. A resumed epoch starts at the beginning of a group."""
 
     def __init__(self, order: SeededOrder, batches: int):
         self.order, self.batches = order, batches
-        self._skipped: tuple[int, int] | None = None  # an epoch, and how many batches of its first group it skips
+        self._skipped: tuple[int, int] | None = None  # (epoch, batches of its first group to skip)
 
     def set_epoch(self, epoch: int) -> None:
         self.order.set_epoch(epoch)
@@ -24,14 +24,15 @@ class GroupedOrder:
         self._skipped = epoch, skipped
 
     def skipped_in_group(self) -> int:
+        """Return how many batches of this epoch's first group were trained on before the run was resumed."""
         epoch, skipped = self._skipped or (None, 0)
         return skipped if epoch == self.order.epoch else 0
 
 
 class GroupedBatches:
-    """The batches of `groups`, which are in the order of `sampler`.
+    """An iterable of training batches, each a part of an element of `groups`, in the order of `sampler`.
 
-    `compute(group)` returns tensors (N, ...), such as images and labels, which are split into `batch_size` rows each.
+    `compute(group)` returns tensors (N, ...), such as images and labels, to be split into batches of `batch_size` rows.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Reading of image files: upright RGB from any Pillow mode, no larger than needed."""
+"""Read image files as upright RGB images, whatever their Pillow mode, and no larger than needed."""
 
 import os
 import stat
@@ -17,11 +17,11 @@ from thaw.errors import UnreadableImageError
 
 register_plugins()
 
-warnings.filterwarnings("ignore", module=r"PIL\b")  # about odd metadata; unusable images raise an error with their name
+warnings.filterwarnings("ignore", module=r"PIL\b")  # about odd metadata; undecodable images raise an error anyway
 
-# Large reductions average whole blocks of pixels first. From 3 on, says Pillow, this looks like a single resize.
+# Pillow averages blocks of pixels before large reductions. From 3.0 on, it documents, this looks like a plain resize.
 _REDUCING_GAP = 3.0
-_FILTER = Image.Resampling.BILINEAR  # the same as in the transforms
+_FILTER = Image.Resampling.BILINEAR  # the transforms use this filter by default, too
 
 
 def load_rgb(
@@ -30,17 +30,17 @@ def load_rgb(
     formats: Sequence[str] | None = None,
     grey_range: GreyRange = None,
 ) -> Image.Image:
-    """Return the first frame as an upright 8-bit RGB image; transparent pixels are blended with white.
+    """Return the first frame of an image file, upright and in 8-bit RGB; transparent pixels are blended with white.
 
     `source` is a path or an open file. `formats` are Pillow's names of the formats to try; None tries all.
     `grey_range` says which values become black and white in grey images of more than 8 bits (`thaw.data.grey`).
 
-    An image with a short side above `short_side` pixels is reduced to that size. A JPEG at least twice as large is
-    decoded at a half, a quarter or an eighth of its size first, which is several times as fast.
+    An image whose short side has more than `short_side` pixels is reduced to that size. A JPEG of at least twice that
+    size is first decoded at a half, a quarter or an eighth of its size: several times faster than at full size.
 
     Raises:
-        UnreadableImageError: for an image that Pillow cannot decode to the last row, and for a header with more pixels
-            than Pillow's safety limit. The message names the path, if there is one.
+        UnreadableImageError: if Pillow cannot decode the image to the last row, or the header states more pixels than
+            Pillow's safety limit. The message contains the path, if there is one.
 
     """
 
@@ -53,9 +53,9 @@ def load_rgb(
 
 
 def upright_rgb(image: Image.Image, short_side: int | None, grey_range: GreyRange) -> Image.Image:
-    """Return an opened image as `load_rgb` does; `image` itself changes."""
+    """Return an opened image as `load_rgb` does: decoded, reduced, upright and RGB. This changes `image`."""
     size = reduced_size(image.size, short_side)
-    # Only JPEG supports `draft`. The decoded image is never smaller than `size`, and the photograph fills its `box`.
+    # Only JPEG supports `draft`, which decodes at a reduced size, not below `size`. The photograph then fills `box`.
     drafted = image.draft(None, size) if size != image.size else None
     image.load()
     turn = orientation(image)
@@ -68,10 +68,10 @@ def upright_rgb(image: Image.Image, short_side: int | None, grey_range: GreyRang
 
 
 def pixel_count(path: str | Path, short_side: int | None = None) -> int:
-    """Return the number of pixels of the image that `load_rgb` would return, from the file's header alone.
+    """Return the number of pixels of the image that `load_rgb` would return; read only the file's header.
 
     Raises:
-        UnreadableImageError: with the path, for a broken header or too many pixels.
+        UnreadableImageError: if the header is broken or states too many pixels. The message contains the path.
 
     """
 
@@ -95,7 +95,7 @@ def reduced_size(size: tuple[int, int], short_side: int | None) -> tuple[int, in
 
 @contextmanager
 def named_fault(source: str | Path | BinaryIO) -> Iterator[None]:
-    """Turn any exception while an image is read into an UnreadableImageError with one sentence."""
+    """Turn any exception inside the `with` block into an UnreadableImageError that names the image and the reason."""
     path = str(source) if isinstance(source, str | Path) else None
     name = f"the image {path}" if path else "the image"
     try:
@@ -105,7 +105,7 @@ def named_fault(source: str | Path | BinaryIO) -> Iterator[None]:
         raise UnreadableImageError(
             f"cannot read {name}: Pillow does not know its format{needed and f' ({needed})'}."
         ) from error
-    except Exception as error:  # Pillow's decoders raise many kinds
+    except Exception as error:  # Pillow's decoders raise many kinds of exceptions
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         reason = reason.replace(repr(path or source), "it").rstrip(".")
         raise UnreadableImageError(f"cannot read {name}: {reason}.") from error
@@ -123,7 +123,7 @@ def _opened(
 
 
 def _refuse_many_pixels(size: tuple[int, int], short_side: int | None) -> None:
-    """Raise ValueError above Pillow's limit, where Pillow only warns, and for strips that get too long when resized."""
+    """Refuse images above Pillow's limit, where Pillow only warns, and strips that would exceed it when resized."""
     pixels, most = size[0] * size[1], Image.MAX_IMAGE_PIXELS
     if most is not None and pixels > most:
         raise ValueError(f"it has {pixels} pixels, more than Pillow's safety limit of {most}")

@@ -1,4 +1,4 @@
-"""Recognise JPEG files that every decoder reads alike: baseline, upright, grey or YCbCr, and complete."""
+"""Recognise plain JPEG files, which a GPU can decode: complete, baseline, upright, and in grey or YCbCr."""
 
 import struct
 from typing import NamedTuple
@@ -7,7 +7,7 @@ from PIL import Image
 
 from thaw.data.metadata import EXIF_ORIENTATION
 
-_BASELINE, _OTHER_FRAMES = 0xC0, {*range(0xC1, 0xD0)} - {0xC4, 0xC8, 0xCC}  # these three start no frame
+_BASELINE, _OTHER_FRAMES = 0xC0, {*range(0xC1, 0xD0)} - {0xC4, 0xC8, 0xCC}  # the last three markers start no frame
 _PIXELS, _ADOBE, _EXIF = 0xDA, 0xEE, 0xE1
 
 
@@ -17,9 +17,9 @@ class JpegSize(NamedTuple):
 
 
 def plain_jpeg(content: bytes | bytearray) -> JpegSize | None:
-    """Return the size of a plain JPEG file, or None for other files, which Pillow must decode.
+    """Return the image size of a plain JPEG file, or None for any other file, which Pillow must decode.
 
-    A truncated file is not plain: Pillow says what is wrong with it.
+    A truncated file counts as not plain, because Pillow reports what is wrong with the file.
     """
     if not content.startswith(b"\xff\xd8\xff") or not content.endswith(b"\xff\xd9"):
         return None
@@ -46,7 +46,7 @@ def _scanned(content: bytes | bytearray) -> JpegSize | None:
 
 
 def _is_odd(marker: int, segment: bytes | bytearray) -> bool:
-    """Return whether a segment says that colours are not YCbCr, or that the image is not upright."""
+    """Return whether a segment states that the colours are not YCbCr or that the image is not upright."""
     if marker == _ADOBE and segment.startswith(b"Adobe"):
         return segment[11:12] != b"\x01"
     return marker == _EXIF and segment.startswith(b"Exif\0\0") and not _is_upright(segment)
@@ -57,5 +57,5 @@ def _is_upright(segment: bytes | bytearray) -> bool:
     try:
         exif.load(bytes(segment))
         return exif.get(EXIF_ORIENTATION, 1) == 1
-    except Exception:  # broken EXIF data raises many kinds
+    except Exception:  # broken EXIF data raises many kinds of exceptions
         return False

@@ -1,4 +1,4 @@
-"""Layout of a data set's folder: class folders in train/ and val/, or at the top."""
+"""Recognise the layout of a data set: class folders in train/ and val/, or class folders only."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +15,7 @@ def layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
     """Return the class names, the folders that contain class folders, and the folder of test images or None.
 
     Raises:
-        UserError: for a folder that is not a data set.
+        UserError: if `root` is not a valid data set.
 
     """
     train, val, test = (root / name for name in ("train", "val", "test"))
@@ -33,19 +33,19 @@ def layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
 
 
 def is_divided(root: Path) -> bool:
-    """Return whether `root` should contain train/ and val/ instead of one folder per class."""
+    """Return whether `root` looks as if it should contain train/ and val/ rather than one folder per class."""
     names = find_classes(root) if root.is_dir() else []
     return len(names) < 2 or any(name in names and not _is_class(root, name, names) for name in ("train", "val"))
 
 
 def has_test_beside_classes(root: Path) -> bool:
-    """Return whether test/ in `root` contains a folder named like a class beside it; else test/ itself is a class."""
+    """Return whether `root`/test contains a folder named like a class in `root`; if not, test is itself a class."""
     names = find_classes(root)
     return "test" in names and not {*find_classes(root / "test")}.isdisjoint({*names} - {"test"})
 
 
 def _is_class(root: Path, name: str, names: Sequence[str]) -> bool:
-    """Return whether the folder `name`, named like a split, is a class: for example `train` beside `car` and `ship`."""
+    """Return whether a folder with the name of a split is a class, for example `train` beside `car` and `ship`."""
     others = [other for other in names if other.casefold() not in (*_SPLIT_NAMES, "test")]
     alone = not any(other != name and other.casefold() in _SPLIT_NAMES for other in names)
     return alone and len(others) > 1 and not visible_folders(root / name)
@@ -77,7 +77,7 @@ def find_classes(root: Path) -> list[str]:
 
 
 def aligned_classes(train: Path, val: Path) -> list[str]:
-    """Return the class names of both splits; raise UserError if they differ or are fewer than two."""
+    """Return the class names; raise UserError if the two splits have different classes, or fewer than two classes."""
     classes = find_classes(train)
     refuse_other_classes(train, classes, val)
     if len(classes) < 2:
@@ -87,7 +87,7 @@ def aligned_classes(train: Path, val: Path) -> list[str]:
 
 
 def refuse_other_classes(folder: Path, classes: Sequence[str], split: Path) -> None:
-    """Raise UserError unless `split` exists and has class folders with the same names as `classes` of `folder`."""
+    """Raise UserError if `split` does not exist, or its class folders differ from `classes`, those of `folder`."""
     others = find_classes(split)
     refuse_confusable_names(folder, classes)
     differences = {folder: set(classes) - set(others), split: set(others) - set(classes)}

@@ -1,4 +1,4 @@
-"""Metadata of image files: orientation, and removal of broken metadata that stops Pillow from decoding an image."""
+"""Read the orientation of images, and remove broken metadata that stops Pillow from decoding an image."""
 
 import io
 import struct
@@ -11,7 +11,7 @@ from PIL import Image
 
 T = TypeVar("T")
 
-EXIF_ORIENTATION = 0x0112  # in EXIF and TIFF; 1 is upright
+EXIF_ORIENTATION = 0x0112  # a tag in EXIF and TIFF; its value is 1 for upright images
 _TURNS = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -24,7 +24,7 @@ _TURNS = {
 
 _PNG, _PNG_KEPT = b"\x89PNG\r\n\x1a\n", (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"eXIf", b"IEND")
 _JFIF = b"\xff\xe0\x00\x10JFIF\x00\x01\x01\x00\x00\x01\x00\x01\x00\x00"
-_ADOBE = 16  # bytes of the segment that says how colours are stored
+_ADOBE = 16  # smallest length in bytes of a JPEG's Adobe segment, which states how colours are stored
 _WEBP_KEPT, _WEBP_EXIF = (b"VP8X", b"VP8 ", b"VP8L", b"ALPH", b"ANIM", b"ANMF", b"EXIF"), 0x08
 _WEBP_OTHERS = 0x20 | 0x04  # flags for a colour profile and XMP
 _TIFF_PIXELS = {
@@ -34,10 +34,10 @@ _TIFF_PIXELS = {
 
 
 def without_bad_metadata(source: str | Path | BinaryIO, read: Callable[[str | Path | BinaryIO], T]) -> T:
-    """Return `read(source)`; if it fails, return what `read` returns for the file without its metadata.
+    """Return `read(source)`; if that raises, remove the metadata from a copy in memory and return `read(copy)`.
 
     Raises:
-        Exception: the first exception of `read`, if it fails both times.
+        Exception: the exception of `read(source)`, if reading without metadata also fails or is not possible.
 
     """
     try:
@@ -53,7 +53,7 @@ def without_bad_metadata(source: str | Path | BinaryIO, read: Callable[[str | Pa
 
 
 def is_turned_by_loading(image: Image.Image) -> bool:
-    """Return whether Pillow turns the image upright when it decodes it, as it does with TIFF."""
+    """Return whether Pillow itself turns the image upright while decoding, as it does for TIFF files."""
     return getattr(image, "tag_v2", {}).get(EXIF_ORIENTATION) in _TURNS
 
 
@@ -62,17 +62,17 @@ def orientation(image: Image.Image) -> int:
     try:
         value = image.getexif().get(EXIF_ORIENTATION, 1)
         return int(value) if value in _TURNS else 1
-    except Exception:  # broken EXIF data raises many kinds
+    except Exception:  # broken EXIF data raises many kinds of exceptions
         return 1
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Return a copy of an image with this EXIF orientation, turned upright."""
+    """Return an upright copy of an image that has this EXIF orientation."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image.copy()
 
 
 def without_metadata(content: bytes) -> bytes | None:
-    """Return a JPEG, PNG, WebP or TIFF file that keeps only pixels and orientation; None for other formats."""
+    """Remove all metadata but the orientation from a JPEG, PNG, WebP or TIFF file; return None for other formats."""
     strips = {b"\xff\xd8\xff": _jpeg, _PNG: _png, b"RIFF": _webp, b"II*\x00": _tiff, b"MM\x00*": _tiff}
     for head, strip in strips.items():
         if content.startswith(head):
@@ -95,9 +95,9 @@ def _content(source: str | Path | BinaryIO) -> bytes:
 
 
 def _jpeg(content: bytes) -> bytes:
-    """Drop comments and application segments except EXIF and the two that describe how colours are stored."""
+    """Remove comments and application segments, except EXIF, JFIF and Adobe: the last two state the colour format."""
     kept, offset = [content[:2]], 2
-    while content[offset + 1] != 0xDA:  # the pixels follow
+    while content[offset + 1] != 0xDA:  # until the pixels start
         marker, (length,) = content[offset + 1], struct.unpack_from(">H", content, offset + 2)
         segment = content[offset : offset + 2 + length]
         if marker == 0xE0 and segment[4:8] == b"JFIF":
@@ -105,13 +105,13 @@ def _jpeg(content: bytes) -> bytes:
         elif _is_kept(marker, segment):
             kept.append(segment)
         offset += 2 + length
-        while content[offset + 1] == 0xFF:  # padding
+        while content[offset + 1] == 0xFF:  # skip padding
             offset += 1
     return b"".join([*kept, content[offset:]])
 
 
 def _is_kept(marker: int, segment: bytes) -> bool:
-    if marker == 0xEE:  # decoders ignore an Adobe segment that is too short, Pillow fails on it
+    if marker == 0xEE:  # other decoders ignore an Adobe segment that is too short; Pillow raises an error
         return len(segment) >= _ADOBE
     return segment[4:8] == b"Exif" or not (0xE0 <= marker <= 0xEF or marker == 0xFE)
 
@@ -137,7 +137,7 @@ def _webp(content: bytes) -> bytes:
 
 
 def _chunks(content: bytes, offset: int, order: str, layout: str) -> Iterator[tuple[bytes, bytes]]:
-    """Yield the kind and all bytes of each chunk from `offset` on; PNG chunks include their checksum."""
+    """Yield (kind, all bytes) of each chunk from `offset` on; the bytes of a PNG chunk include its checksum."""
     while offset + 8 <= len(content):
         if layout == "kind first":
             kind, length = struct.unpack_from(f"{order}4sI", content, offset)
@@ -150,7 +150,7 @@ def _chunks(content: bytes, offset: int, order: str, layout: str) -> Iterator[tu
 
 
 def _tiff(content: bytes) -> bytes:
-    """Append a directory with only the needed entries of the first image, and point the header to it."""
+    """Append a tag directory with only the needed tags of the first image, and let the header point to it."""
     order = "<" if content.startswith(b"II") else ">"
     (offset,) = struct.unpack_from(f"{order}I", content, 4)
     (count,) = struct.unpack_from(f"{order}H", content, offset)

@@ -1,4 +1,4 @@
-"""Order of training images in an epoch, and its division among processes."""
+"""The order of training images in each epoch, and each process's part of this order."""
 
 from collections.abc import Sequence
 
@@ -7,11 +7,11 @@ from torch.utils.data import Sampler
 
 
 class SeededOrder(Sampler):
-    """A shuffled epoch of (index, seed) pairs, which depend only on `seed` and the epoch that Lightning sets.
+    """Sampler that yields (image index, seed) in an order that depends only on `seed` and the epoch Lightning sets.
 
-    Each of several processes takes every `processes`-th pair, from `rank` on: together their batches equal those of a
-    single process. The last batch is dropped if it has fewer than `fewest` images per process. With `chances`, a number
-    for each image, images are drawn with replacement.
+    Each of several processes yields every `processes`-th pair, from pair number `rank` on, so that all processes
+    together have the batches of a single process. The last batch is dropped if it has fewer than `fewest` images per
+    process. With `chances`, one weight per image, images are drawn with replacement.
     """
 
     def __init__(
@@ -28,7 +28,7 @@ class SeededOrder(Sampler):
         self.size = size
         self.seed = seed
         self.epoch = 0
-        self._skipped: tuple[int, int] | None = None  # an epoch, and how many of its images it skips
+        self._skipped: tuple[int, int] | None = None  # (epoch, number of its images to skip)
         self._local_batch_size = batch_size // processes
         self._chances = None if chances is None else np.array(chances) / sum(chances)
         self._mine = slice(rank, size - rest if rest < fewest * processes else size, processes)
@@ -37,7 +37,7 @@ class SeededOrder(Sampler):
         self.epoch = epoch
 
     def skip(self, epoch: int, batches: int) -> None:
-        """Start `epoch` after its first `batches`."""
+        """Leave out the first `batches` batches of `epoch`, because the run was resumed after them."""
         self._skipped = epoch, batches * self._local_batch_size
 
     def __len__(self) -> int:

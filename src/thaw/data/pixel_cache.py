@@ -1,4 +1,4 @@
-"""Decoded images in the cache, so that images need not be decoded in every epoch."""
+"""Store decoded images in the cache, so that they need not be decoded again in every epoch."""
 
 import logging
 import sys
@@ -22,22 +22,22 @@ from thaw.storage.versions import PIXELS
 log = logging.getLogger(__name__)
 
 _BYTES_PER_IMAGE = 64  # for an image's size and checksum, in addition to its pixels
-_COUNTS_KEPT = 100  # entries of the cache, a few bytes each
+_COUNTS_KEPT = 100  # cache entries, a few bytes each
 
 
 class StoredPixels:
-    """The decoded images of a split, in order; spawned loader processes open the file themselves."""
+    """The decoded images of a split, in order. Pickles hold no pixels: spawned loader processes open the file again."""
 
     def __init__(self, pixels: np.memmap, sizes: np.ndarray):
-        """Take `pixels`, uint8 (all,), and `sizes`, int64 (N, 2) with height and width of each image."""
+        """Take all pixels in one array, uint8, and the (height, width) of each image, int64 (N, 2)."""
         self.pixels, self.sizes = pixels, sizes
-        self._flat, self._ends = np.asarray(pixels), np.cumsum(3 * sizes.prod(1))  # a memmap is slow to index
+        self._flat, self._ends = np.asarray(pixels), np.cumsum(3 * sizes.prod(1))  # indexing a memmap is slow
 
     def __len__(self) -> int:
         return len(self.sizes)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """Return the image `index`, uint8 (H, W, 3)."""
+        """Return image number `index` as uint8 (H, W, 3)."""
         height, width, end = *self.sizes[index].tolist(), int(self._ends[index])
         return self._flat[end - 3 * height * width : end].reshape(height, width, 3)
 
@@ -56,13 +56,13 @@ def stored_pixels(
     max_size: float,
     grey_range: GreyRange = None,
 ) -> StoredPixels | None:
-    """Return the images that `load_rgb` decodes from `paths`; decode them into the cache if they are not there yet.
+    """Return the decoded images of `paths` from the cache; if the cache lacks them, `load_rgb` decodes them first.
 
-    `contents` is the digest of the files. The images take `size` bytes; all entries of this kind in the cache take at
-    most `max_size` bytes. If the images cannot be stored, log a warning and return None.
+    `contents` is one digest of all files. The images take `size` bytes, and the decoded images of all data sets in the
+    cache together take at most `max_size` bytes. If the images cannot be stored, log a warning and return None.
 
     Raises:
-        UnreadableImageError: if an image cannot be decoded; the message names its path.
+        UnreadableImageError: if an image cannot be decoded; the message contains the image's path.
 
     """
     key = digest_of(contents, short_side, grey_range, reading_version(PIXELS))
@@ -86,7 +86,7 @@ def stored_pixels(
 
 
 def bytes_needed(paths: Sequence[str], contents: str, short_side: int | None) -> int:
-    """Return the size of the decoded images in bytes, from their headers or from the cache entry for `contents`."""
+    """Return the size of all decoded images in bytes; cache it under `contents`, one digest of all files."""
     key = digest_of(contents, short_side, Image.MAX_IMAGE_PIXELS, reading_version(PIXELS))
 
     def write(part: Path) -> None:
@@ -120,7 +120,7 @@ def _write(folder: Path, paths: Sequence[str], short_side: int | None, grey_rang
 
 
 def _decoded(paths: Iterable[str], short_side: int | None, grey_range: GreyRange) -> Iterator[np.ndarray]:
-    """Yield uint8 (H, W, 3) for each path in order; threads decode a few images ahead, as Pillow releases the GIL."""
+    """Yield each image as uint8 (H, W, 3). Threads decode a few images ahead; Pillow releases the GIL."""
 
     def decode(path: str) -> np.ndarray:
         return np.asarray(load_rgb(path, short_side, None, grey_range))

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class PreparedPixels:
-    """Mixin that decodes a data module's images once; the data module sets the attributes."""
+    """Mixin for a data module that decodes all images only once; the data module sets the attributes."""
 
     train: ClassFolders
     val: ClassFolders
@@ -25,11 +25,11 @@ class PreparedPixels:
 
     @property
     def feeds_gpu(self) -> bool:
-        """True if batches go to a GPU or, without a Trainer, if this machine has one."""
+        """Whether batches go to a GPU; without a Trainer, whether this machine has a GPU."""
         return self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
 
     def attach(self, trainer: Trainer) -> None:
-        """Set the Trainer. If its device is a GPU that can hold all images, that GPU decodes them if they are JPEGs."""
+        """Set the Trainer. If its GPU has room for all decoded images, let it decode them, unless many are no JPEGs."""
         self.trainer = trainer
         decoder = jpeg_decoder(self.device) if self.options.decoder == "auto" else None
         splits = self.train, self.val
@@ -52,7 +52,6 @@ class PreparedPixels:
         return [images.decoded_size() for images in (self.train, self.val)]
 
     def _store_pixels(self) -> None:
-        """Decode all images into the cache and copy them to the device, if they fit; this only saves time."""
         limit, sizes = self._pixels_limit, self._decoded_sizes
         if sum(sizes) > limit:
             log.info(
@@ -67,7 +66,7 @@ class PreparedPixels:
 
     @property
     def device(self) -> torch.device:
-        """The device that batches are for."""
+        """The device that batches are moved to: the Trainer's, or the CPU without a Trainer."""
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     @property

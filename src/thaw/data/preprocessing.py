@@ -1,15 +1,15 @@
-"""Preprocessing of images for a network, as plain values."""
+"""Settings of the preprocessing that a network expects, as plain values that checkpoints can contain."""
 
 from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """Resizing of the short side to `resize` pixels, then a centre crop of `crop` x `crop` pixels.
+    """Resize the short side to `resize` pixels, then keep the centre of `crop` x `crop` pixels.
 
-    `interpolation` is a value of torchvision's `InterpolationMode`; old checkpoints without it used bilinear.
+    `interpolation` is a value of torchvision's `InterpolationMode`; old checkpoints lack it and used "bilinear".
     `grey_range` says which values become black and white in grey images of more than 8 bits (`thaw.data.grey`). Mean
-    and standard deviation are not part of the preprocessing: the network normalises its own input.
+    and standard deviation are not part of the preprocessing, because the network normalises its own input.
     """
 
     resize: int
@@ -18,7 +18,7 @@ class Preprocessing:
     grey_range: tuple[float, float] | None = None
 
     def scaled(self, crop: int) -> "Preprocessing":
-        """Return a copy for another crop size, with `resize` in proportion."""
+        """Return a copy for another crop size; `resize` changes in proportion."""
         return self if crop == self.crop else replace(self, resize=round(crop * self.resize / self.crop), crop=crop)
 
 

@@ -1,4 +1,4 @@
-"""Draw random boxes, angles and mirrorings for many images at once, equal to those that torchvision draws for each."""
+"""Draw random crop boxes and angles for many images at once, with exactly the values that torchvision draws."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -6,13 +6,13 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-_RATIOS = torch.log(torch.tensor((3 / 4, 4 / 3))).tolist()  # of width to height, as in RandomResizedCrop
+_RATIOS = torch.log(torch.tensor((3 / 4, 4 / 3))).tolist()  # log(width / height), as in RandomResizedCrop
 _LARGEST = 2**32 - 1
-_TRIES = 10  # boxes that RandomResizedCrop draws before it takes the centre
+_TRIES = 10  # RandomResizedCrop takes the centre if none of this many boxes fits
 
 
 class RandomBoxes(NamedTuple):
-    """A random box of each image, and the rotation and mirroring of the box after it has been resized."""
+    """A random crop box for each image, and how to rotate and mirror the resized crop."""
 
     boxes: np.ndarray  # int64 (N, 4): top, left, height, width
     angles: torch.Tensor  # float32 (N,), degrees
@@ -22,7 +22,7 @@ class RandomBoxes(NamedTuple):
 def random_boxes(
     seeds: Sequence[int], shapes: np.ndarray, crop_scale: tuple[float, float], rotation: float
 ) -> RandomBoxes:
-    """Return what `thaw.data.transforms.TrainTransform` draws with each seed for images of `shapes`, int (N, 2)."""
+    """Return what `TrainTransform` draws for each seed and image; `shapes` are (height, width), int (N, 2)."""
     draws, rows = _draws(seeds), np.arange(len(seeds))
     tries = draws[:, : 2 * _TRIES]
     areas = shapes.prod(1)[:, None] * _uniform(tries[:, ::2], *crop_scale).numpy().astype(float)
@@ -41,20 +41,20 @@ def random_boxes(
 
 
 def _draws(seeds: Sequence[int]) -> np.ndarray:
-    """Return the first numbers of torch's generator for each seed, int64 (N, 24) in 0..2^32 - 1."""
+    """Return the first 24 random numbers of torch's generator for each seed, int64 (N, 24) in 0..2^32 - 1."""
     generator = torch.Generator()
-    pairs = torch.empty(len(seeds), _TRIES + 2, dtype=torch.int64)  # the first of two numbers is the higher half
+    pairs = torch.empty(len(seeds), _TRIES + 2, dtype=torch.int64)  # each int64 is two numbers, the higher half first
     for row, seed in zip(pairs, seeds, strict=True):
         row.random_(-(2**63), None, generator=generator.manual_seed(seed))
     return np.stack([pairs.numpy() >> 32 & _LARGEST, pairs.numpy() & _LARGEST], 2).reshape(len(seeds), -1)
 
 
 def _uniform(draws: np.ndarray, low: float, high: float) -> torch.Tensor:
-    """Return what torch's `uniform_` makes of these numbers, float32, rounded once as by a fused multiply-add."""
+    """Convert `draws` to float32 as torch's `uniform_` does: rounded only once, as by a fused multiply-add."""
     start, width = np.float32(low), np.float32(high) - np.float32(low)
     return torch.from_numpy((draws % 2**24 * 2.0**-24 * float(width) + float(start)).astype(np.float32))
 
 
 def _central(height: int, width: int) -> tuple[int, int]:
-    """Return the height and width of the largest central box with an allowed ratio of the sides."""
+    """Return (height, width) of the largest central box that has an allowed ratio of sides."""
     return min(height, round(width / (3 / 4))), min(width, round(height * (4 / 3)))

@@ -1,4 +1,4 @@
-"""Detection of undecodable images before training, and their replacement."""
+"""Find images that cannot be decoded before training starts, and replace or remove them."""
 
 import json
 import os
@@ -16,18 +16,18 @@ from thaw.errors import RunError, UnreadableImageError
 from thaw.pages.text import listed
 from thaw.storage.cache import build_once
 
-_SHARE = 0.01  # of a split's images may be skipped
-_KEPT = 100  # results in the cache, a few bytes each
+_SHARE = 0.01  # at most this share of a split's images may be skipped
+_KEPT = 100  # cache entries, a few bytes each
 
 
 def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
-    """Remove images that cannot be opened or decoded from all splits, and return their paths per split.
+    """Remove images that cannot be opened or decoded from `splits`, and return the removed paths by split.
 
     In the training split, the next image of the same class replaces each removed image. The other splits get no
-    replacements, because an image that counts twice makes confidence intervals too narrow.
+    replacements, because duplicate images would make confidence intervals too narrow.
 
     Raises:
-        RunError: if a split has too many such images, or a class has no others.
+        RunError: if more than 1 % of a split (and more than one image) would be removed, or all images of a class.
 
     """
     before = {name: images.samples for name, images in splits.items()}
@@ -55,7 +55,7 @@ def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
 
 
 def unopenable(paths: Sequence[str]) -> set[str]:
-    """Return the paths that are not readable files, for example broken links and files without permission."""
+    """Return the paths that cannot be opened as regular files, such as broken links and files without permission."""
     return {path for path, good in zip(paths, in_threads(_can_be_opened, paths), strict=True) if not good}
 
 
@@ -71,7 +71,7 @@ def _can_be_opened(path: str) -> bool:
 
 
 def unreadable(paths: Sequence[str], digests: Sequence[bytes], short_side: int | None) -> set[str]:
-    """Return the paths that `load_rgb` cannot decode; the cache remembers the digests of these files."""
+    """Return the paths that `load_rgb` cannot decode; the result is cached under the `digests` of all files."""
     by_digest = dict(zip(paths, (digest.hex() for digest in digests), strict=True))
     contents = {digest: path for path, digest in by_digest.items()}
     key = digest_of(sorted(contents), short_side, reading_version())
@@ -84,10 +84,10 @@ def unreadable(paths: Sequence[str], digests: Sequence[bytes], short_side: int |
 
 
 def with_replacements(samples: Sequence[Sample], bad: Collection[str]) -> list[Sample]:
-    """Return `samples` with each sample in `bad` replaced by the next good one of its class, wrapping at the end."""
+    """Replace each sample whose path is in `bad` by the next good sample of its class; at the end, start over."""
     repaired = list(samples)
     following: dict[int, Sample] = {}
-    for index in [*reversed(range(len(samples)))] * 2:  # the second pass knows the first good sample of each class
+    for index in [*reversed(range(len(samples)))] * 2:  # twice, so that the first sample follows the last
         path, label = samples[index]
         if path not in bad:
             following[label] = samples[index]

@@ -1,4 +1,4 @@
-"""Rotation and mirroring of whole batches on their device, with one angle per image."""
+"""Rotate and mirror whole batches of images on their device, with one angle per image."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -9,24 +9,24 @@ _PIXELS_AT_ONCE = 2**16  # on a CPU, so that intermediate results fit into its c
 
 
 class Crop(NamedTuple):
-    """A crop of a training image from a loader, or a batch of crops, whose tensors have one dimension more."""
+    """A random crop, and how to rotate and mirror it. For a batch of crops, each tensor has one more dimension."""
 
     pixels: torch.Tensor  # uint8 (3, S, S)
     angle: torch.Tensor  # float32 (), degrees anticlockwise
-    mirrored: torch.Tensor  # bool (), left to right, after the rotation
+    mirrored: torch.Tensor  # bool (), whether to swap left and right after the rotation
 
 
 def apply_augmentation(batch: Sequence) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotate and mirror the crops of a batch from a loader; return (images uint8 (N, 3, S, S), labels (N,))."""
+    """Rotate and mirror a loader's batch if it holds crops; return (images uint8 (N, 3, S, S), labels (N,))."""
     images, labels = batch
     return rotate(images) if isinstance(images, Crop) else images, labels
 
 
 def rotate(batch: Crop) -> torch.Tensor:
-    """Return the rotated and mirrored crops, uint8 (N, 3, S, S), by nearest neighbour, with black corners.
+    """Rotate crops by nearest neighbour, with black corners, then mirror some; return uint8 (N, 3, S, S).
 
-    Equal to torchvision's `rotate` and `horizontal_flip`, except for single pixels whose source lies halfway between
-    two others.
+    The result equals that of torchvision's `rotate` and `horizontal_flip`, except for single pixels whose source lies
+    halfway between two pixels.
     """
     count, _, _, size = batch.pixels.shape
     images = torch.empty_like(batch.pixels, memory_format=torch.contiguous_format)
@@ -38,7 +38,7 @@ def rotate(batch: Crop) -> torch.Tensor:
 
 
 def _bordered(pixels: torch.Tensor) -> torch.Tensor:
-    """Return the images with a black border, uint8 (N, 3, (S + 2)^2); sources outside an image point to the border."""
+    """Add a black border, from which pixels outside an image are taken: uint8 (N, 3, (S + 2)^2)."""
     count, channels, _, size = pixels.shape
     bordered = pixels.new_zeros(count, channels, size + 2, size + 2)
     bordered[..., 1:-1, 1:-1] = pixels
@@ -48,7 +48,7 @@ def _bordered(pixels: torch.Tensor) -> torch.Tensor:
 def _sources(angles: torch.Tensor, mirrored: torch.Tensor, size: int) -> torch.Tensor:
     """Return the index of each pixel's source in the bordered image, int64 (N, S * S).
 
-    A source row is the sum of one term for the pixel's row and one for its column; so is a source column.
+    The source's row is a term for the pixel's row plus a term for the pixel's column; likewise the source's column.
     """
     radians = angles.deg2rad()
     cos, sin = radians.cos()[:, None], radians.sin()[:, None]
@@ -60,6 +60,6 @@ def _sources(angles: torch.Tensor, mirrored: torch.Tensor, size: int) -> torch.T
 
 
 def _nearest(by_column: torch.Tensor, by_row: torch.Tensor, size: int) -> torch.Tensor:
-    """Return each output pixel's source row, or column, in the bordered image: int32 (N, S, S), within its border."""
-    centre = (size + 1) / 2 + 0.5  # with this half added, truncation rounds
+    """Return each output pixel's source row (or column) in the bordered image, rounded and clipped: int32 (N, S, S)."""
+    centre = (size + 1) / 2 + 0.5  # 0.5 makes truncation round
     return (by_column[:, None, :] + (by_row + centre)[:, :, None]).clamp_(0, size + 1).int()

@@ -1,7 +1,7 @@
 """Training, validation and test splits, from folders or drawn at random by Thaw.
 
-A drawn split depends only on the contents of the files: not on their names or order, nor on a run's seed. Runs with
-different seeds therefore validate on the same images.
+A split that Thaw draws depends only on the contents of the files, not on their names or order, nor on a run's seed.
+Runs with different seeds are therefore validated on the same images.
 """
 
 import hashlib
@@ -19,7 +19,7 @@ _SALT = b"Thaw divides images, version 1"
 
 @dataclass(frozen=True)
 class Split:
-    """The `samples` of a split; `whole` is their folder. A drawn split can take samples from several folders."""
+    """The `samples` of a split, and the dataset of their folder, `whole`. Folds take samples from all folders."""
 
     whole: ClassFolders
     samples: list[Sample]
@@ -27,7 +27,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """All splits of a data set; `split_note` describes how Thaw chose the validation images, if it did."""
+    """All splits of a data set. `split_note` is a text about how Thaw drew the validation images, if it did."""
 
     classes: list[str]
     train: Split
@@ -74,7 +74,7 @@ def _read(folder: Path, classes: Sequence[str]) -> Split:
 
 
 def check_division(val_fraction: float, folds: int | None, fold: int) -> None:
-    """Raise UserError for options of `read_splits` that no data set allows."""
+    """Raise UserError if these options of `read_splits` are invalid for every data set."""
     if type(val_fraction) not in (int, float) or not 0 < val_fraction < 1:
         raise UserError(f"data.val_fraction={val_fraction!r} must be above 0 and below 1.")
     if folds is not None and (type(folds) is not int or folds < 2):
@@ -88,7 +88,7 @@ def check_division(val_fraction: float, folds: int | None, fold: int) -> None:
 
 
 def _copies(digests: Sequence[bytes]) -> list[list[int]]:
-    """Return groups of indices of equal files, in an order that depends only on their contents."""
+    """Group the indices of identical files; the order of groups depends only on the contents of the files."""
     groups = defaultdict(list)
     for index, digest in enumerate(digests):
         groups[hashlib.sha256(_SALT + digest).digest()].append(index)
@@ -96,7 +96,7 @@ def _copies(digests: Sequence[bytes]) -> list[list[int]]:
 
 
 def _divided_once(samples: Sequence[Sample], copies: Sequence[Sequence[int]], share: float) -> list[set[int]]:
-    """Return the indices of `share` of each class, at least one image, and the indices of the rest."""
+    """Return the indices of the given share of each class (at least one image), and the indices of all other images."""
     labels = [label for _, label in samples]
     wanted = {label: max(1, round(share * count)) for label, count in Counter(labels).items()}
     chosen, taken = set(), Counter()
@@ -105,13 +105,12 @@ def _divided_once(samples: Sequence[Sample], copies: Sequence[Sequence[int]], sh
         if all(taken[label] + own.count(label) <= wanted[label] for label in own):
             chosen.update(group)
             taken.update(own)
-    for label in wanted.keys() - taken.keys():  # each image has more copies than the class may take
+    for label in wanted.keys() - taken.keys():  # in these classes, each image has more copies than may be chosen
         chosen.update(min((group for group in copies if label in {labels[index] for index in group}), key=len))
     return [chosen, set(range(len(samples))) - chosen]
 
 
 def _divided_into_folds(samples: Sequence[Sample], copies: Sequence[Sequence[int]], folds: int) -> list[set[int]]:
-    """Return the indices of `folds` parts, with each class spread evenly over them."""
     labels = [label for _, label in samples]
     parts, counts = [set() for _ in range(folds)], [Counter() for _ in range(folds)]
     for group in sorted(copies, key=len, reverse=True):

@@ -1,4 +1,4 @@
-"""Thumbnails of image files for pages."""
+"""Thumbnails of image files for HTML pages."""
 
 from pathlib import Path
 
@@ -13,7 +13,7 @@ _SIDE = 320  # pixels
 
 
 def thumbnail_url(path: Path, side: int = _SIDE) -> str | None:
-    """Return a thumbnail as a data URL, or None if the image is missing or unreadable."""
+    """Return a thumbnail of at most `side` x `side` pixels as a data URL, or None if the image cannot be read."""
     try:
         image = load_rgb(path, side, grey_range=OWN)
     except UnreadableImageError:

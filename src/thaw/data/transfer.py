@@ -1,4 +1,4 @@
-"""Transfers between the CPU's memory and a GPU that wait for as little as possible."""
+"""Copy tensors between the CPU's memory and a GPU while the GPU keeps computing."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,14 +6,14 @@ import torch
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return `tensor` on `device`; do not wait for a GPU that is still computing."""
+    """Return `tensor` on `device`; if the device is a GPU that is still computing, do not wait for it."""
     if tensor.device.type == "cpu" and device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
-    return tensor.to(device)  # a copy without waiting could read memory that has changed meanwhile
+    return tensor.to(device)  # must wait: the source's memory could change during the copy
 
 
 def fetched(batches: Iterable[torch.Tensor]) -> Iterator[torch.Tensor]:
-    """Yield `batches` in the CPU's memory; a GPU computes the next batch while one is copied from it."""
+    """Yield `batches` in the CPU's memory; while one batch is copied, the GPU already computes the next."""
     waiting = None
     for batch in batches:
         if batch.device.type != "cuda":

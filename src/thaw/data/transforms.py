@@ -1,4 +1,4 @@
-"""The tutorial's transforms without normalisation, which is the network's first stage (`thaw.models.staged`)."""
+"""Training and validation transforms. They do not normalise: the network's first stage does (`thaw.models.staged`)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,16 +13,16 @@ from thaw.data.preprocessing import Preprocessing
 from thaw.data.random_boxes import random_boxes
 from thaw.data.rotation import Crop
 
-# Photographs are loaded at twice the size that the network sees. Crops can zoom in, and resizing twice blurs nothing.
-# For networks of 224 pixels, pictures of 500 x 375 pixels are loaded at full size.
+# Images are loaded at up to twice the size that the network sees: crops can zoom in, and resizing twice does not blur.
+# For inputs of 224 x 224 pixels, an image of 500 x 375 pixels is therefore loaded at full size.
 _ROOM = 2
 
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """A random crop of `size` pixels, its random rotation of up to `rotation` degrees, and whether it is mirrored.
+    """Draw a random crop, resized to `size` x `size` pixels, and how to rotate and mirror it later, in a whole batch.
 
-    `crop_scale` bounds the share of the image's area that a crop covers.
+    `crop_scale` bounds the share of the image's area that a crop covers. `rotation` is the largest angle in degrees.
     """
 
     size: int
@@ -36,9 +36,9 @@ class TrainTransform:
         return Crop(pixels, angle, torch.rand(()) < 0.5)
 
     def of_batch(self, images: ImageBatch, seeds: Sequence[int]) -> Crop | None:
-        """Return the crop of each image that a call returns after its seed was set.
+        """Return for each image the crop that a call returns after `torch.manual_seed` with the image's seed.
 
-        Return None without seeds, or where Pillow is faster.
+        Return None if there are no seeds, or if calls for single images are faster.
         """
         if not seeds or not images.can_resize(self.size, self.interpolation):
             return None
@@ -62,7 +62,7 @@ def mixup_or_cutmix(num_classes: int, mixup_alpha: float, cutmix_alpha: float) -
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """The centre of a resized PIL image, uint8 (3, crop, crop)."""
+    """Resize a PIL image and return its centre, uint8 (3, crop, crop)."""
 
     preprocessing: Preprocessing
 
@@ -70,7 +70,7 @@ class EvalTransform:
         return self._centre(image)
 
     def of_batch(self, images: ImageBatch, seeds: Sequence[int]) -> torch.Tensor | None:
-        """Return the centre of each image, or None where Pillow is faster."""
+        """Return the centre of each resized image, or None if calls for single images are faster."""
         resize, crop = self.preprocessing.resize, self.preprocessing.crop
         if resize < crop or not images.can_resize(crop, self.preprocessing.interpolation):
             return None
@@ -84,7 +84,7 @@ class EvalTransform:
 
 
 def _central_square(height: int, width: int, resize: int, crop: int) -> Resize:
-    """Return the resizing that equals torchvision's `Resize` and `CenterCrop`."""
+    """Return the crop and size that equal torchvision's `Resize` followed by `CenterCrop`."""
     short, long = sorted((height, width))
     sides = (resize, int(resize * long / short))
     new_height, new_width = sides if height <= width else sides[::-1]

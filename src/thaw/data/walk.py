@@ -1,4 +1,4 @@
-"""The walk over a folder's files that all commands share."""
+"""Find the files below a folder, in the same way for all commands."""
 
 import os
 from collections.abc import Collection
@@ -7,10 +7,10 @@ from pathlib import Path
 
 from thaw.errors import UserError
 
-# Operating systems, archives and file servers leave these beside a user's files.
+# Operating systems, archives and file servers create files and folders with these names beside a user's files.
 _SYSTEM_NAMES = {"__macosx", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir", "#recycle", "$recycle.bin"}
 _SYSTEM_NAMES |= {"system volume information", "lost+found", "__pycache__"}
-_HIDDEN_STARTS = (".", "~$")  # ~$ marks files that an office program has open
+_HIDDEN_STARTS = (".", "~$")  # "~$": a file that an office program has open
 
 
 @dataclass
@@ -18,7 +18,7 @@ class Walk:
     """The files below `root`, as sorted relative paths.
 
     `files` maps each folder ("" for `root` itself) to file names. `hidden` files and folders are not read. `special`
-    paths, such as pipes, are neither files nor folders. `repeated` are links to folders that are read elsewhere.
+    paths, such as pipes, are neither files nor folders. `repeated` links are not followed, as `walk` explains.
     """
 
     root: Path
@@ -28,18 +28,18 @@ class Walk:
     repeated: list[str] = field(default_factory=list)
 
     def paths(self) -> list[str]:
-        """Return the paths of all files and special paths, including `root`."""
+        """Return the paths of all files and all special paths; each path starts with `root`."""
         found = [path for folder in self.files for path in self.paths_in(folder)]
         return found + [os.path.join(self._start, path) for path in self.special]
 
     def paths_in(self, folder: str) -> list[str]:
-        """Return the paths of the files in one folder, including `root`."""
+        """Return the paths of the files in one folder; each path starts with `root`."""
         start = os.path.join(self._start, folder, "") if folder else self._start
         return [start + name for name in self.files[folder]]
 
     @property
     def _start(self) -> str:
-        """Return the prefix of all paths; like pathlib, it omits `./`."""
+        """The prefix of all paths. In the current folder it is empty, not `./`, as in pathlib."""
         return "" if str(self.root) == "." else os.path.join(self.root, "")
 
 
@@ -48,7 +48,7 @@ def is_hidden(name: str) -> bool:
 
 
 def visible_folders(root: Path) -> list[str]:
-    """Return the sorted names of the visible folders in `root`, without links to a folder that contains the link."""
+    """Return the sorted names of folders in `root`, except hidden folders and links to folders that contain `root`."""
     real_root = os.path.realpath(root)
     folders = [entry for entry in _entries(str(root)) if not is_hidden(entry.name) and _leads_to_folder(entry)]
     loops = {
@@ -60,11 +60,11 @@ def visible_folders(root: Path) -> list[str]:
 def walk(root: Path) -> Walk:
     """Return the files below `root`.
 
-    Links are followed, but each real folder is read once: in its own place if that is below `root`, otherwise under
-    the first link to it. A link to a folder that contains the link is not followed. A broken link counts as a file.
+    Links are followed, but each real folder is read once: at its own path if that is below `root`, otherwise at the
+    first link to the folder. A link to a folder that contains the link is not followed. A broken link is like a file.
 
     Raises:
-        UserError: for a folder that cannot be opened.
+        UserError: if a folder cannot be opened.
 
     """
     found, read = Walk(root), set()
@@ -89,9 +89,9 @@ def walk(root: Path) -> Walk:
 def _read_tree(
     found: Walk, top: str, real_top: str, read: set[str], others: Collection[str] = ()
 ) -> list[tuple[str, str]]:
-    """Add the contents of the folder `top` to `found`, without folders in `read` and `others`.
+    """Add the files below `top`, whose real path is `real_top`, to `found`, without folders in `read` and `others`.
 
-    `real_top` is the folder's real path. Return all links to folders, each with the real path of the link's folder.
+    Return all links to folders, each with the real path of the folder that contains the link.
     """
     links, pending = [], [(top, real_top)]
     while pending:
@@ -129,7 +129,7 @@ def _contains(folder: str, other: str) -> bool:
 def _leads_to_folder(entry: os.DirEntry) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link to itself
+    except OSError:  # the link leads to itself
         return False
 
 

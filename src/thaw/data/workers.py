@@ -1,4 +1,4 @@
-"""Numbers of cores, loader processes and images per batch that suit this machine."""
+"""Choose the number of threads, of loader processes, and of images per batch for this machine."""
 
 import os
 from collections import deque
@@ -10,7 +10,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_ROOMY_PIXELS = {"cpu": 50 * 224**2, "gpu": 256 * 224**2}  # per batch: 2 and 10 GB of activations, at most
+_ROOMY_PIXELS = {"cpu": 50 * 224**2, "gpu": 256 * 224**2}  # per batch: at most 2 GB or 10 GB of activations
 
 
 def usable_cores() -> int:
@@ -25,7 +25,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
 
 
 def in_threads_ahead(function: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
-    """Yield `function(item)` for each item in order, like `in_threads`, but compute at most `most` results ahead."""
+    """Do the same as `in_threads`, but compute at most `most` results before the caller needs them."""
     with ThreadPoolExecutor(usable_cores()) as pool:
         rest = (pool.submit(function, item) for item in items)
         ahead = deque(islice(rest, most))
@@ -38,10 +38,10 @@ def in_threads_ahead(function: Callable[[Item], Result], items: Iterable[Item], 
 
 
 def best_workers(feeds_gpu: bool) -> int:
-    """Return the number of loader processes: one per core if a GPU computes, none if the cores compute."""
+    """Return the number of loader processes: one per usable core if a GPU trains, none if the CPU trains."""
     return usable_cores() if feeds_gpu else 0
 
 
 def inference_batch_size(size: int, on_gpu: bool = False) -> int:
-    """Return the batch size for images of `size` x `size` pixels where no gradients are needed."""
+    """Return a batch size of at most 256 for inference, without gradients, on images of `size` x `size` pixels."""
     return max(1, min(256, _ROOMY_PIXELS["gpu" if on_gpu else "cpu"] // size**2))
