@@ -23,7 +23,7 @@ class UnreadableImageError(RunError):
     """Raised when an image cannot be read or decoded; the message contains the image's path, if it has one."""
 
     def __init__(self, message: str):
-        # PyTorch re-raises the exception of a DataLoader worker with the worker's traceback as its message.
+        # PyTorch re-raises a DataLoader worker's exception with a traceback before the message: remove this traceback.
         super().__init__(message.rpartition(f"{type(self).__name__}: ")[2].strip())
 
 
@@ -41,9 +41,9 @@ def error_with_sentence(error: BaseException | None) -> UserError | RunError | N
             return UserError(f"{error.full_key}: {reason}; ${{…}} refers to another value of the configuration.")
         if isinstance(error, ConfigAttributeError):
             return UserError(f"{error.full_key} is missing from the configuration.")
-        if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):  # pathlib before Python 3.13
+        if isinstance(error, RuntimeError) and str(error).startswith(_LOOP):  # raised by pathlib before Python 3.13
             return UserError(f"{str(error).removeprefix(_LOOP)} is a link that leads back to itself: name a real path.")
-        # Some options need an optional package. For incompatible options, Lightning raises MisconfigurationException.
+        # An option needs a package that is not installed, or (MisconfigurationException) Lightning refuses options.
         if isinstance(error, ModuleNotFoundError) or type(error).__name__ == "MisconfigurationException":
             return UserError(f"{' '.join(str(error).split()).rstrip('.')}.")
         error = error.__cause__

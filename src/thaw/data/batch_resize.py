@@ -10,7 +10,7 @@ from PIL import Image
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 PRECISION = 2**22  # Pillow multiplies weights by this number and rounds, to compute with integers
-_MOST_PRODUCTS = 2e6  # per image; above about 3e6, Pillow is faster, because it skips weights of zero
+_MOST_PRODUCTS = 2e6  # multiplications per image; for more than 3e6, Pillow is faster, as it skips zero weights
 
 
 class Resize(NamedTuple):
@@ -59,7 +59,7 @@ class HostImages:
 def _resized(
     images: Sequence[np.ndarray], resizes: Sequence[Resize], size: int, interpolation: str, vertical: bool
 ) -> torch.Tensor:
-    """Resize one axis after the other by products of matrices of integers, which are exact in float64.
+    """Resize one axis after the other, by matrix products of integers, which are exact in float64.
 
     If `vertical`, images that Pillow resizes vertically first are transposed.
     """
@@ -105,7 +105,7 @@ def _weights(length: int, size: int, interpolation: str) -> np.ndarray:
 
 
 def filter_weights(x: Any, interpolation: str) -> Any:
-    """Return the filter's weight for each distance in `x`, an array or tensor in pixels, at least 0."""
+    """Return the filter's weight at each distance in `x`, an array or tensor of distances in pixels, at least 0."""
     if interpolation == "bilinear":
         return (1 - x) * (x < 1)
     near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5

@@ -1,4 +1,4 @@
-"""Order, size and class balance of batches, and their division among the processes of a distributed training."""
+"""Order, size and class balance of batches, and their division among the processes of distributed training."""
 
 from pathlib import Path
 
@@ -18,7 +18,7 @@ class DistributedBatches:
     train: ClassFolders
     val: ClassFolders
     seed: int
-    batch_size: int  # of all processes together
+    batch_size: int  # images of all processes together
     balance: str | None  # "weights", "sampler" or None
     trainer: Trainer | None
     fewest_images: int = 1  # a last batch with fewer images per device is dropped
@@ -79,7 +79,7 @@ class DistributedBatches:
 
     @property
     def val_part(self) -> range:
-        """The indices of this process's validation images; any two processes differ by at most one image in number."""
+        """The range of indices of this process's validation images; all processes get the same number, or one less."""
         rank, processes = self._rank_and_processes
         first, end = (-(-number * len(self.val) // processes) for number in (rank, rank + 1))
         return range(first, end)

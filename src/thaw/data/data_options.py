@@ -16,7 +16,8 @@ class DataOptions:
 
     `num_workers="auto"` starts one loader process per usable core if batches go to a GPU, else none. `device_gb="auto"`
     copies decoded images to a GPU if they fill at most a quarter of its memory. `pixels_gb="auto"` caches up to 4 GB of
-    decoded images, or `device_gb` if larger. `decoder="auto"` lets a GPU decode JPEG files if all images fit on it.
+    decoded images, or up to `device_gb` if that is more. `decoder="auto"` lets a GPU decode JPEG files if the decoded
+    images fit into `device_gb`.
 
     Raises:
         UserError: if a value is out of range.

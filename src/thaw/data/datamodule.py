@@ -133,7 +133,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         return self._train_loader(self.train_order())
 
     def grouped_batches(self, compute: Callable[[torch.Tensor], torch.Tensor]) -> GroupedBatches:
-        """Return training batches of (`compute(images)`, labels); one call of `compute` gets several batches at once."""
+        """Return training batches of (`compute(images)`, labels); each call of `compute` gets several batches."""
         order = GroupedOrder(self.train_order(), self._batches_at_once)
 
         def computed(group: Sequence) -> tuple[torch.Tensor, torch.Tensor]:
@@ -160,7 +160,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         return self.val_dataloader()
 
     def view_loader(self, images: ClassFolders, view: int | None) -> DataLoader:
-        """Return a loader of all images of a split in order; `view`, the number of an augmented copy, is a seed."""
+        """Return a loader of all images of a split in order; `view` is the seed of random transforms, if any."""
         if view is None:
             return self._loader(images, self.num_workers, batch_size=self.val_batch_size)
         return self._seeded_loader(images, range(len(images)), view, self.num_workers)

@@ -28,7 +28,7 @@ def device_bytes(chosen: float | str, device: torch.device) -> float:
 
 
 class DevicePixels:
-    """Decoded images on a device: all pixels in `flat`, one uint8 tensor, and (height, width) in `sizes`, int64 (N, 2)."""
+    """Decoded images on a device: `flat`, uint8, holds all pixels, and `sizes`, int64 (N, 2), heights and widths."""
 
     def __init__(self, flat: torch.Tensor, sizes: np.ndarray):
         self.flat, self.sizes = flat, sizes
@@ -87,7 +87,7 @@ class DeviceImages:
         return torch.where(numbers[:, 1, None, None, None] > 0, resized.mT, resized) if swapped.any() else resized
 
     def _axes(self, resizes: Sequence[Resize]) -> np.ndarray:
-        """Return pixel stride, box start, box length, new length and kept start of each axis, int64 (N, 2, 5)."""
+        """Return int64 (N, 2, 5): for each axis, pixel stride, start and length of box, new length, start of square."""
         top, left, height, width, new_height, new_width, kept_top, kept_left = np.array(resizes).T
         rows = self.shapes[:, 1], top, height, new_height, kept_top
         columns = np.ones(len(resizes), int), left, width, new_width, kept_left

@@ -13,7 +13,7 @@ import torch
 
 from thaw.data.batch_resize import PRECISION, filter_weights
 
-_HALF = 2**12  # weight = _HALF * higher half + lower half, which can be negative
+_HALF = 2**12  # weight = _HALF * higher half + lower half; the lower half can be negative
 _REACH = {"bilinear": 1, "bicubic": 2}  # radius of each filter, in pixels of the resized image
 _ALIGNED = 8  # a GPU multiplies matrices faster if their sides are multiples of this number
 
@@ -81,7 +81,7 @@ def _filters(
 
 
 def _spread(places: torch.Tensor, inside: torch.Tensor, values: torch.Tensor, side: int) -> torch.Tensor:
-    """Return float32 (N, size, side): zeros, with `values` (N, size, taps) in the columns `places` where `inside`."""
+    """Return zeros, float32 (N, size, side), with `values` (N, size, taps) in columns `places` where `inside` is True."""
     matrix = torch.zeros(*places.shape[:2], side, device=values.device)
     return matrix.scatter_(2, torch.where(inside, places, side - 1), values)
 

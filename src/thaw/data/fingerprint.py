@@ -13,7 +13,7 @@ from thaw.storage.checkpoints import read_checkpoint
 
 
 def fingerprint(classes: Sequence[str], splits: Mapping[str, ClassFolders]) -> dict:
-    """Return plain values that change if the classes, or the content, class, split or position of any image change."""
+    """Return plain values that change if the classes change, or any image's content, class, split or position."""
     return {"classes": list(classes), "splits": {name: _split(classes, images) for name, images in splits.items()}}
 
 
@@ -27,7 +27,7 @@ def _split(classes: Sequence[str], images: ClassFolders) -> dict:
 
 
 def difference(before: dict, now: dict) -> str | None:
-    """Return a clause about the first difference between two fingerprints, for an error message, or None."""
+    """Return the first difference between two fingerprints, as a clause of an error message, or None if they agree."""
     if before["classes"] != now["classes"]:
         return f"the classes were {listed(before['classes'])}, and are {listed(now['classes'])} now"
     for name in sorted(before["splits"].keys() | now["splits"].keys()):

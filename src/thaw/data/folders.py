@@ -120,12 +120,12 @@ class ClassFolders(ImageFolder):
 
     @cached_property
     def digest(self) -> str:
-        """A digest of the files and all settings, except seeds, that determine the transformed images."""
+        """A digest of all files and settings, except seeds, that determine the items; the same in every process."""
         code, decoder = reading_version(TRANSFORMS), [self.decoder.name] if self.decoder else []
         return digest_of(self.contents, self.short_side, self.grey_range, repr(self.transform), code, *decoder)
 
     def keep_share(self, share: float, seed: int) -> None:
-        """Keep a random share of each class, at least one image; larger shares contain smaller shares of equal seed."""
+        """Keep a random share of each class, at least one image. For one seed, larger shares contain smaller ones."""
         random, targets, kept = np.random.default_rng(seed), np.array(self.targets), []
         for label in range(len(self.classes)):
             (own,) = np.nonzero(targets == label)

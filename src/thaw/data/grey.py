@@ -16,10 +16,10 @@ log = logging.getLogger(__name__)
 
 FULL = (0.0, 65535.0)  # all 16-bit values
 OWN = "own"  # each image's lowest and highest value are black and white: for thumbnails and comparisons of images
-GreyRange = tuple[float, float] | str | None  # None, in old checkpoints: the range of each image's type
+GreyRange = tuple[float, float] | str | None  # None (old checkpoints): the full range of each image's type
 
 _DEEP_ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".ppm")
-_IMAGES, _PIXELS = 500, 10_000  # the range is computed from this many images of a data set, and pixels of an image
+_IMAGES, _PIXELS = 500, 10_000  # at most so many images, and pixels of each image, are sampled for the range
 _OUTLIERS = 0.001  # share of pixels at each end that may be sensor defects
 _MARGIN = 0.5  # at each end, outliers widen the range by at most this share of its width without outliers
 
@@ -40,7 +40,7 @@ def to_eight_bits(image: Image.Image, grey_range: GreyRange) -> Image.Image:
 
 
 def resolve_grey_range(option: str | Sequence[float], paths: Sequence[str]) -> tuple[tuple[float, float], bool]:
-    """Return the grey range (low, high) for the option `data.grey_range`, and whether images in `paths` may need it.
+    """Return (low, high) for the option `data.grey_range`, and whether images in `paths` may have more than 8 bits.
 
     "auto" takes the range of grey values in a sample of the images of more than 8 bits; sensor defects hardly widen
     this range. If no image has more than 8 bits, the range is that of 16-bit values.
@@ -73,13 +73,13 @@ def _two_numbers(option: object) -> tuple[float, float]:
 
 
 def _sample(path: str) -> np.ndarray:
-    """Return some values of an image, including the lowest and highest; none if it is unreadable or has 8 bits."""
+    """Return some values of an image, including the lowest and highest; empty if it is unreadable or has 8 bits."""
     try:
         with Image.open(Path(path)) as image:
             if not is_deep(image):
                 return np.empty(0)
             values = np.asarray(image).ravel()
-    except Exception:  # of any kind from Pillow; loading the image later reports the error
+    except Exception:  # Pillow raises many kinds of exceptions; loading the image later reports them
         return np.empty(0)
     values = values[np.isfinite(values)]
     if len(values) <= _PIXELS:
@@ -106,7 +106,7 @@ def _by_type(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16"):
         image, top = image.convert("I"), 65535
     else:
-        highest = cast(float, image.getextrema()[1])  # grey images have only one channel
+        highest = cast(float, image.getextrema()[1])  # (lowest, highest), as a grey image has only one channel
         top = next((top for top in (1, 255, 65535) if highest <= top), highest)
         if image.mode == "I" and top == 1:
             top = 255

@@ -30,7 +30,7 @@ class GroupedOrder:
 
 
 class GroupedBatches:
-    """An iterable of training batches, each a part of an element of `groups`, in the order of `sampler`.
+    """An iterable of training batches. Each element of `groups` holds several of them, in the order of `sampler`.
 
     `compute(group)` returns tensors (N, ...), such as images and labels, to be split into batches of `batch_size` rows.
     """

@@ -19,7 +19,7 @@ register_plugins()
 
 warnings.filterwarnings("ignore", module=r"PIL\b")  # about odd metadata; undecodable images raise an error anyway
 
-# Pillow averages blocks of pixels before large reductions. From 3.0 on, it documents, this looks like a plain resize.
+# Pillow first averages blocks of pixels. According to its documentation, with a gap of 3.0 this looks as if it did not.
 _REDUCING_GAP = 3.0
 _FILTER = Image.Resampling.BILINEAR  # the transforms use this filter by default, too
 
@@ -55,7 +55,7 @@ def load_rgb(
 def upright_rgb(image: Image.Image, short_side: int | None, grey_range: GreyRange) -> Image.Image:
     """Return an opened image as `load_rgb` does: decoded, reduced, upright and RGB. This changes `image`."""
     size = reduced_size(image.size, short_side)
-    # Only JPEG supports `draft`, which decodes at a reduced size, not below `size`. The photograph then fills `box`.
+    # Only JPEG supports `draft`: it decodes at a reduced size of at least `size`. The photograph fills the area `box`.
     drafted = image.draft(None, size) if size != image.size else None
     image.load()
     turn = orientation(image)
@@ -123,7 +123,7 @@ def _opened(
 
 
 def _refuse_many_pixels(size: tuple[int, int], short_side: int | None) -> None:
-    """Refuse images above Pillow's limit, where Pillow only warns, and strips that would exceed it when resized."""
+    """Refuse images above Pillow's limit, where Pillow only warns, and strips that exceed the limit when resized."""
     pixels, most = size[0] * size[1], Image.MAX_IMAGE_PIXELS
     if most is not None and pixels > most:
         raise ValueError(f"it has {pixels} pixels, more than Pillow's safety limit of {most}")

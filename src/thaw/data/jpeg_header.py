@@ -1,4 +1,4 @@
-"""Recognise plain JPEG files, which a GPU can decode: complete, baseline, upright, and in grey or YCbCr."""
+"""Recognise plain JPEG files, which all decoders decode alike: complete, baseline, upright, and in grey or YCbCr."""
 
 import struct
 from typing import NamedTuple
@@ -19,7 +19,7 @@ class JpegSize(NamedTuple):
 def plain_jpeg(content: bytes | bytearray) -> JpegSize | None:
     """Return the image size of a plain JPEG file, or None for any other file, which Pillow must decode.
 
-    A truncated file counts as not plain, because Pillow reports what is wrong with the file.
+    A truncated file counts as not plain, so that Pillow decodes it and reports the fault.
     """
     if not content.startswith(b"\xff\xd8\xff") or not content.endswith(b"\xff\xd9"):
         return None

@@ -72,7 +72,7 @@ def upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def without_metadata(content: bytes) -> bytes | None:
-    """Remove all metadata but the orientation from a JPEG, PNG, WebP or TIFF file; return None for other formats."""
+    """Remove all metadata but the orientation from a JPEG, PNG, WebP or TIFF file; return None for other files."""
     strips = {b"\xff\xd8\xff": _jpeg, _PNG: _png, b"RIFF": _webp, b"II*\x00": _tiff, b"MM\x00*": _tiff}
     for head, strip in strips.items():
         if content.startswith(head):

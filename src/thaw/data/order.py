@@ -9,8 +9,8 @@ from torch.utils.data import Sampler
 class SeededOrder(Sampler):
     """Sampler that yields (image index, seed) in an order that depends only on `seed` and the epoch Lightning sets.
 
-    Each of several processes yields every `processes`-th pair, from pair number `rank` on, so that all processes
-    together have the batches of a single process. The last batch is dropped if it has fewer than `fewest` images per
+    Each of several processes yields every `processes`-th pair, from pair number `rank` on. The batches of all processes
+    together then equal those of a single process. The last batch is dropped if it has fewer than `fewest` images per
     process. With `chances`, one weight per image, images are drawn with replacement.
     """
 

@@ -120,7 +120,7 @@ def _write(folder: Path, paths: Sequence[str], short_side: int | None, grey_rang
 
 
 def _decoded(paths: Iterable[str], short_side: int | None, grey_range: GreyRange) -> Iterator[np.ndarray]:
-    """Yield each image as uint8 (H, W, 3). Threads decode a few images ahead; Pillow releases the GIL."""
+    """Yield each image as uint8 (H, W, 3). Threads decode a few images ahead, because Pillow releases the GIL."""
 
     def decode(path: str) -> np.ndarray:
         return np.asarray(load_rgb(path, short_side, None, grey_range))

@@ -29,7 +29,7 @@ class PreparedPixels:
         return self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
 
     def attach(self, trainer: Trainer) -> None:
-        """Set the Trainer. If its GPU has room for all decoded images, let it decode them, unless many are no JPEGs."""
+        """Set the Trainer. Let its GPU decode the images if all decoded images fit on it and nearly all are JPEGs."""
         self.trainer = trainer
         decoder = jpeg_decoder(self.device) if self.options.decoder == "auto" else None
         splits = self.train, self.val

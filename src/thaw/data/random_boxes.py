@@ -6,7 +6,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-_RATIOS = torch.log(torch.tensor((3 / 4, 4 / 3))).tolist()  # log(width / height), as in RandomResizedCrop
+_RATIOS = torch.log(torch.tensor((3 / 4, 4 / 3))).tolist()  # bounds of log(width / height) in RandomResizedCrop
 _LARGEST = 2**32 - 1
 _TRIES = 10  # RandomResizedCrop takes the centre if none of this many boxes fits
 

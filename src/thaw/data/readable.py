@@ -84,7 +84,7 @@ def unreadable(paths: Sequence[str], digests: Sequence[bytes], short_side: int |
 
 
 def with_replacements(samples: Sequence[Sample], bad: Collection[str]) -> list[Sample]:
-    """Replace each sample whose path is in `bad` by the next good sample of its class; at the end, start over."""
+    """Replace samples whose path is in `bad` by the next good sample of their class; after the last comes the first."""
     repaired = list(samples)
     following: dict[int, Sample] = {}
     for index in [*reversed(range(len(samples)))] * 2:  # twice, so that the first sample follows the last

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-_PIXELS_AT_ONCE = 2**16  # on a CPU, so that intermediate results fit into its cache
+_PIXELS_AT_ONCE = 2**16  # on a CPU, so that intermediate results fit into the CPU's cache
 
 
 class Crop(NamedTuple):
@@ -48,7 +48,7 @@ def _bordered(pixels: torch.Tensor) -> torch.Tensor:
 def _sources(angles: torch.Tensor, mirrored: torch.Tensor, size: int) -> torch.Tensor:
     """Return the index of each pixel's source in the bordered image, int64 (N, S * S).
 
-    The source's row is a term for the pixel's row plus a term for the pixel's column; likewise the source's column.
+    A source's row is the sum of two terms: for the pixel's row and the pixel's column. So is the source's column.
     """
     radians = angles.deg2rad()
     cos, sin = radians.cos()[:, None], radians.sin()[:, None]

@@ -19,7 +19,7 @@ _SALT = b"Thaw divides images, version 1"
 
 @dataclass(frozen=True)
 class Split:
-    """The `samples` of a split, and the dataset of their folder, `whole`. Folds take samples from all folders."""
+    """`samples` are the images of a split, `whole` is its folder. With `folds`, images come from several folders."""
 
     whole: ClassFolders
     samples: list[Sample]
@@ -27,7 +27,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """All splits of a data set. `split_note` is a text about how Thaw drew the validation images, if it did."""
+    """All splits of a data set. If Thaw drew the validation images at random, `split_note` is a text that says how."""
 
     classes: list[str]
     train: Split

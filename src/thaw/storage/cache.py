@@ -42,13 +42,13 @@ def build_once(name: str, build: Callable[[Path], None], is_whole: Callable[[Pat
 def build_bounded(
     name: str, build: Callable[[Path], None], is_whole: Callable[[Path], bool], size: int, max_size: float
 ) -> Path:
-    """Do the same as `build_once`, but limit the entries of a folder to `max_size` bytes instead of to a number.
+    """Do the same as `build_once`, but limit the total size of the folder's entries, to `max_size` bytes.
 
     Before an entry of `size` bytes is built, the least recently used entries are deleted. A process that has a deleted
     file open can keep reading that file.
 
     Raises:
-        OSError: if the entry cannot be written, for example on a full disk; a part of an entry is removed.
+        OSError: if the entry cannot be written, for example on a full disk; a partly written entry is removed.
 
     """
 

@@ -22,7 +22,7 @@ def write_whole(path: Path, text: str) -> None:
 
 
 def write_rows(path: Path, columns: Sequence[str], rows: Iterable[Mapping]) -> None:
-    """Write a CSV file atomically, as `write_whole` does; values of `rows` that are not in `columns` are left out."""
+    """Write the `columns` of `rows` to a CSV file atomically, as `whole_file` does; other columns are left out."""
     text = io.StringIO()
     table = csv.DictWriter(text, columns, extrasaction="ignore", lineterminator="\n")
     table.writeheader()
@@ -68,7 +68,7 @@ def refuse_remote(name: str, path: str) -> None:
 
 
 def is_utf8(path: str | Path) -> bool:
-    """Return whether `path` is valid UTF-8; most libraries outside Python's standard library can open no others."""
+    """Return whether `path` is valid UTF-8. Libraries that are not written in Python often cannot open other paths."""
     try:
         str(path).encode()
     except UnicodeEncodeError:
