@@ -79,7 +79,7 @@ class DistributedBatches:
 
     @property
     def val_part(self) -> range:
-        """The range of indices of this process's validation images; all processes get the same number, or one less."""
+        """The range of indices of this process's validation images, as many as in other processes, give or take one."""
         rank, processes = self._rank_and_processes
         first, end = (-(-number * len(self.val) // processes) for number in (rank, rank + 1))
         return range(first, end)

@@ -105,7 +105,6 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         return apply_augmentation(batch)
 
     def describe(self) -> str:
-        """Return one paragraph about the images; see `thaw.data.description`."""
         text = describe_images(self.root, self.splits, self._share, self.split_note, self.skipped)
         if self._is_deep and self.preprocessing.grey_range:
             low, high = self.preprocessing.grey_range
@@ -133,7 +132,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         return self._train_loader(self.train_order())
 
     def grouped_batches(self, compute: Callable[[torch.Tensor], torch.Tensor]) -> GroupedBatches:
-        """Return training batches of (`compute(images)`, labels); each call of `compute` gets several batches."""
+        """Return training batches of (`compute(images)`, labels); `compute` gets images of several batches at once."""
         order = GroupedOrder(self.train_order(), self._batches_at_once)
 
         def computed(group: Sequence) -> tuple[torch.Tensor, torch.Tensor]:

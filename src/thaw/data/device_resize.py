@@ -81,7 +81,7 @@ def _filters(
 
 
 def _spread(places: torch.Tensor, inside: torch.Tensor, values: torch.Tensor, side: int) -> torch.Tensor:
-    """Return zeros, float32 (N, size, side), with `values` (N, size, taps) in columns `places` where `inside` is True."""
+    """Return zeros, float32 (N, size, side), with `values` (N, size, taps) in columns `places`, if `inside` is True."""
     matrix = torch.zeros(*places.shape[:2], side, device=values.device)
     return matrix.scatter_(2, torch.where(inside, places, side - 1), values)
 

@@ -60,7 +60,7 @@ def refuse_other_data(run: Path, checkpoint: Path, now: dict, root: Path) -> Non
 
 
 def _refuse_moved(run: Path, root: Path) -> None:
-    """Compare the folders of the images, because the checkpoints of old runs contain no fingerprint."""
+    """Refuse another folder than the run was trained on: checkpoints of old runs contain no fingerprint to compare."""
     recorded = read_resolved(run)["data"].get("root") if is_run(run) else None
     if isinstance(recorded, str) and Path(recorded).expanduser() != root:
         raise UserError(

@@ -19,7 +19,7 @@ register_plugins()
 
 warnings.filterwarnings("ignore", module=r"PIL\b")  # about odd metadata; undecodable images raise an error anyway
 
-# Pillow first averages blocks of pixels. According to its documentation, with a gap of 3.0 this looks as if it did not.
+# Pillow first averages blocks of pixels. Its documentation says that with a gap of 3.0 nobody sees the difference.
 _REDUCING_GAP = 3.0
 _FILTER = Image.Resampling.BILINEAR  # the transforms use this filter by default, too
 

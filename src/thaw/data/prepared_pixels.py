@@ -29,7 +29,7 @@ class PreparedPixels:
         return self.trainer.strategy.root_device.type == "cuda" if self.trainer else torch.cuda.is_available()
 
     def attach(self, trainer: Trainer) -> None:
-        """Set the Trainer. Let its GPU decode the images if all decoded images fit on it and nearly all are JPEGs."""
+        """Set the Trainer. If all decoded images fit on its GPU, and nearly all are JPEGs, let this GPU decode them."""
         self.trainer = trainer
         decoder = jpeg_decoder(self.device) if self.options.decoder == "auto" else None
         splits = self.train, self.val

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-_PIXELS_AT_ONCE = 2**16  # on a CPU, so that intermediate results fit into the CPU's cache
+_PIXELS_AT_ONCE = 2**16  # pixels of a step on a CPU, so that intermediate results fit into the CPU's cache
 
 
 class Crop(NamedTuple):

@@ -38,7 +38,7 @@ class TrainTransform:
     def of_batch(self, images: ImageBatch, seeds: Sequence[int]) -> Crop | None:
         """Return for each image the crop that a call returns after `torch.manual_seed` with the image's seed.
 
-        Return None if there are no seeds, or if calls for single images are faster.
+        Return None if there are no seeds, or if calls for single images are necessary or faster.
         """
         if not seeds or not images.can_resize(self.size, self.interpolation):
             return None
@@ -70,7 +70,7 @@ class EvalTransform:
         return self._centre(image)
 
     def of_batch(self, images: ImageBatch, seeds: Sequence[int]) -> torch.Tensor | None:
-        """Return the centre of each resized image, or None if calls for single images are faster."""
+        """Return the centre of each resized image, or None if calls for single images are necessary or faster."""
         resize, crop = self.preprocessing.resize, self.preprocessing.crop
         if resize < crop or not images.can_resize(crop, self.preprocessing.interpolation):
             return None
@@ -84,7 +84,7 @@ class EvalTransform:
 
 
 def _central_square(height: int, width: int, resize: int, crop: int) -> Resize:
-    """Return the crop and size that equal torchvision's `Resize` followed by `CenterCrop`."""
+    """Return the resize that equals torchvision's `Resize` followed by `CenterCrop`."""
     short, long = sorted((height, width))
     sides = (resize, int(resize * long / short))
     new_height, new_width = sides if height <= width else sides[::-1]

@@ -38,7 +38,7 @@ def in_threads_ahead(function: Callable[[Item], Result], items: Iterable[Item], 
 
 
 def best_workers(feeds_gpu: bool) -> int:
-    """Return the number of loader processes: one per usable core if a GPU trains, none if the CPU trains."""
+    """Return the number of loader processes: one per usable core if batches go to a GPU, else none."""
     return usable_cores() if feeds_gpu else 0
 
 
