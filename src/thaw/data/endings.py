@@ -27,12 +27,12 @@ def is_image(name: str) -> bool:
 
 
 def what_to_install(names: Iterable[str]) -> str:
-    """Return a hint like "to read .heic files, pip install pillow-heif", or an empty string if no package is missing."""
+    """Return a hint like "to read .heic files, pip install pillow-heif", or an empty string if no package helps."""
     return _installation({_ending(name) for name in names})
 
 
 def what_to_install_for(content: bytes) -> str:
-    """Return the same hint as `what_to_install` for a file's content, or an empty string if no package is missing."""
+    """Return the same hint as `what_to_install` for a file's content, or an empty string if no package helps."""
     return _installation({_BRANDS[content[8:12]]} if content[4:8] == b"ftyp" and content[8:12] in _BRANDS else set())
 
 

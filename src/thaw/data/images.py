@@ -19,7 +19,7 @@ register_plugins()
 
 warnings.filterwarnings("ignore", module=r"PIL\b")  # about odd metadata; undecodable images raise an error anyway
 
-# Pillow first averages blocks of pixels. Its documentation says that with a gap of 3.0 nobody sees the difference.
+# Pillow averages blocks of pixels first. According to its manual, from 3.0 on this mostly looks like a plain resize.
 _REDUCING_GAP = 3.0
 _FILTER = Image.Resampling.BILINEAR  # the transforms use this filter by default, too
 
