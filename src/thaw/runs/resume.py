@@ -51,7 +51,7 @@ def resume_arguments(arguments: list[str]) -> list[str]:
 
 
 def _merged(folder: Path, recorded: list[str], ours: list[str]) -> list[str]:
-    """Return the run's overrides, updated with the overrides `ours` of keys in `CHANGEABLE`."""
+    """Return the run's overrides with new values for `CHANGEABLE` keys; exit with an error if another one is new."""
     merged = recorded
     for override in ours:
         if _key(override) in CHANGEABLE:

@@ -22,8 +22,7 @@ LEFTOVERS = frozenset((run_files.HYDRA, run_files.LOG, run_files.CONSOLE, run_fi
 
 
 class RunFolder:
-    """The folder of a run, at `path`. Until `take`, it can contain an earlier run, or this run's checkpoints if it is
-    resumed.
+    """The folder of a run, at `path`. Before `take`, it can contain the files of an earlier run.
 
     Attributes:
         taken: whether the run may write into the folder: after `take`, or from the start if the folder had no run.

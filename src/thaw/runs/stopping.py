@@ -90,7 +90,7 @@ class StopSignals:
 
 
 def _free_signals() -> list[int]:
-    """Return the stop signals that nobody ignores or handles (as nohup or a launcher does), and submitit's SIGUSR2."""
+    """Return the stop signals that are neither ignored (nohup) nor handled (by a launcher), and submitit's SIGUSR2."""
     stops = [number for number in STOPS if signal.getsignal(number) in _DEFAULTS]
     return [*stops, PREEMPTED] if PREEMPTED and callable(signal.getsignal(PREEMPTED)) else stops
 
