@@ -1,4 +1,4 @@
-"""A run of three phases, and what of two runs must be equal."""
+"""A run of three phases, and the results of two runs that must be equal."""
 
 import torch
 from conftest import rows

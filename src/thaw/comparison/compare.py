@@ -139,7 +139,7 @@ def dominates(other: dict, entry: dict, cost: str) -> bool:
 
 
 def _disagreements(found: Sequence[Candidate], good: Sequence[bool]) -> list[dict]:
-    """Return the images on which the candidates' shares of correct seeds vary most.
+    """Return the images for which the share of correct seeds varies most between candidates.
 
     Candidates that are not worse than the best count first, because the mistakes of bad ones say little about an image.
     """
