@@ -85,9 +85,7 @@ def load_weights(model: nn.Module) -> nn.Module:
 
 
 def pretrained(classes: int) -> Any:
-    """Return the pretrained network with a new head. With 0 classes, it has no head and returns 1280 features per
-    image.
-    """
+    """Return the network with a new head. With 0 classes, it has no head and returns 1280 features per image."""
     import timm
 
     model: Any = load_weights(timm.create_model("tf_efficientnet_lite0"))

@@ -9,9 +9,10 @@ import shutil
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # torch reads it when imported; test processes share the cores
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported: test processes share the cores
 
-os.environ["THAW_TARGETS"] = ",".join(path.stem for path in Path(__file__).parent.glob("*.py"))  # nets, callbacks
+# Configurations of tests may name the nets and callbacks in tests/.
+os.environ["THAW_TARGETS"] = ",".join(path.stem for path in Path(__file__).parent.glob("*.py"))
 
 import numpy as np
 import pytest
@@ -22,9 +23,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 from PIL import Image
 
-# Only tests marked gpu use a GPU. CUDA reads the variable when it starts, and nothing here starts it.
+# Only tests marked gpu use a GPU. CUDA reads CUDA_VISIBLE_DEVICES when it starts, and no code here starts CUDA.
+# xdist's worker processes read THAW_TESTS_SEE, because the main process changes CUDA_VISIBLE_DEVICES.
 _GPU_CALLS = {name: getattr(torch.cuda, name) for name in ("is_available", "device_count")}
-_VISIBLE = os.environ.setdefault("THAW_TESTS_SEE", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))  # for xdist workers
+_VISIBLE = os.environ.setdefault("THAW_TESTS_SEE", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
 
 
 def _show_gpus(visible):

@@ -1,4 +1,4 @@
-"""A run of three phases, and the results of two runs that must be equal."""
+"""Overrides for a run of three phases, and the results that must be equal after a resumed run."""
 
 import torch
 from conftest import rows

@@ -16,7 +16,7 @@ def write_run(
 ):  # fmt: skip
     """Write the folder of a finished run of two epochs; its predictions are correct where `right` is True.
 
-    `numbers` are the numbers of its images, for a run of one fold. `column` is the format of the columns of classes.
+    `numbers` are the image numbers, for a run of one fold. `column` is the format of the names of class columns.
     `changes` overwrite entries of the summary.
     """
     right = np.asarray(right, bool)

@@ -48,7 +48,7 @@ def main() -> int:
 
 def _predict(chosen: Namespace) -> tuple[list[str], int]:
     """Write the predictions. Return a sentence per unreadable file, and the number of predicted images."""
-    from tqdm import tqdm  # imported here, because --help must not wait for seconds
+    from tqdm import tqdm  # imported here: these imports take seconds, and --help does not need them
 
     from thaw.inference.gallery import for_gallery, write_gallery
     from thaw.inference.image_paths import image_paths
@@ -57,7 +57,7 @@ def _predict(chosen: Namespace) -> tuple[list[str], int]:
     from thaw.inference.trained_model import load_model
     from thaw.storage.files import whole_file
 
-    if chosen.format == "csv" and not chosen.out:  # keep the bytes of file names, as in a file
+    if chosen.format == "csv" and not chosen.out:  # keep the bytes of file names, as with --out
         cast(io.TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
     if chosen.out:
         refuse_unwritable_file(chosen.out, "--out")

@@ -1,4 +1,4 @@
-"""Compare finished runs: compute the content of `comparison.json` and of its page."""
+"""Compare finished runs: compute the content of `comparison.json` and of `report.html`."""
 
 import os
 from collections import Counter
@@ -15,7 +15,7 @@ from thaw.evaluation.statistics import LEVEL, PairedTest, PairedTests
 from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
 from thaw.runs import run_files
 
-SHOWN = 12  # number of images that the page shows where candidates disagree
+SHOWN = 12  # most images that the page shows because candidates disagree
 
 
 def compare(runs: Sequence[Run], folder: Path) -> dict:
@@ -101,7 +101,6 @@ def _verdict(one: Candidate, best: Candidate, tests: Sequence[PairedTest]) -> di
 
 
 def _curve_entry(runs: Sequence[Run], key: str) -> dict:
-    """Return the mean, lowest and highest value of each epoch over the runs that reached this epoch."""
     longest = max(len(run.epochs) for run in runs)
     values = [[run.epochs[epoch][key] for run in runs if epoch < len(run.epochs)] for epoch in range(longest)]
     return {name: [float(of(each)) for each in values] for name, of in (("mean", np.mean), ("low", min), ("high", max))}

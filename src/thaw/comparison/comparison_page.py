@@ -96,7 +96,6 @@ def _page(facts: dict) -> str:
 
 
 def _command(folder: Path) -> str | None:
-    """Return the command that started the sweep in `folder`, or None."""
     path = folder / "multirun.yaml"
     if not path.is_file():
         return None

@@ -21,7 +21,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Run:
-    """The content of a run's folder, finished or not."""
+    """A run, finished or not, read from its folder."""
 
     folder: Path
 

@@ -9,7 +9,7 @@ from scipy.optimize import minimize_scalar
 from thaw.evaluation.predictions import parts
 
 _LEAST = 0.02
-_LEAST_MARGIN = 0.01  # least median gap between the top two logits after scaling, far above rounding errors
+_LEAST_MARGIN = 0.01  # smallest allowed median gap between the top two logits after scaling, far above rounding errors
 _FOLDS = 5
 
 
@@ -34,7 +34,7 @@ def fitted_temperature(logits: np.ndarray, labels: np.ndarray, rows: np.ndarray 
         return total / len(rows) - inverse * wanted.mean().item()
 
     margin = np.median((margins[:, 0] - margins[:, 1]).numpy())
-    most = max(1.0, margin / _LEAST_MARGIN)  # only a network that has learned nothing reaches it
+    most = max(1.0, margin / _LEAST_MARGIN)  # the upper limit of T; only an untrained network reaches it
     # Search log T: over 1/T the loss is convex, but flat far from its minimum.
     found = minimize_scalar(lambda log: loss(np.exp(-log)), bounds=(np.log(_LEAST), np.log(most)), method="bounded")
     return float(np.exp(found.x))

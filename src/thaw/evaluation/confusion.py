@@ -8,7 +8,7 @@ from scipy.sparse import coo_array, csr_array
 
 def confusion_counts(labels: np.ndarray, predicted: np.ndarray, classes: int) -> csr_array:
     """Return the confusion matrix, int64 (true class, predicted class); `labels` and `predicted` are int64 (n,)."""
-    return csr_array((np.ones(len(labels), np.int64), (labels, predicted)), (classes, classes))  # it sums equal pairs
+    return csr_array((np.ones(len(labels), np.int64), (labels, predicted)), (classes, classes))  # duplicates are summed
 
 
 def confused_pairs(confusion: np.ndarray | csr_array, classes: Sequence[str], most: int = 10) -> list[dict]:

@@ -38,8 +38,8 @@ def write_predictions(path: Path, predictions: Predictions, root: Path) -> None:
 def read_predictions(path: Path) -> Iterator[Row]:
     """Yield the rows of a table; yield nothing if the file is missing.
 
-    In older tables, a class's column is named like the class, even if the class is called "label". The first column of
-    a name is read.
+    In older tables, the column of a class has the name of the class, which may be "label". Of columns with equal names,
+    the first is read.
     """
     if not path.is_file():
         return

@@ -54,7 +54,7 @@ class Correctness:
 
     @cached_property
     def seed_variance(self) -> float:
-        """Variance of the accuracy between seeds, on these images."""
+        """Variance between the seeds' accuracies."""
         return float(self.right.mean(1).var(ddof=1)) if self.seeds > 1 else 0.0
 
     @cached_property
@@ -67,7 +67,7 @@ class Correctness:
 
     @cached_property
     def odds_slope(self) -> float:
-        """Derivative of accuracy by its log-odds; adding an image that is half correct keeps it above 0."""
+        """Derivative of accuracy by its log-odds. One more image, half correct, keeps the derivative above 0."""
         share = (self.by_image.sum() + 0.5) / (self.images + 1)
         return share * (1 - share)
 
@@ -136,7 +136,7 @@ class PairedTests:
         images = len(by_image)
         own = sum(one.seed_variance / one.seeds for one in among)
         of_seeds = max(own, sum(self._odds_variance * one.odds_slope**2 / one.seeds for one in among))
-        rest = sum(one.rest_variance / (one.seeds * images) for one in among)  # in both variances: subtract it once
+        rest = sum(one.rest_variance / (one.seeds * images) for one in among)  # part of both variances: subtract once
         of_images = max(by_image.var(ddof=1) / images - rest, 0.0)
         return of_seeds, of_images, self._freedom * (1 + of_images / of_seeds) ** 2 if of_seeds else np.inf
 

@@ -87,9 +87,7 @@ def accuracy_and_cost(entries: Sequence[dict], cost: str, label: str) -> str:
 
 
 def curves(entries: Sequence[dict]) -> str:
-    """Plot validation accuracy, validation loss and training loss by epoch: mean over runs, and a band over their
-    range.
-    """
+    """Plot accuracy and losses by epoch: the mean over runs, and a band from the lowest to the highest run."""
     columns = 3 if max(width(_shown_name(entry)) for entry in entries) <= _WIDEST_LABEL else 2
     figure_height = 3.2 + 0.22 * -(-len(entries) // columns)
 
@@ -156,7 +154,6 @@ def _log_odds(shares: Sequence[float]) -> np.ndarray:
 
 
 def _set_percent_ticks(axis: Axis) -> None:
-    """Set ticks at round percentages along `axis`, as many as fit."""
     low, high = expit(axis.get_view_interval())
     for step in _STEPS:
         round_ones = np.arange(step, 1 - step / 2, step)

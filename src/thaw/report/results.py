@@ -122,7 +122,7 @@ def _best_entries(folder: Path, checkpoint: Path) -> dict:
 def _write_description(best: Path, **entries: object) -> None:
     try:
         describe_checkpoint(best, **entries)
-    except (OSError, RunError) as error:  # only warn: the checkpoint is usable without them
+    except (OSError, RunError) as error:  # only warn: the checkpoint is usable without these entries
         log.warning(f"the temperature cannot be written to {best}, so its probabilities stay uncalibrated: {error}")
 
 

@@ -23,7 +23,7 @@ _LAYOUT = {
         "accuracy": ["Multiline", ["train/acc", "val/acc"]],
     }
 }
-_PROJECTED_IMAGES, _PROJECTED_NUMBERS = 1000, 1_000_000  # because the browser parses text
+_PROJECTED_IMAGES, _PROJECTED_NUMBERS = 1000, 1_000_000  # limits, because the browser parses all numbers as text
 
 
 def add_layout(trainer: Trainer) -> None:
@@ -125,7 +125,6 @@ def _rounded(numbers: torch.Tensor) -> torch.Tensor:
 
 
 def _on_each(trainer: Trainer, act: Callable[[TensorBoardLogger], None]) -> None:
-    """Call `act` with each TensorBoard logger; a failure does not fail the run."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             attempt(logger, lambda board=logger: act(board))

@@ -17,7 +17,7 @@ from thaw.runs.call_signatures import parameters
 from thaw.runs.root_keys import check_root_keys, nearest, value_keys
 from thaw.runs.type_hints import describe, fits
 
-_BUILT_LATER = ("optimizer", "scheduler")  # built for every phase; the run passes the first argument
+_BUILT_LATER = ("optimizer", "scheduler")  # a run builds these for every phase, and passes their first argument
 _PHASE = re.compile(r"strategy\.phases\.\d+\.(optimizer|scheduler)")
 
 
@@ -43,7 +43,7 @@ def components(value: Any, path: str = "") -> Iterator[tuple[str, Mapping]]:
         yield path, value
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in items:
-        if path != "trainer" or name not in ("callbacks", "logger"):  # copies of cfg.callbacks and cfg.logger
+        if path != "trainer" or name not in ("callbacks", "logger"):  # these repeat cfg.callbacks and cfg.logger
             yield from components(inner, f"{path}.{name}".lstrip("."))
 
 
@@ -122,7 +122,7 @@ def _check(path: str, component: Mapping, values: Mapping) -> None:
 
 
 def _check_partial(path: str, role: str, code: Any, component: Mapping) -> None:
-    """Raise UserError unless `_partial_` is true exactly where Hydra must return a function instead of calling it."""
+    """Raise UserError unless `_partial_` is true for parts that Hydra must not call yet, and false for all others."""
     partial = bool(component.get("_partial_"))
     if role == "loss":
         wanted = not inspect.isclass(code)

@@ -80,6 +80,5 @@ def _saved(folder: Path, command: str) -> str:
 
 
 def _came_through(error: BaseException, module: str) -> bool:
-    """Return whether the traceback of `error` passes through a module whose name begins with `module`."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__", "").startswith(module) for frame, _ in frames)

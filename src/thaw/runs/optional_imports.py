@@ -23,7 +23,7 @@ def skip_unneeded() -> None:
     RequirementCache.__bool__ = is_available
     if "scipy.signal" not in sys.modules:
         stand_in = ModuleType("scipy.signal")
-        vars(stand_in)["hamming"] = None  # otherwise torchmetrics sets it, for an audio metric
+        vars(stand_in)["hamming"] = None  # otherwise torchmetrics sets this attribute
         sys.modules["scipy.signal"] = stand_in
         try:
             import torchmetrics  # noqa: F401

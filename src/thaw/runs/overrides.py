@@ -81,9 +81,10 @@ def _no_key(key: str, arguments: Sequence[str], conf: Path) -> str:
 
 
 def _composed(arguments: Sequence[str], conf: Path) -> tuple[DictConfig | None, list[str]]:
-    """Return the composed configuration, and the overrides left out of it because it has no such keys.
+    """Return the composed configuration, and the overrides that it leaves out because their keys do not exist.
 
-    The configuration is None if composing fails for another reason. For a sweep, it is the first job's configuration.
+    The configuration is None if composing fails for another reason. For a sweep, it is the configuration of the first
+    job.
     """
     given = [one for one in arguments if not one.startswith("-") and ("=" in one or one.startswith("~"))]
     unknown: list[str] = []
@@ -108,7 +109,7 @@ def _first(argument: str) -> str:
 
 
 def _further_keys(cfg: DictConfig, key: str) -> list[str]:
-    """Return the keys that the part around `key` accepts: for `optimizer.x`, every argument of the optimizer."""
+    """Return all keys that the component containing `key` accepts: for `optimizer.x`, all options of the optimizer."""
     from thaw.runs.call_signatures import parameters
 
     parent = key.rpartition(".")[0]
@@ -125,7 +126,6 @@ def _further_keys(cfg: DictConfig, key: str) -> list[str]:
 
 
 def _keys(values: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield the dotted path of every value, and of every mapping."""
     for name in values:
         yield f"{prefix}{name}"
         inner: Any = values._get_node(name)

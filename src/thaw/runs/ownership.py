@@ -14,7 +14,7 @@ _PATIENCE = 2  # seconds; loader processes of a killed run and jobs of a killed 
 _SYSTEM_FILES = frozenset((".ds_store", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"))
 _RACES = 10
 _held: dict[Path, FileLock] = {}
-_new: dict[Path, list[Path]] = {}  # unused folders of this process, each with the new folders of its path
+_new: dict[Path, list[Path]] = {}  # folders that this process created but has not used, each with its new parents
 
 
 def new_folder(wanted: Path) -> Path:
@@ -75,7 +75,7 @@ def hold(folder: Path, lock: str, option: str | None) -> None:
         UserError: if another process holds the lock; the message suggests `option`, which chooses another folder.
 
     """
-    path = folder.resolve() / lock  # equal for all spellings of the path
+    path = folder.resolve() / lock  # resolved: all spellings of the path share one lock
     if path in _held:
         return
     note_new(folder)
@@ -92,7 +92,6 @@ def hold(folder: Path, lock: str, option: str | None) -> None:
 
 
 def release(folder: Path, lock: str) -> None:
-    """Release the lock that `hold` acquired."""
     if held := _held.pop(folder.resolve() / lock, None):
         held.release()
 

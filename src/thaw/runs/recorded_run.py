@@ -100,7 +100,7 @@ class _Record:
 
     def end_failed(self, error: Exception) -> NoReturn:
         explained = error_with_sentence(error) or machine_fault(error, self.folder.path, self.folder.command)
-        if explained is None and stop_signals.received:  # the signal also killed a loader process, for example
+        if explained is None and stop_signals.received:  # for example, the signal killed a loader process
             self.end_stopped(stop_signals.received, error)
         sentence = str(explained) if explained else f"{type(error).__name__}: {error}"
         proof = {"frozen_unchanged": False} if isinstance(explained, FrozenTensorError) else {}
@@ -118,7 +118,7 @@ class _Record:
         raise SystemExit(128 + received) from cause
 
     def _keep_traceback(self) -> None:
-        if traceback_log.handlers:  # without handlers, Python would print it in the terminal
+        if traceback_log.handlers:  # without handlers, Python would print the traceback in the terminal
             traceback_log.error(traceback.format_exc())
         if is_first_process() and self.folder.may_be_written:
             with suppress(OSError):

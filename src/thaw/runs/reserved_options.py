@@ -127,7 +127,6 @@ def _callback_fault(values: Mapping) -> str | None:
 
 
 def _misplaced_file(callbacks: Mapping) -> str | None:
-    """Return an error sentence if a callback would write a checkpoint outside its folder, or None."""
     for name, callback in callbacks.items():
         filename = str((callback or {}).get("filename") or "")
         if posixpath.isabs(filename) or ".." in filename.split("/"):
@@ -136,7 +135,6 @@ def _misplaced_file(callbacks: Mapping) -> str | None:
 
 
 def _shared_file(callbacks: Mapping) -> str | None:
-    """Return an error sentence if two callbacks would overwrite each other's checkpoint, or None."""
     writers: dict[str, str] = {}
     for name, callback in callbacks.items():
         folder, filename = ((callback or {}).get(key) for key in ("dirpath", "filename"))
@@ -151,7 +149,6 @@ def _shared_file(callbacks: Mapping) -> str | None:
 
 
 def _demo_fault(values: Mapping) -> str | None:
-    """Return an error sentence if an option of image folders has no effect on the demo's drawings, or None."""
     data, weights = values["data"], values["weights"]
     if "demo" not in str(data.get("preprocessing")):
         return None

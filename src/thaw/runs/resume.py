@@ -69,7 +69,6 @@ def _key(override: str) -> str:
 
 
 def _check_epochs(folder: Path, wanted: str) -> None:
-    """Exit with an error if the run in `folder` cannot be trained for `wanted` epochs in total."""
     before = read_resolved(folder)
     epochs, phases = before["trainer"]["max_epochs"], before["strategy"]["phases"]
     finished = has_finished(folder)

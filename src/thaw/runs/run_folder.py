@@ -89,7 +89,6 @@ def recorded_overrides(folder: Path) -> list[str]:
 
 
 def _changed_options(folder: Path) -> list[str]:
-    """Return this command line's overrides that the run in `folder` did not have, such as a new data.root."""
     before, now = recorded_overrides(folder), HydraConfig.get().overrides.task
     return [one for one in now if one not in before and not one.startswith("resume=")]
 

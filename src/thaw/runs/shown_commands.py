@@ -38,7 +38,7 @@ def option(key: str, value: Path | str) -> str:
     """Return the override `key=value`, with the quotes that Hydra and a shell need."""
     text = str(value)
     if not is_plain(text):
-        text = quoted(text) if set(text) & set('"\\$') else f'"{text}"'  # a shell's single quotes keep double quotes
+        text = quoted(text) if set(text) & set('"\\$') else f'"{text}"'  # shell quotes leave double quotes as they are
     return shlex.quote(f"{key}={text}")
 
 

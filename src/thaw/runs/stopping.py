@@ -1,4 +1,4 @@
-"""Handle the signals that stop a run: in training it stops after the current step, at any other time at once."""
+"""Handle the signals that stop a run: after the current step in training, at once at any other time."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from typing import Any
 
 HANGUP = getattr(signal, "SIGHUP", None)  # the terminal was closed, or the connection to it was lost
 STOPS: tuple[int, ...] = tuple(filter(None, (signal.SIGTERM, signal.SIGINT, HANGUP)))
-PREEMPTED = signal.SIGUSR2 if os.name != "nt" else None  # submitit sends it to a job that will run again later
+PREEMPTED = signal.SIGUSR2 if os.name != "nt" else None  # sent by submitit if the job will run again later
 
 
 def _end(number: int, frame: FrameType | None) -> None:

@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TextIO, cast
 
 from thaw.pages.text import decoded, printable
 
-_GONE = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a closed terminal
+_GONE = (errno.EPIPE, errno.EIO)  # EPIPE: a pipe has no reader; EIO: the terminal was closed
 
 
 def refuse(sentence: str) -> NoReturn:

@@ -66,7 +66,6 @@ def _plain_options(hint: Any) -> list:
 
 
 def _options(hint: Any) -> list:
-    """Return the members of a union and of the unions in it; for another hint, a list of the hint itself."""
     if get_origin(hint) is Annotated:
         return _options(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):

@@ -1,4 +1,4 @@
-"""Check the ranges of options for other libraries, which reject a wrong value late or not at all."""
+"""Check the ranges of options that other libraries read; these libraries reject a wrong value late or never."""
 
 from collections.abc import Callable, Mapping
 from typing import Any

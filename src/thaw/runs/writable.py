@@ -14,7 +14,7 @@ _PREDICTIONS = re.compile(
     rb"|<!doctype html>.*<title>Thaw: [\d,]+ prediction",
     re.DOTALL,
 )
-_READ = 8192  # bytes to look at; images and checkpoints contain zero bytes there, text does not
+_READ = 8192  # bytes to look at; images and checkpoints contain zero bytes, text does not
 
 
 def refuse_unwritable(folder: Path, option: str) -> None:
@@ -47,7 +47,7 @@ def refuse_unwritable_file(path: Path, option: str) -> None:
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "Is a directory")
-        if path.exists() and not path.is_file():  # /dev/stdout, a named pipe
+        if path.exists() and not path.is_file():  # such as /dev/stdout or a named pipe
             return
         if path.is_file():
             _refuse_precious(path, option)
