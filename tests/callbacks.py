@@ -122,7 +122,7 @@ class CacheLoser(Callback):
 
 
 class Signals(Callback):
-    """Send this process a signal once at each of `places`: (name of a hook, epoch, batch), both counted from 0."""
+    """Send this process a signal once at each of `places`: (name of a hook, epoch, batch), numbered from 0."""
 
     places: ClassVar[list[tuple[str, int, int]]] = []
     number = signals.SIGTERM

@@ -192,7 +192,7 @@ def browser():
         browser = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
         yield browser
         browser.close()
-        # A live loader process keeps the pipe of Playwright's driver open, so Playwright would wait for its end.
+        # A live loader process keeps the pipe of Playwright's driver open, so Playwright would wait for the process.
         for child in multiprocessing.active_children():
             child.kill()
 

@@ -114,7 +114,7 @@ def _tile(rng: np.random.Generator, side: int, defect: bool) -> np.ndarray:
 
 
 def _smooth(rng: np.random.Generator, side: int, scale: float) -> np.ndarray:
-    """Return noise of unit variance, with grains of `scale` times the side."""
+    """Return noise of unit variance, whose grains are `scale` times as wide as the image."""
     grains = gaussian_filter(rng.normal(size=(side, side)), scale * side, mode="wrap")
     return grains / grains.std()
 

@@ -60,7 +60,7 @@ def main(cfg: DictConfig) -> float | None:
 
 def launch() -> None:
     """Run `main` with the arguments in `sys.argv`, and exit with its status."""
-    # Hydra builds its callbacks before `main`, and a configuration may contain the former name thaw.output.OwnFolder.
+    # Hydra builds callbacks before `main`, so make the former name thaw.output.OwnFolder importable here.
     sys.modules.setdefault("thaw.output", own_folder)
     with tolerate_closed_output():
         sys.argv[1:] = for_secondary_rank(add_multirun_flag(expand_shorthand(resume_arguments(sys.argv[1:]))))

@@ -15,7 +15,7 @@ from thaw.evaluation.statistics import LEVEL, PairedTest, PairedTests
 from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
 from thaw.runs import run_files
 
-SHOWN = 12  # most images that the page shows because candidates disagree
+SHOWN = 12  # the page shows this many images on which candidates disagree
 
 
 def compare(runs: Sequence[Run], folder: Path) -> dict:
@@ -132,13 +132,13 @@ def _test_entry(test: PairedTest) -> dict:
 
 
 def dominates(other: dict, entry: dict, cost: str) -> bool:
-    """Return whether `other` beats `entry` in accuracy or in `cost` (lower is better), and is not worse in either."""
+    """Return whether `other` beats `entry` in accuracy or `cost` (lower is better), and is worse in neither."""
     pairs = (other["acc"], entry["acc"]), (-other[cost], -entry[cost])
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 def _disagreements(found: Sequence[Candidate], good: Sequence[bool]) -> list[dict]:
-    """Return the images for which the share of correct seeds varies most between candidates.
+    """Return the images for which the share of seeds with a correct prediction varies most between candidates.
 
     Candidates that are not worse than the best count first, because the mistakes of bad ones say little about an image.
     """

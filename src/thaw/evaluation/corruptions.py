@@ -39,7 +39,7 @@ class Corruption:
 def blurred(pixels: np.ndarray, sigma: float, index: int) -> np.ndarray:
     """Return the pixels, uint8 (S, S, 3), with Gaussian blur.
 
-    `sigma` > 0 is the standard deviation in pixels for a crop of 224 × 224; for another size it is scaled in
+    `sigma` > 0 is the standard deviation in pixels for a crop of 224 × 224. For another size, `sigma` is scaled in
     proportion. Pillow approximates the blur by three box filters.
     """
     radius = sigma * pixels.shape[0] / _REFERENCE_SIDE
@@ -68,7 +68,7 @@ def brightened(pixels: np.ndarray, more: float, index: int) -> np.ndarray:
     value = scaled.max(2, keepdims=True)
     raised = np.minimum(value + np.float32(more), 1)
     coloured = scaled * (raised / np.maximum(value, np.float32(1 / 255)))
-    return _eight_bits(np.where(value > 0, coloured, raised))  # black has no hue: it becomes grey
+    return _eight_bits(np.where(value > 0, coloured, raised))  # black has no hue, so it becomes grey
 
 
 def _eight_bits(scaled: np.ndarray) -> np.ndarray:

@@ -1,10 +1,10 @@
 """Test differences in accuracy between candidates (configurations), with seeds and images both taken as samples.
 
 Every seed classifies every image, as every reader sees every case in diagnostic studies. The variance of a mean
-accuracy follows Obuchowski and Rockette (1995), with degrees of freedom by Hillis (2007). It is the variance between
-seeds plus the remaining variance between images. Three seeds are too few to estimate the variance between seeds, so it
-is pooled over all candidates, assuming that it is equal on the log-odds scale. If the two compared candidates vary
-more, their own variance is used.
+accuracy is estimated as in these studies (Obuchowski and Rockette 1995; degrees of freedom by Hillis 2007): the
+variance between seeds plus the remaining variance between images. Three seeds are too few to estimate the variance
+between seeds. Therefore all candidates share one variance between seeds, assumed to be equal on the log-odds scale,
+unless the two compared candidates vary more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -30,7 +30,7 @@ class PairedTest:
     a: str
     b: str
     difference: float
-    interval: tuple[float, float] | None  # 95 % interval of the difference, not corrected for several pairs
+    interval: tuple[float, float] | None  # 95 % interval of the difference, not corrected for multiple comparisons
     p: float
     adjusted: float
     method: str
@@ -136,7 +136,7 @@ class PairedTests:
         images = len(by_image)
         own = sum(one.seed_variance / one.seeds for one in among)
         of_seeds = max(own, sum(self._odds_variance * one.odds_slope**2 / one.seeds for one in among))
-        rest = sum(one.rest_variance / (one.seeds * images) for one in among)  # part of both variances: subtract once
+        rest = sum(one.rest_variance / (one.seeds * images) for one in among)  # subtract what both variances contain
         of_images = max(by_image.var(ddof=1) / images - rest, 0.0)
         return of_seeds, of_images, self._freedom * (1 + of_images / of_seeds) ** 2 if of_seeds else np.inf
 

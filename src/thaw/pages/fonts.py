@@ -19,10 +19,10 @@ _families: dict[str, str | None] = {}  # the font of each character looked up so
 
 
 def drawable(name: str, most: int) -> str:
-    """Return `name` in at most `most` columns; characters without a font, and `$` for formulas, are escaped."""
+    """Return `name` in at most `most` columns; `$` and characters without a font are escaped."""
     text = printable(name)
     _find_fonts(text + "…")
-    for columns in range(most, 2, -1):  # escaping makes the name wider, so shorten it first
+    for columns in range(most, 2, -1):  # an escape is wider than its character: shorten until all fits
         escaped = "".join(c if _families[c] else c.encode("unicode_escape").decode() for c in cut(text, columns))
         if width(escaped) <= most:
             return escaped.replace("$", r"\$")

@@ -193,7 +193,7 @@ def svg(size: tuple[float, float], draw: Callable, columns: int = 1) -> str:
     `size` is the figure's (width, height) in inches. `INK` becomes the text colour of the page.
     """
     with rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser draws the text with a font of its own
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # no fault: the browser draws the text with its own font
         figure = Figure(size, layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
         draw(*axes)

@@ -9,7 +9,7 @@ from filelock import FileLock, Timeout
 
 from thaw.errors import UserError
 
-_PATIENCE = 2  # seconds; loader processes of a killed run and jobs of a killed sweep take a moment to end
+_PATIENCE = 2  # seconds to wait for a lock: processes of a killed run or sweep take a moment to end
 # Files that operating systems add to folders. A folder with only such files counts as empty.
 _SYSTEM_FILES = frozenset((".ds_store", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"))
 _RACES = 10
