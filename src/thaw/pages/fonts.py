@@ -67,7 +67,6 @@ def _find_new_fonts() -> None:
 
 
 def _best_font(characters: frozenset[str]) -> tuple[str, set[str]] | None:
-    """Return the font that has the most of `characters`, and the characters that it has, or None if no font has any."""
     best: tuple[str, set[str]] | None = None
     for entry in fontManager.ttflist:
         if _EVERYTHING in entry.name.lower().replace("lastresort", _EVERYTHING):
@@ -80,7 +79,6 @@ def _best_font(characters: frozenset[str]) -> tuple[str, set[str]] | None:
 
 @cache
 def _charmap(path: str) -> frozenset[int]:
-    """Return the code points of a font file; an empty set if Matplotlib cannot draw with it."""
     try:
         font = get_font(path)
         return frozenset(font.get_charmap()) if font.scalable else frozenset()

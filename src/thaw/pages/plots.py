@@ -170,7 +170,7 @@ def _set_percent_ticks(axis: Axis) -> None:
 
 
 def _set_round_ticks(axes: Axes, times: Sequence[float]) -> None:
-    """Set ticks at round numbers, and leave room for names beside the outermost points."""
+    # Leave room for names beside the outermost points.
     room = max((max(times) / min(times)) ** 0.15, 1.15)
     low, high = min(times) / room, max(times) * room
     axes.set_xlim(low, high)
