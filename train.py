@@ -1,6 +1,6 @@
 """Train a pretrained network on your images: python train.py strategy=feature_extractor.
 
-The same as `thaw train`; thaw/commands/train.py reads as the list of what happens.
+This is the same as `thaw train`. All steps of a run are in the function main of thaw/commands/train.py.
 """
 
 from thaw.commands import launch

@@ -1,4 +1,4 @@
-"""The same as `thaw audit`, in a checkout."""
+"""Run `thaw audit` from a checkout."""
 
 from thaw.commands import launch
 

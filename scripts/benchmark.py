@@ -1,4 +1,4 @@
-"""The same as `thaw benchmark`, in a checkout."""
+"""Run `thaw benchmark` from a checkout."""
 
 from thaw.commands import launch
 

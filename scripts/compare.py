@@ -1,4 +1,4 @@
-"""The same as `thaw compare`, in a checkout."""
+"""Run `thaw compare` from a checkout."""
 
 from thaw.commands import launch
 

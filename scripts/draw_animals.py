@@ -1,4 +1,4 @@
-"""The same as `thaw draw`, in a checkout."""
+"""Run `thaw draw` from a checkout."""
 
 from thaw.commands import launch
 

@@ -1,4 +1,4 @@
-"""The same as `thaw evaluate`, in a checkout."""
+"""Run `thaw evaluate` from a checkout."""
 
 from thaw.commands import launch
 

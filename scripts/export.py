@@ -1,4 +1,4 @@
-"""The same as `thaw export`, in a checkout."""
+"""Run `thaw export` from a checkout."""
 
 from thaw.commands import launch
 

@@ -1,4 +1,4 @@
-"""The same as `thaw predict`, in a checkout."""
+"""Run `thaw predict` from a checkout."""
 
 from thaw.commands import launch
 

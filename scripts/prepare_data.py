@@ -1,4 +1,4 @@
-"""The same as `thaw prepare`, in a checkout."""
+"""Run `thaw prepare` from a checkout."""
 
 from thaw.commands import launch
 

@@ -1,4 +1,4 @@
-"""The same as `thaw serve`, in a checkout."""
+"""Run `thaw serve` from a checkout."""
 
 from thaw.commands import launch
 

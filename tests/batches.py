@@ -1,4 +1,4 @@
-"""Batches of a data module, as a net gets them."""
+"""Training and validation batches of a data module, as a net receives them."""
 
 from thaw.data.rotation import apply_augmentation
 

@@ -1,4 +1,4 @@
-"""Callbacks that look at a run, or disturb it."""
+"""Callbacks that observe a run or disturb it."""
 
 import contextlib
 import dataclasses
@@ -13,7 +13,7 @@ from lightning import Callback
 
 
 class Snapshots(Callback):
-    """Copies the run's folder to `<folder>-<n>` when n epochs are done, as a killed run would leave it."""
+    """Copy the run's folder to `<folder>-<n>` after n epochs: it then looks as if the run had been killed there."""
 
     def __init__(self, folder: str):
         self.folder = Path(folder)
@@ -31,7 +31,7 @@ class Snapshots(Callback):
 
 
 class PhaseStates(Callback):
-    """Saves the net of every process after every phase as `<folder>/<phase>-<rank>.pt`."""
+    """Save the net of every process after every phase as `<folder>/<phase>-<rank>.pt`."""
 
     def __init__(self, folder: str):
         self.folder = Path(folder)
@@ -42,7 +42,7 @@ class PhaseStates(Callback):
 
 
 class Spoiler(Callback):
-    """Cuts an image off when training is in the middle of epoch `epoch`, counted from 1."""
+    """Truncate the image file `path` in the middle of epoch `epoch`, counted from 1."""
 
     def __init__(self, path: str, epoch: int):
         self.path, self.epoch = Path(path), epoch
@@ -53,9 +53,9 @@ class Spoiler(Callback):
 
 
 class Poison(Callback):
-    """Makes the loss of one batch what `value` says, in the process `rank`.
+    """Replace the loss of one batch in process `rank` by `value` times the sum of the logits.
 
-    The epoch is counted from 1, the batch from 0.
+    `epoch` counts from 1, `batch` from 0.
     """
 
     def __init__(self, epoch: int, batch: int, value: str = "nan", rank: int = 0):
@@ -68,7 +68,7 @@ class Poison(Callback):
 
 
 class PoisonedGradient(Callback):
-    """Leaves a loss as it is and spoils what follows from it, at the last batch of an epoch, counted from 1."""
+    """Set a gradient to NaN at the last batch of epoch `epoch`, counted from 1; the loss stays finite."""
 
     def __init__(self, epoch: int):
         self.epoch = epoch
@@ -79,7 +79,7 @@ class PoisonedGradient(Callback):
 
 
 class Killer(Callback):
-    """Sends a signal to the processes that load training images in the middle of an epoch, counted from 1."""
+    """Send a signal to the loader processes of training in the middle of epoch `epoch`, counted from 1."""
 
     def __init__(self, epoch: int, signal: str = "SIGKILL"):
         self.epoch, self.signal = epoch, getattr(signals, signal)
@@ -91,7 +91,7 @@ class Killer(Callback):
 
 
 class Filler(Callback):
-    """Leaves no room on a disk, by a file `path` that is not there, once an epoch, counted from 1, has been saved."""
+    """Fill the disk with the new file `path` once the checkpoint of epoch `epoch`, counted from 1, is saved."""
 
     def __init__(self, path: str, epoch: int):
         self.path, self.epoch = Path(path), epoch
@@ -104,7 +104,7 @@ class Filler(Callback):
 
 
 class CacheLoser(Callback):
-    """Deletes everything in the cache in the middle of an epoch, counted from 1, or puts files cut short there."""
+    """In the middle of epoch `epoch`, counted from 1, delete the cache, or cut its files in half if `harm` is "cut"."""
 
     def __init__(self, epoch: int, harm: str):
         self.epoch, self.harm = epoch, harm
@@ -122,7 +122,7 @@ class CacheLoser(Callback):
 
 
 class Signals(Callback):
-    """Sends this process a signal at every one of `places`, once: (the name of a hook, epoch, batch)."""
+    """Send this process a signal once at each of `places`: (name of a hook, epoch, batch), numbered from 0."""
 
     places: ClassVar[list[tuple[str, int, int]]] = []
     number = signals.SIGTERM
@@ -146,10 +146,7 @@ class Signals(Callback):
 
 
 class StopOnce(Callback):
-    """Tells the process `rank` to stop in the batch of an epoch, if there is no file `path` yet, which it leaves.
-
-    Both are counted from 0.
-    """
+    """Stop process `rank` in `batch` of `epoch` (counted from 0) and create `path`; if `path` exists, do nothing."""
 
     def __init__(self, path: str, epoch: int, batch: int, rank: int):
         self.path, self.place = Path(path), (epoch, batch, rank)
@@ -161,7 +158,7 @@ class StopOnce(Callback):
 
 
 class StepLosses(Callback):
-    """Writes the training loss of every step, of all processes together, a line each to `path`."""
+    """Append the training loss of every step, averaged over all processes, to the file `path`."""
 
     def __init__(self, path: str):
         self.path = Path(path)
@@ -174,7 +171,7 @@ class StepLosses(Callback):
 
 
 class Threads(Callback):
-    """Leaves a file named by the number of threads that a run computes with."""
+    """Create a file in `folder` whose name is the number of CPU threads that the run uses."""
 
     def __init__(self, folder: str):
         self.folder = Path(folder)
@@ -185,7 +182,7 @@ class Threads(Callback):
 
 
 class Thief(Callback):
-    """Changes a frozen weight."""
+    """Change a frozen weight after every epoch."""
 
     def on_train_epoch_end(self, trainer, classifier):
         classifier.net.conv1.weight.data[0, 0, 0, 0] += 1e-6

@@ -1,4 +1,4 @@
-"""Colours as a browser names them."""
+"""Luminance of a colour in the form that browsers use, such as `rgb(1, 2, 3)`."""
 
 import numpy as np
 

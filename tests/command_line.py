@@ -1,4 +1,4 @@
-"""`python train.py` in a process of its own, with the tests' nets and callbacks."""
+"""Run `python train.py` in a new process that can import the nets and callbacks of the tests."""
 
 import os
 import subprocess

@@ -9,9 +9,10 @@ import shutil
 import sys
 from pathlib import Path
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")  # read at torch's import; the cores are shared between test processes
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # read when torch is imported: test processes share the cores
 
-os.environ["THAW_TARGETS"] = ",".join(path.stem for path in Path(__file__).parent.glob("*.py"))  # nets and callbacks
+# Configurations of tests may name the nets and callbacks in tests/.
+os.environ["THAW_TARGETS"] = ",".join(path.stem for path in Path(__file__).parent.glob("*.py"))
 
 import numpy as np
 import pytest
@@ -22,9 +23,10 @@ from hydra.core.hydra_config import HydraConfig
 from omegaconf import open_dict
 from PIL import Image
 
-# Tests use the CPU, on every machine, except those marked gpu. Nothing here starts CUDA, which reads the variable then.
+# Only tests marked gpu use a GPU. CUDA reads CUDA_VISIBLE_DEVICES when it starts, and no code here starts CUDA.
+# xdist's worker processes read THAW_TESTS_SEE, because the main process changes CUDA_VISIBLE_DEVICES.
 _GPU_CALLS = {name: getattr(torch.cuda, name) for name in ("is_available", "device_count")}
-_VISIBLE = os.environ.setdefault("THAW_TESTS_SEE", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))  # for xdist's workers
+_VISIBLE = os.environ.setdefault("THAW_TESTS_SEE", os.environ.get("CUDA_VISIBLE_DEVICES", "all"))
 
 
 def _show_gpus(visible):
@@ -44,12 +46,12 @@ PHOTOGRAPHS = ROOT.parent / "shared" / "data" / "ants_bees"
 
 
 def pytest_collection_modifyitems(items):
-    """Tests with a time limit of their own are the longest: they start first, beside all others."""
+    """Start tests with a time limit first, because they take longest and other tests can run beside them."""
     items.sort(key=lambda item: item.get_closest_marker("timeout") is None)
 
 
 def pytest_collection_finish():
-    """Every full collection of garbage would visit the modules of torch and Lightning again: a tenth of the time."""
+    """Exclude the modules loaded so far from garbage collection, which would take a tenth of the test time."""
     gc.freeze()
 
 
@@ -58,7 +60,7 @@ def pytest_unconfigure():
 
 
 def _read_once(load):
-    """Hundreds of tests compose a configuration: its files are parsed once for all of them."""
+    """Cache parsed configuration files, because hundreds of tests compose a configuration."""
     known = {}
 
     def load_config(self, config_path):
@@ -75,7 +77,7 @@ ConfigRepository.load_config = _read_once(ConfigRepository.load_config)
 
 @pytest.fixture(autouse=True)
 def offline_and_private(tmp_path, monkeypatch):
-    """No test reads or writes the user's caches, nor reaches for the network."""
+    """Keep all tests away from the user's caches and from the network."""
     monkeypatch.setenv("THAW_CACHE", str(tmp_path / "thaw-cache"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path / "torch-home"))
     monkeypatch.delenv("THAW_DEBUG", raising=False)
@@ -86,20 +88,20 @@ def offline_and_private(tmp_path, monkeypatch):
 
 @pytest.fixture(autouse=True)
 def visible_gpu(request, monkeypatch):
-    """Tests marked gpu see the machine's GPUs."""
+    """Show the machine's GPUs to tests marked gpu, and skip these tests without a GPU."""
     if not request.node.get_closest_marker("gpu"):
         return
     if not GPUS:
         pytest.skip("needs a CUDA GPU")
     for name, call in _GPU_CALLS.items():
         monkeypatch.setattr(torch.cuda, name, call)
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # restores it afterwards
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")  # so that monkeypatch restores the variable
     _show_gpus(_VISIBLE)
 
 
 @pytest.fixture
 def image_folder(tmp_path):
-    """Writes root/{train,val}/<class>/<n>.png in colours that a net can learn to tell apart."""
+    """Return a function that writes root/{train,val}/<class>/<n>.png, in colours that a net can learn."""
 
     def write(classes=("ants", "bees"), train=6, val=5, size=40, name="photos"):
         root = tmp_path / name
@@ -118,7 +120,7 @@ def image_folder(tmp_path):
 
 @pytest.fixture
 def configure(tmp_path):
-    """Composes a run's configuration as `python train.py OVERRIDES` would, with its folder in tmp_path / 'run'."""
+    """Return a function that composes a configuration as `python train.py OVERRIDES` does, for the folder "run"."""
     before = HydraConfig.instance().cfg
 
     def compose_run(*overrides, folder="run"):
@@ -135,7 +137,7 @@ def configure(tmp_path):
 
 @pytest.fixture
 def tiny_run(configure, image_folder):
-    """The configuration of a run that takes a second: a tiny net, tiny images, two epochs."""
+    """Return a function that composes a run of about a second: a tiny net, tiny images and two epochs."""
 
     def compose_run(*overrides, root=None, folder="run"):
         return configure(
@@ -156,13 +158,13 @@ def tiny_run(configure, image_folder):
 
 @pytest.fixture
 def script(monkeypatch, capsys):
-    """Runs scripts/<name>.py in this process; gives back its exit status, output and errors."""
+    """Return a function that runs scripts/<name>.py in this process and returns exit status, output and errors."""
 
     def run(name, *arguments, stdin=""):
         monkeypatch.setattr("sys.argv", [f"{name}.py", *map(str, arguments)])
         monkeypatch.setattr("sys.stdin", io.StringIO(stdin))
         capsys.readouterr()
-        sys.stderr.reconfigure(errors="backslashreplace")  # as Python's own is
+        sys.stderr.reconfigure(errors="backslashreplace")  # Python's own standard error does this too
         with pytest.raises(SystemExit) as ended:
             runpy.run_path(str(ROOT / "scripts" / f"{name}.py"), run_name="__main__")
         return ended.value.code, *capsys.readouterr()
@@ -172,7 +174,7 @@ def script(monkeypatch, capsys):
 
 @pytest.fixture
 def without_pictures(monkeypatch):
-    """Runs that draw nothing take half the time."""
+    """Draw no figures, which halves the time of a run."""
     for name in ("first_samples", "samples", "predictions", "confusion_matrix"):
         monkeypatch.setattr(f"thaw.report.figures.{name}", lambda *given: None)
     monkeypatch.setattr("thaw.report.pictures._save_figure", lambda *given: None)
@@ -180,7 +182,7 @@ def without_pictures(monkeypatch):
 
 @pytest.fixture(scope="session")
 def browser():
-    """A real one, without a window."""
+    """Start a real Chromium without a window."""
     found = list(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))))
     if not found:
         pytest.skip("there is no chromium here to open the page in")
@@ -190,7 +192,7 @@ def browser():
         browser = playwright.chromium.launch(executable_path=found[0], args=["--no-sandbox"])
         yield browser
         browser.close()
-        # A forked loader that is still alive holds the driver's pipe open, and Playwright would wait for it.
+        # A live loader process keeps the pipe of Playwright's driver open, so Playwright would wait for the process.
         for child in multiprocessing.active_children():
             child.kill()
 
@@ -203,7 +205,6 @@ def photographs():
 
 
 def rows(path: Path) -> list[dict]:
-    """Of a CSV file, by column."""
     with path.open(newline="") as file:
         return list(csv.DictReader(file))
 

@@ -1,4 +1,4 @@
-"""What evaluations are tested with: a net, a folder of images, and measures taken one image at a time."""
+"""A net, a folder of images, and metrics computed image by image, for tests of the evaluation."""
 
 from pathlib import Path
 
@@ -15,7 +15,7 @@ CLASSES = ['<b>&"x', "a", "ü猫"]
 
 
 def untrained(run: Path) -> TrainedModel:
-    """A net that calls images by all of its classes, though it has learned nothing."""
+    """Return an untrained model that predicts each of its classes for some images."""
     torch.manual_seed(0)
     net = tiny_net(len(CLASSES)).eval()
     with torch.no_grad():
@@ -36,7 +36,7 @@ def fill(root, classes, count=4):
 
 
 def by_hand(labels, logits, temperature):
-    """The measures one image and one class at a time."""
+    """Compute the metrics in `MEASURES` with loops over images and classes."""
     predicted = logits.argmax(1)
     recalls, f1s = [], []
     for label in set(labels.tolist()):

@@ -1,4 +1,4 @@
-"""A heap of pictures as Microsoft's PetImages are one, with planted defects and a list of them."""
+"""Write a messy collection of pictures like Microsoft's PetImages, with known defects."""
 
 import io
 import random
@@ -13,7 +13,7 @@ CLASSES = ("Cat", "Dog")
 
 
 class Heap:
-    """Writes `count` good pictures a class to `root/<class>/<number>.jpg`; `planted` lists defects by their kind."""
+    """Writes `count` intact pictures per class to `root/<class>/<number>.jpg`; `planted` lists the defects by kind."""
 
     def __init__(self, root: Path, count: int, seed: int = 0):
         self.root, self.planted, self._random = root, {}, random.Random(seed)
@@ -39,7 +39,7 @@ class Heap:
         return path
 
     def plant_all(self) -> None:
-        """One or two of each defect that a single file can have."""
+        """Write one or more files with each defect that a single file can have."""
         whole = self.good[0].read_bytes()
         for name in CLASSES:
             self.plant("empty", f"{name}/empty.jpg", b"")
@@ -69,7 +69,7 @@ class Heap:
         self.plant("hidden", ".ipynb_checkpoints", b"")
 
     def plant_copies(self, count: int) -> list[tuple[Path, Path]]:
-        """Of `count` good pictures an altered copy in the same class; pairs of paths relative to the root."""
+        """Write altered copies of `count` intact pictures; return pairs of relative paths (original, copy)."""
         pairs = []
         for number, original in enumerate(self._random.sample(self.good, count)):
             name, alter = list(ALTERATIONS.items())[number % len(ALTERATIONS)]
@@ -112,13 +112,13 @@ def _broken_png() -> bytes:
 
 
 def _bomb() -> bytes:
-    """A few kilobytes that claim a hundred million pixels."""
+    """Return a PNG of a few kilobytes with a hundred million pixels."""
     file = io.BytesIO()
     Image.new("1", (10_000, 10_000)).save(file, "png")
     return file.getvalue()
 
 
 def snapshot(root: Path) -> dict[str, tuple]:
-    """Name, content and time of every file."""
+    """Return the content and the modification time of every file."""
     files = (path for path in sorted(root.rglob("*")) if path.is_file())
     return {path.relative_to(root).as_posix(): (path.read_bytes(), path.stat().st_mtime_ns) for path in files}

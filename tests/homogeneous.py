@@ -1,4 +1,4 @@
-"""Sets of images that are alike by design: one frame, small defects, noise. And true copies of some of them."""
+"""Draw images that look alike by design (same layout, small defects, noise), and make altered copies of them."""
 
 import io
 from collections.abc import Callable
@@ -12,16 +12,16 @@ SIDE = 160
 
 
 def draw(kind: str, number: int, side: int = SIDE) -> Image.Image:
-    """Grey image `number` of a kind in `KINDS`. Every second one of a kind has no defect."""
+    """Return grey image `number` of a kind in `KINDS`. Images with an odd number have a defect."""
     rng = np.random.default_rng([list(KINDS).index(kind), number])
     grey = KINDS[kind](rng, side, number % 2 == 1)
-    grey = np.roll(grey, rng.integers(-2, 3, 2), (0, 1))  # the frame shifts a little between shots
+    grey = np.roll(grey, rng.integers(-2, 3, 2), (0, 1))  # shift the image a little, as a camera would
     grey = grey * rng.uniform(0.93, 1.07) + rng.normal(0, 4, grey.shape)
     return Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8))
 
 
 def write_set(root: Path, kind: str, count: int, side: int = SIDE) -> list[Path]:
-    """Write `count` different images of a kind, alternately to the classes `good` and `cracked`."""
+    """Write `count` different images of a kind, alternately to the class folders `good` and `cracked`."""
     paths = []
     for number in range(count):
         paths.append(root / ("good", "cracked")[number % 2] / f"{number:05}.png")
@@ -31,14 +31,14 @@ def write_set(root: Path, kind: str, count: int, side: int = SIDE) -> list[Path]
 
 
 def copy_of(path: Path, name: str, target: Path) -> Path:
-    """Write the copy `name` of `COPIES` of an image."""
+    """Write a copy of an image to `target`, altered by the function `COPIES[name]`."""
     with Image.open(path) as image:
         COPIES[name](image.convert("L")).save(target)
     return target
 
 
 def _cell(rng: np.random.Generator, side: int, defect: bool) -> np.ndarray:
-    """A solar cell under electroluminescence: busbars, fingers, a dark edge; cracks and dark spots."""
+    """Draw a solar cell under electroluminescence; defects are cracks and dark spots."""
     y, x = np.mgrid[:side, :side] / side
     grey = 150 - 60 * ((x - 0.5) ** 2 + (y - 0.5) ** 2) + 6 * np.sin(2 * np.pi * 20 * x)
     grey *= 1 + 0.05 * _smooth(rng, side, 0.15)
@@ -66,7 +66,7 @@ def _crack(rng: np.random.Generator, side: int) -> np.ndarray:
 
 
 def _xray(rng: np.random.Generator, side: int, defect: bool) -> np.ndarray:
-    """A chest: two dark lungs, a spine, ribs; a nodule."""
+    """Draw a chest X-ray with lungs, spine and ribs; defects are nodules."""
     y, x = np.mgrid[:side, :side] / side
     jitter = rng.normal(0, 0.012, 8)
     grey = 170 - 50 * np.abs(y - 0.5)
@@ -84,7 +84,7 @@ def _xray(rng: np.random.Generator, side: int, defect: bool) -> np.ndarray:
 
 
 def _document(rng: np.random.Generator, side: int, defect: bool) -> np.ndarray:
-    """A scanned form: a title, a rule, lines of words; a stamp."""
+    """Draw a scanned form with a title, a line and rows of words; the defect is a stamp."""
     image = Image.new("L", (side, side), 235)
     pen = ImageDraw.Draw(image)
     pen.rectangle((0.1 * side, 0.06 * side, 0.6 * side, 0.1 * side), 40)
@@ -103,7 +103,7 @@ def _document(rng: np.random.Generator, side: int, defect: bool) -> np.ndarray:
 
 
 def _tile(rng: np.random.Generator, side: int, defect: bool) -> np.ndarray:
-    """A wafer or a satellite's tile: a grid of blocks of equal size with a little texture; one block is missing."""
+    """Draw a grid of equal blocks, as on a wafer or a satellite image; the defect is a missing block."""
     y, x = np.mgrid[:side, :side] / side
     grey = 120 + 40 * (np.sin(2 * np.pi * 5 * x) > -0.7) * (np.sin(2 * np.pi * 5 * y) > -0.7)
     grey = grey + 8 * _smooth(rng, side, 0.02)
@@ -114,7 +114,7 @@ def _tile(rng: np.random.Generator, side: int, defect: bool) -> np.ndarray:
 
 
 def _smooth(rng: np.random.Generator, side: int, scale: float) -> np.ndarray:
-    """Unit-variance noise whose grains have a size of `scale` of the side."""
+    """Return noise of unit variance, whose grains are `scale` times as wide as the image."""
     grains = gaussian_filter(rng.normal(size=(side, side)), scale * side, mode="wrap")
     return grains / grains.std()
 

@@ -1,4 +1,4 @@
-"""A hundred files that are no images, or not what their names say, or have names that nobody expects."""
+"""Write a hundred files that are not images, that have wrong extensions, or that have unusual names."""
 
 import os
 import struct
@@ -26,12 +26,12 @@ _NAMES = ("ünïcödé 猫", "-rf", "--format", "two\nlines", "tab\t", "'quo\"te
 
 
 def write_malformed(folder: Path) -> list[Path]:
-    """Those files in `folder`, none of which can be read."""
+    """Write the malformed files into `folder` and return their paths; none can be read as an image."""
     folder.mkdir(parents=True)
     whole = {ending: _encoded(folder, ending, kind) for ending, kind in _FORMATS.items()}
     made = {}
     for ending, content in whole.items():
-        for share in (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9):  # Pillow forgives the last bytes of some
+        for share in (0.02, 0.05, 0.1, 0.3, 0.5, 0.7, 0.9):  # Pillow accepts some files without their last bytes
             made[f"cut at {share} .{ending}"] = content[: int(len(content) * share)]
         made[f"empty.{ending}"] = b""
         made[f"head missing.{ending}"] = content[8:]
@@ -54,7 +54,7 @@ def write_malformed(folder: Path) -> list[Path]:
 
 
 def png_header(width: int, height: int) -> bytes:
-    """Of an image that is not there."""
+    """Return a PNG file of the given size that ends after its header."""
     header = b"IHDR" + struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + struct.pack(">I", 13) + header + struct.pack(">I", zlib.crc32(header))
 

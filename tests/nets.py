@@ -29,7 +29,7 @@ def tiny_net(num_classes: int, name: str = "tiny", image_size: int | None = None
 
 
 def normless_net(num_classes: int, name: str = "normless", image_size: int | None = None) -> StagedNet:
-    """Whose gradients are a mean over images, so that it does not matter how a batch is divided."""
+    """Build a net without batch norm: its gradients are means over images, however a batch is divided."""
     modules = OrderedDict(
         normalize=Normalize(),
         conv1=nn.Conv2d(3, 6, 5, stride=3),
@@ -46,7 +46,7 @@ def normless_net(num_classes: int, name: str = "normless", image_size: int | Non
 
 
 def tiny_resnet(num_classes: int, name: str = "tiny_resnet", image_size: int | None = None) -> StagedNet:
-    """The stages of a ResNet, of two convolutions each, one with a batch-norm and one with a bias."""
+    """Build a net with the stages of a ResNet: two convolutions each, one with batch norm, one with a bias."""
     widths = {"layer1": 4, "layer2": 6, "layer3": 6, "layer4": 8}
     modules, stages, width = OrderedDict(normalize=Normalize()), {"normalize": ["normalize"]}, 4
     modules |= OrderedDict(conv1=nn.Conv2d(3, width, 3, stride=2, bias=False), bn1=nn.BatchNorm2d(width))

@@ -1,6 +1,6 @@
-"""What another program has to do with an export: onnx_program.py MODEL IMAGE… prints a line of JSON for each.
+"""Predict images with an exported ONNX file, without Thaw and PyTorch: onnx_program.py MODEL IMAGE…
 
-It imports nothing of Thaw's, nor PyTorch.
+Prints a line of JSON per image.
 """
 
 import json
@@ -12,11 +12,11 @@ from PIL import Image, ImageOps
 
 
 def read(path: str, resize: int, crop: int, interpolation: str) -> np.ndarray:
-    """uint8 (crop, crop, 3): the centre of the image, whose short side is resized first."""
+    """Return the centre of an image, uint8 (crop, crop, 3), after resizing the short side to `resize`."""
     with Image.open(path) as image:
-        image.draft(None, reduced(image.size, 2 * resize))  # of a large JPEG less is decoded
+        image.draft(None, reduced(image.size, 2 * resize))  # decode large JPEGs at a lower resolution
         image = ImageOps.exif_transpose(image).convert("RGB")
-    if min(image.size) > 2 * resize:  # large images are reduced first, as they are where nets are trained
+    if min(image.size) > 2 * resize:  # reduce large images first, as Thaw does in training
         image = image.resize(reduced(image.size, 2 * resize), Image.Resampling.BILINEAR, reducing_gap=3)
     width, height = image.size
     size = (resize, resize * height // width) if width <= height else (resize * width // height, resize)

@@ -1,4 +1,4 @@
-"""A run of three phases, and what of two runs must be equal."""
+"""Overrides for a run of three phases, and the results that must be equal after a resumed run."""
 
 import torch
 from conftest import rows

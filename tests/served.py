@@ -1,4 +1,4 @@
-"""A server in a thread, and what its answers are held against."""
+"""Start the server in a thread, and check its answers."""
 
 import threading
 from contextlib import contextmanager
@@ -17,18 +17,18 @@ from thaw.inference.serve.app import create_app
 from thaw.inference.trained_model import TrainedModel
 from thaw.models.backbones import build_net
 
-CLASSES = ["<i>ant</i>", "bee", "wasp"]  # the first is the one that is predicted
+CLASSES = ["<i>ant</i>", "bee", "wasp"]  # the model predicts the first class
 
 
 def untrained_model():
     torch.manual_seed(0)
     net = build_net("squeezenet1_1", len(CLASSES)).eval()
-    # At this temperature the answers of an untrained net differ from image to image.
+    # At this temperature, the probabilities of an untrained net differ between images.
     return TrainedModel(net, CLASSES, Preprocessing(73, 64), 0.1, torch.device("cpu"), Path("best.ckpt"))
 
 
 def write_images(folder):
-    """Files of many sizes and formats."""
+    """Write images of many sizes and formats, and return their paths."""
     random, paths = np.random.default_rng(0), []
     for number in range(20):
         size = *random.integers(60, 400, 2), 3
@@ -40,7 +40,7 @@ def write_images(folder):
 
 @contextmanager
 def served(model, limits=None, batcher=None):
-    """A client of a real server in a thread."""
+    """Yield an HTTP client of a real server that runs in a thread."""
     address = server.Address("127.0.0.1", 0)
     running = uvicorn.Server(server.config(create_app(model, address.hosts, limits, batcher)))
     thread = threading.Thread(target=running.run, args=([address.socket],))

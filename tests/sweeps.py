@@ -1,4 +1,4 @@
-"""What sweeps in other processes leave, and when."""
+"""Read and await the results of sweeps that run in other processes."""
 
 import json
 import re
@@ -10,7 +10,7 @@ def statuses(sweep):
 
 
 def comparison_without_times(sweep):
-    """`comparison.json` and the page, with what time and memory have a part in, and the sweep's own name, taken out."""
+    """Return `comparison.json` and the page without times, memory and commands, which differ between equal sweeps."""
 
     def timeless(value):
         costs = ("seconds", "train_images_per_second", "peak_memory_mb", "pareto", "command")

@@ -1,4 +1,4 @@
-"""Validates the first n images of a split, n = 1 … 9, and writes the metrics: validated.py ROOT FILE DEVICES."""
+"""Validate the first n images of a split, for n from 1 to 9, and write the metrics: validated.py ROOT FILE DEVICES."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ from thaw.training.trainer import build_trainer
 
 
 class Answers(torch.nn.Module):
-    """In place of a net, whose last digits depend on the size of a batch: what an image's own pixels say."""
+    """Replaces a net by a function of an image's pixels, because a net's last digits depend on the batch size."""
 
     def __init__(self, classes: int):
         super().__init__()
@@ -37,8 +37,8 @@ def metrics(classifier: ImageClassifier, data: ImageFolderDataModule, devices: i
 
 def main(root: str, file: str, devices: int) -> None:
     data = image_folders(root, image_size=16, batch_size=2, num_workers=0)
-    data._inference_batch_size = lambda size: 2  # several batches on a device
-    samples = data.val.samples[::2] + data.val.samples[1::2]  # of all classes
+    data._inference_batch_size = lambda size: 2  # so that each device gets several batches
+    samples = data.val.samples[::2] + data.val.samples[1::2]  # mix the classes
     torch.manual_seed(0)
     (phase,) = Strategy("test", [{"train": ["fc"]}], 0.1).schedule(normless_net(3), 1)
     classifier = ImageClassifier(normless_net(3), data.classes, Recipe(partial(SGD), partial(ConstantLR)))

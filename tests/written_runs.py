@@ -1,4 +1,4 @@
-"""Folders as runs leave them, with answers of the test's choice."""
+"""Write folders like those of finished runs, with predictions that the test chooses."""
 
 import csv
 import json
@@ -14,9 +14,10 @@ def write_run(
     folder: Path, right, strategy="bias", seed=0, overrides=None, labels=None, seconds=10.0, root="", fold=None,
     numbers=None, classes=CLASSES, column="p_{}", **changes,
 ):  # fmt: skip
-    """A finished run that has the images for which `right` holds right, two epochs long; `changes` of its summary.
+    """Write the folder of a finished run of two epochs; its predictions are correct where `right` is True.
 
-    `numbers` are those of its images, where it is a fold; `column` is what a class's column is called.
+    `numbers` are the image numbers, for a run of one fold. `column` is the format of the names of class columns.
+    `changes` overwrite entries of the summary.
     """
     right = np.asarray(right, bool)
     numbers = np.arange(len(right)) if numbers is None else numbers
@@ -56,10 +57,10 @@ def write_run(
 
 
 def simulated(rng, candidates, seeds=3, images=300, accuracy=0.9, image=2.0, own=0.7, seed=0.2):
-    """bool (candidates, seeds, images): right or wrong by log-odds that depend on the image, on what a candidate makes
-    of it, and on the seed, with these standard deviations.
+    """Return random correctness, bool (candidates, seeds, images).
 
-    `accuracy` is the mean over all seeds and images there could be.
+    Its log-odds are the sum of random effects with the standard deviations `image`, `own` (candidate and image) and
+    `seed`. `accuracy` is the expected accuracy over all possible seeds and images.
     """
     total = np.sqrt(image**2 + own**2 + seed**2)
     odds = (
@@ -72,7 +73,7 @@ def simulated(rng, candidates, seeds=3, images=300, accuracy=0.9, image=2.0, own
 
 
 def _log_odds(accuracy, deviation):
-    """Whose mean over normal log-odds of this deviation gives `accuracy`, found by halving."""
+    """Return by bisection the mean of normal log-odds, with this standard deviation, that gives the mean `accuracy`."""
     places, weights = np.polynomial.hermite_e.hermegauss(60)
     low, high = -30.0, 30.0
     for _ in range(60):

@@ -1,9 +1,9 @@
-"""The command lines: `thaw COMMAND`; in a checkout also train.py and the scripts in scripts/."""
+"""Start the command `thaw COMMAND`, or in a checkout train.py or a script in scripts/."""
 
 import sys
 from importlib import import_module
 
-# name: (module, what it does). The module's `main()` reads `sys.argv` and returns an exit status.
+# Command name: (module, help text). `main()` of the module reads `sys.argv` and returns an exit status.
 COMMANDS = {
     "train": ("train", "train a network with a strategy, or with several in a sweep"),
     "predict": ("predict_images", "predict the classes of images"),
@@ -49,7 +49,7 @@ def launch(name: str) -> None:
     if name == "train":
         from thaw.runs.stopping import end_on_interrupt
 
-        end_on_interrupt()  # first of all: importing Hydra takes a moment
+        end_on_interrupt()  # before importing Hydra, which takes a moment
         import_module("thaw.commands.train").launch()
         return
     from thaw.commands.frame import run

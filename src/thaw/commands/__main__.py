@@ -1,4 +1,4 @@
-"""python -m thaw.commands: the same as `thaw`."""
+"""Run `python -m thaw.commands`, which is the same as `thaw`."""
 
 from thaw.commands import main
 

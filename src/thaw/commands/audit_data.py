@@ -1,7 +1,7 @@
 """Look for what would distort a result: broken files, copies across splits or classes, wrong labels, odd images.
 
-ROOT has train/, val/ and perhaps test/ with one folder per class, or only class folders. Nothing in it is changed. The
-exit status is 1 if something would distort a result.
+ROOT has train/, val/ and perhaps test/ with one folder per class, or only class folders. No file in ROOT is changed.
+The exit status is 1 if something would distort a result.
 """
 
 from argparse import Namespace
@@ -39,7 +39,7 @@ def main() -> int:
     if chosen.labels:
         from thaw.curation.labels import doubted_labels, load_backbone  # imports torch, which takes seconds
 
-        # A wrong model ends here, before minutes of decoding.
+        # Load the model first: a wrong name must fail before minutes of decoding.
         find_doubts = partial(doubted_labels, backbone=load_backbone(chosen.model, chosen.weights))
     found = audit(chosen.root, trees)
     doubts = find_doubts(found.files) if find_doubts else None

@@ -1,4 +1,4 @@
-"""Measure the speed of Thaw against the tutorial's plain PyTorch loop, on the same images and weights."""
+"""Measure Thaw's speed against the loop of PyTorch's transfer-learning tutorial, on the same images and weights."""
 
 import signal
 import sys
@@ -32,7 +32,7 @@ def options() -> Namespace:
 def main() -> None:
     chosen = options()
     out = chosen.out or Path("outputs/benchmark") / datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
-    for number in STOPS:  # an exit, unlike a signal, also ends the process that is being measured
+    for number in STOPS:  # sys.exit, unlike a signal, also ends the measured process
         if number != signal.SIGINT and is_not_ignored(number):
             signal.signal(number, lambda received, stack: sys.exit(128 + received))
     from thaw.benchmark.measure import run_benchmark  # imports torch, which takes seconds

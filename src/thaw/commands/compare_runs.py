@@ -1,4 +1,4 @@
-"""Compare finished runs: write comparison.json, comparison.csv and report.html for all runs in some folders."""
+"""Compare finished runs: write comparison.json, comparison.csv and report.html for all runs in the given folders."""
 
 from argparse import Namespace
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Draw the built-in animals into folders of your own, as in: draw DEST --species cat dog owl."""
+"""Draw the built-in animals into a folder of your own, as in: draw DEST --species cat dog owl."""
 
 from pathlib import Path
 

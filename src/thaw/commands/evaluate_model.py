@@ -1,7 +1,8 @@
 """Measure a trained model on labelled images. RUN is a run's folder or a checkpoint; ROOT has one folder per class.
 
 Accuracy, calibration and robustness come with 95 % intervals. A page shows the images with the highest loss and where
-the model looks. Nothing in ROOT is changed. The exit status is 1 if some images could not be read, and 2 if none could.
+the model looks. No file in ROOT is changed. The exit status is 1 if some images could not be read, and 2 if no image
+could be read.
 """
 
 import sys
@@ -40,7 +41,7 @@ def main() -> int:
     folder = read_labelled(chosen.root.expanduser(), model.classes)
     out = chosen.out or run_folder(model.source) / run_files.EVALUATION / (folder.root.resolve().name or "root")
     refuse_other_results(out, ("evaluation.json",), "an evaluation")
-    with _writing_to(out):  # now, because the evaluation can take an hour
+    with _writing_to(out):  # before the evaluation, which can take an hour
         try_to_write(out)
     done = evaluate(model, folder, chosen.robustness, chosen.top)
     with _writing_to(out):

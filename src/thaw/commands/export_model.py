@@ -1,8 +1,8 @@
 """Write a trained model for other programs, and check that it predicts what the checkpoint predicts.
 
-RUN is a run's folder or a checkpoint. Formats: onnx is one file that takes uint8 RGB images (N, S, S, 3) and returns
-calibrated probabilities; torch is the same for PyTorch (.pt2); safetensors is a folder with config.json and
-model.safetensors, which timm loads if it has the network.
+RUN is a run's folder or a checkpoint. Format onnx writes one file that takes uint8 RGB images (N, S, S, 3) and returns
+calibrated probabilities. Format torch writes the same for PyTorch (.pt2). Format safetensors writes a folder with
+config.json and model.safetensors, which timm loads if timm has this network.
 """
 
 import sys

@@ -1,4 +1,4 @@
-"""Common parts of all commands: exit statuses, errors in one sentence, and types of arguments."""
+"""Shared code of all commands: exit statuses, errors in one sentence, and types of arguments."""
 
 import argparse
 import sys
@@ -12,7 +12,7 @@ def run(main: Callable[[], int | None], quiet: bool = False) -> int:
     """Run a command and return its exit status.
 
     The status is what `main` returns (None means 0), 1 after a RunError, 2 after a UserError and 130 after Ctrl-C. With
-    `quiet`, the command ends with 0 when the program that reads its output, such as head, goes away.
+    `quiet`, the status is 0 when the program that reads the output, such as head, goes away.
     """
     with tolerate_closed_output(ends=quiet):
         try:
@@ -37,7 +37,7 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 
 
 def whole(least: int = 1) -> Callable[[str], int]:
-    """Return an argument type: whole numbers of at least `least`."""
+    """Return an argument type for argparse that accepts whole numbers of at least `least`."""
 
     def read(text: str) -> int:
         if not (text.isascii() and text.isdecimal()) or int(text) < least:
@@ -48,7 +48,7 @@ def whole(least: int = 1) -> Callable[[str], int]:
 
 
 def share(below_one: bool = False) -> Callable[[str], float]:
-    """Return an argument type: numbers from 0 to 1; with `below_one`, not 1 itself."""
+    """Return an argument type for argparse that accepts numbers from 0 to 1, or below 1 if `below_one`."""
 
     def read(text: str) -> float:
         try:

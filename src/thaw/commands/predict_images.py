@@ -17,7 +17,7 @@ from thaw.errors import UserError
 from thaw.runs.streams import print_error
 from thaw.runs.writable import refuse_unwritable, refuse_unwritable_file
 
-PRINTS_RESULTS = True  # a reader that closes standard output, such as head, wants no more of this command
+PRINTS_RESULTS = True  # end silently if the reader of standard output, such as head, closes it
 
 
 def options() -> Namespace:
@@ -47,8 +47,8 @@ def main() -> int:
 
 
 def _predict(chosen: Namespace) -> tuple[list[str], int]:
-    """Write the predictions; return a sentence for each unreadable file, and the number of images predicted."""
-    from tqdm import tqdm  # these imports take seconds, which --help need not wait for
+    """Write the predictions. Return a sentence per unreadable file, and the number of predicted images."""
+    from tqdm import tqdm  # imported here: these imports take seconds, and --help does not need them
 
     from thaw.inference.gallery import for_gallery, write_gallery
     from thaw.inference.image_paths import image_paths
@@ -57,7 +57,7 @@ def _predict(chosen: Namespace) -> tuple[list[str], int]:
     from thaw.inference.trained_model import load_model
     from thaw.storage.files import whole_file
 
-    if chosen.format == "csv" and not chosen.out:  # as in a file: names keep their bytes
+    if chosen.format == "csv" and not chosen.out:  # keep the bytes of file names, as with --out
         cast(io.TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
     if chosen.out:
         refuse_unwritable_file(chosen.out, "--out")

@@ -33,7 +33,7 @@ def main() -> None:
     except ModuleNotFoundError as error:
         raise UserError(f"{error.name} is not installed: serving needs pip install -e '.[serve]'.") from error
     address = Address(chosen.host, chosen.port)
-    from thaw.inference.serve.app import create_app  # imports torch; a wrong address is refused before
+    from thaw.inference.serve.app import create_app  # imports torch, so the address is checked first
     from thaw.inference.trained_model import load_model
 
     serve(create_app(load_model(chosen.run), address.hosts), address)

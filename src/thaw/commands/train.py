@@ -19,9 +19,9 @@ from thaw.sweep.recipe import add_multirun_flag
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    """Train a run and return the validation accuracy of its best weights; secondary processes return None."""
+    """Train a run and return the validation accuracy of its best weights; ranks above 0 return None."""
     with recorded_run(cfg) as (folder, summary):
-        # Importing torch takes seconds, which --help, --cfg and the planning of a sweep need not wait for.
+        # Imported here, because torch takes seconds, and --help, --cfg and planning a sweep do not need it.
         from thaw.runs.optional_imports import skip_unneeded
 
         skip_unneeded()
@@ -52,7 +52,7 @@ def main(cfg: DictConfig) -> float | None:
         fit(parts.trainer, parts.classifier, parts.phases, data, checkpoint, parts.features, taking)
         facts, seen = finish_run(cfg.output_dir, parts.trainer, parts.classifier, data, parts.features)
         summary.update(facts)
-    # The results are written: what follows only shows them.
+    # The results are already written; an error below loses none of them.
     picture_results(cfg.output_dir, parts.trainer, data, seen)
     record_values(parts.trainer, chosen_values(cfg, parts.weights, data.image_size), summary)
     return summary["val"]["acc"] if parts.trainer.is_global_zero else None
@@ -60,7 +60,7 @@ def main(cfg: DictConfig) -> float | None:
 
 def launch() -> None:
     """Run `main` with the arguments in `sys.argv`, and exit with its status."""
-    # Hydra builds its callbacks before `main`, and a configuration may contain the former name thaw.output.OwnFolder.
+    # Hydra builds callbacks before `main`, so make the former name thaw.output.OwnFolder importable here.
     sys.modules.setdefault("thaw.output", own_folder)
     with tolerate_closed_output():
         sys.argv[1:] = for_secondary_rank(add_multirun_flag(expand_shorthand(resume_arguments(sys.argv[1:]))))

@@ -1,15 +1,15 @@
-"""The conclusions of a comparison, in sentences."""
+"""Write the conclusions of a comparison as sentences."""
 
 from thaw.evaluation.statistics import MCNEMAR
 from thaw.pages.text import agreeing, amount, duration, p_value, shown
 
-_WIDEST = 60  # columns of the recommended candidate's name
-_ENOUGH = 500  # validation images that can show a difference of a few percent
-_QUICKER = 2  # least factor by which a tied candidate must be faster to be mentioned
+_WIDEST = 60  # most columns of the recommended candidate's name
+_ENOUGH = 500  # validation images that suffice to show a difference of a few percent
+_QUICKER = 2  # mention a tied candidate if it is faster by at least this factor
 
 
 def advice(facts: dict) -> list[str]:
-    """Return sentences that recommend a candidate and say how certain that is."""
+    """Return sentences that recommend a candidate and say how certain the recommendation is."""
     entries = facts["candidates"]
     if not entries:
         return ["No run has finished, so there is nothing to compare."]
@@ -46,7 +46,7 @@ def _tie_sentence(best: dict, tied: list[dict]) -> str:
 
 
 def cautions(facts: dict) -> list[str]:
-    """Return sentences that limit how far the numbers can be trusted."""
+    """Return sentences that warn why the accuracies may mislead, for example because there are few images."""
     images, entries, sentences = facts["images"], facts["candidates"], []
     if entries and images < _ENOUGH:
         low, high = entries[0]["acc_ci95"]
@@ -77,7 +77,7 @@ def cautions(facts: dict) -> list[str]:
 
 
 def left_out_sentence(facts: dict) -> list[str]:
-    """Return a sentence that names the finished runs that are not compared, if there are any."""
+    """Return a list of one sentence that names the finished runs that were left out, or an empty list."""
     names = facts["left_out"]
     return [f"Runs that were validated on other images are left out: {_listed(names)}."] if names else []
 

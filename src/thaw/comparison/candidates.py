@@ -1,4 +1,4 @@
-"""Candidates: finished runs that differ only in seed and fold, under one name."""
+"""Group finished runs into candidates: a candidate is a configuration, with its runs of all seeds and folds."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -15,13 +15,13 @@ from thaw.comparison.finished_runs import Run, Trial, grouped
 from thaw.evaluation.confusion import confusion_counts
 from thaw.evaluation.statistics import Correctness
 
-# Overrides that are not part of a name: they are shown elsewhere, or do not distinguish candidates.
+# Overrides that a candidate's name omits, because they appear elsewhere or do not distinguish candidates.
 _NAMELESS = ("strategy=", "seed=", "data.fold=", "hydra.")
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """Finished runs of one configuration, with one trial per seed."""
+    """The finished runs of one configuration. A trial contains the runs of one seed, one run per fold."""
 
     name: str
     trials: Sequence[Trial]
@@ -37,12 +37,12 @@ class Candidate:
 
     @cached_property
     def votes(self) -> list[Counter]:
-        """Return for every image, in the order of the paths, how many seeds predicted each class."""
+        """Return a Counter per image, sorted by path, with the number of seeds that predicted each class."""
         columns = zip(*([row[2] for row in trial.predictions] for trial in self.trials), strict=True)
         return [Counter(column) for column in columns]
 
     def mean(self, *keys: str) -> float:
-        """Return the mean, over the runs, of an entry of their summaries."""
+        """Return the mean of one entry of the runs' summaries; `keys` is the path to the entry."""
         return mean(self._entries(keys))
 
     def median(self, *keys: str) -> float:
@@ -60,7 +60,7 @@ class Candidate:
 
 
 def candidates(trials: Sequence[Trial]) -> list[Candidate]:
-    """Group trials by configuration; return the candidates, the most accurate first."""
+    """Group trials by configuration, and return the candidates, the most accurate first."""
     alike = grouped(trials, lambda trial, other: trial.configuration == other.configuration)
     groups = [sorted(group, key=lambda trial: trial.seed) for group in alike]
     found = [Candidate(name, group) for name, group in zip(_names(groups), groups, strict=True)]

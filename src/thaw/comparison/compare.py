@@ -1,4 +1,4 @@
-"""The content of `comparison.json`, which the page shows too."""
+"""Compare finished runs: compute the content of `comparison.json` and of `report.html`."""
 
 import os
 from collections import Counter
@@ -15,13 +15,13 @@ from thaw.evaluation.statistics import LEVEL, PairedTest, PairedTests
 from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
 from thaw.runs import run_files
 
-SHOWN = 12  # images on which candidates disagree
+SHOWN = 12  # the page shows this many images on which candidates disagree
 
 
 def compare(runs: Sequence[Run], folder: Path) -> dict:
-    """Compare `runs`; return plain values, in which the runs' folders are relative to `folder`.
+    """Compare `runs`, and return plain values; the paths of runs are relative to `folder`.
 
-    Runs that were validated on other images than most runs cannot be compared; `left_out` lists them.
+    Only runs with the most common validation images are compared; `left_out` lists the other finished runs.
     """
     finished = without_repetitions([run for run in runs if run.finished])
     same = _with_common_images(trials(finished))
@@ -93,7 +93,6 @@ def _candidate_entry(
 
 
 def _verdict(one: Candidate, best: Candidate, tests: Sequence[PairedTest]) -> dict:
-    """Return the verdict on a candidate compared with the most accurate one."""
     if one is best:
         return {"verdict": "best", "difference": 0.0, "p": None}
     test = next(test for test in tests if {test.a, test.b} == {one.name, best.name})
@@ -102,7 +101,6 @@ def _verdict(one: Candidate, best: Candidate, tests: Sequence[PairedTest]) -> di
 
 
 def _curve_entry(runs: Sequence[Run], key: str) -> dict:
-    """Return the mean, lowest and highest value of each epoch over the runs that reached it."""
     longest = max(len(run.epochs) for run in runs)
     values = [[run.epochs[epoch][key] for run in runs if epoch < len(run.epochs)] for epoch in range(longest)]
     return {name: [float(of(each)) for each in values] for name, of in (("mean", np.mean), ("low", min), ("high", max))}
@@ -134,15 +132,15 @@ def _test_entry(test: PairedTest) -> dict:
 
 
 def dominates(other: dict, entry: dict, cost: str) -> bool:
-    """Return whether `other` is at least as good as `entry` in accuracy and in `cost`, and better in one of them."""
+    """Return whether `other` beats `entry` in accuracy or `cost` (lower is better), and is worse in neither."""
     pairs = (other["acc"], entry["acc"]), (-other[cost], -entry[cost])
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 
 def _disagreements(found: Sequence[Candidate], good: Sequence[bool]) -> list[dict]:
-    """Return the images whose share of right predictions varies most between good candidates, at a tie between all.
+    """Return the images for which the share of seeds with a correct prediction varies most between candidates.
 
-    The mistakes of bad candidates say little about an image.
+    Candidates that are not worse than the best count first, because the mistakes of bad ones say little about an image.
     """
     if len(found) < 2:
         return []
@@ -162,7 +160,6 @@ def _disagreements(found: Sequence[Candidate], good: Sequence[bool]) -> list[dic
 
 
 def _distinct_values(runs: Sequence[Run], *keys: str) -> dict:
-    """Return the distinct values of each key in the runs' summaries."""
     found = {key: [run.summary.get(key) for run in runs] for key in keys}
     return {
         key: [value for place, value in enumerate(values) if value not in values[:place]]
@@ -171,5 +168,4 @@ def _distinct_values(runs: Sequence[Run], *keys: str) -> dict:
 
 
 def _relative_folder(run: Run, folder: Path) -> str:
-    """Return the path from the page's folder to the run's folder."""
     return Path(os.path.relpath(run.folder, folder)).as_posix()

@@ -1,4 +1,4 @@
-"""The files of a comparison: `comparison.json`, `comparison.csv` and the standalone page `report.html`."""
+"""Write the files of a comparison: `comparison.json`, `comparison.csv` and the standalone page `report.html`."""
 
 import json
 import shlex
@@ -23,7 +23,7 @@ _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "diff
 
 
 def write_comparison(folder: Path, runs: Sequence[Path]) -> dict:
-    """Compare the runs in the folders `runs`; write the comparison into `folder`, and return it."""
+    """Compare the runs in the folders `runs`, write the comparison into `folder`, and return it."""
     facts = {"command": _command(folder), **compare([Run(Path(run)) for run in runs], folder)}
     write_whole(folder / "comparison.json", json.dumps(facts, indent=1) + "\n")
     write_rows(folder / "comparison.csv", _COLUMNS, map(_csv_row, facts["candidates"]))
@@ -32,7 +32,7 @@ def write_comparison(folder: Path, runs: Sequence[Path]) -> dict:
 
 
 def table(facts: dict) -> str:
-    """Return a terminal table of the candidates, followed by the advice and by the runs that were left out."""
+    """Return a terminal table of the candidates, followed by the advice and the runs that were left out."""
     rows = [("", "val/acc", "95 % interval", "seconds", "against the best")]
     for entry in facts["candidates"]:
         low, high = entry["acc_ci95"]
@@ -51,7 +51,7 @@ def table(facts: dict) -> str:
 
 
 def verdict(entry: dict) -> str:
-    """Return a candidate's verdict against the best one, with its p-value."""
+    """Return whether a candidate is tied with the best one or worse, with the p-value of the difference."""
     return entry["verdict"] + (f" (p {p_value(entry['p'])})" if entry["p"] is not None else "")
 
 
@@ -96,7 +96,6 @@ def _page(facts: dict) -> str:
 
 
 def _command(folder: Path) -> str | None:
-    """Return the command that started the sweep in `folder`, or None."""
     path = folder / "multirun.yaml"
     if not path.is_file():
         return None

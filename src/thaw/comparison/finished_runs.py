@@ -1,4 +1,4 @@
-"""Runs and trials, read from their folders."""
+"""Read runs from their folders, and group runs into trials."""
 
 import shlex
 from collections.abc import Callable, Iterable, Sequence
@@ -21,18 +21,18 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Run:
-    """The content of a run's folder, finished or not."""
+    """A run, finished or not, read from its folder."""
 
     folder: Path
 
     @cached_property
     def summary(self) -> dict:
-        """Return the content of summary.json, or an empty dict if the run has not finished."""
+        """Return the content of summary.json, or an empty dict if the run has not ended."""
         return read_summary(self.folder)
 
     @cached_property
     def configuration(self) -> dict:
-        """Return the configuration without seed and fold. Runs that share it differ only by chance."""
+        """Return the configuration without seed and fold. Runs with equal configurations differ only by chance."""
         values = self._resolved()
         seed, data = values.pop("seed", None), values.get("data", {})
         if data.get("seed") == seed:
@@ -76,7 +76,7 @@ class Run:
 
     @cached_property
     def epochs(self) -> list[dict]:
-        """Return the rows of metrics.csv, as numbers."""
+        """Return the rows of metrics.csv, one per epoch, with all values as float."""
         path = self.folder / run_files.METRICS
         rows = read_rows(path) if path.is_file() else []
         return [{key: float(value) for key, value in row.items()} for row in rows]
@@ -103,18 +103,18 @@ class Trial:
 
     @cached_property
     def predictions(self) -> list[Row]:
-        """Return the predictions for the validation images of all folds, as `Run.predictions`."""
+        """Return the rows of `Run.predictions` of all folds together, sorted by path."""
         return sorted(row for run in self.runs for row in run.predictions)
 
     @cached_property
     def images(self) -> tuple:
-        """Return a key of the validation images; trials with equal keys can be compared image by image."""
+        """Return a key that identifies the validation images; trials with equal keys can be compared image by image."""
         contents = tuple(run.summary.get("fingerprint", {}).get("val") for run in self.runs)
         return contents, tuple((path, label) for path, label, _, _ in self.predictions)
 
 
 def no_run(where: str) -> UserError:
-    """Return the error for folders without a run."""
+    """Return the UserError for the path `where`, which contains no run."""
     return UserError(f"there is no run in {where}: a run's folder holds {run_files.SUMMARY} and {run_files.HYDRA}.")
 
 
@@ -137,7 +137,7 @@ def read_runs(folder: str | Path) -> list[Run]:
 
 
 def find_runs(folders: Iterable[Path]) -> list[Run]:
-    """Return all runs in `folders` and below, each once."""
+    """Return all runs in `folders` and below, each run once."""
     found = {
         path.parent.resolve(): None for folder in folders for path in sorted(Path(folder).rglob(run_files.SUMMARY))
     }
@@ -145,7 +145,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
 
 
 def without_repetitions(runs: Sequence[Run]) -> list[Run]:
-    """Return `runs` without repetitions: of runs with equal configuration, seed and fold, only the last stays."""
+    """Return `runs` with only the newest of those that have equal configuration, seed and fold."""
     repeated = grouped(runs, lambda run, other: _same_trial(run, other) and run.fold == other.fold)
     kept = [max(group, key=lambda run: (run.folder / run_files.SUMMARY).stat().st_mtime_ns) for group in repeated]
     return [run for run in runs if run in kept]
@@ -157,7 +157,7 @@ def trials(runs: Sequence[Run]) -> list[Trial]:
 
 
 def grouped(items: Iterable[Item], alike: Callable[[Item, Item], bool]) -> list[list[Item]]:
-    """Return groups of items that are alike, in the order of their first items."""
+    """Return groups of items for which `alike` is True, in the order of their first items."""
     groups: list[list[Item]] = []
     for item in items:
         group = next((group for group in groups if alike(item, group[0])), None)

@@ -9,15 +9,15 @@ from scipy.optimize import minimize_scalar
 from thaw.evaluation.predictions import parts
 
 _LEAST = 0.02
-_LEAST_MARGIN = 0.01  # median margin between the top two classes after division; rounding would decide a smaller one
+_LEAST_MARGIN = 0.01  # smallest allowed median gap between the top two logits after scaling, far above rounding errors
 _FOLDS = 5
 
 
 def fitted_temperature(logits: np.ndarray, labels: np.ndarray, rows: np.ndarray | None = None) -> float:
     """Return the temperature T that minimises the cross-entropy of softmax(logits / T) (Guo et al. 2017).
 
-    `logits` are float (n, classes), `labels` int64 (n,). `rows`, int64 indices, select the images to fit on. The fit
-    adds one image whose classes are all equally likely: T then stays finite even if there are no mistakes (Platt 1999).
+    `logits` are float (n, classes), `labels` int64 (n,). `rows`, int64 indices, select the images to fit on. Labels are
+    smoothed with a weight of 1 / (images + 2), so that T stays finite even without mistakes (Platt 1999).
     """
     rows = np.arange(len(labels)) if rows is None else rows
     share = 1 / (len(rows) + 2)
@@ -34,14 +34,14 @@ def fitted_temperature(logits: np.ndarray, labels: np.ndarray, rows: np.ndarray 
         return total / len(rows) - inverse * wanted.mean().item()
 
     margin = np.median((margins[:, 0] - margins[:, 1]).numpy())
-    most = max(1.0, margin / _LEAST_MARGIN)  # reached only by a network that has learned nothing
-    # The loss is convex in 1/T, but flat far from its minimum. Searching log T avoids that.
+    most = max(1.0, margin / _LEAST_MARGIN)  # the upper limit of T; only an untrained network reaches it
+    # Search log T: over 1/T the loss is convex, but flat far from its minimum.
     found = minimize_scalar(lambda log: loss(np.exp(-log)), bounds=(np.log(_LEAST), np.log(most)), method="bounded")
     return float(np.exp(found.x))
 
 
 def cross_fitted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return each image's temperature, float (n,), fitted on the other folds, to estimate the effect on new images."""
+    """Return a temperature for each image, float (n,), fitted on the other folds, as in cross-validation."""
     fold = np.random.default_rng(0).permutation(len(labels)) % _FOLDS
     temperatures = np.ones(len(labels))
     for number in range(_FOLDS):

@@ -1,7 +1,7 @@
 """Image corruptions: four of those in ImageNet-C (Hendrycks and Dietterich 2019).
 
 The strengths are severities 1, 3 and 5 of "Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations". A corruption changes the crop that the network sees. Every call gives the same result.
+Perturbations". Corruptions are deterministic, and change the crop that the network sees.
 """
 
 import io
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-_REFERENCE_SIDE = 224  # pixels of the crops that the strengths were chosen for
+_REFERENCE_SIDE = 224  # side, in pixels, of the crops that the strengths were chosen for
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """Corruption of one kind; `strength` is in units of `unit`, `severity` is ImageNet-C's, 1 to 5."""
+    """A corruption of one kind. `strength` is in units of `unit`; `severity` is 1 to 5, as in ImageNet-C."""
 
     kind: str
     severity: int
@@ -30,41 +30,45 @@ class Corruption:
         return f"{self.strength:g} {self.unit}" if self.kind == "blur" else f"{self.unit} {self.strength:g}"
 
     def __call__(self, crop: torch.Tensor, index: int) -> torch.Tensor:
-        """Return the corrupted crop, uint8 (3, S, S) like `crop`; `index`, at least 0, seeds the random numbers."""
+        """Return the corrupted crop, uint8 (3, S, S) like `crop`; `index`, at least 0, is the seed of random noise."""
         pixels = crop.permute(1, 2, 0).numpy()
         changed = _CHANGES[self.kind](pixels, self.strength, index)
         return torch.from_numpy(np.ascontiguousarray(changed.transpose(2, 0, 1)))
 
 
 def blurred(pixels: np.ndarray, sigma: float, index: int) -> np.ndarray:
-    """Return the pixels, uint8 (S, S, 3), with Gaussian blur; `sigma` > 0 is its standard deviation in a crop of 224.
+    """Return the pixels, uint8 (S, S, 3), with Gaussian blur.
 
-    In a crop of another size, the blur is wider or narrower in proportion. Pillow approximates it by three box filters.
+    `sigma` > 0 is the standard deviation in pixels for a crop of 224 × 224. For another size, `sigma` is scaled in
+    proportion. Pillow approximates the blur by three box filters.
     """
     radius = sigma * pixels.shape[0] / _REFERENCE_SIDE
     return np.asarray(Image.fromarray(pixels).filter(ImageFilter.GaussianBlur(radius)))
 
 
 def noisy(pixels: np.ndarray, deviation: float, index: int) -> np.ndarray:
-    """Return the pixels, uint8 (S, S, 3), with Gaussian noise in each channel; for `deviation`, white is 1."""
+    """Return the pixels, uint8 (S, S, 3), with Gaussian noise in each channel.
+
+    `deviation` is the standard deviation of the noise, on a scale from 0 (black) to 1 (white).
+    """
     noise = np.random.default_rng(index).standard_normal(pixels.shape, dtype=np.float32)
     return _eight_bits(pixels / np.float32(255) + np.float32(deviation) * noise)
 
 
 def compressed(pixels: np.ndarray, quality: float, index: int) -> np.ndarray:
-    """Return the pixels, uint8 (S, S, 3), after JPEG encoding with 4:2:0 colours; `quality` is 1 (worst) to 95."""
+    """Return the pixels, uint8 (S, S, 3), after JPEG with 4:2:0 chroma subsampling; `quality` is 1 (worst) to 95."""
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "jpeg", quality=int(quality), subsampling="4:2:0")
     return np.asarray(Image.open(file).convert("RGB"))
 
 
 def brightened(pixels: np.ndarray, more: float, index: int) -> np.ndarray:
-    """Return the pixels, uint8 (S, S, 3), with `more` added to the value of HSV, where 1 is white."""
+    """Return the pixels, uint8 (S, S, 3), with `more` added to HSV's value channel, which is 0 to 1."""
     scaled = pixels / np.float32(255)
     value = scaled.max(2, keepdims=True)
     raised = np.minimum(value + np.float32(more), 1)
     coloured = scaled * (raised / np.maximum(value, np.float32(1 / 255)))
-    return _eight_bits(np.where(value > 0, coloured, raised))  # black has no hue: it becomes grey
+    return _eight_bits(np.where(value > 0, coloured, raised))  # black has no hue, so it becomes grey
 
 
 def _eight_bits(scaled: np.ndarray) -> np.ndarray:

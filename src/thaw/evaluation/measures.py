@@ -9,15 +9,15 @@ from scipy.stats import binomtest
 from thaw.evaluation.calibration import cross_fitted, fitted_temperature
 from thaw.evaluation.predictions import Predictions
 
-BINS = 15  # of confidences, equally wide
+BINS = 15  # number of equally wide confidence bins
 RESAMPLES = 1000
-_AT_ONCE = 2**22  # weights of resamples in memory
+_AT_ONCE = 2**22  # most bootstrap weights in memory at once
 MEASURES = ("macro_acc", "macro_f1", "loss", "ece", "ece_uncalibrated")
 _ERRORS = (3, 4)  # indices of the calibration errors in MEASURES
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Return the expected calibration error: the mean gap of confidence and accuracy in bins (Naeini et al. 2015)."""
+    """Return the expected calibration error, the mean gap |confidence - accuracy| of bins (Naeini et al. 2015)."""
     return float(np.abs(np.bincount(_bins(confidence), confidence - right, BINS)).sum() / len(right))
 
 
@@ -26,7 +26,7 @@ def _bins(confidence: np.ndarray) -> np.ndarray:
 
 
 def metrics(predictions: Predictions) -> dict:
-    """Return the `val` entry of a run's summary."""
+    """Return the metrics of `predictions` that a run's summary contains under `val` and `test`."""
     right, n = int(predictions.right.sum()), len(predictions.labels)
     macro_acc, macro_f1, loss, ece, _ = _measure(predictions)(np.ones((1, n)))[0].tolist()
     return {
@@ -41,7 +41,7 @@ def metrics(predictions: Predictions) -> dict:
 
 
 def calibration(predictions: Predictions) -> dict:
-    """Return the `calibration` entry of a run's summary: ECE and loss without and with temperature scaling."""
+    """Return the `calibration` entry of a run's summary: temperature, and ECE and loss [before, after] scaling."""
     labels, logits = predictions.labels, predictions.logits
     both = predictions, predictions.divided_by(cross_fitted(logits, labels))
     return {
@@ -52,7 +52,7 @@ def calibration(predictions: Predictions) -> dict:
 
 
 def overall(predictions: Predictions) -> dict[str, dict]:
-    """Return each of `MEASURES` as {"value", "ci95"}; macro averages are over the classes that have images."""
+    """Return {"value", "ci95"} for each metric in `MEASURES`; macro averages are over the classes that have images."""
     values, intervals = bootstrap(_measure(predictions), len(predictions.labels), biased=_ERRORS)
     for error, judged in zip(_ERRORS, (predictions, predictions.divided_by(1.0)), strict=True):
         if values[error] <= _calibrated_error(judged):
@@ -64,7 +64,7 @@ def overall(predictions: Predictions) -> dict[str, dict]:
 
 
 def _measure(predictions: Predictions) -> Callable[[np.ndarray], np.ndarray]:
-    """Return a function of weights, float (draws, n), that returns the `MEASURES` of each draw, (draws, k)."""
+    """Return a function that maps image weights, float (draws, n), to the `MEASURES` of each draw, float (draws, k)."""
     labels, right = predictions.labels, predictions.right
     n, classes = predictions.logits.shape
     of_label, of_prediction = _sums(labels, classes), _sums(predictions.predicted, classes)
@@ -88,9 +88,9 @@ def bootstrap(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return values (k,) and their 95 % percentile intervals (k, 2) from `RESAMPLES` bootstrap samples (Efron 1979).
 
-    `measure` takes weights, float (draws, n), which count how often each image was drawn. It returns (draws, k). Every
-    call draws the same samples, so metrics of the same images are paired. `biased` lists the indices of non-negative
-    metrics that resampling inflates. Their intervals are shifted by the mean inflation.
+    `measure` maps weights, float (draws, n), which count how often each image was drawn, to metrics, float (draws, k).
+    Every call draws the same samples, so that metrics of the same images are paired. `biased` lists the indices of
+    non-negative metrics that resampling inflates; their intervals are shifted by the mean inflation.
     """
     drawn = np.concatenate([measure(weights) for weights in _resamples(n)])
     values = measure(np.ones((1, n)))[0]
@@ -102,7 +102,7 @@ def bootstrap(
 
 
 def _calibrated_error(predictions: Predictions) -> float:
-    """Return the ECE that a perfectly calibrated model with these confidences exceeds in 2.5 % of draws."""
+    """Return the ECE that a perfectly calibrated model with these confidences exceeds in 2.5 % of random draws."""
     random, confidence, n = np.random.default_rng(0), predictions.confidence, len(predictions.labels)
     places, drawn = _sums(_bins(confidence), BINS), []
     for rows in _draws_at_once(n):
@@ -119,7 +119,7 @@ def _resamples(n: int) -> Iterator[np.ndarray]:
 
 
 def _draws_at_once(n: int) -> Iterator[int]:
-    """Yield numbers of draws of n images that fit into memory together; their sum is `RESAMPLES`."""
+    """Divide `RESAMPLES` draws of n images into parts that fit into memory; yield the number of draws in each part."""
     left = RESAMPLES
     while left:
         rows = min(left, max(1, _AT_ONCE // n))
@@ -140,12 +140,12 @@ def wilson(right: int, n: int) -> list[float]:
 
 
 def share(right: int, n: int) -> dict | None:
-    """Return the share `right` / `n` with Wilson's interval, None if `n` is 0."""
+    """Return the share `right` / `n` with its Wilson interval, or None if `n` is 0."""
     return {"value": right / n, "ci95": wilson(right, n)} if n else None
 
 
 def per_class(confusion: np.ndarray | csr_array, classes: Sequence[str]) -> list[dict]:
-    """Return a row per class; the scores of a class without images are None."""
+    """Return a row per class with recall, precision and F1; these are None for a class without images."""
     rows = []
     for name, *counts in zip(classes, confusion.diagonal(), confusion.sum(1), confusion.sum(0), strict=True):
         hits, n, predicted = map(int, counts)

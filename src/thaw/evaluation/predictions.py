@@ -11,15 +11,15 @@ from scipy.special import log_softmax
 
 from thaw.evaluation.confusion import confusion_counts
 
-_AT_ONCE = 2**16  # logits: as many as fit into a processor's cache; copies of all may not fit into memory
+_AT_ONCE = 2**16  # logits per part: they fit into a CPU's cache, while a copy of all may not fit into memory
 
 
 @dataclass(frozen=True)
 class Predictions:
     """Labels, int64 (n,), and logits, float32 (n, classes), of the images at `paths`, in the same order.
 
-    Confidences and losses are computed from logits divided by `temperature`, one number or float (n,). Probabilities
-    are computed in parts and never kept: with many classes they would not fit into memory.
+    Confidences and losses are computed from logits divided by `temperature`, a number or float (n,). Probabilities are
+    computed in parts and never stored, because with many classes they would not fit into memory.
     """
 
     paths: Sequence[str]
@@ -52,7 +52,7 @@ class Predictions:
 
     @cached_property
     def confusion(self) -> csr_array:
-        """Counts (true class, predicted class)."""
+        """Confusion matrix, int64 (true class, predicted class)."""
         return confusion_counts(self.labels, self.predicted, len(self.classes))
 
     @cached_property
@@ -66,13 +66,13 @@ class Predictions:
 
 
 def parts(count: int, classes: int) -> Iterator[slice]:
-    """Return slices of `count` rows of logits, in order; each slice fits into a processor's cache."""
+    """Return slices that divide `count` rows of logits, in order; the logits of one slice fit into a CPU's cache."""
     rows = max(1, _AT_ONCE // classes)
     return (slice(first, first + rows) for first in range(0, count, rows))
 
 
 def joined(batches: list[torch.Tensor]) -> np.ndarray:
-    """Return the rows of all batches, and empty `batches`: memory may not hold them twice."""
+    """Return all batches as one float32 array (n, classes); empty the list `batches` on the way to save memory."""
     rows = np.empty((sum(map(len, batches)), batches[0].shape[1]), np.float32)
     end = len(rows)
     while batches:

@@ -15,7 +15,7 @@ Row = tuple[str, str, str, float]  # path, label, predicted, confidence
 
 
 def probability_column(name: str) -> str:
-    """Return the column name of a class; the prefix keeps it apart from `COLUMNS`."""
+    """Return the column name for a class's probability; the prefix prevents equality with a name in `COLUMNS`."""
     return f"p_{name}"
 
 
@@ -38,7 +38,8 @@ def write_predictions(path: Path, predictions: Predictions, root: Path) -> None:
 def read_predictions(path: Path) -> Iterator[Row]:
     """Yield the rows of a table; yield nothing if the file is missing.
 
-    In older tables a class's column has the class's name. If that equals one of `COLUMNS`, the first match is read.
+    In older tables, the column of a class has the name of the class, which may be "label". Of columns with equal names,
+    the first is read.
     """
     if not path.is_file():
         return

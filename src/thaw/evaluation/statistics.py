@@ -1,10 +1,10 @@
-"""Tests of differences between candidates' accuracies, with seeds and images both taken as samples.
+"""Test differences in accuracy between candidates (configurations), with seeds and images both taken as samples.
 
-Every seed sees every image, as every reader sees every case in diagnostic studies. The variance of a mean accuracy is
-computed in the same way (Obuchowski and Rockette 1995; degrees of freedom by Hillis 2007). It is the variance between
-seeds plus the remaining variance between images. Three seeds are too few to estimate the variance between seeds. It is
-therefore pooled over all candidates, assuming that it is equal on the log-odds scale, unless the two compared
-candidates vary more.
+Every seed classifies every image, as every reader sees every case in diagnostic studies. The variance of a mean
+accuracy is estimated as in these studies (Obuchowski and Rockette 1995; degrees of freedom by Hillis 2007): the
+variance between seeds plus the remaining variance between images. Three seeds are too few to estimate the variance
+between seeds. Therefore all candidates share one variance between seeds, assumed to be equal on the log-odds scale,
+unless the two compared candidates vary more.
 """
 
 from collections.abc import Mapping, Sequence
@@ -22,7 +22,7 @@ MCNEMAR = "McNemar's exact test over images, because each candidate has one seed
 
 @dataclass(frozen=True)
 class PairedTest:
-    """Comparison of two candidates.
+    """Test of the difference in accuracy between the candidates `a` and `b`.
 
     `difference` is the accuracy of `a` minus that of `b`. `adjusted` is `p` corrected for all pairs (Holm 1979).
     """
@@ -30,21 +30,21 @@ class PairedTest:
     a: str
     b: str
     difference: float
-    interval: tuple[float, float] | None  # 95 % interval of the difference, not corrected for several pairs
+    interval: tuple[float, float] | None  # 95 % interval of the difference, not corrected for multiple comparisons
     p: float
     adjusted: float
     method: str
 
     @property
     def verdict(self) -> str:
-        """Result for `a` compared with `b`."""
+        """Whether `a` is better than `b`, worse, or tied with `b`."""
         if self.adjusted >= LEVEL:
             return "tied"
         return "better" if self.difference > 0 else "worse"
 
 
 class Correctness:
-    """Correctness of a candidate's predictions: `right` is bool (seeds, images)."""
+    """Which predictions of a candidate are correct: `right` is bool (seeds, images)."""
 
     def __init__(self, right: np.ndarray):
         self.right = np.asarray(right, float)
@@ -54,12 +54,12 @@ class Correctness:
 
     @cached_property
     def seed_variance(self) -> float:
-        """Variance of the accuracy between seeds, on these images."""
+        """Variance between the seeds' accuracies."""
         return float(self.right.mean(1).var(ddof=1)) if self.seeds > 1 else 0.0
 
     @cached_property
     def rest_variance(self) -> float:
-        """Variance of one prediction beyond what its seed and its image explain."""
+        """Variance of single predictions that neither their seed nor their image explains."""
         if self.seeds == 1:
             return 0.0
         rest = self.right - self.right.mean(1, keepdims=True) - self.by_image + self.accuracy
@@ -67,7 +67,7 @@ class Correctness:
 
     @cached_property
     def odds_slope(self) -> float:
-        """Derivative of accuracy with respect to its log-odds; an extra image, half correct, keeps it above 0."""
+        """Derivative of accuracy by its log-odds. One more image, half correct, keeps the derivative above 0."""
         share = (self.by_image.sum() + 0.5) / (self.images + 1)
         return share * (1 - share)
 
@@ -75,7 +75,7 @@ class Correctness:
 class PairedTests:
     """Paired tests between candidates that predicted the same images.
 
-    `correctness` maps the name of each candidate to its correctness, with the images in the same order for all.
+    `correctness` maps the name of each candidate to its correctness; all have the images in the same order.
     """
 
     def __init__(self, correctness: Mapping[str, Correctness]):
@@ -87,15 +87,15 @@ class PairedTests:
     def interval(self, name: str) -> tuple[float, float]:
         """Return the 95 % interval of a candidate's accuracy over all seeds and images.
 
-        It is Wilson's interval for the effective number of images (Korn and Graubard 1998).
+        This is Wilson's interval for the effective number of images (Korn and Graubard 1998).
         """
         one = self.correctness[name]
         binomial = one.accuracy * (1 - one.accuracy)
         of_seeds, of_images, freedom = self._variances(one.by_image, [one])
-        if binomial == 0:  # all predictions are equal: there is no variance to estimate
+        if binomial == 0:  # all predictions are right, or all wrong, so there is no variance
             images, freedom = one.images, np.inf
         else:
-            # Seeds that happen to agree in accuracy, not in their mistakes, leave the variance of single predictions.
+            # If seeds have equal accuracies but different mistakes, use the variance of single predictions.
             variance = max(of_seeds + of_images, one.rest_variance / (one.seeds * one.images))
             images = binomial * one.images / (one.images - 1) / variance
         z2 = t.ppf(1 - LEVEL / 2, freedom) ** 2
@@ -119,35 +119,36 @@ class PairedTests:
             return difference, None, mcnemar(a.right[0], b.right[0]), MCNEMAR
         by_image = a.by_image - b.by_image
         of_seeds, of_images, freedom = self._variances(by_image, [a, b])
-        # Seeds that happen to agree must not make the error smaller than the images alone do.
+        # If seeds agree by chance, the standard error must not become smaller than the images alone make it.
         error = np.sqrt(max(of_seeds + of_images, by_image.var(ddof=1) / a.images))
-        if error == 0:  # both have the same accuracy on every image, or differ by the same amount on each
+        if error == 0:  # the difference is the same on every image
             return difference, (difference, difference), 1.0 if difference == 0 else 0.0, CROSSED
         half = t.ppf(1 - LEVEL / 2, freedom) * error
         p = 2 * t.sf(abs(difference) / error, freedom)
         return difference, (float(difference - half), float(difference + half)), float(p), CROSSED
 
     def _variances(self, by_image: np.ndarray, among: Sequence[Correctness]) -> tuple[float, float, float]:
-        """Return what seeds and what images add to the variance of the mean of `by_image`, and the degrees of freedom.
+        """Return the variances that seeds and images add to the mean of `by_image`, and the degrees of freedom.
 
-        `among` are the candidates whose accuracies make up `by_image`.
+        `by_image` is the accuracy on each image of a candidate, or the difference of two; `among` lists these
+        candidates.
         """
         images = len(by_image)
         own = sum(one.seed_variance / one.seeds for one in among)
         of_seeds = max(own, sum(self._odds_variance * one.odds_slope**2 / one.seeds for one in among))
-        rest = sum(one.rest_variance / (one.seeds * images) for one in among)  # part of both variances: count it once
+        rest = sum(one.rest_variance / (one.seeds * images) for one in among)  # subtract what both variances contain
         of_images = max(by_image.var(ddof=1) / images - rest, 0.0)
         return of_seeds, of_images, self._freedom * (1 + of_images / of_seeds) ** 2 if of_seeds else np.inf
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> float:
-    """Return the exact p-value of McNemar's test; `a` and `b` mark correct predictions (McNemar 1947)."""
+    """Return the exact p-value of McNemar's test (McNemar 1947); `a` and `b` are 1 for correct predictions, else 0."""
     only_a, only_b = int(((a == 1) & (b == 0)).sum()), int(((a == 0) & (b == 1)).sum())
     return float(binomtest(only_a, only_a + only_b).pvalue) if only_a + only_b else 1.0
 
 
 def holm(ps: Sequence[float]) -> list[float]:
-    """Return p-values corrected for multiple tests, which controls the family-wise error rate (Holm 1979)."""
+    """Return p-values corrected for multiple tests; the correction controls the family-wise error rate (Holm 1979)."""
     order = np.argsort(ps, kind="stable")
     corrected = np.empty(len(ps))
     corrected[order] = np.maximum.accumulate(np.asarray(ps)[order] * (len(ps) - np.arange(len(ps))))

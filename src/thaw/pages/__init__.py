@@ -1,1 +1,1 @@
-"""What pages, terminal tables and charts share: templates, styles, fonts, numbers and plots."""
+"""Shared code of pages, terminal tables and charts: templates, styles, fonts, numbers and plots."""

@@ -1,4 +1,4 @@
-"""Fonts for text in figures: a character that no system font has is escaped."""
+"""Find fonts for the text in figures, and escape characters that no installed font has."""
 
 import logging
 from collections.abc import Iterable
@@ -12,17 +12,17 @@ from thaw.pages.text import cut, printable, width
 log = logging.getLogger(__name__)
 
 _DEFAULT = "DejaVu Sans"  # ships with Matplotlib
-_EVERYTHING = "last resort"  # a font of boxes for all characters, which ships with Matplotlib
-_NAMED = 5  # most characters that the log line lists
+_EVERYTHING = "last resort"  # Matplotlib's fallback font, which draws a box for every character
+_NAMED = 5  # most missing characters that the log message lists
 
 _families: dict[str, str | None] = {}  # the font of each character looked up so far; None: no font has it
 
 
 def drawable(name: str, most: int) -> str:
-    """Return `name` in at most `most` columns, so that Matplotlib draws no formulas and no empty boxes."""
+    """Return `name` in at most `most` columns; `$` and characters without a font are escaped."""
     text = printable(name)
     _find_fonts(text + "…")
-    for columns in range(most, 2, -1):  # an escape is wider than its character, and is not cut
+    for columns in range(most, 2, -1):  # an escape is wider than its character: shorten until all fits
         escaped = "".join(c if _families[c] else c.encode("unicode_escape").decode() for c in cut(text, columns))
         if width(escaped) <= most:
             return escaped.replace("$", r"\$")
@@ -37,7 +37,7 @@ def families(texts: Iterable[str]) -> list[str]:
 
 
 def _find_fonts(text: str) -> None:
-    """Add the characters of `text` to `_families`; log, once, that some have no font."""
+    """Add the characters of `text` to `_families`, and log the first time that a character has no font."""
     already_logged = None in _families.values()
     new = {character for character in text if character not in _families}
     default = _charmap(findfont(FontProperties(family=_DEFAULT)))
@@ -67,7 +67,6 @@ def _find_new_fonts() -> None:
 
 
 def _best_font(characters: frozenset[str]) -> tuple[str, set[str]] | None:
-    """Return the system font that has the most of `characters`, and which it has, or None if no font has any."""
     best: tuple[str, set[str]] | None = None
     for entry in fontManager.ttflist:
         if _EVERYTHING in entry.name.lower().replace("lastresort", _EVERYTHING):
@@ -80,7 +79,6 @@ def _best_font(characters: frozenset[str]) -> tuple[str, set[str]] | None:
 
 @cache
 def _charmap(path: str) -> frozenset[int]:
-    """Return the code points of a font file; an empty set if Matplotlib cannot draw with it."""
     try:
         font = get_font(path)
         return frozenset(font.get_charmap()) if font.scalable else frozenset()

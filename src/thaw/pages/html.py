@@ -10,11 +10,11 @@ from PIL import Image
 
 from thaw.pages.text import WIDEST_NAME, agreeing, amount, counted, cut, decoded, p_value, width
 
-_RIGHT_TO_LEFT = ("R", "AL")  # Unicode's bidirectional classes of such letters
+_RIGHT_TO_LEFT = ("R", "AL")  # Unicode's bidirectional classes of right-to-left letters
 
 
 def render(template: str, **values: object) -> str:
-    """Return the page that a template of `thaw/pages/templates` gives for `values`."""
+    """Render a template of `thaw/pages/templates` with `values`, and return the page."""
     environment = Environment(
         loader=PackageLoader("thaw.pages"),
         autoescape=True,
@@ -27,7 +27,7 @@ def render(template: str, **values: object) -> str:
 
 
 def short(name: str, most: int = WIDEST_NAME) -> Markup:
-    """Return a name in at most `most` columns; the tooltip of a shortened name shows all of it.
+    """Return `name` as HTML in at most `most` columns; the tooltip of a shortened name shows the whole name.
 
     A right-to-left name is isolated, so that it does not reorder the text around it.
     """

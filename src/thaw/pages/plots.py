@@ -1,4 +1,4 @@
-"""Plots of a comparison, as SVG in the text colour of the page."""
+"""Draw the plots of a comparison as SVG in the page's text colour."""
 
 import io
 import warnings
@@ -19,27 +19,27 @@ from scipy.special import expit, logit
 from thaw.pages.text import cut, printable, width
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999999")  # Okabe and Ito
-INK = "#010203"  # a placeholder for the page's text colour; nothing else has it
+INK = "#010203"  # placeholder for the page's text colour, used for nothing else
 _STYLE: dict[Any, object] = {
-    "svg.fonttype": "none",  # text stays text, in the page's own font
-    "svg.hashsalt": "thaw",  # the same runs give the same page
+    "svg.fonttype": "none",  # text remains text, in the font of the page
+    "svg.hashsalt": "thaw",  # makes the SVG of equal runs equal
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.facecolor": "none",
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
-_WIDTH = 7.2  # inches; a page stretches it, a phone does not
-_WIDEST, _WIDEST_LABEL = 36, 28  # columns of a candidate's name: at an axis, beside a point
-_LABELLED = 12  # most candidates whose names fit in a plot
-_ENDS = 1e-3, 1 - 1e-3  # log-odds are infinite at 0 and 1
-_STEPS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001)  # between ticks of an accuracy
+_WIDTH = 7.2  # inches; wide screens enlarge the plot
+_WIDEST, _WIDEST_LABEL = 36, 28  # most columns of a candidate's name at an axis, and beside a point
+_LABELLED = 12  # most candidates for which names fit into a plot
+_ENDS = 1e-3, 1 - 1e-3  # limits of accuracies, because log-odds are infinite at 0 and 1
+_STEPS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001)  # possible steps between ticks
 _SHIFTS = (8, -8, 0, 19, -19, 30, -30)  # vertical offsets, in points, of a name from its point
 _ROUND = (0.01, 0.02, 0.05, 0.95, 0.98, 0.99, 0.995)
 
 
 def intervals(entries: Sequence[dict]) -> str:
-    """Plot each candidate's accuracy with its 95 % interval, and a stroke for each seed."""
+    """Plot each candidate's accuracy with its 95 % interval, and a stroke for the accuracy of each seed."""
 
     def draw(axes: Axes) -> None:
         for place, (entry, colour) in enumerate(zip(entries, cycle(COLOURS))):
@@ -59,12 +59,12 @@ def intervals(entries: Sequence[dict]) -> str:
 
 
 def accuracy_and_time(entries: Sequence[dict]) -> str:
-    """Plot accuracy over the seconds of a run."""
+    """Plot accuracy against the seconds per run."""
     return accuracy_and_cost(entries, "seconds", "seconds per run (median)")
 
 
 def accuracy_and_cost(entries: Sequence[dict], cost: str, label: str) -> str:
-    """Plot accuracy over the entry `cost`; a line joins the candidates that no other beats in both."""
+    """Plot accuracy against `cost`, a key of `entries`; a line joins the candidates of the Pareto front."""
 
     def draw(axes: Axes) -> None:
         front = sorted((entry[cost], entry["acc"]) for entry in entries if entry["pareto"])
@@ -87,7 +87,7 @@ def accuracy_and_cost(entries: Sequence[dict], cost: str, label: str) -> str:
 
 
 def curves(entries: Sequence[dict]) -> str:
-    """Plot validation accuracy and both losses by epoch: the mean of the seeds, and a band over their range."""
+    """Plot accuracy and losses by epoch: the mean over runs, and a band from the lowest to the highest run."""
     columns = 3 if max(width(_shown_name(entry)) for entry in entries) <= _WIDEST_LABEL else 2
     figure_height = 3.2 + 0.22 * -(-len(entries) // columns)
 
@@ -118,7 +118,7 @@ def _band(axes: Axes, curve: dict, colour: str, **options) -> None:
 
 
 def _shown_name(entry: dict, most: int = _WIDEST) -> str:
-    """Return a candidate's name in at most `most` columns, with `$` escaped, which would begin a formula."""
+    """Escape `$` in a candidate's name, because Matplotlib would read it as the beginning of a formula."""
     return cut(printable(entry["name"]), most).replace("$", r"\$")
 
 
@@ -149,12 +149,11 @@ def _place_names(axes: Axes, places: Sequence[tuple[float, float]], names: Seque
 
 
 def _log_odds(shares: Sequence[float]) -> np.ndarray:
-    """Return log-odds, in which 98 and 99 % lie as far apart as 66 and 80 %."""
+    """Return log-odds: on this scale, 98 and 99 % lie as far apart as 66 and 80 %."""
     return logit(np.clip(shares, *_ENDS))
 
 
 def _set_percent_ticks(axis: Axis) -> None:
-    """Set ticks at round percentages along `axis`, as many as fit."""
     low, high = expit(axis.get_view_interval())
     for step in _STEPS:
         round_ones = np.arange(step, 1 - step / 2, step)
@@ -171,7 +170,7 @@ def _set_percent_ticks(axis: Axis) -> None:
 
 
 def _set_round_ticks(axes: Axes, times: Sequence[float]) -> None:
-    """Set ticks at round numbers, and leave room for names beside the outermost points."""
+    # Leave room for names beside the outermost points.
     room = max((max(times) / min(times)) ** 0.15, 1.15)
     low, high = min(times) / room, max(times) * room
     axes.set_xlim(low, high)
@@ -194,7 +193,7 @@ def svg(size: tuple[float, float], draw: Callable, columns: int = 1) -> str:
     `size` is the figure's (width, height) in inches. `INK` becomes the text colour of the page.
     """
     with rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # the browser draws the text in its own font
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # no fault: the browser draws the text with its own font
         figure = Figure(size, layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
         draw(*axes)

@@ -1,16 +1,16 @@
-"""Write names and numbers for people, on one line of limited width."""
+"""Format names and numbers for people, on one line of limited width."""
 
 import re
 import unicodedata
 from collections.abc import Iterable, Sequence
 
-_WIDE = ("W", "F")  # East Asian widths that take two columns of a terminal
-WIDEST_NAME = 40  # columns of a class's name in a table
+_WIDE = ("W", "F")  # East Asian width classes that take two columns of a terminal
+WIDEST_NAME = 40  # most columns of a class name in a table
 _SINGULAR = {"are": "is", "were": "was", "have": "has", "do": "does"}
 
 
 def shown(name: str, most: int = WIDEST_NAME) -> str:
-    """Return `name` as one line of at most `most` columns."""
+    """Return `name` as one line of at most `most` terminal columns."""
     return cut(printable(name), most)
 
 
@@ -23,12 +23,12 @@ def decoded(text: str) -> str:
     """Return `text` with a replacement character for each byte that is not UTF-8."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    except UnicodeEncodeError:  # half a surrogate pair, which no file system returns
+    except UnicodeEncodeError:  # `text` has half a surrogate pair, which no file name has
         return text.encode("utf-8", "replace").decode()
 
 
 def cut(text: str, most: int) -> str:
-    """Return `text` in at most `most` columns: an ellipsis replaces the middle of a longer text."""
+    """Return `text` in at most `most` terminal columns: an ellipsis replaces the middle of a longer text."""
     if width(text) <= most:
         return text
     tail = (most - 1) // 2
@@ -41,13 +41,13 @@ def width(text: str) -> int:
 
 
 def listed(names: Iterable[object], most: int = 12) -> str:
-    """Return the first `most` names in one line, with the number of the others."""
+    """Return the first `most` names in one line, followed by the number of further names."""
     names = [str(name) for name in names]
     return ", ".join(names[:most]) + (f" and {len(names) - most:,} more" if len(names) > most else "")
 
 
 def counted(names: Iterable[str], most: int = 12) -> str:
-    """Return the first `most` names, each shortened by `shown`, with the number of the others."""
+    """Return the first `most` names, each shortened by `shown`, followed by the number of further names."""
     return listed(map(shown, names), most)
 
 
@@ -57,9 +57,9 @@ def amount(count: int, thing: str) -> str:
 
 
 def agreeing(text: str, count: int) -> str:
-    """Return `text` for `count` things; brackets in it mark plural endings and plural verbs.
+    """Return `text` for `count` things; brackets in `text` mark plural endings and plural verbs.
 
-    "image[s] [are] cut off" is "image is cut off" for 1, else "images are cut off".
+    "image[s] [are] cut off" becomes "image is cut off" for 1, otherwise "images are cut off".
     """
 
     def form(match: re.Match) -> str:
@@ -72,7 +72,7 @@ def agreeing(text: str, count: int) -> str:
 
 
 def p_value(value: float) -> str:
-    """Return `< 0.001`, `= 1`, or `= ` and three decimals."""
+    """Format a p-value as `< 0.001`, `= 1`, or `= ` and three decimals."""
     return "< 0.001" if value < 0.001 else "= 1" if value > 0.9995 else f"= {value:.3f}"
 
 
@@ -88,10 +88,10 @@ def duration(seconds: float) -> str:
 def aligned(
     rows: Sequence[Sequence[str]], numbers: bool = False, words: int = 1, ruled: Iterable[int] = ()
 ) -> list[str]:
-    """Return a line per row of cells, each column as wide as its widest cell.
+    """Return a text line for each row of cells; each column is as wide as its widest cell.
 
-    With `numbers`, all columns but the first `words` are right-aligned. A line of dashes precedes each of the rows
-    `ruled`; negative numbers count from the end.
+    With `numbers`, all columns but the first `words` are right-aligned. `ruled` lists the indices of rows that have a
+    line of dashes above them; negative indices count from the end.
     """
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     above, lines = {place % len(rows) for place in ruled}, []
@@ -104,7 +104,7 @@ def aligned(
 
 
 def padded(text: str, columns: int, right: bool = False) -> str:
-    """Return `text` padded with spaces to `columns`; with `right`, it is right-aligned."""
+    """Return `text` padded with spaces to `columns` terminal columns; with `right`, the text is right-aligned."""
     spaces = " " * (columns - width(text))
     return spaces + text if right else text + spaces
 

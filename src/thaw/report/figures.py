@@ -1,4 +1,4 @@
-"""Figures of a run: sample images, predictions and the confusion matrix."""
+"""Draw the figures of a run: sample images, predictions and the confusion matrix."""
 
 from collections.abc import Sequence
 
@@ -21,25 +21,25 @@ from thaw.pages.text import amount, width
 
 SHOWN = 24
 _DPI = 100
-# Columns of a class's name: above an image, at an axis, and at an axis without rotation.
+# Most columns of a class name: above an image, at an axis, and at an axis without rotation.
 _LONGEST_CAPTION, _LONGEST_LABEL, _LONGEST_LEVEL = 18, 28, 9
 
 
 def first_samples(images: ClassFolders, seed: int) -> list[tuple[torch.Tensor, int]]:
-    """Return training images with their labels as the network sees them in its first epoch, augmented."""
+    """Return the first training images of the first epoch, augmented as the network sees them, with their labels."""
     return [images.augmented(key) for key, _ in zip(SeededOrder(len(images), seed), range(SHOWN), strict=False)]
 
 
 def samples(shown: Sequence[tuple[torch.Tensor, int]], classes: Sequence[str]) -> Figure:
-    """Plot the result of `first_samples`."""
+    """Plot the images that `first_samples` returned."""
     titles = [(drawable(classes[label], _LONGEST_CAPTION), "black") for _, label in shown]
     return _grid([image for image, _ in shown], titles, "Training images as the network sees them")
 
 
 def predictions(images: Dataset, given: Predictions) -> Figure:
-    """Plot validation images: at most half are mistakes, the most confident first; the rest are correct, at random.
+    """Plot validation images: first the most confident mistakes (at most half), then random correct predictions.
 
-    Confidences are calibrated, as in `predict` and on an evaluation's page: logits are divided by the temperature.
+    Confidences are calibrated, as in `predict`: logits are divided by the temperature.
     """
     mistakes, right = np.flatnonzero(~given.right), np.flatnonzero(given.right)
     worst = mistakes[np.argsort(-given.confidence[mistakes], kind="stable")][: SHOWN // 2]
@@ -51,7 +51,7 @@ def predictions(images: Dataset, given: Predictions) -> Figure:
 
 
 def confusion_matrix(given: Predictions) -> Figure:
-    """Plot the confusion matrix or, with more classes than fit in it, the most confused pairs."""
+    """Plot the confusion matrix, or the most confused pairs if there are more than `MATRIX` classes."""
     return _matrix(given) if len(given.classes) <= MATRIX else _most_confused(given)
 
 
@@ -61,7 +61,7 @@ def _matrix(given: Predictions) -> Figure:
     shares = counts / counts.sum(1, keepdims=True).clip(1)
     size = max(3.6, 0.45 * len(classes) + 2)
     longest = max(map(width, classes))
-    room = 0.09 * max(longest - _LONGEST_LEVEL, 0)  # inches that longer labels take
+    room = 0.09 * max(longest - _LONGEST_LEVEL, 0)  # additional inches for long labels
     layout = ConstrainedLayoutEngine(w_pad=0.12, h_pad=0.1)  # the default padding lets the last label touch the edge
     figure = Figure((size + 0.8 + room, size + 0.7 * room), layout=layout)
     axes = figure.subplots()
@@ -117,7 +117,7 @@ def _resized(image: torch.Tensor, size: int) -> np.ndarray:
 
 
 def _grid(images: Sequence[torch.Tensor], captions: Sequence[tuple[str, str]], title: str, columns: int = 8) -> Figure:
-    """Plot all images in one array, with room for captions: one `Axes` per image would take ten times as long."""
+    """Plot all images in one array, because one `Axes` per image would take ten times as long."""
     size, rows = round(1.45 * _DPI / 1.06), -(-len(images) // columns)
     gap, above = round(0.06 * size), round(0.34 * size)
     picture = np.full((rows * (size + above), columns * (size + gap), 3), 255, np.uint8)

@@ -1,4 +1,4 @@
-"""Figures of a run, written to its folder and to TensorBoard. An error here never fails the run."""
+"""Write the figures of a run to its folder and to TensorBoard. An error in a figure never fails the run."""
 
 import logging
 from collections.abc import Callable
@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Results:
-    """A finished run's calibrated predictions, its head's input for validation images, and the solver's record."""
+    """The values to plot after a run: calibrated predictions, the head's inputs, and the solver's record."""
 
     predictions: Predictions
     head_inputs: tensorboard.HeadInputs
@@ -29,15 +29,15 @@ class Results:
 
 @rank_zero_only
 def picture_samples(folder: str, trainer: Trainer, data: ImageFolderDataModule) -> None:
-    """Plot some training images before the run starts."""
+    """Plot some training images before training starts."""
     tensorboard.add_layout(trainer)
-    shown = figures.first_samples(data.train, data.seed)  # read here, so that an unreadable image fails the run
+    shown = figures.first_samples(data.train, data.seed)  # read outside the lambda: an unreadable image must fail
     _save_figure(Path(folder), trainer, "samples", lambda: figures.samples(shown, data.classes))
 
 
 @rank_zero_only
 def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, results: Results | None) -> None:
-    """Plot the results of a run after they are written; in secondary processes `results` is None."""
+    """Plot the results of a run, which are already written; above rank 0, `results` is None."""
     if results is None:
         return
     try:
@@ -53,7 +53,6 @@ def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, 
 
 
 def _save_figure(folder: Path, trainer: Trainer, name: str, draw: Callable[[], Figure]) -> None:
-    """Write a figure to `figures/<name>.png` and to TensorBoard."""
     path = folder / "figures" / f"{name}.png"
     with warn_on_failure(f"the figure {path}"):
         tensorboard.add_figure(trainer, name, charts.save(draw(), path))

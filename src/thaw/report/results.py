@@ -1,4 +1,4 @@
-"""The setup that a run logs before training, and its evaluation and results afterwards."""
+"""Log the setup of a run before training; evaluate it and log its results afterwards."""
 
 import logging
 import os
@@ -61,7 +61,7 @@ def log_setup(
 
 @rank_zero_only
 def take_folder(folder: RunFolder, trainer: Trainer, data: ImageFolderDataModule, checkpoint: Path | None) -> None:
-    """Take the run folder once everything has loaded; plot some training images, unless the run is resumed."""
+    """Call `RunFolder.take`, which removes an earlier run's files; plot training images unless the run is resumed."""
     folder.checkpoints = partial(written_checkpoints, trainer, folder.path)
     if folder.take(goes_on=checkpoint is not None):
         log.info(f"{folder.path} contained an earlier run, which this run replaces")
@@ -75,7 +75,7 @@ def finish_run(
 ) -> tuple[dict, Results | None]:
     """Evaluate the best weights and write their predictions; return the entries of the summary, and what to plot.
 
-    Test images come last, when no decision is left that they could influence.
+    Test images are evaluated last, so that they cannot influence any decision.
     """
     with tensorboard.head_inputs(classifier.net, len(data.val)) as inputs:
         found = predict_best(trainer, classifier, data, features)
@@ -99,7 +99,7 @@ def finish_run(
 def predict_best(
     trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule, features: FeatureCache
 ) -> Predictions:
-    """Return the best checkpoint's predictions for the validation images; leave its weights in `classifier`."""
+    """Load the best checkpoint into `classifier`, and return its predictions for the validation images."""
     classifier.load_state_dict(read_checkpoint(best_checkpoint(trainer))["state_dict"])
     alone = one_device(trainer)
     logits = alone.predict(classifier, datamodule=features.evaluation_source(alone, classifier, data))
@@ -113,7 +113,7 @@ def best_checkpoint(trainer: Trainer) -> Path:
 
 
 def _best_entries(folder: Path, checkpoint: Path) -> dict:
-    """Return the path of the best checkpoint, relative to the run's folder if it is inside, and its epoch."""
+    """The checkpoint's path is relative to the run's folder if it lies inside. The epoch is counted from 1."""
     place = Path(os.path.relpath(checkpoint, folder))
     inside = checkpoint.absolute() if ".." in place.parts else place
     return {"checkpoint": inside.as_posix(), "best_epoch": read_checkpoint(checkpoint)["epoch"] + 1}
@@ -122,12 +122,12 @@ def _best_entries(folder: Path, checkpoint: Path) -> dict:
 def _write_description(best: Path, **entries: object) -> None:
     try:
         describe_checkpoint(best, **entries)
-    except (OSError, RunError) as error:  # the run has finished, and the checkpoint stays usable
+    except (OSError, RunError) as error:  # only warn: the checkpoint is usable without these entries
         log.warning(f"the temperature cannot be written to {best}, so its probabilities stay uncalibrated: {error}")
 
 
 def predict_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> Predictions:
-    """Return the predictions of the current weights of `classifier` for the test images."""
+    """Return the predictions for the test images with the weights now in `classifier`."""
     assert data.test is not None
     classifier.set_input_stages()  # test images have no stored features
     logits = one_device(trainer).predict(classifier, data.view_loader(data.test, None))
@@ -168,7 +168,7 @@ def _summary_entries(trainer: Trainer, classifier: ImageClassifier, data: ImageF
 
 
 def _gpu_share(classifier: ImageClassifier, table: EpochTable) -> float | None:
-    """Return the share of the training time in which a GPU computed recorded steps; None without a recorded step."""
+    """Return the share of the training time that the GPU spent on replaying CUDA graphs, or None without a replay."""
     replayed = classifier.step_graph.seconds
     return replayed / (table.training_seconds - table.seconds_before) if replayed else None
 
@@ -201,7 +201,7 @@ def _device_name(trainer: Trainer) -> str:
 
 
 def _peak_memory_mb(device: torch.device) -> float:
-    """Return the peak memory of the process so far or, on CUDA, of the tensors on the device."""
+    """Return the peak memory in MiB: of tensors on a CUDA device, otherwise of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes on Linux

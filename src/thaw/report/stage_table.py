@@ -1,4 +1,4 @@
-"""The table of stages that a run logs before training."""
+"""Write the table of stages that a run logs before training."""
 
 from collections.abc import Iterable, Sequence
 
@@ -8,9 +8,9 @@ from thaw.strategy.phases import Phase
 
 
 def stage_table(net: StagedNet, phases: Sequence[Phase]) -> str:
-    """Return a table of stage, parameters and learning rate, from the input to the head, with a column per phase.
+    """Return a text table with a row per stage, from the input to the head, and a column per phase with learning rates.
 
-    If only a part of a stage is trainable, the trainable share of its parameters precedes the rate.
+    If only some parameters of a stage are trainable, their share comes before the learning rate.
     """
     headings = ["trains"] if len(phases) == 1 else [_epochs(phase) for phase in phases]
     rows = [["stage", "parameters", *headings]]

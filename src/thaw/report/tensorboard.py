@@ -1,4 +1,4 @@
-"""TensorBoard events besides the curves: figures, hyperparameters and the projector's embedding of images."""
+"""Write figures, hyperparameters and an embedding of images to TensorBoard; Lightning's logger writes the curves."""
 
 import math
 from collections.abc import Callable, Iterator, Mapping
@@ -23,16 +23,16 @@ _LAYOUT = {
         "accuracy": ["Multiline", ["train/acc", "val/acc"]],
     }
 }
-_PROJECTED_IMAGES, _PROJECTED_NUMBERS = 1000, 1_000_000  # the browser parses them as text
+_PROJECTED_IMAGES, _PROJECTED_NUMBERS = 1000, 1_000_000  # limits, because the browser parses all numbers as text
 
 
 def add_layout(trainer: Trainer) -> None:
-    """Show training and validation in one chart per metric, under Custom Scalars."""
+    """Add charts that show training and validation together, one per metric, to TensorBoard's tab Custom Scalars."""
     _on_each(trainer, lambda board: board.experiment.add_custom_scalars(_LAYOUT))
 
 
 def add_figure(trainer: Trainer, name: str, pixels: np.ndarray) -> None:
-    """Add an image, uint8 (height, width, 3)."""
+    """Add the image `pixels`, uint8 (height, width, 3), to TensorBoard."""
 
     def add(board: TensorBoardLogger) -> None:
         board.experiment.add_image(name, pixels, trainer.global_step, dataformats="HWC")
@@ -43,9 +43,9 @@ def add_figure(trainer: Trainer, name: str, pixels: np.ndarray) -> None:
 
 @rank_zero_only
 def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict) -> None:
-    """Add the settings of a finished run and its results to the tab HParams.
+    """Add the settings `values` and the results of a finished run to TensorBoard's tab HParams.
 
-    A run describes no range of values, so TensorBoard itself finds the settings that differ, and lists them first.
+    No range of values is declared: TensorBoard then finds the settings that differ between runs, and lists them first.
     """
     reached = {"best/val/acc": summary["val"]["acc"], "cost/seconds": summary["seconds"]["total"]}
     settings = {name: printable(value) if isinstance(value, str) else value for name, value in values.items()}
@@ -61,9 +61,9 @@ def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict)
 
 
 class HeadInputs:
-    """The input of a network's head for an evenly spread selection of the next `images` images.
+    """Collects the inputs of a network's head for evenly spread images among the next `images` images.
 
-    `shown` has the indices of the selected images; `vectors` is float32 (shown, D).
+    `shown` has the indices of these k images, int64 (k,); `vectors` has their inputs, float32 (k, D).
     """
 
     def __init__(self, images: int):
@@ -73,7 +73,7 @@ class HeadInputs:
         self.shown = torch.empty(0, dtype=torch.long)
 
     def keep(self, batch: torch.Tensor) -> None:
-        """Keep the selected images of the next batch: maps (N, C, H, W), tokens (N, T, D) or vectors (N, D)."""
+        """Average and keep the selected inputs of a batch: maps (N, C, H, W), tokens (N, T, D) or vectors (N, D)."""
         pooled = batch.mean([2, 3]) if batch.ndim == 4 else batch.mean(1) if batch.ndim == 3 else batch
         if not self._seen:
             most = min(self._images, _PROJECTED_IMAGES, max(_PROJECTED_NUMBERS // pooled.shape[1], 1))
@@ -84,26 +84,26 @@ class HeadInputs:
 
     @property
     def vectors(self) -> torch.Tensor | None:
-        """Return the kept vectors, or None unless each image was seen once: a compiled network may skip hooks."""
+        """The kept vectors, or None unless each image was seen once: a compiled network may skip hooks."""
         return torch.cat(self._kept) if self._seen == self._images else None
 
 
 @contextmanager
 def head_inputs(net: StagedNet, images: int) -> Iterator[HeadInputs]:
-    """Record the input of the head for the next `images` images that `net` computes in this context."""
+    """Record the input of the head for the next `images` images that `net` computes in this block."""
     inputs = HeadInputs(images)
-    # Dropout before the head's first layer is inactive here, and not every network applies it to features.
+    # Hook the first layer with weights: dropout before it is inactive here, and some networks skip the dropout.
     first = next(part for part in net.stage_modules(net.head_name) if next(part.parameters(), None) is not None)
     with first.register_forward_pre_hook(lambda head, args: inputs.keep(args[0].detach())):
         yield inputs
 
 
 def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions, root: Path) -> None:
-    """Add validation images as points to the tab Projector; for close points, the head gets similar inputs."""
+    """Add validation images as points to TensorBoard's tab Projector; close points have similar inputs of the head."""
 
     def add(board: TensorBoardLogger) -> None:
         points = inputs.vectors
-        if points is None or not points.isfinite().all():  # a diverged network
+        if points is None or not points.isfinite().all():  # hooks were skipped, or the net diverged
             return
         names = [*map(printable, predictions.classes)]
         rows = []
@@ -119,13 +119,12 @@ def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions
 
 
 def _rounded(numbers: torch.Tensor) -> torch.Tensor:
-    """Round to a ten-thousandth of the largest number or less, which makes the text a third as long."""
+    """Round to a ten-thousandth of the largest number or finer, so that the numbers take a third of the characters."""
     largest = numbers.abs().max().item() or 1.0
     return numbers.double().round(decimals=4 - math.floor(math.log10(largest)))
 
 
 def _on_each(trainer: Trainer, act: Callable[[TensorBoardLogger], None]) -> None:
-    """Call `act` with each TensorBoard logger; a failure does not fail the run."""
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             attempt(logger, lambda board=logger: act(board))

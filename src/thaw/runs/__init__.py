@@ -1,1 +1,1 @@
-"""A run's folder and configuration: check options, write files, stop and resume."""
+"""Code around a run: check its options, protect its folder, write its files, stop and resume it."""

@@ -1,10 +1,10 @@
-"""Arguments of a configuration's components: those of a function, or of a class and its bases."""
+"""Find out which arguments the classes and functions named in a configuration accept."""
 
 import inspect
 from collections.abc import Callable, Iterator
 from typing import Any, get_type_hints
 
-# Functions that pass the arguments they do not name themselves to another function.
+# Classes and functions that pass their **kwargs on to another class or function.
 _PASSED_ON = {
     "thaw.data.datamodule.image_folders": "thaw.data.data_options.DataOptions",
     "thaw.training.trainer.build_trainer": "lightning.Trainer",
@@ -14,9 +14,10 @@ _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONL
 
 
 def parameters(component: Callable) -> dict[str, inspect.Parameter] | None:
-    """Return the parameters of `component` by name, or None if it takes arguments of any name.
+    """Return the parameters of a class or function by name, or None if its signature does not name them all.
 
-    If an annotation cannot be read, its parameter has no annotation. Those of base classes are returned as optional.
+    Parameters that `**kwargs` passes on to a base class or to another function are returned as optional. A parameter
+    has no annotation if its annotation cannot be evaluated.
     """
     found: dict[str, inspect.Parameter] = {}
     for place, (function, bound) in enumerate(_functions(component)):
@@ -35,7 +36,7 @@ def parameters(component: Callable) -> dict[str, inspect.Parameter] | None:
 
 
 def _functions(component: Callable) -> Iterator[tuple[Callable, bool]]:
-    """Yield the functions that receive a component's arguments, in order, and whether their `self` is bound."""
+    """Yield each function that receives the arguments of `component`, and whether its `self` is already bound."""
     if inspect.isclass(component):
         for base in component.__mro__[:-1]:
             if "__init__" in vars(base):
@@ -55,5 +56,5 @@ def _functions(component: Callable) -> Iterator[tuple[Callable, bool]]:
 def _hints(function: Callable) -> dict[str, Any]:
     try:
         return get_type_hints(function)
-    except Exception:  # an annotation can name what only type checkers import
+    except Exception:  # an annotation can contain a name that only type checkers import
         return {}

@@ -1,4 +1,4 @@
-"""Components, the parts of a configuration with a `_target_`: check their options, and build them."""
+"""Check the options of components, the parts of a configuration with a `_target_`, and build their objects."""
 
 import importlib
 import inspect
@@ -17,17 +17,17 @@ from thaw.runs.call_signatures import parameters
 from thaw.runs.root_keys import check_root_keys, nearest, value_keys
 from thaw.runs.type_hints import describe, fits
 
-_BUILT_LATER = ("optimizer", "scheduler")  # built for every phase; their first argument is passed then
+_BUILT_LATER = ("optimizer", "scheduler")  # a run builds these for every phase, and passes their first argument
 _PHASE = re.compile(r"strategy\.phases\.\d+\.(optimizer|scheduler)")
 
 
 def check_components(cfg: DictConfig, values: Mapping) -> None:
     """Check a configuration's options against the signatures of its classes and functions.
 
-    `values` are the plain values of `cfg`, with references resolved.
+    `values` are the values of `cfg` as plain dicts and lists, with references resolved.
 
     Raises:
-        UserError: for a key that is missing, has a value of the wrong type, is never read or is overwritten by the run.
+        UserError: if a key is missing, has a value of the wrong type, is never read, or is overwritten by the run.
 
     """
     check_root_keys(cfg, values)
@@ -38,20 +38,20 @@ def check_components(cfg: DictConfig, values: Mapping) -> None:
 
 
 def components(value: Any, path: str = "") -> Iterator[tuple[str, Mapping]]:
-    """Yield (path, part) for every part with a `_target_`; a path is, for example, `strategy.phases.0.solver`."""
+    """Yield (path, part) for every part of `value` with a `_target_`; a path looks like `strategy.phases.0.solver`."""
     if isinstance(value, Mapping) and isinstance(value.get("_target_"), str):
         yield path, value
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
     for name, inner in items:
-        if path != "trainer" or name not in ("callbacks", "logger"):  # they repeat the groups of these names
+        if path != "trainer" or name not in ("callbacks", "logger"):  # these repeat cfg.callbacks and cfg.logger
             yield from components(inner, f"{path}.{name}".lstrip("."))
 
 
 def instantiate(part: Any, **given: object) -> Any:
-    """Build the object that `part` of a configuration describes, with Hydra.
+    """Build the object that `part` of a configuration describes; `given` are further arguments.
 
     Raises:
-        UserError: if the class or function refuses the arguments.
+        UserError: if the class or function rejects the arguments.
 
     """
     try:
@@ -59,14 +59,14 @@ def instantiate(part: Any, **given: object) -> Any:
     except InstantiationException as error:
         cause = error.__cause__
         if known := error_with_sentence(error):
-            raise known from None  # its traceback leads to the code that refused
+            raise known from None  # the traceback of `known` shows the code that raised it
         if cause is None or not _is_refusal(cause):
             raise
         raise UserError(f"{part._get_full_key(None)}: {first_line(cause)}.") from error
 
 
 def _literal(part: Any) -> Any:
-    """Return `part` with each `${` in a resolved value escaped, because Hydra would resolve it a second time."""
+    """Escape each `${` in the resolved values of `part`, because Hydra would resolve it a second time."""
     values = OmegaConf.to_container(part, resolve=True) if isinstance(part, DictConfig) else part
     return _escaped(values) if "${" in str(values) else part
 
@@ -82,7 +82,7 @@ def _escaped(value: Any) -> Any:
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message without its full stop.
 
-    The name of the exception's class comes first if messages are terse: for lookups, assertions and attributes.
+    The name of the class comes first for LookupError, AssertionError and AttributeError, whose messages are short.
     """
     lines = str(error).strip().splitlines()
     line = lines[0].strip().rstrip(".") if lines else "no reason given"
@@ -122,7 +122,7 @@ def _check(path: str, component: Mapping, values: Mapping) -> None:
 
 
 def _check_partial(path: str, role: str, code: Any, component: Mapping) -> None:
-    """Check that `_partial_` is set only for parts that are built for every phase or called as a function."""
+    """Raise UserError unless `_partial_` is true for parts that Hydra must not call yet, and false for all others."""
     partial = bool(component.get("_partial_"))
     if role == "loss":
         wanted = not inspect.isclass(code)
@@ -149,7 +149,7 @@ def _located(path: str, target: str) -> Any:
         parent, _, name = target.rpartition(".")
         try:
             near = nearest(name, dir(importlib.import_module(parent)))
-        except Exception:  # the module does not exist either, or needs a package that is not installed
+        except Exception:  # the module does not exist, or imports a package that is not installed
             near = None
         hint = f"; did you mean {parent}.{near}?" if near else "."
         raise UserError(f"{path}._target_={target}: there is no such class or function{hint}") from error

@@ -1,4 +1,4 @@
-"""The folder of configuration files: conf/ of a checkout, or its copy in an installed wheel."""
+"""Find the folder of configuration files: conf/ in a checkout, or its copy in an installed wheel."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""A run's configuration as plain values: runs with equal values on the same images give equal results."""
+"""Read, compare and write a run's configuration. Runs with equal values on the same images give equal results."""
 
 import copy
 from collections.abc import Iterator, Mapping
@@ -15,23 +15,23 @@ from thaw.runs import run_files
 from thaw.runs.moved_names import with_current_names
 from thaw.storage.files import write_whole
 
-# Keys that may differ when a run is resumed. Those of _SPEED change the time that it takes, and the decoder on a GPU
-# single grey levels; earlier versions do not have them.
+# Keys whose values may change when a run is resumed. The keys in _SPEED affect its speed (data.decoder also changes
+# some pixels by one grey level). Runs of earlier versions lack the keys in _SPEED.
 _SPEED = ("graph", "data.pixels_gb", "data.device_gb", "data.decoder", "features.device_gb")
 CHANGEABLE = ("data.root", "trainer.max_epochs", "trainer.max_time", *_SPEED)
 
 
 def resolved(cfg: DictConfig) -> dict:
-    """Return the run's options with references resolved, without the folders in `output_dir` and `resume`.
+    """Return the run's configuration as a dict with references resolved, without the keys `output_dir` and `resume`.
 
     Raises:
-        UserError: if a reference points to nothing.
+        UserError: if a reference names a key that does not exist.
 
     """
     task = copy.deepcopy(cfg)
     with open_dict(task):
         task.pop("hydra", None)
-        task.output_dir, task.resume = ".", None  # paths of callbacks and loggers contain them
+        task.output_dir, task.resume = ".", None  # paths of callbacks and loggers contain output_dir
     try:
         values = cast(dict, OmegaConf.to_container(task, resolve=True))
     except OmegaConfBaseException as error:
@@ -40,9 +40,9 @@ def resolved(cfg: DictConfig) -> dict:
 
 
 def chosen_values(cfg: DictConfig, weights: str, image_size: int) -> dict[str, object]:
-    """Return the values for a table of runs: the main values, and all that the command line set.
+    """Return the main options of this run, and every option set on the command line, for a table of runs.
 
-    `weights` and `image_size` are those that the run used.
+    `weights` and `image_size` are the values that the run actually used.
     """
     hydra = HydraConfig.get()
     values: dict[str, object] = {group: hydra.runtime.choices[group] for group in ("strategy", "data")}
@@ -58,14 +58,14 @@ def chosen_values(cfg: DictConfig, weights: str, image_size: int) -> dict[str, o
 
 
 def resolved_job(cfg: DictConfig) -> dict:
-    """Return `resolved` of a configuration that contains Hydra's own values and is not being run."""
+    """Return `resolved(cfg)` for a job that is not running; `cfg` must include Hydra's own key `hydra`."""
     with as_hydra_config(cfg):
         return resolved(cfg)
 
 
 @contextmanager
 def as_hydra_config(cfg: DictConfig) -> Iterator[None]:
-    """Make `${hydra:…}` refer to the values of `cfg`, which is not being run, inside the block."""
+    """Inside the block, resolve `${hydra:…}` with the values of `cfg` instead of those of the running job."""
     before = HydraConfig.instance().cfg
     HydraConfig.instance().set_config(cfg)
     try:
@@ -75,7 +75,7 @@ def as_hydra_config(cfg: DictConfig) -> Iterator[None]:
 
 
 def configuration_files(cfg: DictConfig) -> dict[str, str]:
-    """Return the text of each file in `.hydra`: what Hydra would write before the run, and the resolved values."""
+    """Return the text of each file in `.hydra`, by its path: the files that Hydra writes, and `resolved.yaml`."""
     hydra = cast(DictConfig, HydraConfig.instance().cfg)
     return {
         run_files.CONFIG: OmegaConf.to_yaml(cfg),
@@ -91,13 +91,13 @@ def write_configuration(files: Mapping[str, str], folder: Path) -> None:
 
 
 def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
-    """Refuse a configuration that differs from that of the run in `folder`, if there is one.
+    """Raise an error if `cfg` differs from the configuration of the run in `folder`; without a run there, do nothing.
 
-    Images may be elsewhere now: `thaw.data.fingerprint` checks that they are the same. The number of epochs may differ:
-    `thaw.runs.resume` checks the new number.
+    The keys in `CHANGEABLE` may differ. `thaw.data.fingerprint` checks that the images are the same, and
+    `thaw.runs.resume` checks a new number of epochs.
 
     Raises:
-        UserError: if a value differs; the message names the first one.
+        UserError: if another key differs; the message names the first one.
 
     """
     before, now = flat(read_resolved(folder)) if is_run(folder) else {}, flat(resolved(cfg))
@@ -110,7 +110,7 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
 
 
 def flat(values: object, prefix: str = "") -> dict[str, object]:
-    """Return nested `values` by their paths: {a.b: 1} for {a: {b: 1}}."""
+    """Return nested `values` as one dict with dotted keys: {"a.b": 1} for {"a": {"b": 1}}."""
     if not isinstance(values, dict) or not values:
         return {prefix.removesuffix("."): values}
     return {key: value for name, inner in values.items() for key, value in flat(inner, f"{prefix}{name}.").items()}
@@ -122,5 +122,5 @@ def is_run(folder: Path) -> bool:
 
 
 def read_resolved(folder: Path) -> dict:
-    """Return the values that the run in `folder` was started with, with the current names of classes and functions."""
+    """Return the configuration of the run in `folder`, with the current names of classes and functions."""
     return with_current_names(OmegaConf.to_container(OmegaConf.load(folder / run_files.RESOLVED), resolve=False))

@@ -1,4 +1,4 @@
-"""Options without an effect on the configured run: they are refused, because whoever sets one expects an effect."""
+"""Refuse options that have no effect on the configured run, because the user who sets one expects an effect."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -16,7 +16,7 @@ _SOLVED = "all phases of strategy={name} have a solver, so no optimizer takes st
 
 
 def options_without_effect(values: Mapping) -> dict[str, str]:
-    """Return the keys and groups of a configuration's plain values that have no effect, each with the reason."""
+    """Return the keys and groups of the configuration `values` that have no effect, each mapped to the reason."""
     strategy, data = values["strategy"], values["data"]
     phases = [phase for phase in strategy["phases"] if isinstance(phase, Mapping)]
     learned = [phase for phase in phases if not phase.get("solver")]
@@ -46,12 +46,7 @@ def options_without_effect(values: Mapping) -> dict[str, str]:
 
 
 def refuse_idle(values: Mapping, overrides: Iterable[str]) -> None:
-    """Refuse an override of a single run that has no effect.
-
-    Raises:
-        UserError: if an override has no effect.
-
-    """
+    """Raise UserError if an override of a single run has no effect; `values` is the run's configuration."""
     reasons = options_without_effect(values)
     for override in overrides:
         if reason := _reason(override, reasons):
@@ -59,13 +54,12 @@ def refuse_idle(values: Mapping, overrides: Iterable[str]) -> None:
 
 
 def refuse_idle_sweep(jobs: Sequence[tuple[Mapping, Sequence[str]]]) -> None:
-    """Refuse an override of some jobs of a sweep that has no effect in any job.
+    """Raise UserError if an override has no effect in any job of a sweep.
+
+    Overrides shared by all jobs are not checked, because they may be meant for only some of the jobs.
 
     Args:
-        jobs: plain values and overrides of each job. An override that all jobs share may concern only some of them.
-
-    Raises:
-        UserError: if an override has no effect.
+        jobs: the configuration values and the overrides of each job.
 
     """
     if len(jobs) < 2:

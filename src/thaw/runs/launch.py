@@ -1,4 +1,4 @@
-"""Start a command that Hydra configures: a wrong command line ends with one sentence and status 2."""
+"""Start a command that Hydra configures. A wrong command line prints one error sentence and exits with status 2."""
 
 import os
 import sys
@@ -18,14 +18,14 @@ from thaw.runs.ownership import remove_new
 from thaw.runs.run_folder import LEFTOVERS
 from thaw.runs.streams import print_error
 
-_RAISE = "HYDRA_FULL_ERROR"  # environment variable: Hydra raises errors instead of printing them
+_RAISE = "HYDRA_FULL_ERROR"  # environment variable that makes Hydra raise errors instead of printing them
 
 
 def launch(main: Callable[[], object], conf: Path) -> None:
-    """Call `main`, a function decorated with `hydra.main`; its configuration is the file `conf`.
+    """Call `main`, a function decorated with `hydra.main` whose main configuration file is `conf`.
 
-    Options that the configuration lacks, but the class or function behind them accepts, are added as `+key=value` would
-    add them. A command that ends with status 2 removes the folders that it created.
+    An override of a key that the configuration lacks is treated as `+key=value` if the configured class or function
+    accepts this key. A command that ends with status 2 removes the folders that it created.
     """
     try:
         with _hydra_raises():

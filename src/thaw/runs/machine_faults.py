@@ -1,4 +1,4 @@
-"""Faults of the machine, such as a full disk: one sentence with the cure instead of a library's message."""
+"""Explain errors that the machine causes, such as a full disk, in one sentence that says what to do."""
 
 import errno
 import shutil
@@ -13,13 +13,13 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _READ_ONLY = (errno.EROFS, errno.EACCES, errno.EPERM)
 _LOADER = "torch.utils.data"
 _SHARED_MEMORY = ("shared memory", "(shm)", "bus error")
-_UNWRITTEN = ("PytorchStreamWriter failed", "inline_container")  # torch.save reports a full disk only like this
+_UNWRITTEN = ("PytorchStreamWriter failed", "inline_container")  # how torch.save reports a full disk
 
 
 def machine_fault(error: BaseException, folder: Path, command: str = "") -> RunError | None:
-    """Return the machine's fault that caused `error`, which a run in `folder` raised, or None.
+    """Return a RunError that explains `error`, or None if the machine did not cause it.
 
-    `command` resumes the run.
+    `folder` is the folder of the run that failed; `command` is the command that resumes this run.
     """
     chain = [error]
     while (cause := chain[-1].__cause__ or chain[-1].__context__) and cause not in chain:
@@ -45,7 +45,7 @@ def _worker(error: BaseException, folder: Path, saved: str) -> str | None:
             f"responds, or load in the main process with data.num_workers=0; {saved}."
         )
     died = isinstance(error, RuntimeError) and str(error).startswith(("DataLoader worker", "Pin memory thread"))
-    # A process that dies while it sends a batch leaves only a broken connection.
+    # If a loader process dies while it sends a batch, the main process sees only a broken connection.
     hung_up = isinstance(error, ConnectionError | EOFError) and _came_through(error, _LOADER)
     if not died and not hung_up:
         return None
@@ -80,6 +80,5 @@ def _saved(folder: Path, command: str) -> str:
 
 
 def _came_through(error: BaseException, module: str) -> bool:
-    """Return whether the traceback of `error` passes through `module`."""
     frames = traceback.walk_tb(error.__traceback__)
     return any(frame.f_globals.get("__name__", "").startswith(module) for frame, _ in frames)

@@ -1,4 +1,4 @@
-"""Former names of classes and functions: configurations that contain them, and runs of earlier versions, still work."""
+"""Translate former names of Thaw's classes and functions, so that older configurations and runs still work."""
 
 import logging
 from functools import cache
@@ -21,12 +21,12 @@ _NAMES = {
 
 
 def current_name(name: str) -> str:
-    """Return the current name of a class or function that a configuration names."""
+    """Return the current name of a class or function; `name` may be a former or the current name."""
     return _NAMES.get(name, name)
 
 
 def with_current_names(values: Any) -> Any:
-    """Return plain `values` with each former name of a class or function replaced by the current one."""
+    """Return nested `values` with each former name of a class or function replaced by the current name."""
     if isinstance(values, dict):
         return {key: with_current_names(value) for key, value in values.items()}
     if isinstance(values, list):
@@ -35,7 +35,7 @@ def with_current_names(values: Any) -> Any:
 
 
 def use_current_names(cfg: DictConfig | ListConfig) -> None:
-    """Replace each former name of a class or function in `cfg`, and log its current name once."""
+    """Replace in `cfg` each former name of a class or function, and log each replacement once per process."""
     for key in list(cfg) if isinstance(cfg, DictConfig) else range(len(cfg)):
         node: Any = cfg._get_node(key)
         if isinstance(node, DictConfig | ListConfig):

@@ -1,4 +1,4 @@
-"""Packages that libraries import although a run does not need them."""
+"""Skip slow imports of packages that libraries import but a run does not need."""
 
 import sys
 from functools import cache
@@ -8,9 +8,10 @@ from typing import Any
 
 @cache
 def skip_unneeded() -> None:
-    """Import torchmetrics without two packages that take seconds: transformers, for texts, and scipy.signal, for audio.
+    """Import torchmetrics without transformers and scipy.signal, which only text and audio metrics use.
 
-    Call it before importing Lightning. In this process, text metrics then report that transformers is missing.
+    Importing these two packages takes seconds. Call this function before importing Lightning. Afterwards, text metrics
+    of this process report that transformers is missing.
     """
     from lightning_utilities.core.imports import RequirementCache
 
@@ -22,9 +23,9 @@ def skip_unneeded() -> None:
     RequirementCache.__bool__ = is_available
     if "scipy.signal" not in sys.modules:
         stand_in = ModuleType("scipy.signal")
-        vars(stand_in)["hamming"] = None  # a name that torchmetrics adds for one of its audio metrics
+        vars(stand_in)["hamming"] = None  # otherwise torchmetrics sets this attribute
         sys.modules["scipy.signal"] = stand_in
         try:
             import torchmetrics  # noqa: F401
         finally:
-            del sys.modules["scipy.signal"]  # so that it can be imported afterwards
+            del sys.modules["scipy.signal"]  # so that other code can import the real module

@@ -1,4 +1,4 @@
-"""Command lines that Hydra refuses: completed where the meaning is clear, otherwise explained in one sentence."""
+"""Handle command lines that Hydra rejects: add a missing `+` where the meaning is clear, or explain the error."""
 
 import difflib
 import re
@@ -24,9 +24,9 @@ _PLACES = re.compile(r"\s*(Config search path|Search path|See https://hydra\.cc)
 
 
 def with_additions(error: HydraException, arguments: list[str], conf: Path) -> list[str] | None:
-    """Return `arguments` with a `+` before each key that only the configured class or function knows.
+    """Return `arguments` with a `+` before each key that the configuration lacks but the configured class accepts.
 
-    Return None if `error` has another cause, such as a mistyped key.
+    Return None if this does not cure `error`, for example because a key is misspelled.
     """
     if not _MISSING.match(str(error)):
         return None
@@ -37,7 +37,7 @@ def with_additions(error: HydraException, arguments: list[str], conf: Path) -> l
 
 
 def describe_fault(error: Exception, arguments: Sequence[str], conf: Path) -> str:
-    """Return one sentence about what is wrong with `arguments`, for which Hydra raised `error`."""
+    """Return one sentence that explains why Hydra raised `error` for the command-line `arguments`."""
     message = str(error)
     if isinstance(error, OverrideParseException):
         return _unreadable(error.override)
@@ -81,9 +81,10 @@ def _no_key(key: str, arguments: Sequence[str], conf: Path) -> str:
 
 
 def _composed(arguments: Sequence[str], conf: Path) -> tuple[DictConfig | None, list[str]]:
-    """Return the configuration without the overrides of keys that it lacks, and these overrides.
+    """Return the composed configuration, and the overrides that it leaves out because their keys do not exist.
 
-    The configuration is None if it has other faults; for a sweep it is that of the first job.
+    The configuration is None if composing fails for another reason. For a sweep, it is the configuration of the first
+    job.
     """
     given = [one for one in arguments if not one.startswith("-") and ("=" in one or one.startswith("~"))]
     unknown: list[str] = []
@@ -100,7 +101,7 @@ def _composed(arguments: Sequence[str], conf: Path) -> tuple[DictConfig | None, 
 
 
 def _first(argument: str) -> str:
-    """Return an override with the first of its values, if it has several for a sweep."""
+    """Replace the values of a sweep by the first one: return `lr=1` for `lr=1,2`."""
     override = OverridesParser.create().parse_override(argument)
     if not override.is_sweep_override():
         return argument
@@ -108,7 +109,7 @@ def _first(argument: str) -> str:
 
 
 def _further_keys(cfg: DictConfig, key: str) -> list[str]:
-    """Return the keys beside `key` that the code of its component takes, whether or not the configuration has them."""
+    """Return all keys that the component containing `key` accepts: for `optimizer.x`, all options of the optimizer."""
     from thaw.runs.call_signatures import parameters
 
     parent = key.rpartition(".")[0]
@@ -125,7 +126,6 @@ def _further_keys(cfg: DictConfig, key: str) -> list[str]:
 
 
 def _keys(values: DictConfig, prefix: str = "") -> Iterator[str]:
-    """Yield the paths of all values, including those of mappings."""
     for name in values:
         yield f"{prefix}{name}"
         inner: Any = values._get_node(name)
@@ -134,7 +134,7 @@ def _keys(values: DictConfig, prefix: str = "") -> Iterator[str]:
 
 
 def _nearest(key: str, keys: Sequence[str]) -> str | None:
-    """Return the key whose last part equals that of `key`, otherwise the one spelled most like it, or None."""
+    """Return the key with the same last part as `key`, otherwise the key spelled most like `key`, or None."""
     name = key.rpartition(".")[2]
     same = [other for other in keys if other.rpartition(".")[2] == name]
     last_parts = {other.rpartition(".")[2]: other for other in reversed(keys)}

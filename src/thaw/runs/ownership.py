@@ -1,4 +1,4 @@
-"""Ownership of folders: one run at a time works in a folder, and files that Thaw did not write stay untouched."""
+"""Lock folders, so that one run at a time works in each, and protect files that Thaw did not write."""
 
 import shutil
 from collections.abc import Callable, Collection, Iterator
@@ -9,16 +9,16 @@ from filelock import FileLock, Timeout
 
 from thaw.errors import UserError
 
-_PATIENCE = 2  # seconds; the loader of a killed run, and a job of a killed sweep, take a moment to end
-# Files that operating systems leave in folders they display. They do not count as content, and stay.
+_PATIENCE = 2  # seconds to wait for a lock: processes of a killed run or sweep take a moment to end
+# Files that operating systems add to folders. A folder with only such files counts as empty.
 _SYSTEM_FILES = frozenset((".ds_store", ".directory", "thumbs.db", "ehthumbs.db", "desktop.ini", "@eadir"))
 _RACES = 10
 _held: dict[Path, FileLock] = {}
-_new: dict[Path, list[Path]] = {}  # folders this process made and has not worked in yet, with parents made for them
+_new: dict[Path, list[Path]] = {}  # folders that this process created but has not used, each with its new parents
 
 
 def new_folder(wanted: Path) -> Path:
-    """Make the folder `wanted` and return it; if it exists, add the first free number to its name.
+    """Create the folder `wanted` and return it; if `wanted` exists, append the first free number to its name.
 
     Two processes never get the same folder.
     """
@@ -34,14 +34,14 @@ def new_folder(wanted: Path) -> Path:
                 raise
             count += 1
             candidate = wanted.with_name(f"{wanted.name}-{count}")
-        except FileNotFoundError:  # another process just removed the parent, which was new and empty
+        except FileNotFoundError:  # another process has just removed the empty parent
             races += 1
             if races > _RACES:
                 raise
 
 
 def note_new(folder: Path) -> None:
-    """Remember which part of the path `folder` does not exist yet; call it before making the folder."""
+    """Before `folder` is created, remember which parts of its path are missing: `remove_new` can remove these."""
     place = folder.resolve()
     missing = [path for path in (place, *place.parents) if not path.exists()]
     if missing:
@@ -49,33 +49,33 @@ def note_new(folder: Path) -> None:
 
 
 def begin_in(folder: Path) -> None:
-    """Keep `folder` from now on, even if the work in it fails."""
+    """Keep `folder` from now on: `remove_new` no longer removes it."""
     _new.pop(folder.resolve(), None)
 
 
 def remove_new(leftovers: Collection[str]) -> None:
-    """Remove the folders this process made and has not begun to work in, if they contain only `leftovers`."""
+    """Remove folders that this process created but has not used, if they contain only the names in `leftovers`."""
     for folder, made in list(_new.items()):
         _new.pop(folder)
         if not folder.is_dir() or foreign(folder, frozenset(leftovers)):
             continue
         for path in folder.iterdir():
             shutil.rmtree(path) if path.is_dir() else path.unlink()
-        with suppress(OSError):  # another process may already use one of them
+        with suppress(OSError):  # another process may already use a parent folder
             for path in made:
                 path.rmdir()
 
 
 def hold(folder: Path, lock: str, option: str | None) -> None:
-    """Lock `folder` with the file `lock` in it, so that other processes stay out until `release`.
+    """Lock `folder` with a lock file named `lock`; no other process can then lock it until `release`.
 
-    The kernel releases the lock when this process ends, however it ends.
+    The kernel also releases the lock when this process ends or is killed.
 
     Raises:
-        UserError: if another process holds `folder`; the message names `option`, if any, which chooses another folder.
+        UserError: if another process holds the lock; the message suggests `option`, which chooses another folder.
 
     """
-    path = folder.resolve() / lock  # one name, however the folder is spelled
+    path = folder.resolve() / lock  # resolved: all spellings of the path share one lock
     if path in _held:
         return
     note_new(folder)
@@ -86,20 +86,19 @@ def hold(folder: Path, lock: str, option: str | None) -> None:
     except Timeout as error:
         cure = f"wait for it, or choose another {option}" if option else "wait for it, or stop it first"
         raise UserError(f"{folder} is in use by another process, which trains there: {cure}.") from error
-    except NotImplementedError:  # a file system without locks
+    except NotImplementedError:  # the file system has no locks
         return
     _held[path] = held
 
 
 def release(folder: Path, lock: str) -> None:
-    """Release the lock that `hold` acquired."""
     if held := _held.pop(folder.resolve() / lock, None):
         held.release()
 
 
 @contextmanager
 def holding(folder: Path, lock: str, option: str | None) -> Iterator[None]:
-    """Hold `folder` inside the block, and after it if this process held it before."""
+    """Lock `folder` inside the block, and unlock it afterwards unless this process had already locked it."""
     before = folder.resolve() / lock in _held
     hold(folder, lock, option)
     try:
@@ -110,27 +109,23 @@ def holding(folder: Path, lock: str, option: str | None) -> Iterator[None]:
 
 
 def foreign(folder: Path, leftovers: frozenset[str]) -> list[str]:
-    """Return the names in `folder` without `leftovers` of a failed start and without files of operating systems."""
+    """Return the names in `folder`, except `leftovers` of a failed start and files of the operating system."""
     names = [path.name for path in folder.iterdir()] if folder.is_dir() else []
     return sorted(name for name in names if name not in leftovers and name.casefold() not in _SYSTEM_FILES)
 
 
 def refuse_other_results(folder: Path, names: tuple[str, ...], what: str) -> None:
-    """Refuse a folder that has content but none of the files `names`, which mark results of the kind `what`.
+    """Raise UserError if `folder` has content but none of the files `names`, which Thaw would have written there.
 
-    Raises:
-        UserError: if `folder` has other content, as in `refuse_foreign`.
-
+    `what` names the allowed content in the message, such as "an audit".
     """
     refuse_foreign(folder, lambda folder: any((folder / name).is_file() for name in names), frozenset(), what)
 
 
 def refuse_inside(folder: Path, root: Path, option: str) -> None:
-    """Refuse a folder for results that lies among the images in `root`.
+    """Raise UserError if `folder`, which is meant for results, lies inside `root`, the folder of images.
 
-    Raises:
-        UserError: if it does; the message names `option`, which chooses another folder.
-
+    The message names `option`, the command-line option that chooses another folder.
     """
     if folder.absolute().resolve().is_relative_to(root.absolute().resolve()):
         raise UserError(
@@ -140,11 +135,9 @@ def refuse_inside(folder: Path, root: Path, option: str) -> None:
 
 
 def refuse_foreign(folder: Path, is_ours: Callable[[Path], bool], leftovers: frozenset[str], what: str) -> None:
-    """Refuse a folder that contains anything but `leftovers`, unless `is_ours` returns True for it.
+    """Raise UserError if `folder` contains anything except `leftovers`, unless `is_ours(folder)` is True.
 
-    Raises:
-        UserError: if there is other content; the message names some of it, and `what`, the kind of folder allowed.
-
+    The message names some of the files found, and `what`, the allowed content, such as "a run".
     """
     found = [] if is_ours(folder) else foreign(folder, leftovers)
     if found:

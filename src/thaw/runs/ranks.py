@@ -1,24 +1,24 @@
-"""Ranks of processes that train together, as Lightning, torchrun and SLURM number them."""
+"""Ranks of the processes of one distributed run, from the variables of Lightning, torchrun and SLURM."""
 
 import atexit
 import os
 import shutil
 import tempfile
 
-# Ranks among all processes, on the machine, and of the machine. A missing one counts as 0.
+# Environment variables: rank in the run, rank on the machine, rank of the machine. A missing variable counts as 0.
 _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
 
 
 def is_first_process() -> bool:
-    """Return whether this process is the one that prints and writes the run's folder."""
+    """Return whether this process has rank 0. Only this process prints, and writes into the run's folder."""
     return _rank() == "0"
 
 
 def for_secondary_rank(arguments: list[str]) -> list[str]:
-    """Return command-line `arguments` that keep a secondary process out of the run's folder.
+    """Return `arguments` with options that keep a process of rank above 0 out of the run's folder.
 
-    Without them, each process of torchrun or SLURM would make a folder named after the second in which it started.
-    Processes that Lightning starts already know the first one's folder.
+    Otherwise each process of torchrun or SLURM would create a folder named after its own start time. Lightning adds
+    these options itself to the processes that it starts.
     """
     if is_first_process() or "hydra.output_subdir=null" in arguments:
         return arguments

@@ -1,4 +1,4 @@
-"""Record how a run ends: write its summary; after an error or a signal, log a sentence and set the exit status."""
+"""Record how a run ends: write its summary, log an error or a signal in one sentence, and set the exit status."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ from thaw.runs.run_folder import RunFolder, refuse_interrupted, run_folder_held
 from thaw.runs.stopping import stop_signals, worker_deaths
 from thaw.runs.summary import write_summary
 
-# conf/hydra/job_logging sends the first one to standard error and the log file, the second to the log file only.
+# conf/hydra/job_logging sends errors_log to standard error and the log file, and traceback_log to the log file only.
 errors_log = logging.getLogger("thaw.errors")
 traceback_log = logging.getLogger("thaw.traceback")
 
@@ -35,10 +35,10 @@ traceback_log = logging.getLogger("thaw.traceback")
 def recorded_run(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
     """Yield the run's folder and its summary, and write the summary at the end.
 
-    The block takes the folder and fills the summary. An error with a sentence is logged as that sentence and exits with
-    status 2 (`UserError`) or 1 (`RunError`), Ctrl-C with 130 and SIGTERM with 143. In a multirun errors are raised, so
-    that Hydra continues with the other jobs. Files of an earlier run, and earlier checkpoints of this run, stay
-    unchanged until the folder is taken.
+    The code in the block calls `RunFolder.take` and fills the summary. `UserError` is logged as one sentence and exits
+    with status 2, `RunError` with 1, Ctrl-C with 130 and SIGTERM with 143. In a multirun, errors are raised, so that
+    Hydra continues with the other jobs. Files of an earlier run, and earlier checkpoints of this run, stay unchanged
+    until `take`.
     """
     with ExitStack() as held:
         _enter(cfg, held)
@@ -62,7 +62,7 @@ def _enter(cfg: DictConfig, held: ExitStack) -> None:
 
 
 def _recorded(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
-    logging.raiseExceptions = False  # a log file that cannot be written must not print tracebacks of its own
+    logging.raiseExceptions = False  # logging must not print tracebacks if the log file cannot be written
     record = _Record(cfg)
     try:
         for key in sorted(OmegaConf.missing_keys(cfg)):
@@ -83,8 +83,6 @@ def _recorded(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
 
 
 class _Record:
-    """The summary of a run in progress, and its end."""
-
     def __init__(self, cfg: DictConfig):
         self.folder = RunFolder(cfg)
         choices = HydraConfig.get().runtime.choices
@@ -92,7 +90,7 @@ class _Record:
         self._start = time.perf_counter()
 
     def write(self, **entries) -> None:
-        """Write the summary with `entries` and the time taken."""
+        """Add `entries` and the total seconds to the summary, and write the summary."""
         self.summary.update(entries)
         self.summary.setdefault("seconds", {})["total"] = time.perf_counter() - self._start
         if self.folder.checkpoints:
@@ -102,11 +100,11 @@ class _Record:
 
     def end_failed(self, error: Exception) -> NoReturn:
         explained = error_with_sentence(error) or machine_fault(error, self.folder.path, self.folder.command)
-        if explained is None and stop_signals.received:  # the signal also stopped a loader's worker, for example
+        if explained is None and stop_signals.received:  # for example, the signal killed a loader process
             self.end_stopped(stop_signals.received, error)
         sentence = str(explained) if explained else f"{type(error).__name__}: {error}"
         proof = {"frozen_unchanged": False} if isinstance(explained, FrozenTensorError) else {}
-        with suppress(OSError):  # on a full disk
+        with suppress(OSError):  # the disk may be full
             self.write(status="failed", error=sentence, **proof)
         self._keep_traceback()
         _fail(explained, error)
@@ -120,7 +118,7 @@ class _Record:
         raise SystemExit(128 + received) from cause
 
     def _keep_traceback(self) -> None:
-        if traceback_log.handlers:  # with another job_logging of Hydra, the terminal would show it
+        if traceback_log.handlers:  # without handlers, Python would print the traceback in the terminal
             traceback_log.error(traceback.format_exc())
         if is_first_process() and self.folder.may_be_written:
             with suppress(OSError):
@@ -138,7 +136,7 @@ def _fail(explained: UserError | RunError | None, error: Exception) -> NoReturn:
 
 
 def _log_error(sentence: str) -> None:
-    """Log a sentence, or print it on standard error if Hydra was configured to log nothing."""
+    """Log `sentence`, or print it to standard error if Hydra was configured to log nothing."""
     if errors_log.disabled or not errors_log.hasHandlers():
         print(printable(sentence), file=sys.stderr)
     else:

@@ -1,4 +1,4 @@
-"""Options that a configuration cannot set because the run decides them, each with what to use instead."""
+"""Find options that a configuration cannot set, because the run decides them, and say what to use instead."""
 
 import posixpath
 from collections.abc import Mapping
@@ -6,7 +6,7 @@ from typing import Any
 
 from thaw.runs.value_ranges import range_fault
 
-# Arguments that a run passes to a component of this name, overwriting those of a configuration.
+# Arguments that the run itself passes to a part of the configuration, each with what to use instead.
 PASSED_BY_RUN: dict[str, dict[str, str]] = {
     "model": {
         "num_classes": "the class folders of data.root decide it",
@@ -41,7 +41,7 @@ PASSED_BY_RUN: dict[str, dict[str, str]] = {
 }
 
 _EVERY_EPOCH = "every epoch is validated once, because the best one is kept"
-# Options of Lightning's Trainer that contradict every run: the values that change nothing, and what to use instead.
+# Options of Lightning's Trainer that no run supports: the values that are harmless, and what to use instead.
 _TRAINER: dict[str, tuple[tuple, str]] = {
     "fast_dev_run": ((False, 0), "use trainer=debug, which trains two batches an epoch"),
     "overfit_batches": ((0,), "use +trainer.limit_train_batches={value} and data.augment=false"),
@@ -85,7 +85,7 @@ _BEST: dict[str, tuple[Any, str]] = {
 }
 _TABLE: dict[str, tuple[Any, str]] = {"path": ("./metrics.csv", "the results need metrics.csv in the run's folder")}
 _IDLE_IN_DEMO: dict[str, Any] = {"val_fraction": 0.2, "on_bad_image": "error", "grey_range": "auto"}
-# Callbacks of Lightning that know nothing of phases, and what to use instead.
+# Callbacks of Lightning that ignore the phases of a strategy, and what to use instead.
 _REPLACED_CALLBACKS = {
     "BaseFinetuning": "use strategy=…",
     "BackboneFinetuning": "use strategy=…",
@@ -99,7 +99,7 @@ _REPLACED_CALLBACKS = {
 
 
 def fault(values: Mapping) -> str | None:
-    """Return which of `values` cannot work or has no effect, as a sentence without a full stop; None if all work."""
+    """Return a sentence, without its full stop, about the first option that cannot work or has no effect, or None."""
     return _demo_fault(values) or _callback_fault(values) or _trainer_fault(values) or range_fault(values)
 
 
@@ -127,7 +127,6 @@ def _callback_fault(values: Mapping) -> str | None:
 
 
 def _misplaced_file(callbacks: Mapping) -> str | None:
-    """Return a sentence if a callback would write a checkpoint outside its folder, or None."""
     for name, callback in callbacks.items():
         filename = str((callback or {}).get("filename") or "")
         if posixpath.isabs(filename) or ".." in filename.split("/"):
@@ -136,7 +135,6 @@ def _misplaced_file(callbacks: Mapping) -> str | None:
 
 
 def _shared_file(callbacks: Mapping) -> str | None:
-    """Return a sentence if two callbacks would overwrite each other's checkpoint, or None."""
     writers: dict[str, str] = {}
     for name, callback in callbacks.items():
         folder, filename = ((callback or {}).get(key) for key in ("dirpath", "filename"))
@@ -151,7 +149,6 @@ def _shared_file(callbacks: Mapping) -> str | None:
 
 
 def _demo_fault(values: Mapping) -> str | None:
-    """Return a sentence if an option of image folders has no effect on the demo's drawings, or None."""
     data, weights = values["data"], values["weights"]
     if "demo" not in str(data.get("preprocessing")):
         return None

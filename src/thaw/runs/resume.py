@@ -1,4 +1,4 @@
-"""`resume=RUN_DIR`: repeat the command of an interrupted run in that run's own folder."""
+"""Complete `resume=RUN_DIR` on the command line with the options that the run was started with."""
 
 from pathlib import Path
 
@@ -15,14 +15,14 @@ _EPOCHS = "trainer.max_epochs"
 
 
 def resume_arguments(arguments: list[str]) -> list[str]:
-    """Return command-line `arguments` with `resume=RUN_DIR` completed by the overrides the run was started with.
+    """Return `arguments`; if `resume=RUN_DIR` is one of them, add the overrides that this run was started with.
 
-    Some values may change. Images may have moved: `data.root=NEW`. `trainer.max_epochs=N` trains a finished run longer,
-    and an interrupted one for another number of epochs; an interrupted run may also get another `trainer.max_time`.
+    The keys in `CHANGEABLE` may have new values: for example `data.root=NEW` after the images moved, or
+    `trainer.max_epochs=N` to train longer.
 
     Raises:
-        SystemExit: with status 2 after a sentence if there is no such run or another value differs; with status 0 if
-            the run has finished.
+        SystemExit: with status 2, after an error sentence, if there is no such run or another key has a new value;
+            with status 0 if the run has finished and `trainer.max_epochs` is not set.
 
     """
     given = dict(argument.split("=", 1) for argument in arguments if "=" in argument)
@@ -44,14 +44,14 @@ def resume_arguments(arguments: list[str]) -> list[str]:
         raise SystemExit(0)
     if epochs is not None:
         _check_epochs(folder, epochs)
-    if has_finished(folder) and not (folder / run_files.LAST).is_file():  # a new start would replace its results
+    if has_finished(folder) and not (folder / run_files.LAST).is_file():  # a new start would replace the results
         refuse(f"resume={folder}: there is no {folder / run_files.LAST} to continue the run from.")
     kept = [one for one in arguments if one.startswith(("hydra.", "-")) and not one.startswith("hydra.run.dir=")]
     return [*overrides, f"resume={quoted(folder)}", f"hydra.run.dir={quoted(folder)}", *kept]
 
 
 def _merged(folder: Path, recorded: list[str], ours: list[str]) -> list[str]:
-    """Return the overrides of the run, updated with those of this command line that may change."""
+    """Return the run's overrides with new values for `CHANGEABLE` keys; exit with an error if another one is new."""
     merged = recorded
     for override in ours:
         if _key(override) in CHANGEABLE:
@@ -69,7 +69,6 @@ def _key(override: str) -> str:
 
 
 def _check_epochs(folder: Path, wanted: str) -> None:
-    """Refuse `wanted` as the total number of epochs of the run in `folder` if the run cannot have it."""
     before = read_resolved(folder)
     epochs, phases = before["trainer"]["max_epochs"], before["strategy"]["phases"]
     finished = has_finished(folder)

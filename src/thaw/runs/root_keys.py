@@ -1,4 +1,4 @@
-"""Top-level keys of a configuration: which ones exist, and the values they take."""
+"""Check the top-level keys of a configuration: which keys exist, and which values they accept."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -16,15 +16,13 @@ _KEYS: dict[str, Any] = {
     "optimizer": dict, "scheduler": dict, "callbacks": dict, "logger": dict, "trainer": dict,
 }  # fmt: skip
 _COLLECTIONS = ("callbacks", "logger")
-_SEEDS = 2**32  # the number of seeds that NumPy takes
+_SEEDS = 2**32  # NumPy accepts seeds from 0 to 2**32 - 1
 
 
 def check_root_keys(cfg: DictConfig, values: Mapping) -> None:
-    """Check that the plain `values` of `cfg` have every top-level key, no other key, and values of the right kind.
+    """Raise UserError if a top-level key is missing or unknown, or has a wrong value.
 
-    Raises:
-        UserError: if a key is missing or unknown, or has a wrong value.
-
+    `values` are the values of `cfg` as plain dicts and lists.
     """
     for key, kind in _KEYS.items():
         if key not in values:
@@ -34,7 +32,7 @@ def check_root_keys(cfg: DictConfig, values: Mapping) -> None:
         if kind is dict and key not in _COLLECTIONS and "_target_" not in values[key]:
             raise UserError(f"{key}._target_ is missing: it names the class or function that builds this part.")
     for key in values.keys() - _KEYS.keys():
-        if f"${{{key}" not in OmegaConf.to_yaml(cfg):  # a key that others refer to is used
+        if f"${{{key}" not in OmegaConf.to_yaml(cfg):  # unless another value refers to the key
             near = nearest(key, [known for known in value_keys(values) if known != key])
             raise UserError(f"{key} is not a key of the configuration{f'; did you mean {near}?' if near else '.'}")
     if values["mix"] and "_target_" not in values["mix"]:
@@ -54,13 +52,13 @@ def check_root_keys(cfg: DictConfig, values: Mapping) -> None:
 
 
 def value_keys(values: Mapping) -> list[str]:
-    """Return the paths of all values that are not mappings, without keys of Hydra such as `_target_`."""
+    """Return the dotted paths of all values that are not mappings, except Hydra's keys such as `_target_`."""
     values = {key: value for key, value in flat(values).items() if value != {}}
     return [key for key in values if not key.rpartition(".")[2].startswith("_")]
 
 
 def nearest(name: str, choices: Sequence[str]) -> str | None:
-    """Return the choice whose last part is spelled most like `name`, or None."""
+    """Return the choice whose part after the last dot is spelled most like `name`, or None."""
     last_parts = {choice.rpartition(".")[2]: choice for choice in reversed(choices)}
     found = difflib.get_close_matches(name, last_parts, n=1)
     return last_parts[found[0]] if found else None

@@ -5,7 +5,7 @@ METRICS = "metrics.csv"  # one row per epoch
 PREDICTIONS = "predictions.csv"  # one row per validation image
 TEST_PREDICTIONS = "test_predictions.csv"
 LOG = "train.log"
-CONSOLE = "console.log"  # what a job of a sweep printed, kept if it failed
+CONSOLE = "console.log"  # the output of a sweep's job, kept only if the job failed
 TRACEBACK = "traceback.txt"
 
 CHECKPOINTS = "checkpoints"
@@ -19,7 +19,7 @@ HYDRA = ".hydra"
 CONFIG = ".hydra/config.yaml"
 HYDRA_CONFIG = ".hydra/hydra.yaml"
 OVERRIDES = ".hydra/overrides.yaml"
-RESOLVED = ".hydra/resolved.yaml"  # every value of the configuration, with references replaced
+RESOLVED = ".hydra/resolved.yaml"  # every value of the configuration, with references resolved
 LOCK = ".hydra/lock"
 
 # Files of a sweep's folder.

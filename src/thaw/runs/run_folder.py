@@ -1,4 +1,4 @@
-"""The folder of a run: locked while the run works; files of an earlier run stay until everything has loaded."""
+"""Lock a run's folder while the run works, and keep an earlier run's files until the new run has loaded its data."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -22,10 +22,11 @@ LEFTOVERS = frozenset((run_files.HYDRA, run_files.LOG, run_files.CONSOLE, run_fi
 
 
 class RunFolder:
-    """The folder `path` of a run. Until the run has `taken` it, it may hold an earlier run, or this run's checkpoints.
+    """The folder of a run, at `path`. Before `take`, it can contain the files of an earlier run.
 
     Attributes:
-        checkpoints: returns the checkpoints that the run has written; None until the run begins.
+        taken: whether the run may write into the folder: after `take`, or from the start if the folder had no run.
+        checkpoints: a function that returns the checkpoints written so far; None before training.
 
     """
 
@@ -39,37 +40,37 @@ class RunFolder:
 
     @property
     def may_be_written(self) -> bool:
-        """Return whether a summary may be written; a sweep reads the summaries of its jobs in any case."""
+        """Whether the summary may be written; in a sweep always, because the sweep reads the summaries of its jobs."""
         return self.taken or HydraConfig.get().mode == RunMode.MULTIRUN
 
     @property
     def replaces(self) -> bool:
-        """Return whether another run's results are still there."""
+        """Whether the folder still contains the results of another run, which this run will replace."""
         return not self.taken and not self._resumes
 
     @property
     def command(self) -> str:
-        """Return the command that resumes this run, with the options that are not recorded yet."""
+        """The command that resumes this run, with the changed options that the folder does not record yet."""
         return resume_command(self.path, *([] if self.taken else self._changes))
 
     def start(self, cfg: DictConfig) -> None:
-        """Keep the configuration, because building objects changes it; write it if there is no run in the folder."""
+        """Store the configuration before building objects changes `cfg`; write it unless the folder contains a run."""
         self._configuration = configuration_files(cfg)
         if self.taken and is_first_process():
             write_configuration(self._configuration, self.path)
 
     def take(self, goes_on: bool) -> bool:
-        """Write the configuration and, unless the run `goes_on` from a checkpoint, remove what an earlier run left.
+        """Write the configuration, and remove an earlier run's files unless the run `goes_on` from a checkpoint.
 
         Returns:
-            whether anything was removed.
+            whether any file was removed.
 
         """
         self.taken = True
         if not is_first_process():
             return False
         begin_in(self.path)
-        if goes_on:  # its summary is out of date from now on, even if this process is killed
+        if goes_on:  # the old summary is wrong from now on, even if this process is killed
             (self.path / run_files.SUMMARY).unlink(missing_ok=True)
         replaced = not goes_on and remove_old_results(self.path)
         write_configuration(self._configuration, self.path)
@@ -77,27 +78,26 @@ class RunFolder:
 
 
 def is_free(folder: Path) -> bool:
-    """Return whether a new run can have `folder` without replacing anything."""
+    """Return whether a new run can use `folder` without replacing any files."""
     return not is_run(folder) and not foreign(folder, LEFTOVERS)
 
 
 def recorded_overrides(folder: Path) -> list[str]:
-    """Return the overrides that the run in `folder` was started with."""
+    """Return the command-line overrides that the run in `folder` was started with."""
     path = folder / run_files.OVERRIDES
     return cast(list[str], OmegaConf.to_container(OmegaConf.load(path), resolve=False)) if path.is_file() else []
 
 
 def _changed_options(folder: Path) -> list[str]:
-    """Return the overrides of this command line that the run in `folder` was not started with, such as data.root."""
     before, now = recorded_overrides(folder), HydraConfig.get().overrides.task
     return [one for one in now if one not in before and not one.startswith("resume=")]
 
 
 def hold_run_folder(folder: Path, resumed: bool = False) -> None:
-    """Keep other processes from training in `folder` while this process lives.
+    """Lock `folder` until this process ends, so that no other process trains there.
 
     Raises:
-        UserError: if another process trains there, or if `folder` holds anything but a run.
+        UserError: if another process trains there, or if `folder` contains anything but a run.
 
     """
     refuse_foreign(folder, is_run, LEFTOVERS, "a run")
@@ -105,12 +105,7 @@ def hold_run_folder(folder: Path, resumed: bool = False) -> None:
 
 
 def refuse_interrupted(folder: Path) -> None:
-    """Refuse to replace a run that can be resumed.
-
-    Raises:
-        UserError: if a run in `folder` was interrupted after it had saved a checkpoint.
-
-    """
+    """Raise UserError if `folder` contains an interrupted run with a checkpoint, because it could be resumed."""
     ended = read_summary(folder).get("status") in ("finished", "failed")
     if is_run(folder) and not ended and (folder / run_files.LAST).is_file():
         raise UserError(
@@ -121,7 +116,7 @@ def refuse_interrupted(folder: Path) -> None:
 
 @contextmanager
 def run_folder_held(folder: Path, resumed: bool = False) -> Iterator[None]:
-    """Hold the folder inside the block; of several processes that train together, only the first one holds it."""
+    """Lock `folder` inside the block; in distributed training, only the process of rank 0 locks it."""
     if not is_first_process():
         yield
         return

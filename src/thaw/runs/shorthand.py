@@ -1,26 +1,26 @@
-"""Shorter forms that the command line accepts, and their translation for Hydra."""
+"""Translate the short forms that Thaw's command line accepts into Hydra's syntax."""
 
 import os
 import re
 
 from thaw.runs.shown_commands import is_plain, quoted
 
-# Groups of conf/, whose options are chosen by name.
+# The configuration groups in conf/.
 GROUPS = (
     "callbacks", "data", "experiment", "logger", "mix", "model", "optimizer", "scheduler", "strategy", "sweep",
     "trainer",
 )  # fmt: skip
 _FOLDER = "data=image_folder"
 _PATHS = ("data.root", "weights", "hydra.run.dir", "hydra.sweep.dir")
-_GRAMMAR = re.compile(r"[$(){}\[\]'\"]")  # special in Hydra's grammar; used as such unless a file has that name
+_GRAMMAR = re.compile(r"[$(){}\[\]'\"]")  # special to Hydra: a value with one of them is quoted only if it is a file
 _BARE = re.compile(r"[A-Za-z0-9_./@%+:*?|\\ -]*")  # characters that Hydra's grammar reads without quotes
 
 
 def expand_shorthand(arguments: list[str]) -> list[str]:
     """Return command-line `arguments` in Hydra's syntax.
 
-    `data.root=PHOTOS` alone chooses image folders instead of the demo's drawings. `mix=null`, which is not an option of
-    a group, becomes an empty list. A path may contain any characters without further quotes.
+    `data.root=PHOTOS` without `data=…` adds `data=image_folder`. `GROUP=null` becomes `GROUP=[]`, because `null` is not
+    an option of a group. Paths are quoted, so that they may contain any characters.
     """
     emptied = {f"{group}=null": f"{group}=[]" for group in GROUPS}
     expanded = [emptied.get(argument) or literal(argument) for argument in arguments]
@@ -31,7 +31,7 @@ def expand_shorthand(arguments: list[str]) -> list[str]:
 
 
 def literal(argument: str) -> str:
-    """Return a command-line override, quoted for Hydra's grammar if it names a path that needs quotes."""
+    """Return the override `argument`, with quotes around its value if this is a path that Hydra could not read."""
     key, _, value = argument.partition("=")
     if key.lstrip("+") not in _PATHS or not value or is_plain(value) or value[0] in "'\"":
         return argument
@@ -46,5 +46,5 @@ def literal(argument: str) -> str:
 def _exists(path: str) -> bool:
     try:
         return os.path.lexists(os.path.expanduser(path))
-    except ValueError:  # it contains a null character
+    except ValueError:  # `path` contains a null character
         return False

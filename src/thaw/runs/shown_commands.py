@@ -1,17 +1,17 @@
-"""Commands and options that a user can paste into a shell."""
+"""Build commands and options that a user can paste into a shell."""
 
 import re
 import shlex
 from pathlib import Path
 
-_PLAIN = re.compile(r"[A-Za-z0-9_./@%+-]+")  # Hydra's grammar reads it without quotes, unless it matches _NO_TEXT
+_PLAIN = re.compile(r"[A-Za-z0-9_./@%+-]+")  # text that Hydra reads without quotes, unless it matches _NO_TEXT
 _NO_TEXT = re.compile(r"[0-9.+_-]*(e[0-9+_-]+)?|[+-]?(inf|nan)|null|true|false", re.IGNORECASE)
 
 
 def quoted(value: object) -> str:
-    """Return `value` quoted for Hydra's overrides. It may contain any characters; `${` in it is not a reference.
+    """Return `value` in quotes for a Hydra override, so that Hydra reads every character literally, even `${`.
 
-    A backslash is special only before a quote, before `${` and at the end.
+    Only a backslash before a quote, before `${` or at the end is special to Hydra.
     """
     escaped = re.sub(r"(\\*)('|\$\{|$)", _escaped, str(value))
     return f"'{escaped}'"
@@ -22,12 +22,12 @@ def _escaped(found: re.Match) -> str:
 
 
 def is_plain(value: str) -> bool:
-    """Return whether Hydra's grammar reads `value` as the same text without quotes."""
+    """Return whether Hydra reads `value` as the same text without quotes."""
     return bool(_PLAIN.fullmatch(value)) and not _NO_TEXT.fullmatch(value)
 
 
 def unquoted(value: str) -> str:
-    """Return the text of an override's value, which may have quotes around it."""
+    """Return the value of an override without its quotes and escapes, if it has any."""
     if len(value) < 2 or value[0] not in "'\"" or value[-1] != value[0]:
         return value
     special = rf"(\\+)({value[0]}|\$\{{|$)"
@@ -38,12 +38,12 @@ def option(key: str, value: Path | str) -> str:
     """Return the override `key=value`, with the quotes that Hydra and a shell need."""
     text = str(value)
     if not is_plain(text):
-        text = quoted(text) if set(text) & set('"\\$') else f'"{text}"'  # which a shell's quotes leave unchanged
+        text = quoted(text) if set(text) & set('"\\$') else f'"{text}"'  # shell quotes leave double quotes as they are
     return shlex.quote(f"{key}={text}")
 
 
 def resume_command(run: Path | str, *more: str) -> str:
-    """Return the command that resumes a run, with `more` overrides."""
+    """Return the command that resumes the run in the folder `run`; `more` are further overrides."""
     return " ".join(["python train.py", option("resume", run), *map(shlex.quote, more)])
 
 

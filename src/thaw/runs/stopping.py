@@ -1,4 +1,4 @@
-"""Signals that stop a run: during training the run stops after the current step, elsewhere at once."""
+"""Handle the signals that stop a run: after the current step in training, at once at any other time."""
 
 import os
 import signal
@@ -11,7 +11,7 @@ from typing import Any
 
 HANGUP = getattr(signal, "SIGHUP", None)  # the terminal was closed, or the connection to it was lost
 STOPS: tuple[int, ...] = tuple(filter(None, (signal.SIGTERM, signal.SIGINT, HANGUP)))
-PREEMPTED = signal.SIGUSR2 if os.name != "nt" else None  # submitit's signal: the job will run again later
+PREEMPTED = signal.SIGUSR2 if os.name != "nt" else None  # sent by submitit if the job will run again later
 
 
 def _end(number: int, frame: FrameType | None) -> None:
@@ -30,14 +30,14 @@ def end_on_interrupt() -> None:
 
 
 class Stopped(SystemExit):
-    """The end of a run by a signal; its exit status is 128 + the signal's number, as in shells."""
+    """Raised when a signal stops a run; the exit status is 128 + the signal's number, as in shells."""
 
     def __init__(self, received: int):
         super().__init__(128 + received)
 
 
 class StopSignals:
-    """A block in which a stop signal raises `Stopped`, or only sets `received` while `awaited`."""
+    """A context manager in which a stop signal raises `Stopped`; in an `awaited` block, it only sets `received`."""
 
     def __init__(self) -> None:
         self.received: int | None = None
@@ -47,7 +47,7 @@ class StopSignals:
 
     def __enter__(self) -> "StopSignals":
         self.received, self._awaited, self._process = None, False, os.getpid()
-        if threading.current_thread() is threading.main_thread():  # other threads cannot set handlers
+        if threading.current_thread() is threading.main_thread():  # only the main thread can set handlers
             self._before = {number: signal.getsignal(number) for number in _free_signals()}
             self.renew()
         return self
@@ -64,9 +64,9 @@ class StopSignals:
 
     @contextmanager
     def awaited(self) -> Iterator[None]:
-        """Only note signals inside the block, whose code looks at `received`; raise `Stopped` afterwards.
+        """Delay stop signals: inside the block they only set `received`; after the block `Stopped` is raised.
 
-        A second Ctrl-C raises `Stopped` at once.
+        The code in the block should check `received` and finish soon. A second Ctrl-C raises `Stopped` at once.
         """
         self._end_if_received()
         self._awaited = True
@@ -77,7 +77,7 @@ class StopSignals:
         self._end_if_received()
 
     def _note(self, number: int, frame: FrameType | None) -> None:
-        if os.getpid() != self._process:  # a loader's worker, which ends with the process it works for
+        if os.getpid() != self._process:  # a loader process, which ends together with the main process
             return
         impatient = self.received == number == signal.SIGINT
         self.received = self.received or number
@@ -90,20 +90,21 @@ class StopSignals:
 
 
 def _free_signals() -> list[int]:
-    """Return the stop signals that nohup does not ignore and that a cluster launcher does not already handle."""
+    """Return the stop signals that are neither ignored (nohup) nor handled (by a launcher), and submitit's SIGUSR2."""
     stops = [number for number in STOPS if signal.getsignal(number) in _DEFAULTS]
     return [*stops, PREEMPTED] if PREEMPTED and callable(signal.getsignal(PREEMPTED)) else stops
 
 
 def is_not_ignored(number: int) -> bool:
-    """Return whether this process reacts to a signal; under nohup, it ignores SIGHUP."""
+    """Return whether this process reacts to signal `number`; a process under nohup ignores SIGHUP."""
     return signal.getsignal(number) is not signal.SIG_IGN
 
 
 class WorkerDeaths:
-    """A switch for PyTorch's SIGCHLD handler, which raises an error wherever the program is when a loader worker dies.
+    """A switch for PyTorch's SIGCHLD handler, which raises an error as soon as a loader process dies.
 
-    `mute` turns it off while an error is already being handled; `listen` turns it on again.
+    `mute` turns the handler off, so that no second error interrupts the handling of the first. `listen` turns it on
+    again.
     """
 
     def __init__(self) -> None:
@@ -121,14 +122,14 @@ class WorkerDeaths:
 
 
 def leave_stopping_to_main(worker: int) -> None:
-    """Make a loader worker ignore stop signals: they reach all processes, and the main one needs the worker's batch.
+    """Make a loader process ignore stop signals: these reach all processes, but the main one still needs batches.
 
-    PyTorch itself ends workers with SIGTERM and repeats it, so a worker ignores only the first SIGTERM.
+    PyTorch itself ends loader processes with SIGTERM and repeats it, so only the first SIGTERM is ignored.
     """
     for number in filter(None, (signal.SIGINT, HANGUP)):
         signal.signal(number, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, lambda number, frame: signal.signal(number, signal.SIG_DFL))
 
 
-stop_signals = StopSignals()  # one per process, because handlers belong to the process
+stop_signals = StopSignals()  # one object, because a process has one handler per signal
 worker_deaths = WorkerDeaths()

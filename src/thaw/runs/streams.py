@@ -1,4 +1,4 @@
-"""Standard output and error whose reader may disappear: `head` that has read enough, or a closed terminal."""
+"""Keep a command working if the reader of its output goes away, such as `head` or a closed terminal."""
 
 import errno
 import io
@@ -10,7 +10,7 @@ from typing import Any, NoReturn, TextIO, cast
 
 from thaw.pages.text import decoded, printable
 
-_GONE = (errno.EPIPE, errno.EIO)  # a pipe without a reader, a closed terminal
+_GONE = (errno.EPIPE, errno.EIO)  # EPIPE: a pipe has no reader; EIO: the terminal was closed
 
 
 def refuse(sentence: str) -> NoReturn:
@@ -24,13 +24,10 @@ def print_error(sentence: str) -> None:
 
 
 class _SafeStream:
-    """A stream that discards its output once its reader is gone, or its disk is full.
+    """Write to `stream`, and discard all output once its reader is gone or its disk is full.
 
-    Args:
-        stream: the stream to write to.
-        ends: exit with status 0 when the reader is gone; a full disk raises OSError.
-        shown: replace bytes that are not text, for a stream that only people read.
-
+    With `ends`, exit with status 0 when the reader is gone, and raise OSError when the disk is full. With `shown`,
+    replace bytes that are not UTF-8, because only people read the stream.
     """
 
     def __init__(self, stream: Any, ends: bool, shown: bool):
@@ -68,16 +65,16 @@ class _SafeStream:
 
 @contextmanager
 def tolerate_closed_output(ends: bool = False) -> Iterator[None]:
-    """Ignore a missing reader of this process's output, inside the block and when Python exits.
+    """Inside the block and when Python exits, tolerate that the reader of this process's output is gone.
 
-    The command continues, because its results are in files. With `ends` it exits with status 0, because its output is
-    the result.
+    The command continues, because it writes its results to files. With `ends`, the command exits with status 0 instead,
+    because its output is the result.
     """
     for name in ("stdout", "stderr"):
-        if getattr(sys, name) is None:  # it was closed before the program started
+        if getattr(sys, name) is None:  # the stream was closed before the program started
             setattr(sys, name, os.fdopen(os.open(os.devnull, os.O_WRONLY), "w"))
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # names can have characters that a terminal lacks
+        sys.stdout.reconfigure(errors="backslashreplace")  # file names can contain characters that a terminal lacks
     before = sys.stdout, sys.stderr
     streams = [_SafeStream(stream, ends, shown) for stream, shown in zip(before, (False, True), strict=True)]
     sys.stdout, sys.stderr = (cast(TextIO, stream) for stream in streams)

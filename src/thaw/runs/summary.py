@@ -1,4 +1,4 @@
-"""`summary.json`, the results of a run, finished or not; and the removal of what an earlier run left in a folder."""
+"""Read and write `summary.json`, the results of a run, and remove the files that an earlier run left in a folder."""
 
 import glob
 import json
@@ -31,23 +31,22 @@ def write_summary(folder: Path, summary: dict) -> None:
 
 
 def read_summary(folder: Path) -> dict:
-    """Return the summary in `folder`; empty if no run in it has ended."""
+    """Return the summary in `folder`, or an empty dict if no run there has ended."""
     path = folder / run_files.SUMMARY
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 def has_finished(folder: Path) -> bool:
-    """Return whether a run in `folder` has finished."""
     return read_summary(folder).get("status") == "finished"
 
 
 def remove_old_results(folder: Path) -> bool:
-    """Remove what an earlier run wrote into `folder`, so that its files do not mix with those of a new run.
+    """Remove the files of an earlier run from `folder`, so that they do not mix with those of a new run.
 
     Files that no run writes stay.
 
     Returns:
-        whether anything was removed.
+        whether any file was removed.
 
     """
     patterns = (*_OWN, *own_checkpoints(folder))
@@ -58,7 +57,7 @@ def remove_old_results(folder: Path) -> bool:
 
 
 def _remove_empty(folder: Path) -> bool:
-    """Remove the folders in `folder` that contain no files, then `folder` if it is empty; return whether it is gone."""
+    """Remove `folder` and the folders below it that contain no files; return whether `folder` was removed."""
     if not folder.is_dir() or folder.is_symlink():
         return False
     for inner in list(folder.iterdir()):
@@ -70,9 +69,10 @@ def _remove_empty(folder: Path) -> bool:
 
 
 def own_checkpoints(folder: Path) -> Iterator[str]:
-    """Yield patterns of the checkpoints that the run in `folder` wrote there; a copy beside them belongs to the user.
+    """Yield glob patterns, relative to `folder`, of the checkpoints that the run in `folder` wrote.
 
-    The run's summary names them. A run that was killed has no summary: its checkpoints have the configured names.
+    The run's summary lists its checkpoints. A killed run has no summary, so its patterns follow from its configuration.
+    Checkpoints with other names, such as a user's copies, do not match.
     """
     try:
         summary = read_summary(folder)

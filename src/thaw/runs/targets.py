@@ -1,4 +1,4 @@
-"""The code that a configuration may name: like data, a configuration can come from somebody else."""
+"""Check which code a configuration may call, because a configuration can come from somebody else."""
 
 import os
 from collections.abc import Iterator, Mapping
@@ -25,17 +25,13 @@ _ALLOWED = (
 
 
 def refuse_foreign_targets(values: Mapping) -> None:
-    """Refuse every `_target_` outside the libraries for training and the modules listed in `$THAW_TARGETS`.
+    """Raise UserError if a `_target_` is outside the allowed training libraries and the modules in `$THAW_TARGETS`.
 
-    Hydra itself calls any `_target_` except a few that are known to be dangerous.
-
-    Raises:
-        UserError: if there is such a `_target_`.
-
+    Without this check, Hydra would call any `_target_` except a few that are known to be dangerous.
     """
     allowed = (*_ALLOWED, *filter(None, os.environ.get("THAW_TARGETS", "").split(",")))
     for key, target in _targets(values):
-        # `thaw.x.os.system` lies within `thaw` by its name only, so the module that defines the code counts as well.
+        # `thaw.x.os.system` only seems to belong to `thaw`, so the module that defines the code is checked as well.
         if not _within(target, allowed) or not _within(_defining_module(target), allowed):
             raise UserError(
                 f"{key}={target} is refused: configurations may name code in {', '.join(allowed)}; list your own "

@@ -11,13 +11,13 @@ _NAMES: dict[Any, str] = {
     str: "text",
     NoneType: "null",
 }
-_FITTING: dict[Any, tuple] = {float: (int, float), str: (str, int, float)}  # a name can look like a number: 2024, nan
+_FITTING: dict[Any, tuple] = {float: (int, float), str: (str, int, float)}  # YAML reads names such as 2024 as numbers
 _SEQUENCES = (list, tuple, set, collections.abc.Sequence, collections.abc.Iterable, collections.abc.Collection)
 _MAPPINGS = (dict, collections.abc.Mapping, collections.abc.MutableMapping)
 
 
 def fits(value: object, hint: Any) -> bool:
-    """Return whether a parameter annotated with `hint` accepts `value`; True if the hint does not say.
+    """Return whether a parameter annotated with `hint` accepts `value`; also True if the hint cannot be checked.
 
     A mapping with a `_target_` fits every hint, because the parameter gets the object that Hydra builds from it.
     """
@@ -43,7 +43,7 @@ def _fit_each(values: list, kind: Any, hints: tuple) -> bool:
 
 
 def describe(hint: Any) -> str:
-    """Return a description of the values that fit `hint`."""
+    """Return in words which values fit `hint`, such as "a whole number or null"."""
     words = [_describe_option(option) for option in _plain_options(hint)]
     return " or ".join(dict.fromkeys(words)) or "anything"
 
@@ -60,13 +60,12 @@ def _describe_option(hint: Any) -> str:
 
 
 def _plain_options(hint: Any) -> list:
-    """Return the members of a union that plain values can have."""
+    """Return the types in `hint` that values of a configuration file can have."""
     plain = (Literal, *_NAMES, *_SEQUENCES, *_MAPPINGS)
     return [option for option in _options(hint) if (get_origin(option) or option) in plain]
 
 
 def _options(hint: Any) -> list:
-    """Return the members of a union, including nested ones, or the hint itself."""
     if get_origin(hint) is Annotated:
         return _options(get_args(hint)[0])
     if get_origin(hint) in (Union, UnionType):

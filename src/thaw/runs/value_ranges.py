@@ -1,4 +1,4 @@
-"""Ranges of options that code outside Thaw reads, which refuses a wrong value late or not at all."""
+"""Check the ranges of options that other libraries read; these libraries reject a wrong value late or never."""
 
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -35,10 +35,9 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
 
 
 def range_fault(values: Mapping) -> str | None:
-    """Return an error sentence for the first value out of range, or None.
+    """Return an error sentence, without its full stop, for the first value out of range, or None.
 
-    `values` are the plain values of a configuration; missing options and null are allowed. The sentence has no full
-    stop.
+    `values` are the plain values of a configuration. An option may be missing or null.
     """
     given = flat(values)
     for key, (allowed, wanted) in _RANGES.items():

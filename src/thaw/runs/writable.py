@@ -1,4 +1,4 @@
-"""Trial writes before long work, so that results can be written after it."""
+"""Check, before long work, that its results can be written afterwards."""
 
 import errno
 import re
@@ -8,21 +8,19 @@ from pathlib import Path
 from thaw.errors import UserError
 from thaw.runs.configuration import is_run
 
-# The beginnings of what predict writes: CSV, JSON, a line of a table, a gallery.
+# Matches the beginning of a file that predict writes: CSV, JSON, a table or a gallery page.
 _PREDICTIONS = re.compile(
     rb"path,predicted,confidence|\{\"path\": |[^\n]+  [^\n]+  [01]\.\d{4}(\s|$)"
     rb"|<!doctype html>.*<title>Thaw: [\d,]+ prediction",
     re.DOTALL,
 )
-_READ = 8192  # bytes; images and checkpoints have zeros among them, text has none
+_READ = 8192  # bytes to look at; images and checkpoints contain zero bytes, text does not
 
 
 def refuse_unwritable(folder: Path, option: str) -> None:
-    """Make `folder` if it does not exist, and write into it as a trial.
+    """Create `folder` if necessary, and raise UserError if no file can be written into it.
 
-    Raises:
-        UserError: if that fails; the message names `option`, which chooses another folder.
-
+    The message names `option`, the command-line option that chooses another folder.
     """
     try:
         try_to_write(folder)
@@ -31,12 +29,7 @@ def refuse_unwritable(folder: Path, option: str) -> None:
 
 
 def try_to_write(folder: Path) -> None:
-    """Make `folder` if it does not exist, and write a temporary file into it.
-
-    Raises:
-        OSError: if that fails.
-
-    """
+    """Create `folder` if necessary, and write a temporary file into it; raise OSError if this fails."""
     folder.mkdir(parents=True, exist_ok=True)
     _write_a_little(folder)
 
@@ -47,16 +40,14 @@ def _write_a_little(folder: Path) -> None:
 
 
 def refuse_unwritable_file(path: Path, option: str) -> None:
-    """Refuse a file that cannot be written into its folder, which must exist.
+    """Raise UserError if the file `path` cannot be written, belongs to a run, or exists and contains no predictions.
 
-    Raises:
-        UserError: if that is so, or if the file belongs to a run or holds no predictions; the message names `option`.
-
+    The folder of `path` must exist. The message names `option`, the command-line option that sets `path`.
     """
     try:
         if path.is_dir():
             raise IsADirectoryError(errno.EISDIR, "Is a directory")
-        if path.exists() and not path.is_file():  # /dev/stdout, a named pipe
+        if path.exists() and not path.is_file():  # such as /dev/stdout or a named pipe
             return
         if path.is_file():
             _refuse_precious(path, option)
