@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from pathlib import Path
 
 from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
@@ -117,6 +118,22 @@ def _folder_overrides(job: Job) -> list[str]:
     """
     sweep, name = quoted(job.folder.parent), quoted(job.folder.name)
     return [f"hydra.sweep.dir={sweep}", f"hydra.sweep.subdir={name}", f"hydra.run.dir={quoted(job.folder)}"]
+
+
+class SearchSweeper(ThawSweeper):
+    """A search within a time budget; several processes can search in the same folder."""
+
+    def sweep(self, arguments: list[str]) -> None:
+        assert self.hydra_context is not None and self.config is not None, "Hydra calls setup first"
+        if find_spec("optuna") is None:
+            refuse("sweep=search needs Optuna: pip install -e '.[search]'.")
+        from thaw.sweep.search.run_search import run_search
+
+        models = self.hydra_context.config_loader.get_group_options("model")
+        try:
+            run_search(self.config, arguments, models, self._compose, self._run_job)
+        except (UserError, RunError) as error:
+            refuse(str(error))
 
 
 class ShortlistSweeper(ThawSweeper):

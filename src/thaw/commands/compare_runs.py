@@ -14,6 +14,7 @@ def options() -> Namespace:
     parser = frame.parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run, a sweep, or a folder of runs")
     parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (the only DIR, or outputs if several)")
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="images to compare the runs on (val)")
     return parser.parse_args()
 
 
@@ -29,6 +30,6 @@ def main() -> int:
     if chosen.out:
         refuse_other_results(out, ("comparison.json", run_files.SWEEP_CONFIG), "a comparison")
     refuse_unwritable(out, "--out")
-    facts = write_comparison(out, [run.folder for run in runs])
+    facts = write_comparison(out, [run.folder for run in runs], chosen.split)
     print(table(facts) + naming_page("report", out / run_files.REPORT))
     return 0

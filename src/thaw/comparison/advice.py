@@ -18,7 +18,7 @@ def advice(facts: dict) -> list[str]:
     seeds = amount(len(best["seeds"]), "seed")
     sentences = [
         f"Use {shown(best['name'], _WIDEST)}: it classifies {_percent(best['acc'])} of "
-        f"{amount(facts['images'], 'validation image')} correctly (mean of {seeds}; 95 % interval "
+        f"{amount(facts['images'], image_kind(facts))} correctly (mean of {seeds}; 95 % interval "
         f"{_percent(low)} to {_percent(high)})."
     ]
     tied, worse = ([other for other in others if other["verdict"] == verdict] for verdict in ("tied", "worse"))
@@ -51,12 +51,12 @@ def cautions(facts: dict) -> list[str]:
     if entries and images < _ENOUGH:
         low, high = entries[0]["acc_ci95"]
         sentences.append(
-            f"The validation set is small: one of {images} images changes an accuracy by {_percent(1 / images)}, and "
-            f"chance alone changes it by about {_percent((high - low) / 2)}. More validation images would reduce both."
+            f"There are few {agreeing(f'{image_kind(facts)}[s]', images)}: one of {images} images changes an accuracy by {_percent(1 / images)}, and "
+            f"chance alone changes it by about {_percent((high - low) / 2)}. More of them would reduce both."
         )
     if copies := facts["copies"]:
         sentences.append(
-            f"{amount(copies, 'validation image')} {agreeing('[are]', copies)} also in training, byte for byte, so "
+            f"{amount(copies, image_kind(facts))} {agreeing('[are]', copies)} also in training, byte for byte, so "
             "that all accuracies are too high; scripts/audit_data.py names them."
         )
     if entries and min(len(one["seeds"]) for one in entries) == 1:
@@ -65,7 +65,7 @@ def cautions(facts: dict) -> list[str]:
             if facts["method"] in (None, MCNEMAR)
             else "Some candidates have only one seed; their variation between seeds is estimated from other candidates."
         )
-    if any(run["epochs"] > 1 for one in entries for run in one["runs"]):
+    if facts["split"] == "val" and any(run["epochs"] > 1 for one in entries for run in one["runs"]):
         sentences.append(
             "The best epoch of each run was chosen on these same images, so all accuracies are a little too high."
         )
@@ -76,10 +76,15 @@ def cautions(facts: dict) -> list[str]:
     return sentences + left_out_sentence(facts)
 
 
+def image_kind(facts: dict) -> str:
+    """Return what the images are called by which candidates are compared."""
+    return "test image" if facts["split"] == "test" else "validation image"
+
+
 def left_out_sentence(facts: dict) -> list[str]:
     """Return a list of one sentence that names the finished runs that were left out, or an empty list."""
     names = facts["left_out"]
-    return [f"Runs that were validated on other images are left out: {_listed(names)}."] if names else []
+    return [f"Runs with results for other images are left out: {_listed(names)}."] if names else []
 
 
 def _seconds(entry: dict) -> str:

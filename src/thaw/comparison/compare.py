@@ -38,6 +38,7 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
         "method": tests[0].method if tests else None,
         "level": LEVEL,
         "classes": classes,
+        "split": runs[0].split if runs else "val",
         "images": found[0].correctness.images if found else 0,
         "images_by_class": _images_by_class(found[0], classes) if found else {},
         "disagreements": _disagreements(found, [entry["verdict"] != "worse" for entry in entries]),
@@ -45,7 +46,7 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
         "unfinished": [_relative_folder(run, folder) for run in runs if run.status not in ("finished", "failed")],
         "left_out": [_relative_folder(run, folder) for run in finished if run not in compared],
         "data": {key: compared[0].summary.get(key) for key in ("data", "data_root", "fingerprint")} if compared else {},
-        "copies": max((run.summary.get("copies_in_training", {}).get("val", 0) for run in compared), default=0),
+        "copies": max((run.summary.get("copies_in_training", {}).get(run.split, 0) for run in compared), default=0),
         "machine": _distinct_values(compared, "device", "precision", "versions"),
     }
     return {"advice": advice(facts), "cautions": cautions(facts), **facts}
@@ -79,7 +80,7 @@ def _candidate_entry(
         "acc_ci95": paired.interval(one.name),
         "acc_by_seed": one.correctness.right.mean(1).tolist(),
         **_verdict(one, best, tests),
-        **{key: one.mean("val", key) for key in ("macro_acc", "macro_f1", "ece", "loss")},
+        **{key: one.mean(one.runs[0].split, key) for key in ("macro_acc", "macro_f1", "ece", "loss")},
         "parameters": {key: int(one.mean("parameters", key)) for key in ("total", "trainable")},
         "seconds": one.median("seconds", "total"),
         "train_images_per_second": one.median("train_images_per_second"),

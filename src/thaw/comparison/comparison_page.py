@@ -7,7 +7,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from thaw.comparison.advice import left_out_sentence
+from thaw.comparison.advice import image_kind, left_out_sentence
 from thaw.comparison.compare import compare
 from thaw.comparison.finished_runs import Run
 from thaw.data.thumbnails import thumbnail_url
@@ -22,9 +22,9 @@ _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "diff
             "loss", "trainable", "total", "seconds", "train_images_per_second", "peak_memory_mb", "pareto")  # fmt: skip
 
 
-def write_comparison(folder: Path, runs: Sequence[Path]) -> dict:
-    """Compare the runs in the folders `runs`, write the comparison into `folder`, and return it."""
-    facts = {"command": _command(folder), **compare([Run(Path(run)) for run in runs], folder)}
+def write_comparison(folder: Path, runs: Sequence[Path], split: str = "val") -> dict:
+    """Compare the runs in the folders `runs` on `split`, write the comparison into `folder`, and return it."""
+    facts = {"command": _command(folder), **compare([Run(Path(run), split) for run in runs], folder)}
     write_whole(folder / "comparison.json", json.dumps(facts, indent=1) + "\n")
     write_rows(folder / "comparison.csv", _COLUMNS, map(_csv_row, facts["candidates"]))
     write_page(folder / "report.html", lambda: _page(facts))
@@ -33,7 +33,7 @@ def write_comparison(folder: Path, runs: Sequence[Path]) -> dict:
 
 def table(facts: dict) -> str:
     """Return a terminal table of the candidates, followed by the advice and the runs that were left out."""
-    rows = [("", "val/acc", "95 % interval", "seconds", "against the best")]
+    rows = [("", f"{facts['split']}/acc", "95 % interval", "seconds", "against the best")]
     for entry in facts["candidates"]:
         low, high = entry["acc_ci95"]
         rows.append(
@@ -91,6 +91,7 @@ def _page(facts: dict) -> str:
         "matrix": MATRIX,
         "drawn": CANDIDATES,
         "most_tests": ROWS,
+        "image": image_kind(facts),
     }
     return render("comparison.html.jinja", **values)
 

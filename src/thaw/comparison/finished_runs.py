@@ -21,9 +21,10 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Run:
-    """A run, finished or not, read from its folder."""
+    """A run, finished or not, read from its folder. Its results are those on `split`, `val` or `test`."""
 
     folder: Path
+    split: str = "val"
 
     @cached_property
     def summary(self) -> dict:
@@ -64,7 +65,7 @@ class Run:
 
     @property
     def finished(self) -> bool:
-        return self.status == "finished"
+        return self.status == "finished" and self.split in self.summary
 
     @property
     def seed(self) -> int:
@@ -72,7 +73,7 @@ class Run:
 
     @property
     def accuracy(self) -> float:
-        return self.summary["val"]["acc"]
+        return self.summary[self.split]["acc"]
 
     @cached_property
     def epochs(self) -> list[dict]:
@@ -83,8 +84,9 @@ class Run:
 
     @cached_property
     def predictions(self) -> list[Row]:
-        """Return (path, label, predicted, confidence) of every validation image, sorted by path."""
-        return sorted(read_predictions(self.folder / run_files.PREDICTIONS))
+        """Return (path, label, predicted, confidence) of every image of the split, sorted by path."""
+        file = run_files.PREDICTIONS if self.split == "val" else run_files.TEST_PREDICTIONS
+        return sorted(read_predictions(self.folder / file))
 
 
 @dataclass(frozen=True)
@@ -108,8 +110,8 @@ class Trial:
 
     @cached_property
     def images(self) -> tuple:
-        """Return a key that identifies the validation images; trials with equal keys can be compared image by image."""
-        contents = tuple(run.summary.get("fingerprint", {}).get("val") for run in self.runs)
+        """Return a key that identifies the images of the split; trials with equal keys can be compared image by image."""
+        contents = tuple(run.summary.get("fingerprint", {}).get(run.split) for run in self.runs)
         return contents, tuple((path, label) for path, label, _, _ in self.predictions)
 
 

@@ -36,6 +36,8 @@ class DataOptions:
     val_fraction: float = 0.2
     folds: int | None = None
     fold: int = 0
+    val_as_test: bool = False
+    test: bool = True
     train_share: float = 1.0
     on_bad_image: str = "error"
     decoder: str = "auto"
@@ -57,7 +59,8 @@ class DataOptions:
         number("data.rotation", self.rotation)
         for name in ("pixels_gb", "device_gb"):
             number_or_auto(f"data.{name}", getattr(self, name))
-        boolean("data.augment", self.augment)
+        for name in ("augment", "val_as_test", "test"):
+            boolean(f"data.{name}", getattr(self, name))
         one_of("data.decoder", self.decoder, ("auto", "pillow"))
         one_of("data.balance", self.balance, (None, "weights", "sampler"))
         check_division(self.val_fraction, self.folds, self.fold)

@@ -24,6 +24,12 @@ class Split:
     whole: ClassFolders
     samples: list[Sample]
 
+    @property
+    def digests(self) -> list[bytes]:
+        """Return the digest of each sample's file."""
+        known = dict(zip(self.whole.paths, self.whole.digests, strict=True))
+        return [known[path] for path, _ in self.samples]
+
 
 @dataclass(frozen=True)
 class Splits:
@@ -36,25 +42,54 @@ class Splits:
     split_note: str | None
 
 
-def read_splits(root: Path, val_fraction: float = 0.2, folds: int | None = None, fold: int = 0) -> Splits:
+def read_splits(
+    root: Path,
+    val_fraction: float = 0.2,
+    folds: int | None = None,
+    fold: int = 0,
+    val_as_test: bool = False,
+    test: bool = True,
+) -> Splits:
     """Return the splits in `root`: `train/` and `val/`, or only class folders, and in both cases perhaps `test/`.
 
     Without `train/` and `val/`, the share `val_fraction` of each class becomes the validation split. With `folds`, all
     images except test images are divided into that many parts, and part `fold`, counted from 0, is the validation
     split. Copies of a file stay in the same split.
 
+    With `val_as_test` the validation images become the test images, and other validation images are drawn from the
+    training images, by `folds` or `val_fraction`. Without `test` the result has no test images.
+
     Raises:
         UserError: if the folders or values cannot be used.
 
     """
     check_division(val_fraction, folds, fold)
-    classes, folders, test = layout(root)
+    classes, folders, test_folder = layout(root)
     splits = [_read(folder, classes) for folder in folders]
-    test_split = _read(test, classes) if test else None
+    tested = _read(test_folder, classes) if test_folder else None
+    if val_as_test:
+        if tested:
+            raise UserError(f"data.val_as_test=true: {root} has test images already, in test/; leave the option out.")
+        splits, tested = _val_as_test(splits, val_fraction)
+    tested = tested if test else None
     if folds is None and len(splits) == 2:
-        return Splits(classes, splits[0], splits[1], test_split, None)
+        return Splits(classes, splits[0], splits[1], tested, None)
+    train, val, note = _drawn(classes, splits, val_fraction, folds, fold)
+    return Splits(classes, train, val, tested, note)
+
+
+def _val_as_test(splits: Sequence[Split], val_fraction: float) -> tuple[list[Split], Split]:
+    """Return the training split in a list, as the only split to draw from, and the validation split."""
+    train, val = splits if len(splits) == 2 else _drawn(splits[0].whole.classes, splits, val_fraction, None, 0)[:2]
+    return [train], val
+
+
+def _drawn(
+    classes: Sequence[str], splits: Sequence[Split], val_fraction: float, folds: int | None, fold: int
+) -> tuple[Split, Split, str]:
+    """Divide the images of `splits`; return the training and the validation split, and a note on how."""
     samples = [sample for split in splits for sample in split.samples]
-    copies = _copies([digest for split in splits for digest in split.whole.digests])
+    copies = _copies([digest for split in splits for digest in split.digests])
     if folds is None:
         parts, option = _divided_once(samples, copies, val_fraction), f"data.val_fraction={val_fraction:g}"
         note = f"{100 * val_fraction:g} % of each class, drawn by Thaw"
@@ -65,7 +100,7 @@ def read_splits(root: Path, val_fraction: float = 0.2, folds: int | None = None,
     chosen = parts[fold or 0]
     train = [sample for index, sample in enumerate(samples) if index not in chosen]
     val = [samples[index] for index in sorted(chosen)]
-    return Splits(classes, Split(splits[0].whole, train), Split(splits[-1].whole, val), test_split, note)
+    return Split(splits[0].whole, train), Split(splits[-1].whole, val), note
 
 
 def _read(folder: Path, classes: Sequence[str]) -> Split:

@@ -50,7 +50,7 @@ def intervals(entries: Sequence[dict]) -> str:
         axes.set_yticks(range(len(entries)), [_shown_name(entry) for entry in entries])
         axes.set_ylim(len(entries) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
-        label = "validation accuracy (log-odds scale): mean, 95 % interval, and a stroke for each seed"
+        label = "accuracy (log-odds scale): mean, 95 % interval, and a stroke for each seed"
         axes.figure.supxlabel(label, fontsize=10)
         _set_percent_ticks(axes.xaxis)
         axes.grid(axis="x", alpha=0.3)
@@ -74,7 +74,7 @@ def accuracy_and_cost(entries: Sequence[dict], cost: str, label: str) -> str:
             filled = colour if entry["pareto"] else "none"
             (place,) = _log_odds([entry["acc"]])
             axes.plot(entry[cost], place, "o", color=colour, markerfacecolor=filled, markersize=7)
-        axes.set(xscale="log", xlabel=label, ylabel="validation accuracy (log-odds scale)")
+        axes.set(xscale="log", xlabel=label, ylabel="accuracy (log-odds scale)")
         axes.margins(y=0.15)
         _set_percent_ticks(axes.yaxis)
         _set_round_ticks(axes, [entry[cost] for entry in entries])

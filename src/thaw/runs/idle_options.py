@@ -6,7 +6,7 @@ from thaw.errors import UserError
 
 _RATES = ("lr", "lr_decay", "head_lr")
 _OF_STEPS = (
-    *("optimizer", "scheduler", "mix", "loss", *(f"strategy.{key}" for key in _RATES)),
+    *("optimizer", "scheduler", "mix", "loss", *(f"strategy.{key}" for key in (*_RATES, "lr_factor"))),
     *("head", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
     *("callbacks.ema", "callbacks.find_lr", "callbacks.early_stopping"),
 )
@@ -70,6 +70,11 @@ def refuse_idle_sweep(jobs: Sequence[tuple[Mapping, Sequence[str]]]) -> None:
         found = [_reason(override, of_job) for of_job in reasons]
         if override not in shared and all(found):
             raise UserError(f"{override} has no effect in any job of the sweep: {found[0]}.")
+
+
+def is_idle(override: str, reasons: Mapping[str, str]) -> bool:
+    """Return whether an override has no effect, given the result of `options_without_effect`."""
+    return _reason(override, reasons) is not None
 
 
 def _reason(override: str, reasons: Mapping[str, str]) -> str | None:

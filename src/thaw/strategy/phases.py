@@ -62,7 +62,7 @@ class Strategy:
     A phase has the key `train`, one entry or a list of entries for `thaw.strategy.selection.selected`. It can have
     `epochs`, `lr`, `lr_decay`, `head_lr`, `optimizer` and `scheduler`. The strategy's `lr`, `lr_decay` and `head_lr`
     are the defaults. The head always trains, at `head_lr` if given. Any other stage trains at `lr * lr_decay ** n`,
-    where n is the number of stages after it. One phase can omit `epochs`; it takes the remaining ones.
+    where n is the number of stages after it. `lr_factor` multiplies the rates of all phases. One phase can omit `epochs`; it takes the remaining ones.
 
     A phase that trains only the head can have a `solver`; such a phase takes one epoch. If all phases have a solver,
     their number replaces `trainer.max_epochs`. Without `pretrained` the network starts from random weights, whatever
@@ -82,12 +82,16 @@ class Strategy:
         head_lr: float | None = None,
         pretrained: bool = True,
         keep_statistics: bool = False,
+        lr_factor: float = 1.0,
     ):
         self.name = name
         self.pretrained = pretrained
         self.keep_statistics = keep_statistics
         if type(keep_statistics) is not bool:
             self._refuse(f"keep_statistics={keep_statistics!r} is neither true nor false")
+        if type(lr_factor) not in (int, float) or not 0 < lr_factor < float("inf"):
+            self._refuse(f"lr_factor={lr_factor!r} must be a number above 0")
+        self._lr_factor = lr_factor
         given = dict.fromkeys(_KEYS) | {"lr": lr, "lr_decay": lr_decay, "head_lr": head_lr}
         self._phases = [{**given, **phase} for phase in phases]
         for phase in self._phases:
@@ -143,12 +147,12 @@ class Strategy:
             names = selected(phase["train"], net)
         except SelectionError as error:
             self._refuse(f"a phase trains {error}")
-        groups, lr = [], 0.0 if phase["solver"] else phase["lr"]
+        groups, lr = [], 0.0 if phase["solver"] else phase["lr"] * self._lr_factor
         for stage in reversed(net.learned_stages):
             learning = tuple(name for name in net.stage_parameters(stage) if name in names)
             if learning:
                 own = phase["head_lr"] if stage == net.head_name and not phase["solver"] else None
-                groups.append(Group(stage, own or lr, learning))
+                groups.append(Group(stage, own * self._lr_factor if own else lr, learning))
             lr *= phase["lr_decay"]
         return tuple(reversed(groups))
 

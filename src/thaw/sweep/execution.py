@@ -21,13 +21,13 @@ from thaw.sweep.processes import Process, import_once
 from thaw.sweep.progress import Progress
 
 
-class _StopSignals:
+class SignalRelay:
     """A block in which stop signals only set `received`, and are passed on to the running job's `process`."""
 
     received: int | None = None
     process: Process | None = None
 
-    def __enter__(self) -> "_StopSignals":
+    def __enter__(self) -> "SignalRelay":
         self._before = {number: signal.signal(number, self._note) for number in STOPS if is_not_ignored(number)}
         return self
 
@@ -73,7 +73,7 @@ def run_jobs(jobs: Sequence[Job], task: Callable[[Job, list[str]], None]) -> int
     """Run the unfinished jobs one after another, each in a fork; return the signal that stopped them, or None."""
     progress = Progress(jobs)
     progress.print_jobs(jobs[0].folder.parent)
-    with _StopSignals() as stop:
+    with SignalRelay() as stop:
         import_once()
         for job in jobs:
             if not job.finished and not stop.received:
@@ -81,11 +81,11 @@ def run_jobs(jobs: Sequence[Job], task: Callable[[Job, list[str]], None]) -> int
     return stop.received
 
 
-def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progress, stop: _StopSignals) -> None:
+def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progress, stop: SignalRelay) -> None:
     arguments = job.arguments
     progress.job_starts(job)
     try:
-        _clear(job)
+        clear(job)
     except UserError as error:  # somebody has resumed this job alone, and it is running
         progress.job_ends(job)
         print_error(f"{job.name}: {error}")
@@ -95,7 +95,7 @@ def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progres
         progress.update(job)
     status, stop.process = process.status, None
     if not job.summary and not stop.received:
-        _record_death(job, _cause(status))
+        record_death(job, cause_of_death(status))
     progress.job_ends(job)
     _print_failure(job)
 
@@ -106,7 +106,7 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
     left = [job for job in jobs if not job.finished]
     for job in left:
         try:
-            _clear(job)
+            clear(job)
         except UserError as error:
             refuse(f"{job.name}: {error}")
     before = {number: signal.signal(number, _end) for number in STOPS if is_not_ignored(number)}
@@ -126,7 +126,7 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
             signal.signal(number, handler)
     for job in left:
         if not job.summary:
-            _record_death(job, "died for an unknown reason")
+            record_death(job, "died for an unknown reason")
         _print_failure(job)
     return None
 
@@ -135,7 +135,7 @@ def _end(number: int, frame) -> NoReturn:
     raise Stopped(number)
 
 
-def _clear(job: Job) -> None:
+def clear(job: Job) -> None:
     """Remove what an earlier attempt left, unless the job resumes it.
 
     Raises:
@@ -148,14 +148,14 @@ def _clear(job: Job) -> None:
         (job.folder / run_files.SUMMARY).unlink(missing_ok=True)
 
 
-def _cause(status: int) -> str:
+def cause_of_death(status: int) -> str:
     if status >= 0:
         return f"ended with status {status}"
     killed = f"was killed by {signal.Signals(-status).name}"
     return killed + (", probably because memory ran out" if -status == signal.SIGKILL else "")
 
 
-def _record_death(job: Job, cause: str) -> None:
+def record_death(job: Job, cause: str) -> None:
     """Write the summary of a job whose process could not write it."""
     error = f"the job's process {cause}; {job.folder / run_files.CONSOLE} has its last output"
     write_summary(job.folder, {"status": "failed", "strategy": job.strategy, "error": error})

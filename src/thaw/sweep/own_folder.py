@@ -33,7 +33,7 @@ def _faults_end_the_program() -> Iterator[None]:
         refuse(str(error_with_sentence(error) or error))
 
 
-_GOES_ON = ".ShortlistSweeper"  # its folder has no time in its name: the same command goes on there
+_GO_ON = (".ShortlistSweeper", ".SearchSweeper")  # their folders have no time in their names: the same command goes on
 
 
 class OwnFolder(Callback):
@@ -67,7 +67,7 @@ def _prepare(config: DictConfig, kind: str, check: Callable[[Path], None]) -> No
         refuse_inside(folder, Path(root).expanduser(), f"hydra.{kind}.dir")
     try:
         given = any(override.startswith(f"hydra.{kind}.dir=") for override in config.hydra.overrides.hydra)
-        if not given and not (kind == "sweep" and config.hydra.sweeper._target_.endswith(_GOES_ON)):
+        if not given and not (kind == "sweep" and config.hydra.sweeper._target_.endswith(_GO_ON)):
             folder = new_folder(folder)
             with read_write(config.hydra):
                 config.hydra[kind].dir = str(folder)

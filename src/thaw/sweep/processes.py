@@ -44,6 +44,13 @@ class Process:
         self._process.join(seconds)
         return self._process.exitcode is not None
 
+    def stop(self, grace: float) -> None:
+        """Send SIGTERM; after `grace` seconds, kill the process."""
+        self.signal(signal.SIGTERM)
+        self._process.join(grace)
+        if self._process.exitcode is None:
+            self._process.kill()
+
     def signal(self, number: int) -> None:
         assert self._process.pid is not None, "the process has been started"
         os.kill(self._process.pid, number)

@@ -1,0 +1,139 @@
+"""Which configuration a trial tries.
+
+The first trials are the probe on every backbone, then the strategies with their own defaults. Optuna's TPE (Bergstra et
+al. 2011, "Algorithms for hyper-parameter optimization") proposes the others. A trial learns only from trials that are
+at least `LAG` before it. What it tries therefore does not depend on how many processes search, as long as there are at
+most `LAG`.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import optuna
+from optuna.samplers import TPESampler
+from optuna.trial import create_trial
+
+from thaw.evaluation.statistics import LEVEL, holm, mcnemar
+from thaw.sweep.search.search_space import BACKBONE, STRATEGY, Space
+from thaw.sweep.search.trial_record import Trial, finished
+
+LAG = 4
+PROBE = "probe"
+_FIRST = 2  # backbones with which every strategy is tried first
+_TIMES_ERROR = 1.5  # a backbone is left out if the probe's error is so many times the best backbone's, beyond chance
+_ATTEMPTS = 30  # proposals of TPE, of which the first one that is new is taken
+_TINY = 1e-3  # weight of the loss among trials of equal accuracy
+
+
+def known_before(number: int, trials: Sequence[Trial]) -> list[Trial]:
+    """Return the trials that trial `number` may learn from."""
+    return [trial for trial in trials if trial.number <= number - LAG]
+
+
+def is_ready(number: int, trials: Sequence[Trial], space: Space) -> bool:
+    """Return whether all trials that trial `number` learns from have ended."""
+    probes = _probes(space)
+    wanted = len(probes) if len(probes) <= number else 0  # the strategies follow once all probes have ended
+    return not any(trial.open for trial in trials if trial.number <= number - LAG or trial.number < min(number, wanted))
+
+
+class Proposals:
+    """Proposals for the trials of a search.
+
+    Args:
+        space: what is varied.
+        configured: returns, for parameters, those values of the other dimensions that a run would have by default.
+        active: returns those parameters that have an effect together.
+        right: returns for a trial which images it classified correctly, bool (n,).
+        seed: another seed gives other proposals.
+
+    """
+
+    def __init__(
+        self,
+        space: Space,
+        configured: Callable[[Mapping[str, Any]], dict[str, Any]],
+        active: Callable[[Mapping[str, Any]], dict[str, Any]],
+        right: Callable[[Trial], np.ndarray],
+        seed: int = 0,
+    ):
+        self.space, self._configured, self._active, self._right, self._seed = space, configured, active, right, seed
+        self.distributions = {one.key: one.distribution for one in space.all_dimensions}
+
+    def params(self, number: int, trials: Sequence[Trial]) -> dict[str, Any] | None:
+        """Return the parameters of trial `number`, or None if nothing new is left to try."""
+        tried = [trial.params for trial in trials if trial.number < number]
+        starts = self._starts([trial for trial in trials if trial.number < number])
+        if number < len(starts):
+            return starts[number]
+        known = known_before(number, trials)
+        dropped = self.dropped(known)
+        for attempt in range(_ATTEMPTS):
+            params = self._proposed(known, (self._seed, number, attempt))
+            if params[BACKBONE] not in dropped and params not in tried and params not in starts:
+                return params
+        return None
+
+    def dropped(self, trials: Sequence[Trial]) -> dict[str, dict]:
+        """Return the backbones whose probe is clearly worse than the best one: p-value and difference of each.
+
+        The test is McNemar's, corrected for the number of backbones.
+        """
+        probes = {
+            trial.params[BACKBONE]: trial
+            for trial in trials
+            if trial.complete and trial.number < len(_probes(self.space)) and trial.accuracy is not None
+        }
+        if len(probes) < 2:
+            return {}
+        best = max(probes.values(), key=lambda trial: (trial.score, -trial.number))
+        others = [name for name, trial in probes.items() if trial is not best]
+        right = self._right(best)
+        ps = holm([mcnemar(right, self._right(probes[name])) for name in others])
+        error = 1 - float(best.accuracy or 0)
+        return {
+            name: {"p": p, "difference": float(probes[name].accuracy or 0) - float(best.accuracy or 0)}
+            for name, p in zip(others, ps, strict=True)
+            if p < LEVEL and 1 - float(probes[name].accuracy or 0) > _TIMES_ERROR * error
+        }
+
+    def _starts(self, before: Sequence[Trial]) -> list[dict[str, Any]]:
+        """Return the parameters of the first trials, as far as the trials before decide them."""
+        starts = _probes(self.space)
+        if len(before) < len(starts):
+            return starts
+        probes = before[: len(starts)]
+        names = [trial.params[BACKBONE] for trial in sorted(probes, key=lambda trial: trial.score, reverse=True)]
+        dropped = self.dropped(probes)
+        best = [name for name in names if name not in dropped][:_FIRST]
+        first = starts[0][STRATEGY]
+        for name in best:
+            for strategy in self.space.strategies:
+                if strategy != first:
+                    params = {BACKBONE: name, STRATEGY: strategy}
+                    starts.append(self._active({**params, **self._configured(params)}))
+        return starts
+
+    def _proposed(self, known: Sequence[Trial], seed: tuple[int, ...]) -> dict[str, Any]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            sampler = TPESampler(
+                seed=int(np.random.default_rng(seed).integers(2**31)), multivariate=True, group=True, n_startup_trials=0
+            )
+        study = optuna.create_study(sampler=sampler, direction="maximize")
+        study.add_trials([self._as_complete(trial) for trial in finished(known)])
+        trial = study.ask()
+        return self._active({key: trial._suggest(key, kind) for key, kind in self.distributions.items()})
+
+    def _as_complete(self, trial: Trial) -> optuna.trial.FrozenTrial:
+        accuracy, loss = trial.score
+        kinds = {key: self.distributions[key] for key in trial.params}
+        return create_trial(params=trial.params, distributions=kinds, value=accuracy + _TINY * max(loss, -100.0))
+
+
+def _probes(space: Space) -> list[dict[str, Any]]:
+    """Return the parameters of the first trial of each backbone: the probe, or the first strategy without one."""
+    first = PROBE if PROBE in space.strategies else space.strategies[0]
+    return [{BACKBONE: name, STRATEGY: first} for name in space.backbones]

@@ -1,0 +1,230 @@
+"""The whole of `sweep=search`: trials until the budget asks for the last stage, then the comparison."""
+
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from omegaconf import DictConfig, OmegaConf
+
+from thaw.data.workers import usable_cores
+from thaw.errors import UserError
+from thaw.pages.text import amount, duration
+from thaw.runs import run_files
+from thaw.runs.configuration import as_hydra_config
+from thaw.runs.optional_output import naming_page
+from thaw.runs.stopping import Stopped
+from thaw.runs.streams import print_error
+from thaw.sweep.jobs import Job, check_jobs
+from thaw.sweep.processes import Process, import_once
+from thaw.sweep.search.final_stage import FINALISTS, FinalStage
+from thaw.sweep.search.proposals import Proposals
+from thaw.sweep.search.search_loop import Search
+from thaw.sweep.search.search_progress import SearchProgress
+from thaw.sweep.search.search_results import PAGE, Finished, write_results
+from thaw.sweep.search.search_setup import Plan, plan_search
+from thaw.sweep.search.time_budget import TimeBudget
+from thaw.sweep.search.trial_jobs import Jobs, TrialJobs
+from thaw.sweep.search.trial_record import TrialRecord
+
+_WORKERS = "workers"
+
+
+@dataclass(frozen=True)
+class _Images:
+    """Which images the search chooses by and which it never sees, with the overrides of trials and final runs."""
+
+    trial: list[str]
+    final: list[str]
+    chosen_on: tuple[str, str]
+    fingerprint: dict
+
+
+def run_search(
+    config: DictConfig,
+    arguments: Sequence[str],
+    models: Sequence[str],
+    compose: Callable[[Sequence[str]], DictConfig],
+    task: Callable[[Job, list[str]], None],
+) -> None:
+    """Search in the folder `hydra.sweep.dir`, or continue there; exit with a status above 0 if it did not end well.
+
+    Args:
+        config: the composed configuration of the sweep.
+        arguments: the overrides of the command line.
+        models: the options of conf/model.
+        compose: returns the configuration of a run from its overrides.
+        task: runs a job in the current process.
+
+    Raises:
+        UserError: if the search cannot start.
+
+    """
+    plan = plan_search(config, arguments, models)
+    import_once()
+    folder = Path(config.hydra.sweep.dir)
+    images = _images(compose, plan)
+    first = next(iter(plan.space.backbones.values()))
+    _check(Jobs(folder, plan.fixed, compose, task), plan, images, first)
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / run_files.SWEEP_CONFIG).is_file():
+        OmegaConf.save(config, folder / run_files.SWEEP_CONFIG)
+    record = TrialRecord(folder)
+    _refuse_other_search(record, plan, images, folder)
+    budget = TimeBudget(folder, plan.budget)
+    jobs = Jobs(folder, plan.fixed, compose, _with_threads(task, plan.workers))
+    print(f"search in {folder}: {_extent(plan)}", flush=True)
+    command = shlex.join(["python", "train.py", *arguments])
+    workers = [
+        Process(lambda: _work(jobs, plan, images, record, budget), folder / _WORKERS / f"{number}.log")
+        for number in range(1, plan.workers)
+    ]
+    try:
+        progress = SearchProgress(record, budget)
+        _work(replace(jobs, tick=progress.running), plan, images, record, budget, progress)
+    except Stopped as stop:
+        for worker in workers:
+            worker.stop(grace=30)
+        done = sum(not trial.open for trial in record.trials())
+        name = signal.Signals(int(stop.code or 0) - 128).name
+        print_error(f"stopped by {name} after {amount(done, 'trial')}; the same command continues.")
+        raise
+    for worker in workers:
+        worker.wait(seconds=60)
+    _conclude(folder, jobs, plan, images, record, budget, command)
+
+
+def _work(
+    jobs: Jobs,
+    plan: Plan,
+    images: _Images,
+    record: TrialRecord,
+    budget: TimeBudget,
+    progress: SearchProgress | None = None,
+) -> None:
+    """Take part in the search and in its last stage."""
+    trial_jobs = TrialJobs(jobs, plan.space, images.trial)
+    proposals = _proposals(trial_jobs)
+    stage = FinalStage(jobs, record, plan.space, images.final, plan.seed)
+    report = (lambda trial, trials: progress.ended(trials)) if progress else (lambda trial, trials: None)
+    search = Search(
+        record, proposals, trial_jobs, budget, plan.trials, lambda trials: stage.reserve(trials, plan.budget), report
+    )
+    search.search()
+    stage.run(budget, lambda run, result: progress.final(run.name, result) if progress else None)
+
+
+def _proposals(trial_jobs: TrialJobs) -> Proposals:
+    return Proposals(trial_jobs.space, trial_jobs.configured, trial_jobs.active, trial_jobs.right)
+
+
+def _conclude(
+    folder: Path, jobs: Jobs, plan: Plan, images: _Images, record: TrialRecord, budget: TimeBudget, command: str
+) -> None:
+    """Write the results, print a summary, and exit with 1 if nothing was found."""
+    trials = record.trials()
+    stage = FinalStage(jobs, record, plan.space, images.final, plan.seed)
+    proposals = _proposals(TrialJobs(jobs, plan.space, images.trial))
+    found = Finished(
+        folder=folder,
+        trials=trials,
+        dimensions=plan.space.all_dimensions,
+        dropped=proposals.dropped(trials),
+        seconds=(plan.budget, budget.used()),
+        repetitions=len(plan.space.instances),
+        runs=stage.finished(),
+        fixed=plan.fixed,
+        command=command,
+        chosen_on=images.chosen_on,
+    )
+    summary = write_results(found)
+    print(f"\n{summary}{naming_page('report', folder / PAGE)}", flush=True)
+    failed = [trial for trial in trials if trial.state.name == "FAIL" and trial.overrides]
+    if failed and not any(trial.accuracy is not None for trial in trials):
+        print_error(f"all {amount(len(failed), 'trial')} failed: {failed[0].reason}")
+        sys.exit(1)
+    if not any(trial.complete for trial in trials):
+        sys.exit(1)
+
+
+def _images(compose: Callable[[Sequence[str]], DictConfig], plan: Plan) -> _Images:
+    """Return what the search chooses by: without test images, a part of the training images."""
+    from thaw.runs.components import instantiate
+
+    cfg = compose([*plan.fixed, *next(iter(plan.space.backbones.values()))])
+    with as_hydra_config(cfg):
+        data = instantiate(cfg.data)
+    if data.test:
+        return _Images(["data.test=false"], [], ("the validation images", "those in test/"), data.fingerprint)
+    held = ["data.val_as_test=true"]
+    chosen_on = "a part of the training images", "the validation images"
+    return _Images([*held, "data.test=false"], held, chosen_on, data.fingerprint)
+
+
+def _check(jobs: Jobs, plan: Plan, images: _Images, backbone: Sequence[str]) -> None:
+    """Check each value of each option once, before the first trial.
+
+    Raises:
+        UserError: if a run could not start with it.
+
+    """
+    tried = [[*chosen, f"strategy={plan.space.strategies[0]}"] for chosen in plan.space.backbones.values()]
+    tried += [[*backbone, f"strategy={name}"] for name in plan.space.strategies[1:]]
+    for one in plan.space.dimensions:
+        kind = one.distribution
+        values = getattr(kind, "choices", None) or (getattr(kind, "low", None), getattr(kind, "high", None))
+        tried += [[*backbone, f"strategy={plan.space.strategies[-1]}", one.override(value)] for value in values]
+    for instance in plan.space.instances:
+        tried += [[*backbone, f"strategy={plan.space.strategies[0]}", *instance]]
+    for overrides in tried:
+        check_jobs([jobs.job("check", [*overrides, *images.trial])])
+
+
+def _refuse_other_search(record: TrialRecord, plan: Plan, images: _Images, folder: Path) -> None:
+    """Refuse to continue a search with another space or other images; a larger budget or more trials are welcome.
+
+    Raises:
+        UserError: if something else than the extent of the search has changed.
+
+    """
+    now = json.loads(json.dumps({"space": plan.space.describe(), "fixed": plan.fixed, "images": images.fingerprint}))
+    with record.alone():
+        before = record.noted("search")
+        if before is None:
+            record.note("search", now)
+        elif before != now:
+            part = next(key for key in now if before.get(key) != now[key])
+            what = {"space": "varies other options", "fixed": "has other fixed options", "images": "has other images"}[
+                part
+            ]
+            raise UserError(f"{folder} holds a search that {what}: choose another folder with hydra.sweep.dir=….")
+        extent = [plan.budget, plan.trials]
+        if record.noted("extent") != extent:  # the last stage begins again, with what the longer search finds
+            record.note("extent", extent)
+            record.note(FINALISTS, None)
+
+
+def _with_threads(task: Callable[[Job, list[str]], None], workers: int) -> Callable[[Job, list[str]], None]:
+    """Return `task` with an equal part of the cores for each process."""
+    if workers == 1:
+        return task
+
+    def run(job: Job, arguments: list[str]) -> None:
+        import torch
+
+        torch.set_num_threads(max(1, usable_cores() // workers))
+        task(job, arguments)
+
+    return run
+
+
+def _extent(plan: Plan) -> str:
+    backbones, strategies = (
+        amount(len(plan.space.backbones), "backbone"),
+        amount(len(plan.space.strategies), "strategy"),
+    )
+    most = f", at most {amount(plan.trials, 'trial')}" if plan.trials else ""
+    return f"{backbones}, {strategies.replace('strategys', 'strategies')}, {duration(plan.budget)}{most}"

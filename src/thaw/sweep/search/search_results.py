@@ -1,0 +1,296 @@
+"""The result of a search: `search.json`, `trials.csv` and the page `search.html`."""
+
+import json
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import optuna
+from optuna.trial import create_trial
+
+from thaw.comparison.compare import dominates
+from thaw.comparison.comparison_page import write_comparison
+from thaw.evaluation.statistics import LEVEL, holm
+from thaw.pages import search_plots
+from thaw.pages.html import render
+from thaw.pages.limits import LINES, ROWS
+from thaw.pages.text import aligned, amount, duration, p_value, shown
+from thaw.runs.optional_output import warn_on_failure, write_page
+from thaw.storage.files import write_rows, write_whole
+from thaw.sweep.search.ensembles import ensembles
+from thaw.sweep.search.final_stage import FINAL, MODEL, FinalRun
+from thaw.sweep.search.search_loop import best_trial
+from thaw.sweep.search.search_space import BACKBONE, STRATEGY, Dimension
+from thaw.sweep.search.trial_record import Trial, finished
+
+PAGE = "search.html"
+_COLUMNS = ("number", "result", "backbone", "strategy", "options", "acc", "loss", "epochs", "of_epochs", "seconds",
+            "ended", "pareto", "reason")  # fmt: skip
+_FEWEST = 6  # trials without which nothing can be said about the importance of an option
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A search at its end.
+
+    Args:
+        seconds: the budget, and how much of it was used.
+        repetitions: the number of runs of a complete trial.
+        runs: the finished runs of the last stage.
+        command: the command line of the search.
+        chosen_on: what the search chose by, and what its winner was measured on.
+
+    """
+
+    folder: Path
+    trials: Sequence[Trial]
+    dimensions: Sequence[Dimension]
+    dropped: Mapping[str, dict]
+    seconds: tuple[float, float]
+    repetitions: int
+    runs: Sequence[FinalRun]
+    fixed: Sequence[str]
+    command: str
+    chosen_on: tuple[str, str]
+
+
+def write_results(search: Finished) -> str:
+    """Write the files, and return a summary for the terminal."""
+    facts = _facts(search)
+    write_whole(search.folder / "search.json", json.dumps(facts, indent=1) + "\n")
+    write_rows(search.folder / "trials.csv", _COLUMNS, facts["trials"])
+    write_page(search.folder / PAGE, lambda: _page(facts, search))
+    return _table(facts)
+
+
+def _facts(search: Finished) -> dict[str, Any]:
+    rows = [_row(trial) for trial in search.trials]
+    timed = [row for row in rows if row["result"] == "complete"]
+    for row in rows:
+        row["pareto"] = row in timed and not any(dominates(other, row, "seconds") for other in timed)
+    run = sum(len(curve) for trial in search.trials for curve in trial.curves)
+    full = sum(trial.epochs * search.repetitions for trial in search.trials if trial.curves)
+    winner = best_trial(search.trials)
+    facts = {
+        "command": search.command,
+        "budget": search.seconds[0],
+        "used": search.seconds[1],
+        "trials": rows,
+        "epochs": {"run": run, "full": full, "saved": 1 - run / full if full else 0.0},
+        "dropped": dict(search.dropped),
+        "importances": _importances(search),
+        "winner": _winner(winner, search) if winner else None,
+        **_final_facts(winner, search),
+    }
+    return {"advice": _advice(facts), **facts}
+
+
+def _row(trial: Trial) -> dict[str, Any]:
+    result = (
+        "unfinished"
+        if trial.open
+        else {"complete": "complete", "pruned": "ended early"}.get(trial.state.name.lower(), "failed")
+    )
+    params = dict(trial.params)
+    return {
+        "number": trial.number,
+        "result": result,
+        "backbone": params.pop(BACKBONE, None),
+        "strategy": params.pop(STRATEGY, None),
+        "options": " ".join(Dimension(key, None).override(value) for key, value in params.items()),  # type: ignore[arg-type]
+        "params": trial.params,
+        "acc": trial.accuracy,
+        "loss": trial.loss,
+        "epochs": sum(map(len, trial.curves)),
+        "of_epochs": trial.epochs,
+        "seconds": trial.seconds,
+        "ended": trial.ended,
+        "reason": trial.reason,
+    }
+
+
+def trial_name(trial: Trial) -> str:
+    """Return the trial's strategy and backbone, and the options in which it differs from their defaults."""
+    row = _row(trial)
+    return " ".join(filter(None, (row["strategy"], row["backbone"], row["options"])))
+
+
+def _winner(trial: Trial, search: Finished) -> dict[str, Any]:
+    overrides = [one for one in search.fixed if not one.startswith("hydra.")] + trial.overrides
+    return {
+        "trial": trial.number,
+        "name": trial_name(trial),
+        "search_acc": trial.accuracy,
+        "chosen_on": search.chosen_on[0],
+        "command": shlex.join(["python", "train.py", *overrides]),
+    }
+
+
+def _final_facts(winner: Trial | None, search: Finished) -> dict[str, Any]:
+    """Return what the last stage found: the winner's accuracy on unseen images, and the other finalists' verdicts."""
+    runs = [run for run in search.runs if run.name.startswith(f"{FINAL}/")]
+    model = next((run.name for run in search.runs if run.name == MODEL), None)
+    own = [run for run in runs if winner and run.trial == winner.number]
+    facts: dict[str, Any] = {"final": None, "finalists": [], "ensembles": [], "model": model}
+    if winner is None or not own:
+        return facts
+    folders = [search.folder / run.name for run in runs]
+    compared = write_comparison(search.folder / FINAL, folders, split="test")
+    trial_of = {run.name.removeprefix(f"{FINAL}/"): run.trial for run in runs}
+    entries = {trial_of[entry["runs"][0]["folder"]]: entry for entry in compared["candidates"]}
+    best = entries[winner.number]
+    low, high = best["acc_ci95"]
+    facts["final"] = {
+        "acc": best["acc"],
+        "low": low,
+        "high": high,
+        "images": compared["images"],
+        "seeds": best["seeds"],
+        "measured_on": search.chosen_on[1],
+        "optimism": float(winner.accuracy or 0) - best["acc"],
+    }
+    facts["finalists"] = _verdicts(best, entries, compared["tests"], search.trials)
+    facts["model"] = model or f"{FINAL}/{best['runs'][0]['folder']}"
+    with warn_on_failure("the ensembles"):
+        facts["ensembles"] = ensembles(
+            search.folder, {number: entry["runs"] for number, entry in entries.items()}, winner.number
+        )
+    return facts
+
+
+def _verdicts(best: dict, entries: Mapping[int, dict], tests: Sequence[dict], trials: Sequence[Trial]) -> list[dict]:
+    """Return each finalist's accuracy, and its verdict compared with the winner, corrected for all finalists."""
+    others = {number: entry for number, entry in entries.items() if entry is not best}
+    found = []
+    for number, entry in others.items():
+        test = next(test for test in tests if {test["a"], test["b"]} == {entry["name"], best["name"]})
+        found.append((number, entry, test["p"]))
+    adjusted = holm([p for _, _, p in found]) if found else []
+    rows = [{"trial": next(n for n, e in entries.items() if e is best), "entry": best, "verdict": "winner", "p": None}]
+    for (number, entry, _), p in zip(found, adjusted, strict=True):
+        difference = entry["acc"] - best["acc"]
+        verdict = "tied" if p >= LEVEL else "better" if difference > 0 else "worse"
+        rows.append({"trial": number, "entry": entry, "verdict": verdict, "p": p})
+    return [
+        {
+            "trial": row["trial"],
+            "name": trial_name(trials[row["trial"]]),
+            "acc": row["entry"]["acc"],
+            "acc_low": row["entry"]["acc_ci95"][0],
+            "acc_high": row["entry"]["acc_ci95"][1],
+            "seeds": row["entry"]["seeds"],
+            "seconds": row["entry"]["seconds"],
+            "verdict": row["verdict"],
+            "p": row["p"],
+        }
+        for row in rows
+    ]
+
+
+def _importances(search: Finished) -> dict[str, float]:
+    """Return the share of each option in the differences between good trials (PED-ANOVA, Watanabe et al. 2023)."""
+    kinds = {one.key: one.distribution for one in search.dimensions}
+    found = {}
+    for key, kind in kinds.items():
+        having = [trial for trial in finished(search.trials) if key in trial.params]
+        if len(having) < _FEWEST or len({str(trial.params[key]) for trial in having}) < 2:
+            continue
+        study = optuna.create_study(direction="maximize")
+        study.add_trials(
+            [create_trial(params={key: t.params[key]}, distributions={key: kind}, value=t.accuracy) for t in having]
+        )
+        with warn_on_failure(f"the importance of {key}"):
+            evaluator = optuna.importance.PedAnovaImportanceEvaluator()
+            found |= optuna.importance.get_param_importances(study, evaluator=evaluator, params=[key], normalize=False)
+    total = sum(found.values())
+    return {key: value / total for key, value in sorted(found.items(), key=lambda item: -item[1])} if total else {}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
+
+
+def _advice(facts: Mapping[str, Any]) -> list[str]:
+    """Return sentences that name the winner, say how sure its accuracy is, and what the search itself believed."""
+    winner, final = facts["winner"], facts["final"]
+    if winner is None:
+        return ["No trial finished an epoch within the budget: give the search more time."]
+    if final is None:
+        return [
+            f"Use {winner['name']}, the best of {amount(len(facts['trials']), 'trial')}. No time was left to measure it on "
+            f"other images: its {_percent(winner['search_acc'])} is too high, because the search chose it by this number."
+        ]
+    sentences = [
+        f"Use {winner['name']}: it classifies {_percent(final['acc'])} of {amount(final['images'], 'image')} correctly "
+        f"(mean of {amount(len(final['seeds']), 'seed')}; 95 % interval {_percent(final['low'])} to "
+        f"{_percent(final['high'])}). The search did not use these images, {final['measured_on']}.",
+        f"On the images that it chose by, {winner['chosen_on']}, its best value was {_percent(winner['search_acc'])}, "
+        + (
+            f"which was {100 * final['optimism']:.1f} points too optimistic."
+            if final["optimism"] > 0
+            else "which was not too optimistic."
+        ),
+    ]
+    for verdict in ("better", "tied"):
+        names = [
+            f"{shown(one['name'], 60)} ({_percent(one['acc'])})"
+            for one in facts["finalists"]
+            if one["verdict"] == verdict
+        ]
+        if names and verdict == "better":
+            sentences.append(
+                f"Better on these images, beyond chance: {', '.join(names)}. Use the first of them; its accuracy is a "
+                "little too high, because these images chose it."
+            )
+        elif names:
+            sentences.append(f"On these images, it is not clearly better than {', '.join(names)}.")
+    worse = [
+        f"{shown(one['name'], 60)} (p {p_value(one['p'])})" for one in facts["finalists"] if one["verdict"] == "worse"
+    ]
+    if worse:
+        sentences.append(f"It is better than {', '.join(worse)}.")
+    for one in facts["ensembles"]:
+        if one["verdict"] == "better":
+            sentences.append(f"{one['name']} is better beyond chance: {_percent(one['acc'])}, at {one['cost']}.")
+    return sentences
+
+
+def _table(facts: Mapping[str, Any]) -> str:
+    """Return a summary for the terminal."""
+    lines = [["", "search's val/acc", "unseen images", "95 % interval", "against the winner"]]
+    searched = {row["number"]: row["acc"] for row in facts["trials"]}
+    for one in facts["finalists"][:LINES]:
+        verdict = one["verdict"] + (f" (p {p_value(one['p'])})" if one["p"] is not None else "")
+        interval = f"{one['acc_low']:.4f} to {one['acc_high']:.4f}"
+        lines.append([shown(one["name"], 70), f"{searched[one['trial']]:.4f}", f"{one['acc']:.4f}", interval, verdict])
+    epochs, parts = facts["epochs"], []
+    parts += aligned(lines) if len(lines) > 1 else []
+    parts += ["", *facts["advice"], ""]
+    tried = [row for row in facts["trials"] if row["result"] != "unfinished"]
+    early = sum(row["result"] == "ended early" for row in tried)
+    parts.append(
+        f"{amount(len(tried), 'trial')} in {duration(facts['used'])}, {early} ended early: {100 * epochs['saved']:.0f} % of "
+        f"{amount(epochs['full'], 'epoch')} saved"
+    )
+    for name, one in facts["dropped"].items():
+        parts.append(
+            f"backbone {name} left out after its probe: {100 * one['difference']:.1f} points, p {p_value(one['p'])}"
+        )
+    if facts["winner"]:
+        parts.append(f"model    {facts['model']}" if facts["model"] else f"best     trial {facts['winner']['trial']}")
+        parts.append(f"again    {facts['winner']['command']}")
+    return "\n".join(parts)
+
+
+def _page(facts: dict, search: Finished) -> str:
+    ended = [row for row in facts["trials"] if row["acc"] is not None]
+    drawn = {
+        "progress": search_plots.best_so_far(ended, facts["final"]) if ended else None,
+        "importances": search_plots.importances(facts["importances"]) if facts["importances"] else None,
+        "parallel": search_plots.parallel(ended, [one.key for one in search.dimensions]) if len(ended) > 1 else None,
+        "front": search_plots.front([row for row in ended if row["result"] == "complete"]) if ended else None,
+    }
+    listed = sorted(facts["trials"], key=lambda row: -1.0 if row["acc"] is None else row["acc"], reverse=True)[:ROWS]
+    return render("search.html.jinja", **{**facts, "listed": listed}, plots=drawn, duration=duration)

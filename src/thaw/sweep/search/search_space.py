@@ -1,0 +1,107 @@
+"""Space of a search: the options that it varies, read from Hydra's sweep syntax."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
+from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
+
+from thaw.errors import UserError
+
+BACKBONE, STRATEGY = "backbone", "strategy"
+INSTANCES = ("seed", "data.fold")  # a trial is repeated for their values; a search must not choose among them
+_DIGITS = 3  # significant digits of a drawn number
+
+
+@dataclass(frozen=True)
+class Dimension:
+    """An option that a search varies; `key` is the left side of its override, such as `strategy.lr_factor`."""
+
+    key: str
+    distribution: BaseDistribution
+
+    def override(self, value: object) -> str:
+        return f"{self.key}={format(value, f'.{_DIGITS}g') if isinstance(value, float) else value}"
+
+    def value_of(self, configured: object) -> object | None:
+        """Return the configured value as a value of this dimension, or None if the dimension does not contain it."""
+        kind = self.distribution
+        if isinstance(kind, CategoricalDistribution):
+            text = {True: "true", False: "false", None: "null"}.get(configured, str(configured))  # type: ignore[call-overload]
+            return next((choice for choice in kind.choices if str(choice) in (text, str(configured))), None)
+        number = isinstance(configured, int | float) and not isinstance(configured, bool)
+        return configured if number and kind._contains(configured) else None
+
+
+@dataclass(frozen=True)
+class Space:
+    """All options of a search.
+
+    Attributes:
+        backbones: the overrides that choose each backbone, by its name.
+        strategies: the names of the strategies.
+        dimensions: the other options.
+        instances: the overrides of each repetition of a trial; one empty list if trials are not repeated.
+
+    """
+
+    backbones: Mapping[str, list[str]]
+    strategies: Sequence[str]
+    dimensions: Sequence[Dimension]
+    instances: Sequence[list[str]]
+
+    @property
+    def all_dimensions(self) -> list[Dimension]:
+        groups = ((BACKBONE, list(self.backbones)), (STRATEGY, self.strategies))
+        return [*(Dimension(key, CategoricalDistribution(names)) for key, names in groups), *self.dimensions]
+
+    def overrides(self, params: Mapping[str, object]) -> list[str]:
+        """Return the overrides for a value of each of some dimensions."""
+        chosen = [*self.backbones[str(params[BACKBONE])], f"{STRATEGY}={params[STRATEGY]}"]
+        return chosen + [one.override(params[one.key]) for one in self.dimensions if one.key in params]
+
+    def describe(self) -> dict:
+        """Return the space as plain values. A search can be continued only with an equal space."""
+        return {
+            "backbones": dict(self.backbones),
+            "strategies": list(self.strategies),
+            "dimensions": {one.key: repr(one.distribution) for one in self.dimensions},
+            "instances": [list(instance) for instance in self.instances],
+        }
+
+
+def parsed(texts: Iterable[str]) -> list[Override]:
+    """Parse overrides in Hydra's syntax."""
+    return OverridesParser.create().parse_overrides(list(texts))
+
+
+def dimension(override: Override) -> Dimension:
+    """Return the dimension that an override with several values describes.
+
+    Commas and `choice(…)` list values; `range(…)` and `interval(…)` give numbers. `tag(log, interval(a,b))` draws from
+    a logarithmic scale, and `int(interval(a,b))` draws whole numbers.
+
+    Raises:
+        UserError: if it is another kind of sweep, or an interval without numbers.
+
+    """
+    key, value = override.get_key_element(), override.value()
+    if isinstance(value, ChoiceSweep):
+        return Dimension(key, CategoricalDistribution([Override._get_value_element_as_str(one) for one in value.list]))
+    if isinstance(value, RangeSweep):
+        return Dimension(key, CategoricalDistribution(list(value.range())))
+    if isinstance(value, IntervalSweep):
+        low, high, log = value.start, value.end, "log" in value.tags
+        assert low is not None and high is not None, "Hydra's grammar asks for both ends"
+        if low >= high or (log and low <= 0):
+            raise UserError(
+                f"{override.input_line} is empty: it needs a lower end, above 0 with log, and a higher end."
+            )
+        if isinstance(low, int) and isinstance(high, int):
+            return Dimension(key, IntDistribution(low, high, log=log))
+        return Dimension(key, FloatDistribution(low, high, log=log))
+    raise UserError(
+        f"{override.input_line} cannot be searched: list its values, as in {key}=A,B, or give an interval, as in "
+        f"'{key}=interval(0,1)'."
+    )
