@@ -1,4 +1,4 @@
-"""Features on disk, in `$THAW_CACHE/features`. Their key covers all that they depend on; damaged files are not used."""
+"""Features on disk, in `$THAW_CACHE/features`, under a key that covers everything the features depend on."""
 
 import functools
 import hashlib
@@ -23,7 +23,7 @@ _STORED_AS = {torch.bfloat16: torch.int16}
 
 
 class StoredFeatures:
-    """Features of a split's images, in the split's order: indices -> (N, ...). Maps are stored with channels last."""
+    """Features (N, ...) of a split's images, in the split's order. Feature maps are stored with channels last."""
 
     def __init__(self, rows: torch.Tensor):
         self._rows = rows
@@ -54,7 +54,9 @@ def feature_key(*parts: str) -> str:
 def stored_features(
     key: str, example: torch.Tensor, count: int, max_size: float, batches: Callable[[], Iterable[torch.Tensor]]
 ) -> StoredFeatures:
-    """Return the features with `key`; if missing, compute and store `batches` of `count` rows like `example` (1, ...).
+    """Return the features stored under `key`; if they are missing, store the rows of `batches()` first.
+
+    There are `count` rows like `example` (1, ...). All stored features together take at most `max_size` bytes.
 
     Raises:
         OSError: if the features cannot be written.

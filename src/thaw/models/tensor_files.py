@@ -48,5 +48,5 @@ def _reason(error: Exception) -> str:
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a .safetensors file by name."""
-    return load_file(path) if is_utf8(path) else load(path.read_bytes())  # load_file rejects other paths
+    # load_file needs less memory than load, but accepts only UTF-8 paths.
+    return load_file(path) if is_utf8(path) else load(path.read_bytes())
