@@ -44,7 +44,7 @@ _EXPECTED_WARNINGS = (
     r".*LeafSpec.*is deprecated.*",  # Lightning 2.6 uses an older interface of PyTorch
     r".*GPU available but not used.*",  # trainer.accelerator can exclude the GPU
     r".*there was no current CUDA context.*",  # PyTorch's gradient thread then creates a context
-    r".*callbacks used to create the checkpoint need to be provided.*",  # a resumed run can omit its time-limit callback
+    r".*callbacks used to create the checkpoint need to be provided.*",  # a resumed run can omit RunTimer
 )
 
 
