@@ -91,7 +91,6 @@ def _share(record: dict) -> list[str]:
 
 
 def _defaults(record: dict) -> str:
-    """Describe the settings that are the same in all of Thaw's runs."""
     runs = [run for name, runs in record["measurements"].items() if name.startswith("thaw") for run in runs]
     run = runs[0].get("runs", runs)[0]
     chosen = " (by --batch-size)" if record["options"]["batch_size"] else ""

@@ -32,7 +32,6 @@ def draw_animal(species: str, seed: int | str) -> Image.Image:
 
 
 def _background(rng: random.Random) -> Image.Image:
-    """Return a two-colour gradient with clutter: simple shapes such as those of the animals."""
     corners = np.array([random_colour(rng), random_colour(rng)], dtype=np.float32)
     ramp = np.linspace(0, 1, _CANVAS, dtype=np.float32)[:, None, None]
     pixels = np.broadcast_to(corners[0] * (1 - ramp) + corners[1] * ramp, (_CANVAS, _CANVAS, 3))
@@ -65,7 +64,6 @@ def _clutter(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
 
 
 def _photograph(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Return the image with random contrast, a colour cast and noise, like a photograph."""
     pixels = np.asarray(image, dtype=np.float32)
     cast = np.array([rng.uniform(0.8, 1.2) for _ in range(3)], dtype=np.float32)
     pixels = (pixels - 128) * rng.uniform(0.6, 1.15) + 128 + rng.uniform(-25, 25)

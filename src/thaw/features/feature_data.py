@@ -53,7 +53,6 @@ class FeatureDataModule(LightningDataModule):
         self._used = self._used or self._on_device()
 
     def _on_device(self) -> tuple[Sequence[StoredFeatures], StoredFeatures | None]:
-        """Return all features, on the device if it has room for them, else in RAM."""
         if sum(part.nbytes for part in (*self.train_views, *filter(None, [self._val]))) <= self._device_bytes:
             try:
                 train = [view.moved_to(self._data.device) for view in self.train_views]

@@ -81,7 +81,6 @@ def stored_features(
 
 
 def in_memory(batches: Iterable[torch.Tensor]) -> StoredFeatures:
-    """Return the features of all `batches` in memory instead of on disk."""
     kept = [(_as_stored(batch), batch.dtype) for batch in batches]
     return _as_features(np.concatenate([array for array, _ in kept]), kept[0][1])
 
@@ -101,6 +100,5 @@ def _as_stored(features: torch.Tensor) -> np.ndarray:
 
 @functools.cache
 def _code() -> str:
-    """Return the versions of all code that features depend on."""
     libraries = [f"{name} {library_version(name)}" for name in ("torch", "torchvision", "pillow")]
     return f"{libraries} {READING} {TRANSFORMS} {FEATURES}"

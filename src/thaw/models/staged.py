@@ -114,7 +114,6 @@ class StagedNet(nn.Module):
         return [name for name, parameters in self._learned.items() if parameters]
 
     def is_head(self, key: str) -> bool:
-        """Return whether a state-dict key belongs to the head."""
         return within(key, self.stages[self.head_name])
 
     def check_sizes(self, image_size: int, train_size: int) -> None:

@@ -119,7 +119,6 @@ class Strategy:
         return phases
 
     def _epochs_left(self, max_epochs: int) -> int:
-        """Return the number of epochs for the phase without `epochs`."""
         named = sum(phase["epochs"] or 0 for phase in self._phases)
         open_ended = sum(not phase["epochs"] for phase in self._phases)
         left = max_epochs - named

@@ -72,7 +72,6 @@ class BestCheckpoint(MovableCheckpoint):
             self._order({path: scores[path] for path in self.best_k_models})
 
     def _order(self, scores: dict[str, tuple[float, float]]) -> None:
-        """Choose the best checkpoint and the checkpoint to replace next."""
         self._scores = scores
         self.best_model_path, worst = max(scores, key=scores.__getitem__), min(scores, key=scores.__getitem__)
         if len(scores) == self.save_top_k:

@@ -74,7 +74,6 @@ def _check_room(checkpoint: dict, path: Path) -> None:
 
 
 def _bytes(value: object) -> int:
-    """Return the bytes of all tensors in nested dicts, lists and tuples."""
     if isinstance(value, torch.Tensor):
         return value.untyped_storage().nbytes()
     if isinstance(value, dict):

@@ -154,7 +154,6 @@ class ImageClassifier(LightningModule):
             self._change_schedule(before)
 
     def _change_schedule(self, before: int) -> None:
-        """Change the schedule from `before` epochs to the run's new number of epochs, and log the change."""
         (optimizer,), (scheduled,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
         rate, scheduler = optimizer.param_groups[-1]["lr"], self.phase.scheduler or self.recipe.scheduler
         change = "its schedule now has the new length"

@@ -69,13 +69,11 @@ def solve_head(
 
 
 def _few_rows(view: StoredFeatures) -> Iterator[torch.Tensor]:
-    """Yield batches of features that are evenly spread over the training images."""
     rows = torch.linspace(0, len(view) - 1, min(_ENOUGH, len(view))).round().long()
     yield from (view[part.tolist()] for part in rows.split(32))
 
 
 def _few_images(trainer: Trainer, data: ImageFolderDataModule) -> Iterator[torch.Tensor]:
-    """Yield batches of images that are evenly spread over the training images."""
     data.prepare_pixels()
     device = trainer.strategy.root_device
     for batch in data.few_loader(_ENOUGH):

@@ -134,8 +134,6 @@ def _received(trainer: Trainer) -> int | None:
 
 
 def _metric_states(trainer: Trainer, classifier: ImageClassifier) -> dict[str, dict[str, torch.Tensor]]:
-    """Return the states of the training metrics, summed over all processes."""
-
     def total(state: Any) -> Any:
         return trainer.strategy.reduce(state.clone(), reduce_op="sum")
 

@@ -43,7 +43,6 @@ def _is_wide_depthwise(layer: Layer) -> bool:
 
 
 def _operations(net: StagedNet, layers: dict[str, Layer], image_size: int) -> dict[str, int]:
-    """Return the number of each layer's operations for one image."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net.eval()(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8))
     net.train()

@@ -178,7 +178,6 @@ def _check_monitors(trainer: Any, classifier: ImageClassifier) -> None:
 
 @contextmanager
 def _blaming(component: str, hint: str = "") -> Iterator[None]:
-    """Turn any error in the block into a UserError that names the component."""
     try:
         yield
     except UserError:

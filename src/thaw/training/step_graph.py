@@ -151,7 +151,6 @@ def _memory(device: torch.device) -> int:
 
 @contextmanager
 def _leaving_no_trace(module: LightningModule, device: torch.device):
-    """Afterwards, restore the buffers and the random state that a recording changes."""
     buffers, random = [buffer.clone() for buffer in module.buffers()], torch.cuda.get_rng_state(device)
     try:
         yield
@@ -162,7 +161,6 @@ def _leaving_no_trace(module: LightningModule, device: torch.device):
 
 
 def _obstacle(images: torch.Tensor, module: LightningModule) -> str:
-    """Return why a step cannot be recorded as a CUDA graph, or an empty string."""
     if images.device.type != "cuda":
         return "there is no CUDA device"
     trainer: Any = module.trainer

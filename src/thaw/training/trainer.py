@@ -199,7 +199,6 @@ def last_checkpoint(folder: str) -> Path | None:
 
 
 def epochs_done(checkpoint: Path) -> int:
-    """Return the number of completed epochs in `checkpoint`."""
     return _progress(checkpoint)["epoch_progress"]["current"]["processed"]
 
 

@@ -59,9 +59,8 @@ def _groups(model: TimmModule) -> dict[str, list[str]]:
 
 
 def _head_paths(model: TimmModule) -> list[str]:
-    """Return the classifier's path, or two paths for a distilled network, which has two classifiers."""
     heads = model.get_classifier()
-    heads = heads if isinstance(heads, tuple) else (heads,)
+    heads = heads if isinstance(heads, tuple) else (heads,)  # distilled networks have two
     return [path for path, module in model.named_modules() if any(module is head for head in heads)]
 
 
