@@ -30,7 +30,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the benchmark's table; `timed` is the text in the table for what is measured."""
+    """A row of the benchmark's table; `timed` describes what is measured."""
 
     strategy: str
     epochs: int

@@ -29,7 +29,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
     overrides = [*overrides, "trainer.callbacks=[]", "trainer.logger=false", "+trainer.enable_checkpointing=false"]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         cfg = compose("train", overrides, return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)  # the configuration has references to HydraConfig
+    HydraConfig.instance().set_config(cfg)  # the configuration has ${hydra:...} references
     return cfg
 
 

@@ -1,4 +1,4 @@
-"""The benchmark's reference: PyTorch's transfer learning tutorial. python -m thaw.benchmark.loop --help
+"""The benchmark's reference: the cats-and-dogs tutorial in plain PyTorch. python -m thaw.benchmark.loop --help
 
 The loop trains a torchvision network in float32, with batches of 4 that four workers load, SGD at 0.001 with momentum
 0.9, and StepLR (factor 0.1 every 7 epochs). This module does not import Thaw, so that no part of Thaw is timed.
@@ -89,7 +89,7 @@ def run_epoch(model: nn.Module, images: DataLoader, device: torch.device, optimi
             if optimizer:
                 loss.backward()
                 optimizer.step()
-        loss_sum += loss.item() * len(inputs)  # loss_sum is unused, but the tutorial also waits for the device here
+        loss_sum += loss.item() * len(inputs)  # loss_sum is unused, but tutorials log it, and item() takes time
         right += (outputs.argmax(1) == labels).sum().item()
     return right / len(cast(ImageFolder, images.dataset))
 

@@ -47,7 +47,7 @@ class Sides:
         self._timed([sys.executable, "-c", imports], self._new_folder("warm-up"))
 
     def measure(self, task: Task) -> dict:
-        """Run `task` and return its measurements; `seconds` is the time from start to end of its processes.
+        """Run `task`; return its measurements, such as `seconds` for all processes and `epochs`, the seconds per epoch.
 
         Raises:
             RunError: if a process fails; the message names its log.

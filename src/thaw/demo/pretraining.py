@@ -92,7 +92,7 @@ def _speed_up(net: nn.Module) -> None:
     """Make residual blocks start as the identity (Goyal et al. 2017, section 5.1), and batch norms adapt faster."""
     for module in net.modules():
         last = getattr(module, "bn3", None) or getattr(module, "bn2", None)
-        if isinstance(last, nn.BatchNorm2d) and hasattr(module, "downsample"):  # a block with a shortcut around it
+        if isinstance(last, nn.BatchNorm2d) and hasattr(module, "downsample"):  # a residual block, which has a shortcut
             nn.init.zeros_(last.weight)
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = BATCH_NORM_MOMENTUM  # some networks have 0.01 or less, which needs thousands of steps
+            module.momentum = BATCH_NORM_MOMENTUM  # some networks' 0.01 or less needs thousands of steps

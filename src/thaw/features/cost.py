@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from thaw.data.workers import usable_cores
 
 # Rough values suffice, because the compared times differ by more than the errors of these values.
-_OPERATIONS = {"cpu": 5e10, "cuda": 2e13}  # per second; on a CPU also per core
+_OPERATIONS = {"cpu": 5e10, "cuda": 2e13}  # floating-point operations per second; per core on a CPU
 _PREPARE = 2e-3  # seconds that a core needs to decode, crop and resize an image
 _READ, _WRITE = 1e9, 5e8  # bytes per second
 
@@ -25,7 +25,7 @@ class Cost:
     device: str
 
     def saved(self, uses: int, passes: int) -> float:
-        """Return the seconds saved per image by storing features: computed `passes` times, used `uses` times."""
+        """Return the seconds per image that stored features save, if computed `passes` times and used `uses` times."""
         on_cpu, cores = self.device == "cpu", usable_cores()
         rate = _OPERATIONS["cpu"] * cores if on_cpu else _OPERATIONS["cuda"]
         compute = self.operations / rate + (_PREPARE if on_cpu else _PREPARE / cores)
@@ -33,5 +33,5 @@ class Cost:
 
 
 def enough_views(epochs: int) -> int:
-    """Return how many augmented views suffice for `epochs` epochs: a third of `epochs`, within 2 and 4."""
+    """Return how many augmented views suffice for `epochs` epochs: a third of `epochs`, but 2 to 4."""
     return min(epochs, max(_FEWEST_VIEWS, min(_MOST_VIEWS, epochs // 3)))

@@ -16,7 +16,7 @@ from thaw.features.store import StoredFeatures
 
 log = logging.getLogger(__name__)
 
-_BYTES_AT_ONCE = 2**26  # of features that are gathered at once, for several batches
+_BYTES_AT_ONCE = 2**26  # bytes of features to gather at once, for several batches
 
 
 class FeatureDataModule(LightningDataModule):

@@ -12,7 +12,7 @@ from thaw.features.store import StoredFeatures
 
 _CHUNK = 2**24  # numbers in one chunk of features or logits
 _SHARE = 0.25  # share of the free memory that features may fill
-_ALIKE = 1e-10  # share of the largest variance below which a direction holds only rounding errors
+_ALIKE = 1e-10  # principal axes with less than this share of the largest variance are only rounding errors
 
 
 class FeatureRows:
@@ -139,7 +139,7 @@ class LinearLoss:
         return value, torch.cat([gradient[:-1] * self.roots, gradient[-1:]]).norm().item()
 
     def held_out(self, parameters: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
-        """Return the mean cross-entropy and accuracy of the rows, weighted by `weights` (N,)."""
+        """Return the mean cross-entropy and accuracy at `parameters` of the rows, weighted by `weights` (N,)."""
         weight, bias = self.plain(parameters)
         loss = right = 0.0
         for rows, x in self.rows.chunks():

@@ -74,8 +74,8 @@ class LogisticProbe:
     The solver trains on every image without augmentation and on `views` augmented views of each image. Images are
     divided into `folds`; all views of an image are in the same fold. If a solution would take minutes, only one fold is
     held out. The solver stops when the gradient's norm, divided by its norm at zero weights, is at most `tolerance`. It
-    also stops after 500 steps, or when 15 steps in a row make no progress: every 5 steps must lower the loss by 1e-9 of
-    its value or the gradient by a tenth.
+    also stops after 500 steps, or after three rounds of 5 steps that lower neither the loss by 1e-9 of its value nor
+    the gradient by a tenth.
 
     Raises:
         UserError: from the constructor, if a value is invalid.
@@ -124,7 +124,7 @@ class LogisticProbe:
         return Solution(weight.T, plain_bias, penalty, path, parts, iterations, gradient, value, seconds, note)
 
     def _note(self, path: Sequence[PathPoint], penalty: float, equal: float) -> str | None:
-        """Return advice if the held-out loss still falls by more than `equal` at the first or last penalty tried."""
+        """Return advice if the held-out loss still falls by more than `equal` at the largest or smallest penalty."""
         ends = ((0, 1, "largest", "larger"), (-1, -2, "smallest", "smaller"))
         for end, beside, kind, beyond in ends:
             if len(path) > 1 and penalty == path[end].penalty and path[beside].loss > path[end].loss + equal:
@@ -139,7 +139,7 @@ class LogisticProbe:
     ) -> tuple[list[PathPoint], int, torch.Tensor]:
         """Return the held-out loss of each penalty, the number of held-out folds, and the best penalty's solution.
 
-        Penalties fall. Each solution starts from the solution of the penalty before.
+        Larger penalties are tried first. Each solution starts from the solution of the penalty before.
         """
         parts, rows = fold.unique().tolist(), problem.args[0]
         if len(rows) * rows.width * rows.classes > _LARGE:
@@ -223,7 +223,7 @@ def _scaled(parameters: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
 
 
 def _folds(rows: FeatureRows, folds: int, seed: int) -> torch.Tensor:
-    """Return each row's fold, int64 (N,). Each class is divided evenly; all views of an image are in one fold."""
+    """Return each row's fold, int64 (N,). Folds share each class evenly; all views of an image are in one fold."""
     random, labels = np.random.default_rng(seed), rows.labels[: rows.images].cpu().numpy()
     own = np.empty(rows.images, np.int64)
     next_fold = 0

@@ -16,7 +16,7 @@ _MOST_ASKED = 2000  # images to classify at most; the time is proportional to th
 def neighbour_accuracy(rows: FeatureRows) -> tuple[float, int]:
     """Return the accuracy of classification by 20 nearest neighbours, and the number of classified images.
 
-    At most 2000 training images are classified, at even distances. Neighbours are the other unaugmented training images
+    At most 2000 training images, evenly spread, are classified. Neighbours are the other unaugmented training images
     whose features have the largest cosine similarity s. Each neighbour votes with the weight exp(s / 0.07).
     Source: Wu et al. 2018, "Unsupervised feature learning via non-parametric instance discrimination".
     """

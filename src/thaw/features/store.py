@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 _NAME = "features"
 
-# NumPy has no bfloat16.
+# NumPy has no bfloat16, so the bits are stored as int16.
 _STORED_AS = {torch.bfloat16: torch.int16}
 
 
@@ -54,9 +54,9 @@ def feature_key(*parts: str) -> str:
 def stored_features(
     key: str, example: torch.Tensor, count: int, max_size: float, batches: Callable[[], Iterable[torch.Tensor]]
 ) -> StoredFeatures:
-    """Return the features stored under `key`; if they are missing, store the rows of `batches()` first.
+    """Return the features stored under `key`; if they are missing, compute and store them first.
 
-    There are `count` rows like `example` (1, ...). All stored features together take at most `max_size` bytes.
+    `batches()` yields `count` rows in all, like `example` (1, ...). All features on disk take at most `max_size` bytes.
 
     Raises:
         OSError: if the features cannot be written.

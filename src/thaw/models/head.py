@@ -21,7 +21,7 @@ class StandardizedLinear(nn.Linear):
     """Linear layer whose weights apply to standardised features, (x - mean) * scale.
 
     x (..., D) -> logits (..., C). The mean is 0 and the scale 1 until `standardize` sets them. The state dict contains
-    both, as `feature_mean` (D,) and `feature_scale` (). `fold_head` converts it to the state dict of an `nn.Linear`.
+    both, as `feature_mean` (D,) and `feature_scale` (). `fold_head` converts that to the state dict of an `nn.Linear`.
     """
 
     feature_mean: torch.Tensor
@@ -39,7 +39,7 @@ class StandardizedLinear(nn.Linear):
         return folded(self.weight, self.bias, self.feature_mean, self.feature_scale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, *self.plain)  # rounds exactly as the plain layer does, unlike scaling x first
+        return F.linear(x, *self.plain)  # rounds exactly as an nn.Linear with the folded weights
 
     @torch.no_grad()
     def standardize(self, mean: torch.Tensor, scale: float) -> None:
@@ -91,7 +91,7 @@ class NewHead:
         """Initialise the head of `net` if it is linear; leave other heads, such as SqueezeNet's, unchanged.
 
         The backbone must be pretrained or frozen. Random trainable layers can change the scale of their features a
-        thousandfold.
+        thousandfold, which the head's fixed scale cannot follow.
         """
         layers = head_layers(net)
         if self.start == "zero":

@@ -1,4 +1,4 @@
-"""A network's preprocessing: as published with its weights, as in PyTorch's tutorial, or small for the demo."""
+"""A network's preprocessing: as published with its weights, as in the cats-and-dogs tutorial, or small for the demo."""
 
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
 from thaw.models.backbones import family_of, is_own
@@ -11,7 +11,7 @@ def published_preprocessing(name: str, builder: str = "") -> Preprocessing:
     """Return the preprocessing with which the published weights of `name` were evaluated.
 
     `builder` is the import path of the function that builds the network. A custom network with an unknown name
-    gets the preprocessing of PyTorch's tutorial.
+    gets `TUTORIAL`: resize 256, crop 224, bilinear.
 
     Raises:
         UserError: if `name` is unknown and not the name of a custom network.
@@ -22,12 +22,12 @@ def published_preprocessing(name: str, builder: str = "") -> Preprocessing:
 
 
 def tutorial_preprocessing(name: str, builder: str = "") -> Preprocessing:
-    """Return the preprocessing of PyTorch's tutorial (resize 256, crop 224), scaled to the published size of `name`."""
+    """Return `TUTORIAL`, of the cats-and-dogs tutorial (256 to 224 pixels), scaled to the published size of `name`."""
     return TUTORIAL.scaled(published_preprocessing(name, builder).crop)
 
 
 def demo_preprocessing(name: str, builder: str = "") -> Preprocessing:
-    """Return the preprocessing of PyTorch's tutorial, scaled to the image size of the demo."""
+    """Return `TUTORIAL` (resize 256, crop 224), scaled to the image size of the demo."""
     return TUTORIAL.scaled(demo_size(name, builder))
 
 

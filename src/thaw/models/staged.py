@@ -52,7 +52,7 @@ class StagedNet(nn.Module):
     `image_size` only if the network accepts no other size.
     """
 
-    prefix = ""  # of state-dict keys; the published names lack it
+    prefix = ""  # of the state-dict keys; published weights lack this prefix
 
     def __init__(
         self, parts: Mapping[str, nn.Module | nn.Parameter], stages: Mapping[str, Sequence[str]], config: dict

@@ -15,7 +15,7 @@ _KEYS = ("train", "epochs", "lr", "lr_decay", "head_lr", "optimizer", "scheduler
 
 @runtime_checkable
 class HeadSolver(Protocol):
-    """Solver, such as `LogisticProbe`, of the optimal head on every image and `views` augmented views of it."""
+    """Solver that computes the optimal head from every image and `views` augmented views of each image."""
 
     views: int
 

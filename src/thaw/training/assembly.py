@@ -38,7 +38,7 @@ def assemble(cfg: DictConfig, data: ImageFolderDataModule) -> Parts:
     """Build all parts of a run, and try each phase on dummy data before the run writes a file.
 
     Raises:
-        UserError: if parts do not work together.
+        UserError: if the parts do not work together.
 
     """
     net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))

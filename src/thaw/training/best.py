@@ -30,7 +30,7 @@ def monitored(trainer: Trainer) -> ModelCheckpoint | None:
 
 
 def ranking(trainer: Trainer, columns: Collection[str]) -> Callable[[Mapping[str, float]], Any] | None:
-    """Return a sort key for rows of metrics, largest for the best epoch, or None if `columns` lack the metric."""
+    """Return a sort key for rows, largest for the best epoch, or None if `columns` lack the monitored metric."""
     checkpoint = monitored(trainer)
     if checkpoint is None or (monitor := checkpoint.monitor) is None or monitor not in columns:
         return None

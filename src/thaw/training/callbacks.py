@@ -20,8 +20,8 @@ COLUMNS = ("epoch", "phase", "lr", "train/loss", "train/acc", "val/loss", "val/a
 class EpochTable(Callback):
     """Callback that adds a row to metrics.csv and a line to the log after every epoch; epochs and phases count from 1.
 
-    `rows` holds the rows. `training_seconds` and `validation_seconds` are sums over all epochs. A resumed run takes
-    rows and sums from the checkpoint; `seconds_before` is the training time before the run was resumed. Without a
+    `rows` holds the rows as dicts. `training_seconds` and `validation_seconds` are sums over all epochs. A resumed run
+    takes rows and sums from the checkpoint; `seconds_before` is the training time before the run was resumed. Without a
     `path`, no file is written.
     """
 

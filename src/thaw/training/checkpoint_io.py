@@ -22,7 +22,7 @@ _OVERHEAD = 2**20  # bytes of a checkpoint besides tensors: names, counters, row
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoint IO that writes NAME.part and then renames it, so that a failure never destroys an older checkpoint.
 
-    Lightning's own IO writes to the system's temporary folder. From another file system it copies instead of renaming.
+    Lightning's own IO writes to the system's temporary folder, and copies from there if it is on another file system.
     """
 
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options=None) -> None:

@@ -146,7 +146,7 @@ class ImageClassifier(LightningModule):
         return int(self.trainer.estimated_stepping_batches) * (self.phase.last - self.phase.first) // self.phase.last
 
     def on_train_start(self) -> None:
-        if self.trainer.gradient_clip_val:  # otherwise Lightning refuses to clip with fused optimizers
+        if self.trainer.gradient_clip_val:  # otherwise Lightning refuses to clip gradients with fused optimizers
             for optimizer in self.trainer.optimizers:
                 optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]  # private
         before, self._total_before = self._total_before, None
@@ -172,7 +172,7 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         images, labels = batch
         logits, loss = self.forward_and_loss(images, labels)
-        self.train_acc.update(logits.detach(), labels)  # with `mix`, the labels before blending count
+        self.train_acc.update(logits.detach(), labels)  # with `mix`, accuracy uses the labels before blending
         self.train_loss.update(loss, len(labels))
         if batch_idx == 0:
             self.log_train_metrics()
@@ -213,7 +213,7 @@ class ImageClassifier(LightningModule):
         return self.recipe.loss(logits, labels, **weights)
 
     def on_validation_epoch_start(self) -> None:
-        if self.trainer.world_size > 1:  # validate the statistics that checkpoints hold: the first process's
+        if self.trainer.world_size > 1:  # validate with the first process's batch-norm statistics, which are saved
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
@@ -234,7 +234,7 @@ class ImageClassifier(LightningModule):
         checkpoint["thaw"] = {**self.description, "precision": str(self.trainer.precision)}
         checkpoint["phase"], checkpoint["total"] = self.phase.number, self.phase.total
         checkpoint["solution"] = self.solution
-        if "optimizer_states" in checkpoint:  # a resumed run also needs the head before folding
+        if "optimizer_states" in checkpoint:  # a resumed run needs the StandardizedLinear head, too
             checkpoint["head"] = {key: checkpoint["state_dict"][key] for key in standardized_keys(self.state_dict())}
         checkpoint["state_dict"] = fold_head(checkpoint["state_dict"])
 

@@ -26,7 +26,7 @@ class FiniteNumbers(Callback):
     """
 
     def on_train_start(self, trainer, pl_module) -> None:
-        self._first = torch.tensor(_NEVER, device=pl_module.device)  # the epoch's first batch with a bad loss
+        self._first = torch.tensor(_NEVER, device=pl_module.device)  # first batch whose loss is NaN or infinite
 
     def on_before_backward(self, trainer, pl_module, loss: torch.Tensor) -> None:
         number = trainer.fit_loop.epoch_loop.batch_idx
@@ -35,7 +35,7 @@ class FiniteNumbers(Callback):
             self._check_losses(trainer)
 
     def on_validation_start(self, trainer, pl_module: Any) -> None:
-        if trainer.state.fn == "fit":  # the best weights are then saved without on_save_checkpoint
+        if trainer.state.fn == "fit":  # the best weights are saved without a call of on_save_checkpoint
             self._check(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer, pl_module: Any, checkpoint: dict) -> None:

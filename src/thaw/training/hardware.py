@@ -32,7 +32,7 @@ def check_accelerator(accelerator: str) -> None:
 def best_precision(accelerator: str, suits_cpu: bool = True) -> str:
     """Return `bf16-mixed` if the device multiplies bfloat16 in hardware, else `32-true`.
 
-    On a CPU, `suits_cpu` must also be true: the network trains faster in bfloat16 than in float32.
+    On a CPU, `bf16-mixed` also needs `suits_cpu`: the network trains faster in bfloat16 than in float32.
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -64,7 +64,7 @@ def keep_freed_memory() -> None:
 
 
 def memory_format(channels_last: bool | str = "auto") -> torch.memory_format:
-    """Return `torch.channels_last` if chosen; `auto` chooses it on CUDA and on CPUs with oneDNN, which have kernels."""
+    """Return `torch.channels_last` if chosen; `auto` chooses it where fast kernels exist: CUDA and CPUs with oneDNN."""
     if channels_last == "auto":
         channels_last = torch.cuda.is_available() or (
             torch.backends.mkldnn.is_available() and not torch.backends.mps.is_available()

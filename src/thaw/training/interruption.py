@@ -16,8 +16,8 @@ from thaw.training.classifier import ImageClassifier
 class StepStop(Callback):
     """Callback that stops training after a signal, such as SIGINT: after a step, or before or after validation.
 
-    It raises Lightning's `SIGTERMException`, for which `thaw.training.checkpoint_io.LastCheckpoint` saves a checkpoint.
-    A signal to any process stops all processes; Lightning's own handler only shares a signal to the first process.
+    It raises Lightning's `SIGTERMException`, at which `thaw.training.checkpoint_io.LastCheckpoint` saves a checkpoint.
+    A signal to any process stops all processes. With Lightning's own handler, only a signal to the first process does.
     """
 
     def on_train_start(self, trainer, pl_module) -> None:
@@ -112,7 +112,7 @@ class MidEpochResume(Callback):
             order.skip(epoch, loop.epoch_loop.batch_progress.current.completed)
             _restore_metrics(trainer, pl_module, self._metrics)
         order.set_epoch(epoch)
-        iter(loop._data_fetcher)  # start again: the present iterator may have the wrong epoch
+        iter(loop._data_fetcher)  # restart the iterator, which may have the wrong epoch's order
 
 
 def stop_after_step(trainer: Trainer) -> None:
@@ -148,4 +148,4 @@ def _restore_metrics(trainer: Trainer, classifier: ImageClassifier, states: dict
         for key, value in states[name].items():
             setattr(metric, key, value.to(metric.device) * trainer.is_global_zero)
         metric._update_count = 1  # with 0, torchmetrics warns that there is nothing to compute
-    classifier.log_train_metrics()  # needed because training logs them only in an epoch's first step
+    classifier.log_train_metrics()  # training_step logs the metrics only in an epoch's first step

@@ -142,7 +142,7 @@ class FeatureCache:
         epochs = phase.last - phase.first
         views, reason = self._affordable_views(train, epochs, data, mixed)
         size, val_size = len(data.train) * views * train.size, len(data.val) * val.size
-        evaluated = phase.last == phase.total  # the end of the run evaluates once more
+        evaluated = phase.last == phase.total  # the network is evaluated once more at the end of the run
         with_val = val.saved(epochs + evaluated, 1) > 0 and size + val_size <= self.max_size
         kind = ("augmented " if data.augment else "") + ("view" if views == 1 else "views")
         kept = [f"{views} {kind} × {len(data.train)} training images"] * bool(views)

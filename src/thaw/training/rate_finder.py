@@ -77,7 +77,7 @@ class RateFinder(Callback):
 
 
 def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """Fit a line to the losses of each decade of rates; return the middle rate of the steepest fall, or None."""
+    """Return the middle of the decade of rates in which a fitted line falls most steeply, or None if no line falls."""
     x, y = np.log10(rates), np.asarray(losses)
     half = round((len(x) - 1) / 2 / (x[-1] - x[0])) if len(x) > 2 else len(x)
     middles = range(half, len(x) - half)

@@ -24,7 +24,7 @@ from thaw.training.schedules import PerStep
 
 log = logging.getLogger(__name__)
 
-_MOST_EPOCHS = 10_000  # epochs for which a scheduler is tried at most
+_MOST_EPOCHS = 10_000  # most epochs for which a scheduler is tried
 _FALLING = ("loss", "ece")  # ends of the names of metrics that are better when they are lower
 
 

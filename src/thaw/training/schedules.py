@@ -20,7 +20,7 @@ from thaw.errors import UserError
 
 
 class PerStep(ABC):
-    """Builder of a scheduler that steps after every batch of a phase, which has `steps` optimizer steps."""
+    """Builder of a scheduler that steps after every batch, for a phase of `steps` optimizer steps."""
 
     counts_steps = True  # lets the check of a configuration recognise subclasses without importing this module
 
@@ -29,7 +29,7 @@ class PerStep(ABC):
 
 
 def advance(scheduler: LRScheduler, optimizer: Optimizer, longer: LRScheduler, other: Optimizer) -> None:
-    """Give `scheduler` and `optimizer` the state of the new `longer` and `other` after the same number of steps."""
+    """Step the new `longer` and `other` as often as `scheduler`; copy their state to `scheduler` and `optimizer`."""
     for _ in range(scheduler.last_epoch):
         other.step()  # changes no weights, since there are no gradients
         longer.step()

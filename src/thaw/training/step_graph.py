@@ -48,8 +48,8 @@ class StepGraph:
 
     With a small batch, Python takes longer to launch operations than a GPU takes to compute them. A CUDA graph needs
     only one launch. Its results equal those of the plain operations bit for bit. `mode` is True, False or "auto", which
-    records if this is possible and takes at most a quarter of the GPU's memory. `replayed` is whether the last step was
-    a replay, which also fills the gradients. `seconds` is the GPU time of all replays.
+    records if possible and if the recording takes at most a quarter of the GPU's memory. `replayed` is whether the last
+    step was a replay, which also fills the gradients. `seconds` is the GPU time of all replays.
 
     Raises:
         UserError: from the constructor, for an unknown mode.

@@ -73,8 +73,8 @@ def build_trainer(
     for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
     options["profiler"] = options.get("profiler") or _NoProfiler()
-    if not options.get("logger"):
-        callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]  # needs a logger
+    if not options.get("logger"):  # LearningRateMonitor needs a logger
+        callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
     used: Any = best_precision(accelerator, bf16_suits) if precision == "auto" else precision
     return Trainer(
         accelerator=accelerator,
@@ -125,7 +125,7 @@ def fit(
     features: FeatureCache | None = None,
     begin: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train all phases, counting epochs and steps through; continue from `checkpoint` if given.
+    """Train all phases, and count epochs and steps from the first phase on; continue from `checkpoint` if given.
 
     `features`, if given, computes the output of frozen stages only once where this saves time. `begin()` is called
     once, after all files have been read and before any file is written.

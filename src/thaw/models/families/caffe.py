@@ -27,7 +27,7 @@ _DETECTRON = re.compile(r"res([2-5])\.(\d+)\.(?:conv([123])|shortcut)(\.norm)?")
 
 
 class Caffe(Family):
-    """Caffe's ResNets, with torchvision's state-dict keys and the preprocessing of PyTorch's transfer tutorial."""
+    """Caffe's ResNets, with torchvision's state-dict keys and the preprocessing `TUTORIAL`: resize 256, crop 224."""
 
     smallest = 3  # pixels; the first pooling has no padding and fails on smaller images
 

@@ -20,7 +20,7 @@ _PADDING = 32  # pixels by which the resized side exceeds the crop, for every ne
 
 
 class Lite(Timm):
-    """EfficientNet-Lite 0 to 2, in timm tf_efficientnet_lite0 to 2. timm's efficientnet_lite0 has other weights."""
+    """EfficientNet-Lite 0 to 2 (in timm: tf_efficientnet_lite0 to 2). timm's efficientnet_lite0 has other weights."""
 
     install, alternative = INSTALL_LITE, f"install them ({INSTALL_LITE})"
 
@@ -38,7 +38,7 @@ class Lite(Timm):
         return (127 / 255,) * 3, (128 / 255,) * 3
 
     def published_tensors(self, net: StagedNet) -> Tensors:
-        """Return the weights from the installed package, or download them with timm."""
+        """Return the weights from the installed pip package, or download them with timm."""
         file = packaged_file(net.config["name"])
         if file is None:
             return super().published_tensors(net)
@@ -62,12 +62,12 @@ def packaged_file(name: str) -> Path | None:
 
 
 def renamed_in_order(net: StagedNet, tensors: Tensors, source: str) -> Tensors:
-    """Give each tensor the name in the state dict of `net` that is at the same position.
+    """Rename `tensors`, which are in the order of the state dict of `net`, to the names in this state dict.
 
     Batch norm's counters are skipped in both `net` and `tensors`.
 
     Raises:
-        UserError: if the numbers of tensors differ, or a shape outside the head; the message names `source`.
+        UserError: if the number of tensors or a shape outside the head differs; the message names `source`.
 
     """
     own, given = (

@@ -108,7 +108,7 @@ class Timm(Family):
         given = {key.removeprefix(net.prefix): tensor for key, tensor in tensors.items()}
         fit = getattr(sys.modules[type(net.model).__module__], "checkpoint_filter_fn", None)
         if fit:
-            with suppress(KeyError, AttributeError, ValueError, RuntimeError):  # load_backbone reports misfits
+            with suppress(KeyError, AttributeError, ValueError, RuntimeError):  # load_backbone reports bad tensors
                 given = fit(dict(given), net.model)
         return {net.prefix + key: tensor for key, tensor in given.items()}
 

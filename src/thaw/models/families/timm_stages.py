@@ -77,7 +77,7 @@ def _stage_name(matcher: dict | Callable | None, keys: list[str]) -> str:
 
 
 def _largest_parts(module: nn.Module, path: str, stage_of: dict[str, str]) -> Iterator[tuple[str, Part, str | None]]:
-    """Yield path, part and stage of the largest parts within one stage; parts without parameters have stage None."""
+    """Yield path, part and stage of each largest module or parameter in one stage (None: it has no parameters)."""
     path = path.removesuffix(".")
     inside = {stage for key, stage in stage_of.items() if within(key, [path])}
     if len(inside) < 2:
