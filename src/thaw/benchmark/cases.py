@@ -1,4 +1,4 @@
-"""The cases of a benchmark, and the order in which their processes run."""
+"""The benchmark's cases (what is timed), and the order in which their processes run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace

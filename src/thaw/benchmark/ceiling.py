@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m thaw.benchmark.ceiling")
     parser.add_argument("result", type=Path, help="the JSON file to write")
     parser.add_argument("classes", type=int)
-    parser.add_argument("overrides", nargs="*", help="as for train.py")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides, as for train.py")
     options = parser.parse_args()
     cfg = compose_config(options.overrides)
     seconds = step_seconds(*build_step(cfg, options.classes))

@@ -33,5 +33,5 @@ class Cost:
 
 
 def enough_views(epochs: int) -> int:
-    """Return how many augmented views suffice for `epochs` epochs: a third of `epochs`, but 2 to 4."""
+    """Return how many augmented views suffice for `epochs` epochs: a third of `epochs`, at least 2 and at most 4."""
     return min(epochs, max(_FEWEST_VIEWS, min(_MOST_VIEWS, epochs // 3)))

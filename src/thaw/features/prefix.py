@@ -46,7 +46,7 @@ class FrozenPrefix:
         return self._run(self._quick, images)
 
     def probe(self, size: int) -> tuple[torch.Tensor, int]:
-        """Return features (1, ...) of a black image with sides of `size` pixels, and the number of operations."""
+        """Return features (1, ...) of a black image with sides of `size` pixels, and the operations to compute them."""
         if size not in self._probes:
             image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=self.device)
             with FlopCounterMode(display=False) as counter:

@@ -56,7 +56,8 @@ def stored_features(
 ) -> StoredFeatures:
     """Return the features stored under `key`; if they are missing, compute and store them first.
 
-    `batches()` yields `count` rows in all, like `example` (1, ...). All features on disk take at most `max_size` bytes.
+    `batches()` yields `count` rows with the shape and dtype of `example` (1, ...). The features under all keys take at
+    most `max_size` bytes.
 
     Raises:
         OSError: if the features cannot be written.

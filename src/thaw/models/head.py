@@ -62,7 +62,7 @@ class StandardizedLinear(nn.Linear):
         self.weight.copy_(weight / self.feature_scale)
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, *rest) -> None:
-        """Also accept the state dict of an `nn.Linear`; the mean is then 0 and the scale 1."""
+        """Also accept the state dict of an `nn.Linear`; the features' mean is then 0 and their scale 1."""
         if f"{prefix}feature_mean" not in state_dict:
             self.feature_mean.zero_()
             self.feature_scale.fill_(1)
@@ -106,7 +106,7 @@ class NewHead:
 
 
 def head_layers(net: StagedNet) -> dict[str, nn.Linear]:
-    """Return the head's linear layers by path (two in distilled networks), or {} if the head has other layers."""
+    """Return the linear layers by path if the head has only these and dropout, else {}. Distilled heads have two."""
     parts, paths = net.stage_modules(net.head_name), {module: path for path, module in net.named_modules()}
     if not isinstance(parts[-1], nn.Linear) or not all(isinstance(part, nn.Linear | nn.Dropout) for part in parts):
         return {}

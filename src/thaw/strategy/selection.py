@@ -64,7 +64,7 @@ def _stages(entry: str, net: StagedNet) -> list[str]:
 def _stages_between(low: float, high: float, net: StagedNet, backbone: list[str]) -> list[str]:
     """Return the stages whose middle lies between the depths `low` and `high`, or else the stage at their mean depth.
 
-    Depth is the share of layers with weights that lie before: 0 at the input, 1 at the end of the backbone.
+    Depth counts layers with weights, from 0 at the input to 1 at the end of the backbone.
     """
     layers = [sum(net.get_parameter(key).ndim > 1 for key in net.stage_parameters(name)) for name in backbone]
     ends = [sum(layers[: number + 1]) / sum(layers) for number in range(len(layers))]

@@ -107,9 +107,9 @@ class MovableCheckpoint(ModelCheckpoint):
 
 
 class LastCheckpoint(MovableCheckpoint):
-    """Callback that saves the checkpoint from which a run resumes, in at most about the share `share` of the time.
+    """Callback that saves the checkpoint from which a run resumes. Saving takes at most about `share` of the time.
 
-    It skips epochs, but always saves after a phase's last epoch and when the run is stopped, even inside an epoch.
+    The callback therefore skips epochs. It always saves after a phase's last epoch, and at a stop inside an epoch.
     """
 
     def __init__(self, share: float, **options):

@@ -23,7 +23,7 @@ def check_configuration(cfg: DictConfig) -> None:
         UserError: for the first option that is impossible or has no effect.
 
     """
-    folder = HydraConfig.get().runtime.get("output_dir")  # pyright: ignore[reportAttributeAccessIssue]  # its type
+    folder = HydraConfig.get().runtime.get("output_dir")  # pyright: ignore[reportAttributeAccessIssue]  # a DictConfig
     if folder and Path(cfg.output_dir) != Path(folder):
         raise UserError(f"output_dir={cfg.output_dir} would scatter a run's files: use hydra.run.dir={cfg.output_dir}.")
     values = resolved(cfg)

@@ -74,7 +74,7 @@ class ImageClassifier(LightningModule):
         self.val_input_stage: str | None = None
         self.solution: dict | None = None
         self.step_graph = StepGraph(recipe.graph)
-        self._total_before: int | None = None  # planned number of epochs in the checkpoint
+        self._total_before: int | None = None  # the number of epochs for which the checkpoint's run was planned
         self.train_loss, self.val_loss = MeanLoss(), ImageLosses()
         self.train_acc, self.val_metrics = accuracy(len(classes)), validation_metrics(len(classes))
 

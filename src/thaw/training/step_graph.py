@@ -1,4 +1,4 @@
-"""A training step's forward and backward pass as one CUDA graph."""
+"""Run a training step's forward and backward pass as one CUDA graph."""
 
 import logging
 from collections.abc import Callable

@@ -111,7 +111,7 @@ def _own_callbacks(max_time: str | dict | None) -> list[Callback]:
 
 
 def _cluster() -> list[SLURMEnvironment]:
-    """Return SLURM's environment without Lightning's requeueing, which ignores phases; see docs/clusters.md."""
+    """Return SLURM's environment without Lightning's requeueing, which does not know phases; see docs/clusters.md."""
     by_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun can run in SLURM
     return [SLURMEnvironment(auto_requeue=False)] if by_slurm else []
 

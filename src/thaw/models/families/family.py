@@ -58,7 +58,7 @@ class Family:
         return max(least, self.smallest)
 
     def published_tensors(self, net: StagedNet) -> Tensors:
-        """Return the published weights of `net` by name.
+        """Return the published weights of `net` as a state dict.
 
         Raises:
             UserError: if this network has no published weights, or the weights cannot be loaded.
@@ -80,7 +80,7 @@ class Family:
         return None
 
     def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:
-        """Rename a weight file's `tensors` as in `net`, and resize position embeddings to the image size of `net`."""
+        """Rename `tensors` from a file as in `net`, and resize position embeddings to the image size of `net`."""
         current: OrderedDict[str, torch.Tensor] = OrderedDict()
         for key, tensor in tensors.items():
             for older, newer in _OLDER_NAMES:

@@ -76,7 +76,7 @@ _FUNCTIONS = {
 
 
 def chain_of(name: str) -> str | None:
-    """Return the modules that torchvision's network `name` applies, separated by spaces, or None if unknown."""
+    """Return the modules that torchvision's network `name` applies, separated by spaces; None for unknown networks."""
     return next((chain for pattern, chain in _CHAINS.items() if re.match(pattern, name)), None)
 
 
