@@ -90,7 +90,7 @@ class EpochTable(Callback):
             self._rate = trainer.optimizers[0].param_groups[-1]["lr"]
 
     def _line(self, row: dict, epochs: int) -> str:
-        per_epoch = (time.perf_counter() - self._start) / (len(self.rows) - self._before)  # includes saving time
+        per_epoch = (time.perf_counter() - self._start) / (len(self.rows) - self._before)  # including checkpoints
         left = (epochs - row["epoch"]) * per_epoch
         return (
             f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  "
