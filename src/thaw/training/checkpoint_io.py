@@ -63,7 +63,6 @@ def describe_checkpoint(path: str | Path, **entries: object) -> None:
 
 
 def _check_room(checkpoint: dict, path: Path) -> None:
-    """Raise RunError if `checkpoint` does not fit on the disk beside the file that it will replace."""
     needed, free = _bytes(checkpoint) + _OVERHEAD, shutil.disk_usage(path.parent).free
     if needed > free:
         kept = "; the checkpoint saved there before is kept" if path.exists() else ""

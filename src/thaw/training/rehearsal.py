@@ -126,7 +126,6 @@ def _try_loss(classifier: ImageClassifier) -> None:
 def _avoid_single_images(
     classifier: ImageClassifier, phases: Sequence[Phase], data: ImageFolderDataModule, devices: int
 ) -> None:
-    """Make `data` leave out a last batch of one image if batch norm needs two images for its statistics."""
     if not data.has_single_images(devices) or not any(_needs_two_images(classifier, phase, data) for phase in phases):
         return
     if data.batch_size < 2 * devices or len(data.train) < data.batch_size:

@@ -193,7 +193,6 @@ def one_device(trainer: Trainer) -> Trainer:
 
 
 def last_checkpoint(folder: str) -> Path | None:
-    """Return the last checkpoint of the run in `folder`, or None."""
     path = Path(folder) / run_files.LAST
     return path if path.is_file() else None
 

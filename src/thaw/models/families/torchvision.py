@@ -70,7 +70,6 @@ class Torchvision(Family):
 
 
 def _cached(url: str) -> Path:
-    """Return the path in PyTorch's download cache for the file at `url`."""
     return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(url).path)
 
 
