@@ -18,7 +18,7 @@ from thaw.training.schedules import PerStep
 
 log = logging.getLogger(__name__)
 
-_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}  # Lightning's full names
+_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}  # precision -> Lightning's name
 _MOST_EPOCHS = 10_000  # most epochs for which a scheduler is tried
 _STEPS = 1000  # steps for which a per-batch scheduler is tried
 _NOTHING = 1e-3  # share of the highest rate below which almost nothing is learned
