@@ -1,4 +1,4 @@
-"""The cases of a benchmark, and the order in which their processes run."""
+"""The benchmark's cases (what is timed), and the order in which their processes run."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +8,10 @@ SWEPT_RATES, SWEPT_SEEDS = (0.003, 0.01, 0.03), (0, 1, 2)
 
 @dataclass(frozen=True)
 class Task:
-    """A process to time; a sweep of the loop is several processes in sequence. Repeats have equal tasks.
+    """A process to time, or, for a sweep of the plain PyTorch loop, several processes in sequence.
 
-    `side` is loop, thaw or ceiling. A `warm` task reuses the cache of the cold task before it.
+    `side` is loop (plain PyTorch), thaw, or ceiling (see `thaw.benchmark.ceiling`). A `warm` task reuses the cache of
+    the task before it.
     """
 
     side: str
@@ -29,7 +30,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Case:
-    """A row of the benchmark's table; `timed` says what is measured."""
+    """A row of the benchmark's table; `timed` describes what is measured."""
 
     strategy: str
     epochs: int
@@ -54,13 +55,13 @@ def thaw_task(case: Case, epochs: int | None = None) -> Task:
 
 
 def reference_task(case: Case, epochs: int | None = None, every_loop: bool = False) -> Task:
-    """Return the task that Thaw is compared with. With `every_loop`, the loop runs its whole sweep, not one run."""
+    """Return the task to compare Thaw with. With `every_loop`, the plain loop runs a whole sweep instead of one run."""
     side = "ceiling" if case.ceiling else "loop"
     return Task(side, case.strategy, epochs or case.epochs, sweep=case.sweep and every_loop)
 
 
 def plan(names: Sequence[str], repeats: int, epochs: int | None = None, every_loop: bool = False) -> list[Task]:
-    """Return every task `repeats` times, in alternation (loop, Thaw, loop, …), so that conditions are alike."""
+    """Return every task `repeats` times, alternating (loop, Thaw, loop, …), so that both have similar conditions."""
     groups: dict[str, dict[Task, None]] = {}
     for case in (case for name, case in CASES.items() if name in names):
         thaw = thaw_task(case, epochs)

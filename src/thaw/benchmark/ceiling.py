@@ -1,4 +1,4 @@
-"""The upper limit of training speed: Thaw's training step on random images that are already on the device."""
+"""The upper limit of training speed: time Thaw's training step on random images that are already on the device."""
 
 import argparse
 import itertools
@@ -29,7 +29,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
     overrides = [*overrides, "trainer.callbacks=[]", "trainer.logger=false", "+trainer.enable_checkpointing=false"]
     with initialize_config_dir(str(conf_folder()), version_base="1.3"):
         cfg = compose("train", overrides, return_hydra_config=True)
-    HydraConfig.instance().set_config(cfg)  # the configuration refers to it
+    HydraConfig.instance().set_config(cfg)  # the configuration has ${hydra:...} references
     return cfg
 
 
@@ -58,7 +58,7 @@ def build_step(cfg: DictConfig, classes: int) -> tuple[Callable[[], None], torch
 
 
 def step_seconds(step: Callable[[], object], device: torch.device, seconds: float = _SECONDS) -> list[float]:
-    """Return the time of each step. After a warm-up, steps run for `seconds`, but at least a few."""
+    """Return the seconds of each step. After a warm-up, repeat the step for `seconds`, 5 to 300 times."""
     for _ in range(_WARM_UP):
         step()
     marks, end = [_mark(device)], time.perf_counter() + seconds
@@ -72,7 +72,7 @@ def step_seconds(step: Callable[[], object], device: torch.device, seconds: floa
 
 
 def _mark(device: torch.device) -> Any:
-    """Return the time in seconds, or on CUDA an event, because synchronizing would slow the steps down."""
+    """Return the time in seconds, or on CUDA an event, because waiting for the GPU would slow the steps down."""
     if device.type == "mps":
         torch.mps.synchronize()
     if device.type != "cuda":
@@ -86,7 +86,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m thaw.benchmark.ceiling")
     parser.add_argument("result", type=Path, help="the JSON file to write")
     parser.add_argument("classes", type=int)
-    parser.add_argument("overrides", nargs="*", help="as for train.py")
+    parser.add_argument("overrides", nargs="*", help="Hydra overrides, as for train.py")
     options = parser.parse_args()
     cfg = compose_config(options.overrides)
     seconds = step_seconds(*build_step(cfg, options.classes))

@@ -1,4 +1,4 @@
-"""The highest speed of each part of training on one device: python -m thaw.benchmark.gpu prints a table."""
+"""Print a table with the highest speed of each part of training on one device: python -m thaw.benchmark.gpu."""
 
 import argparse
 import statistics

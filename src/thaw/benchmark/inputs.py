@@ -1,4 +1,4 @@
-"""Inputs of the benchmark, the same for Thaw and the loop: images of a photograph's size, and random weights."""
+"""The benchmark's inputs for Thaw and the plain PyTorch loop: images as large as photographs, random weights."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ _RESNETS = ("resnet", "resnext", "wide_resnet")
 
 
 def drawn_photographs(train: int, val: int) -> Path:
-    """Return a folder of drawn JPEGs, `train` and `val` per class, that take as long to decode as photographs."""
+    """Return a folder of drawn JPEGs, `train` and `val` per class. They take as long to decode as photographs."""
     total = (train + val) * len(TARGET_SPECIES)
     return build_once(
         f"benchmark/{WIDTH}x{HEIGHT}-{train}-{val}-v{DRAWINGS}",
@@ -38,7 +38,7 @@ def _draw(root: Path, counts: dict[str, int]) -> None:
 
 
 def enlarged(image: Image.Image, seed: int) -> Image.Image:
-    """Return `image` in `WIDTH` x `HEIGHT` pixels, with noise: smooth areas would make files unusually small."""
+    """Return `image` resized to `WIDTH` x `HEIGHT` pixels, with noise. Without noise, JPEGs would be too small."""
     image = image.resize((WIDTH, WIDTH), Image.Resampling.BICUBIC)
     top = (WIDTH - HEIGHT) // 2
     pixels = np.asarray(image.crop((0, top, WIDTH, top + HEIGHT)), dtype=np.float32)
@@ -47,14 +47,14 @@ def enlarged(image: Image.Image, seed: int) -> Image.Image:
 
 
 def check_model(model: str) -> None:
-    """Raise a UserError unless `model` is one of torchvision's ResNets."""
+    """Raise UserError if `model` is not one of torchvision's ResNets."""
     choices = [name for name in torchvision.models.list_models(torchvision.models) if name.startswith(_RESNETS)]
     if model not in choices:
         raise UserError(f"--model {model} is not a ResNet, which the loop needs; the choices are {', '.join(choices)}.")
 
 
 def random_weights(model: str, path: Path) -> Path:
-    """Write the state dict of torchvision's `model`, with the same random weights in every call."""
+    """Write a state dict of torchvision's `model` with random weights, the same in every call; return `path`."""
     torch.manual_seed(0)
     torch.save(torchvision.models.get_model(model).state_dict(), path)
     return path

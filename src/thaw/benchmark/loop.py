@@ -1,7 +1,7 @@
-"""The reference: the tutorial's transfer learning in plain PyTorch. python -m thaw.benchmark.loop --help
+"""The benchmark's reference: the cats-and-dogs tutorial in plain PyTorch. python -m thaw.benchmark.loop --help
 
-It trains a torchvision network in float32, with batches of 4 that four workers load, SGD 0.001 with momentum 0.9,
-and StepLR 7/0.1. It does not import Thaw, so that no part of Thaw is timed.
+The loop trains a torchvision network in float32, with batches of 4 that four workers load, SGD at 0.001 with momentum
+0.9, and StepLR (factor 0.1 every 7 epochs). This module does not import Thaw, so that no part of Thaw is timed.
 """
 
 import argparse
@@ -24,7 +24,7 @@ from torchvision.models import ResNet
 BATCH_SIZE, WORKERS = 4, 4
 MEAN, STD = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
 
-# Prefixes of the names of trainable parameters.
+# Strategy -> prefixes of the names of trainable parameters.
 TRAINABLE = {"fine_tune": ("",), "feature_extractor": ("fc.",), "layer3_layer4": ("layer3.", "layer4.", "fc.")}
 
 
@@ -47,7 +47,7 @@ def image_loaders(root: Path, train_size: int, image_size: int) -> dict[str, Dat
 
 
 def build_model(name: str, weights: Path, strategy: str, classes: int) -> nn.Module:
-    """Return a ResNet with the state dict in `weights` and a new head; `strategy` decides what is trainable."""
+    """Return a ResNet with the weights in the file `weights` and a new head; freeze parameters as in `strategy`."""
     model = cast(ResNet, torchvision.models.get_model(name))
     model.load_state_dict(torch.load(weights, weights_only=True))
     model.fc = nn.Linear(model.fc.in_features, classes)
@@ -57,7 +57,7 @@ def build_model(name: str, weights: Path, strategy: str, classes: int) -> nn.Mod
 
 
 def train(model: nn.Module, images: dict[str, DataLoader], epochs: int, lr: float, device: torch.device) -> list[dict]:
-    """Train `model` and load the weights of its best epoch; return the seconds and accuracies of every epoch."""
+    """Train `model` and load the weights of its best epoch; return each epoch's seconds and accuracies."""
     optimizer = SGD([parameter for parameter in model.parameters() if parameter.requires_grad], lr=lr, momentum=0.9)
     scheduler = StepLR(optimizer, step_size=7, gamma=0.1)
     best, best_acc, rows = copy.deepcopy(model.state_dict()), 0.0, []
@@ -76,7 +76,7 @@ def train(model: nn.Module, images: dict[str, DataLoader], epochs: int, lr: floa
 
 
 def run_epoch(model: nn.Module, images: DataLoader, device: torch.device, optimizer: SGD | None = None) -> float:
-    """Pass over `images` once, training the model if there is an `optimizer`; return the accuracy."""
+    """Pass over `images` once and return the accuracy; train the model if there is an `optimizer`."""
     model.train(optimizer is not None)
     right = loss_sum = 0
     for inputs, labels in images:
@@ -89,7 +89,7 @@ def run_epoch(model: nn.Module, images: DataLoader, device: torch.device, optimi
             if optimizer:
                 loss.backward()
                 optimizer.step()
-        loss_sum += loss.item() * len(inputs)  # unused, but tutorials log it, and `item` waits for the device
+        loss_sum += loss.item() * len(inputs)  # loss_sum is unused, but tutorials log it, and item() takes time
         right += (outputs.argmax(1) == labels).sum().item()
     return right / len(cast(ImageFolder, images.dataset))
 
@@ -98,8 +98,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m thaw.benchmark.loop")
     parser.add_argument("root", type=Path, help="contains train/ and val/ with a folder per class")
     parser.add_argument("result", type=Path, help="the JSON file to write")
-    parser.add_argument("--model", required=True, help="a ResNet of torchvision's")
-    parser.add_argument("--weights", type=Path, required=True, help="its state dict")
+    parser.add_argument("--model", required=True, help="name of a torchvision ResNet")
+    parser.add_argument("--weights", type=Path, required=True, help="file with the model's state dict")
     parser.add_argument("--strategy", choices=TRAINABLE, required=True)
     parser.add_argument("--epochs", type=int, required=True)
     parser.add_argument("--train-size", type=int, default=256)

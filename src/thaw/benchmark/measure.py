@@ -1,4 +1,4 @@
-"""Run a benchmark, from its options to its table."""
+"""Run a benchmark and print its table."""
 
 import argparse
 import statistics
@@ -19,12 +19,12 @@ from thaw.runs.writable import refuse_unwritable
 
 
 def run_benchmark(options: argparse.Namespace, out: Path) -> None:
-    """Run a benchmark; write `benchmark.json` after every process and `benchmark.png` at the end into `out`.
+    """Run a benchmark; write `out/benchmark.json` after every measurement, and `out/benchmark.png` at the end.
 
-    An interrupted benchmark prints the table and draws the figure of the measurements so far.
+    If the benchmark is interrupted, print the table and draw the figure of the measurements so far.
 
     Raises:
-        UserError: if `out` is not empty, or if the benchmark does not support the images or the model.
+        UserError: if `out` is not empty, or the benchmark does not support the images or the model.
         RunError: if a process fails.
 
     """
@@ -76,7 +76,7 @@ def _show(record: dict, out: Path) -> None:
 
 
 def time_left(tasks: list[Task], measured: measurements.Measurements) -> str:
-    """Return the remaining time, estimated from the medians so far; empty before the first measurement."""
+    """Return the remaining time as text, estimated from median times so far; empty if nothing is measured yet."""
     known = [statistics.median(run["seconds"] for run in measured[t.name]) for t in tasks if t.name in measured]
     if not known:
         return ""

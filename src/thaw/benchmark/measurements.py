@@ -14,13 +14,13 @@ from thaw.data.workers import usable_cores
 from thaw.storage.files import write_whole
 from thaw.storage.versions import library_version
 
-Measurements = Mapping[str, Sequence[dict]]  # by task name
+Measurements = Mapping[str, Sequence[dict]]  # name of a task -> result of each repeat
 
 _PACKAGES = ("torch", "torchvision", "lightning")
 
 
 def rows(names: Sequence[str], measured: Measurements, epochs: int | None = None, every_loop: bool = False) -> list:
-    """Return a row for each of the cases `names` of which both sides were measured."""
+    """Return a row for each case in `names` for which both Thaw and its reference have been measured."""
     found = []
     for name, case in CASES.items():
         thaw = measured.get(thaw_task(case, epochs).name)
@@ -32,7 +32,7 @@ def rows(names: Sequence[str], measured: Measurements, epochs: int | None = None
 
 
 def against_loop(case: Case, loop: Sequence[dict], thaw: Sequence[dict]) -> dict:
-    """Return the seconds of every repeat, their medians, and the speed-up of Thaw."""
+    """Return the seconds of every repeat, the medians, and `ratio`: the loop's median divided by Thaw's."""
     times = len(SWEPT_RATES) * len(SWEPT_SEEDS) if case.sweep and "runs" not in loop[0] else 1
     loop_seconds = [times * _seconds(case, run) for run in loop]
     sides = _with_medians("seconds", loop=loop_seconds, thaw=[_seconds(case, run) for run in thaw])
@@ -44,7 +44,7 @@ def against_loop(case: Case, loop: Sequence[dict], thaw: Sequence[dict]) -> dict
 
 
 def against_ceiling(case: Case, ceiling: Sequence[dict], thaw: Sequence[dict]) -> dict:
-    """Return the images per second of both, and `share`: Thaw's median divided by the ceiling's."""
+    """Return the images per second of every repeat, the medians, and `share`: Thaw's median / the ceiling's."""
     sides = _with_medians(
         "images_per_second",
         ceiling=[run["images_per_second"] for run in ceiling],
@@ -62,7 +62,7 @@ def _seconds(case: Case, run: dict) -> float:
 
 
 def write(path: Path, record: dict) -> None:
-    """Replace `path` atomically, so that it can be read during the benchmark."""
+    """Write `record` as JSON; replace `path` atomically, so that other programs can read it at any time."""
     write_whole(path, json.dumps(record, indent=2, ensure_ascii=False, default=str) + "\n")
 
 

@@ -1,4 +1,4 @@
-"""The rows of a benchmark as a table and as a figure."""
+"""Show the results of a benchmark as a table and as a figure."""
 
 import textwrap
 
@@ -13,7 +13,7 @@ _HEADER = ("case", "timed", "loop", "Thaw", "ratio")
 
 
 def table(record: dict) -> str:
-    """Return the rows as a table, with notes on the measurements and the machine."""
+    """Return the results as a table, with notes on the measurements and the machine."""
     notes = [textwrap.fill(note, _WIDTH) for note in _notes(record)]
     if not compared(record):
         return "\n".join(notes)
@@ -22,7 +22,7 @@ def table(record: dict) -> str:
 
 
 def bars(record: dict) -> Figure:
-    """Plot the speed-up of Thaw over the loop, with a bar for each case."""
+    """Plot the speed-up of Thaw over the plain PyTorch loop, with a bar for each case."""
     shown = compared(record)
     ratios = [row["ratio"] for row in shown]
     highest = max([1, *ratios])
@@ -35,7 +35,7 @@ def bars(record: dict) -> Figure:
     axes.axvline(1, color="black", linewidth=1)
     axes.set_yticks(range(len(shown)), [f"{row['case']}\n{row['timed']}" for row in shown], fontsize=9)
     axes.invert_yaxis()
-    axes.set_xlim(0, 1.6 * highest)  # room for the text
+    axes.set_xlim(0, 1.6 * highest)  # leaves room for the text beside the bars
     axes.set_xlabel(
         "\n".join(["times as fast as the tutorial's loop in plain PyTorch (1: equally fast)", *_share(record)])
     )
@@ -45,7 +45,7 @@ def bars(record: dict) -> Figure:
 
 
 def compared(record: dict) -> list[dict]:
-    """Return the rows that compare Thaw with the loop."""
+    """Return the rows that compare Thaw with the plain PyTorch loop."""
     return [row for row in record["rows"] if "ratio" in row]
 
 
@@ -91,7 +91,6 @@ def _share(record: dict) -> list[str]:
 
 
 def _defaults(record: dict) -> str:
-    """Describe the settings that all of Thaw's runs share."""
     runs = [run for name, runs in record["measurements"].items() if name.startswith("thaw") for run in runs]
     run = runs[0].get("runs", runs)[0]
     chosen = " (by --batch-size)" if record["options"]["batch_size"] else ""

@@ -1,4 +1,4 @@
-"""Run both sides of a benchmark as separate processes, and read their measurements."""
+"""Run Thaw and the plain PyTorch loop as separate processes, and read their measurements."""
 
 import json
 import os
@@ -19,14 +19,14 @@ from thaw.runs.shown_commands import quoted
 from thaw.runs.summary import read_summary
 from thaw.storage.files import read_rows
 
-_LOG_TAIL = 500  # characters of a failed process's log
+_LOG_TAIL = 500  # characters of a failed process's log that are read
 
 
 @dataclass(frozen=True)
 class Sides:
-    """Settings that both sides share. `batch_size` is Thaw's, or None for its default.
+    """Settings for both Thaw and the plain PyTorch loop; `batch_size` applies to Thaw (None: Thaw's default).
 
-    Logs and files of the processes are kept in `out/processes`, without checkpoints, which would fill the disk.
+    Logs and files of all processes stay in `out/processes`, except checkpoints, which would fill the disk.
     """
 
     root: Path
@@ -39,7 +39,7 @@ class Sides:
     batch_size: int | None = None
 
     def warm_up(self) -> None:
-        """Read libraries and images once, so that the first side does not wait longer for the disk."""
+        """Read libraries and images once; otherwise the first measurement would include slow reads from disk."""
         for path in self.root.rglob("*"):
             if path.is_file():
                 path.read_bytes()
@@ -47,7 +47,7 @@ class Sides:
         self._timed([sys.executable, "-c", imports], self._new_folder("warm-up"))
 
     def measure(self, task: Task) -> dict:
-        """Run `task`; return `seconds` from start to end of its processes, and `epochs`, the seconds of each epoch.
+        """Run `task`; return its measurements, such as `seconds` for all processes and `epochs`, the seconds per epoch.
 
         Raises:
             RunError: if a process fails; the message names its log.
@@ -127,11 +127,11 @@ class Sides:
         return {"seconds": self._timed(command, folder), **json.loads(result.read_text())}
 
     def overrides(self, task: Task) -> list[str]:
-        """Return the overrides of Thaw's run; all other settings keep their defaults."""
+        """Return the Hydra overrides for Thaw's run of `task`; all other options keep their defaults."""
         return [
             "data=image_folder",
             override("data.root", self.root),
-            "data.preprocessing._target_=thaw.models.sizes.tutorial_preprocessing",  # as in the loop
+            "data.preprocessing._target_=thaw.models.sizes.tutorial_preprocessing",  # as in loop.py
             f"data.train_size={self.train_size}",
             f"data.image_size={self.image_size}",
             *([f"data.batch_size={self.batch_size}"] if self.batch_size else []),
@@ -182,7 +182,7 @@ def read_run(run: Path) -> dict:
 
 
 def _steady_rate(epochs: list[float], summary: dict) -> float:
-    """Return training images per second in the median epoch, since the first epoch includes the warm-up."""
+    """Return training images per second in the median epoch, because the first epoch includes a warm-up."""
     seconds = summary["seconds"]
     images = summary["train_images_per_second"] * seconds["training"] / len(epochs)
     return images / (statistics.median(epochs) - seconds["validation"] / len(epochs))

@@ -1,1 +1,1 @@
-"""The built-in data set: drawn animals, and weights pretrained on drawings of other animals."""
+"""The demo: a built-in data set of drawn animals, and weights pretrained on drawings of other animals."""

@@ -1,4 +1,4 @@
-"""Image folders of the demo, drawn once into the cache: cats and dogs, and other animals for pretraining."""
+"""Image folders of the demo, drawn once and cached: cats and dogs, and other animals for pretraining."""
 
 from pathlib import Path
 
@@ -15,12 +15,12 @@ def target_folder(train: int = 50, val: int = 200, seed: int = 0) -> Path:
 
 
 def source_folder() -> Path:
-    """Return the folder of the eight other species, on which demo weights are pretrained."""
+    """Return the folder of the eight species other than cat and dog, on which demo weights are pretrained."""
     return _cached_folder("source", SOURCE_SPECIES, {"train": SOURCE_TRAIN, "val": SOURCE_VAL}, seed=0)
 
 
 def draw_folder(root: Path, species: tuple[str, ...], counts: dict[str, int], seed: int) -> None:
-    """Write `root/<split>/<species>/<number>.jpg`; equal arguments give equal bytes with the same Pillow version."""
+    """Write `root/<split>/<species>/<number>.jpg`. Equal arguments and Pillow versions give equal files."""
     for split, count in counts.items():
         for name in species:
             folder = root / split / name

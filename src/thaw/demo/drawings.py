@@ -1,8 +1,8 @@
 """Cartoon animals drawn with Pillow: training images that need no download.
 
-Only shape tells the species apart: ears, snout, pupils, whiskers. Colour, pose, size, background, clutter, light and
-noise have the same distributions for every species. Traits are sometimes missing or borrowed from another species, so
-no single trait decides.
+Species differ only in shape: ears, snout, pupils, whiskers. Colour, pose, size, background, clutter, light and noise
+have the same distributions for every species. Traits are sometimes missing or borrowed from another species, so that no
+single trait identifies a species.
 """
 
 import math
@@ -21,7 +21,7 @@ SOURCE_SPECIES = tuple(name for name in SPECIES if name not in TARGET_SPECIES)
 
 
 def draw_animal(species: str, seed: int | str) -> Image.Image:
-    """Return an RGB image of `SIZE` x `SIZE` pixels; equal arguments and library versions give equal pixels."""
+    """Return an RGB image of `SIZE` x `SIZE` pixels. Equal arguments and library versions give equal pixels."""
     rng = random.Random(f"{species}/{seed}")
     image = _background(rng)
     Face(species, rng, _CANVAS).draw(ImageDraw.Draw(image))
@@ -32,7 +32,6 @@ def draw_animal(species: str, seed: int | str) -> Image.Image:
 
 
 def _background(rng: random.Random) -> Image.Image:
-    """Return a two-colour gradient with clutter of the same simple shapes as the animals."""
     corners = np.array([random_colour(rng), random_colour(rng)], dtype=np.float32)
     ramp = np.linspace(0, 1, _CANVAS, dtype=np.float32)[:, None, None]
     pixels = np.broadcast_to(corners[0] * (1 - ramp) + corners[1] * ramp, (_CANVAS, _CANVAS, 3))
@@ -65,7 +64,6 @@ def _clutter(draw: ImageDraw.ImageDraw, rng: random.Random) -> None:
 
 
 def _photograph(image: Image.Image, rng: random.Random) -> Image.Image:
-    """Return the image with random contrast, a colour cast and noise, like a photograph."""
     pixels = np.asarray(image, dtype=np.float32)
     cast = np.array([rng.uniform(0.8, 1.2) for _ in range(3)], dtype=np.float32)
     pixels = (pixels - 128) * rng.uniform(0.6, 1.15) + 128 + rng.uniform(-25, 25)

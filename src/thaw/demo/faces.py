@@ -1,4 +1,4 @@
-"""Faces of cartoon animals: fixed shape traits for each species, random pose and colours."""
+"""Draw faces of cartoon animals: each species has fixed shapes; pose and colours are random."""
 
 import math
 import random
@@ -15,7 +15,7 @@ Colour = tuple[int, int, int]
 
 @dataclass(frozen=True)
 class Species:
-    """The shape traits of a species; `Face` has a method for each kind of ear and snout."""
+    """The shapes that distinguish a species; `Face` has a method for each kind of ear and snout."""
 
     ears: str
     snout: str
@@ -47,7 +47,7 @@ def _shade(colour: Colour, factor: float) -> Colour:
 
 
 class Face:
-    """An animal's face in its own coordinates: the head is roughly the unit circle, y points down.
+    """An animal's face in coordinates in which the head is roughly the unit circle and y points down.
 
     `canvas` is the side of the image in pixels.
     """
@@ -62,7 +62,7 @@ class Face:
         angle = math.radians(rng.gauss(0, 13))
         self.cos, self.sin = math.cos(angle), math.sin(angle)
         self.width, self.height = rng.uniform(0.88, 1.12), rng.uniform(0.85, 1.08)
-        self.look = rng.uniform(-0.16, 0.16)  # features slide sideways as the head turns
+        self.look = rng.uniform(-0.16, 0.16)  # eyes and snout shift sideways, as if the head turned
 
     def draw(self, draw: ImageDraw.ImageDraw) -> None:
         self.canvas = draw
@@ -70,13 +70,13 @@ class Face:
         if self.rng.random() < _BORROWED_EARS:
             ears = self.rng.choice([species.ears for species in SPECIES.values()])
         self.ellipse((0, 1.5), self.rng.uniform(0.7, 1.1), 1.0, _shade(self.fur, 0.85))  # the body
-        behind = ears != "floppy"  # floppy ears hang over the head, others are drawn behind it
+        behind = ears != "floppy"  # floppy ears hang over the head, all others are behind the head
         if behind:
             self.ears(ears)
         self.ellipse((0, 0), 1, 1, self.fur)
         if not behind:
             self.ears(ears)
-        if self.rng.random() < 0.35:  # a patch of the second colour, on any species
+        if self.rng.random() < 0.35:  # a patch of the second colour, for any species
             self.ellipse((self.rng.uniform(-0.4, 0.4), self.rng.uniform(-0.5, 0)), 0.35, 0.4, self.accent)
         self.eyes()
         getattr(self, f"snout_{self.traits.snout}")()

@@ -1,4 +1,4 @@
-"""Demo weights: a backbone pretrained once on drawn animals and kept in the cache."""
+"""Demo weights: a backbone that is pretrained once on drawn animals and then cached."""
 
 import logging
 from functools import partial
@@ -27,7 +27,7 @@ from thaw.training.trainer import build_trainer, fit
 
 log = logging.getLogger(__name__)
 
-# AdamW with a one-cycle rate trains a deep network in 450 steps, in which SGD learns almost nothing.
+# AdamW with a one-cycle learning rate trains a deep network in 450 steps; SGD learns almost nothing in 450 steps.
 BATCH_SIZE, EPOCHS, WEIGHT_DECAY = 32, 6, 0.05
 CROP_SCALE = (0.4, 1.0)
 LR, LR_WITHOUT_BATCH_NORM = 2e-3, 2e-4
@@ -36,7 +36,7 @@ POOR = 0.25  # accuracy; chance is 0.125
 
 
 def load_pretrained(net: StagedNet, weights: str) -> None:
-    """Load the demo weights or, with `load_weights`, any other `weights` into `net`."""
+    """Load the demo weights into `net`, or any other `weights` with `thaw.models.weights.load_weights`."""
     if weights == "demo":
         load_backbone(net, read_tensors(demo_weights(net.config["name"])), source="weights=demo")
     else:
@@ -44,7 +44,7 @@ def load_pretrained(net: StagedNet, weights: str) -> None:
 
 
 def demo_weights(name: str) -> Path:
-    """Return the .safetensors file with the backbone of the model `name`, pretrained if the cache lacks it."""
+    """Return the .safetensors file of demo weights for the model `name`; pretrain if the cache lacks the file."""
     return build_once(
         f"weights/{name.replace('/', '-')}-v{PRETRAINING}.{DRAWINGS}.safetensors",
         lambda path: _pretrain(name, path),
@@ -61,7 +61,7 @@ def _pretrain(name: str, path: Path) -> None:
         f"{len(data.classes)} species ({EPOCHS} epochs; about 2.5 minutes for resnet34 on 2 cores)"
     )
     with torch.random.fork_rng():
-        torch.manual_seed(0)  # the weights must not depend on the seed of the run that needs them first
+        torch.manual_seed(0)  # the cached weights must not depend on the seed of the run that creates them
         net = build_net(name, len(data.classes), image_size)
         _speed_up(net)
         save_file(_trained(net, data).state_dict(), path)
@@ -89,10 +89,10 @@ def _trained(net: StagedNet, data: ImageFolderDataModule) -> StagedNet:
 
 
 def _speed_up(net: nn.Module) -> None:
-    """Start residual blocks as the identity (Goyal et al. 2017, section 5.1); let batch norm adapt faster."""
+    """Make residual blocks start as the identity (Goyal et al. 2017, section 5.1), and batch norms adapt faster."""
     for module in net.modules():
         last = getattr(module, "bn3", None) or getattr(module, "bn2", None)
-        if isinstance(last, nn.BatchNorm2d) and hasattr(module, "downsample"):  # a block with a shortcut around it
+        if isinstance(last, nn.BatchNorm2d) and hasattr(module, "downsample"):  # a residual block, which has a shortcut
             nn.init.zeros_(last.weight)
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = BATCH_NORM_MOMENTUM  # 0.01 or less in some families, which needs thousands of steps
+            module.momentum = BATCH_NORM_MOMENTUM  # some networks' 0.01 or less needs thousands of steps

@@ -1,1 +1,1 @@
-"""Features: the output of frozen stages, computed once and used instead of images."""
+"""Features: the output of a network's frozen stages, computed once and then used instead of images."""

@@ -1,15 +1,15 @@
-"""Estimate of the time that stored features save, and of the number of views worth storing.
+"""Estimate the time that stored features save, and choose how many augmented views of each image to store.
 
-The estimate depends only on the run's configuration and the kind of machine, never on a clock or a cache's content. So
-equal commands compute equal numbers.
+The estimate depends only on the run's configuration and the kind of machine, never on a clock or a cache's content, so
+that the same command always gives the same results.
 """
 
 from dataclasses import dataclass
 
 from thaw.data.workers import usable_cores
 
-# Rough values suffice: the times to choose between differ by more than the errors of these values.
-_OPERATIONS = {"cpu": 5e10, "cuda": 2e13}  # per second; on a CPU also per core
+# Rough values suffice, because the compared times differ by more than the errors of these values.
+_OPERATIONS = {"cpu": 5e10, "cuda": 2e13}  # floating-point operations per second; per core on a CPU
 _PREPARE = 2e-3  # seconds that a core needs to decode, crop and resize an image
 _READ, _WRITE = 1e9, 5e8  # bytes per second
 
@@ -18,14 +18,14 @@ _FEWEST_VIEWS, _MOST_VIEWS = 2, 4
 
 @dataclass(frozen=True)
 class Cost:
-    """Cost of one image's features: floating-point operations on `device`, and `size` in bytes."""
+    """Cost of one image's features: floating-point operations on a device of type `device`, and `size` in bytes."""
 
     operations: float
     size: int
     device: str
 
     def saved(self, uses: int, passes: int) -> float:
-        """Return the seconds saved per image if its features are computed `passes` times and used `uses` times."""
+        """Return the seconds per image that stored features save, if computed `passes` times and used `uses` times."""
         on_cpu, cores = self.device == "cpu", usable_cores()
         rate = _OPERATIONS["cpu"] * cores if on_cpu else _OPERATIONS["cuda"]
         compute = self.operations / rate + (_PREPARE if on_cpu else _PREPARE / cores)
@@ -33,5 +33,5 @@ class Cost:
 
 
 def enough_views(epochs: int) -> int:
-    """Return the number of views for `epochs` epochs: a third of them, within limits."""
+    """Return how many augmented views suffice for `epochs` epochs: a third of `epochs`, at least 2 and at most 4."""
     return min(epochs, max(_FEWEST_VIEWS, min(_MOST_VIEWS, epochs // 3)))

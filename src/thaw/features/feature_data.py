@@ -1,4 +1,4 @@
-"""Data module that gives features instead of images, in the same batches and order."""
+"""Data module that yields features instead of images, in the batches and order of the images."""
 
 import logging
 from collections.abc import Iterator, Sequence
@@ -16,16 +16,16 @@ from thaw.features.store import StoredFeatures
 
 log = logging.getLogger(__name__)
 
-_BYTES_AT_ONCE = 2**26  # of features that are gathered for several batches
+_BYTES_AT_ONCE = 2**26  # bytes of features to gather at once, for several batches
 
 
 class FeatureDataModule(LightningDataModule):
-    """Data module with features instead of the images of one split or both.
+    """Data module that yields features instead of images for training, for validation or for both.
 
-    `train` holds one view per epoch. After the last view the first one follows again. Without views, `prefix` computes
-    the features of the training images in every epoch; without `prefix`, training uses images. `val` holds the features
-    of the validation images; without it, validation uses images. All these features are copied to the Trainer's device
-    if they take at most `device_bytes`.
+    `train` lists features of differently augmented views of the training images; epoch e (from 0) uses view
+    `e % len(train)`. If `train` is empty, `prefix` computes features in every epoch; if `prefix` is None, too, training
+    uses images. `val` holds the features of the validation images; if it is None, validation uses images. Features are
+    copied to the Trainer's device if they take at most `device_bytes`.
     """
 
     def __init__(
@@ -53,7 +53,6 @@ class FeatureDataModule(LightningDataModule):
         self._used = self._used or self._on_device()
 
     def _on_device(self) -> tuple[Sequence[StoredFeatures], StoredFeatures | None]:
-        """Return the features on the device, or in memory if the device has too little room for them."""
         if sum(part.nbytes for part in (*self.train_views, *filter(None, [self._val]))) <= self._device_bytes:
             try:
                 train = [view.moved_to(self._data.device) for view in self.train_views]
@@ -81,7 +80,7 @@ class FeatureDataModule(LightningDataModule):
         if self._val is None:
             return self._data.val_dataloader()
         rows = (self._used or self._on_device())[1]
-        assert rows is not None, "they are those in self._val"
+        assert rows is not None, "setup copies self._val"
         return FeatureSlices(rows, torch.tensor(self._data.val.targets), self._data.val_part, self._data.val_batch_size)
 
     def predict_dataloader(self) -> "DataLoader | FeatureSlices":
@@ -95,7 +94,7 @@ class FeatureDataModule(LightningDataModule):
 
 
 class ViewGroups:
-    """Groups of `size` indices of `order`, each group with the epoch's view."""
+    """Iterable over (view, `size` indices from `order`). Epoch e (from 0) uses the augmented view `e % views`."""
 
     def __init__(self, order: SeededOrder, size: int, views: int):
         self._order, self._size, self._views = order, size, views
@@ -106,7 +105,7 @@ class ViewGroups:
 
 
 class FeatureSlices:
-    """Batches (features, labels) of `size` rows in their order; if `part` has no rows, one empty batch."""
+    """Iterable over batches (features, labels) of `size` rows in the range `part`; one empty batch for no rows."""
 
     def __init__(self, rows: StoredFeatures, labels: torch.Tensor, part: range, size: int):
         starts = range(part.start, max(part.stop, part.start + 1), size)

@@ -12,13 +12,14 @@ from thaw.features.store import StoredFeatures
 
 _CHUNK = 2**24  # numbers in one chunk of features or logits
 _SHARE = 0.25  # share of the free memory that features may fill
-_ALIKE = 1e-10  # share of the largest variance below which a direction holds only rounding errors
+_ALIKE = 1e-10  # principal axes with less than this share of the largest variance are only rounding errors
 
 
 class FeatureRows:
-    """Features (N, D) of several views of the same images. They stay on `device` if they fit, else are read in chunks.
+    """Features (N, D) of several augmented views of the same images, read in chunks.
 
-    Row `v * images + i` is view v of image i. `labels` (N,) holds the class of each row.
+    Row `v * images + i` is view v of image i. The attribute `labels` (N,) holds the class of each row. The chunks stay
+    on `device` if they take less than a quarter of its free memory.
     """
 
     def __init__(self, views: Sequence[StoredFeatures], labels: Sequence[int], classes: int, device: torch.device):
@@ -37,7 +38,7 @@ class FeatureRows:
         return len(self.labels)
 
     def chunks(self) -> Iterator[tuple[slice, torch.Tensor]]:
-        """Yield slices of rows with their features (n, D) in the stored dtype."""
+        """Yield each chunk as a slice of row numbers and the features (n, D) of these rows in the stored dtype."""
         return iter(self._kept if self._kept is not None else self._read())
 
     def _read(self) -> Iterator[tuple[slice, torch.Tensor]]:
@@ -49,9 +50,10 @@ class FeatureRows:
 
 
 class PrincipalAxes:
-    """Principal axes of features: their mean `shift` (D,), `basis` (D, r) and the `variances` (r,) along it.
+    """Principal axes `basis` (D, r) of features, and the `variances` (r,) along these axes.
 
-    `(features - shift) * scale` has a mean squared norm of 1. Without `centred` the shift is 0.
+    The axes are those of `(features - shift) * scale`, which has a mean squared norm of 1. `shift` (D,) is the mean, or
+    0 if `centred` is false.
     """
 
     def __init__(self, rows: FeatureRows, centred: bool = True):
@@ -73,11 +75,12 @@ class PrincipalAxes:
 class LinearLoss:
     """Mean cross-entropy of `rows`, weighted by `weights` (N,), plus `penalty / 2` times |W|².
 
-    W applies to features with a mean squared norm of 1 (`axes.scale`), so a penalty means the same for every backbone.
-    Biases are not penalised; without `bias` there are no biases.
+    W applies to features that `axes.scale` scales to a mean squared norm of 1. A penalty therefore has the same effect
+    for every backbone. Biases are not penalised; if `bias` is false, they stay 0.
 
-    The parameters (r + 1, C) are W in the principal axes, times `roots`, and then the biases. `roots` are the square
-    roots of the loss's curvature at zero. With them, L-BFGS takes a few dozen steps instead of hundreds.
+    The parameters (r + 1, C) are W in the principal axes, times `roots`, and in the last row the biases. `roots` (r, 1)
+    are the square roots of the loss's curvature at zero weights. This scaling reduces the L-BFGS steps from hundreds to
+    a few dozen.
     """
 
     rows: FeatureRows
@@ -136,7 +139,7 @@ class LinearLoss:
         return value, torch.cat([gradient[:-1] * self.roots, gradient[-1:]]).norm().item()
 
     def held_out(self, parameters: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
-        """Return the mean cross-entropy and accuracy of the rows, weighted by `weights` (N,)."""
+        """Return the mean cross-entropy and accuracy at `parameters` of the rows, weighted by `weights` (N,)."""
         weight, bias = self.plain(parameters)
         loss = right = 0.0
         for rows, x in self.rows.chunks():
@@ -150,12 +153,12 @@ class LinearLoss:
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:
-    """Return float64 if the device has it, else float32."""
+    """Return float64 if `device` supports it, else float32."""
     return torch.float32 if device.type == "mps" else torch.float64
 
 
 def _spread(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the variances (r,) larger than rounding errors, and their directions (n, r)."""
+    """Return the eigenvalues (r,) of `covariance` (n, n) above rounding errors, and their eigenvectors (n, r)."""
     variances, directions = torch.linalg.eigh(covariance)
     kept = variances > _ALIKE * max(variances[-1].item(), covariance.diagonal().abs().max().item())
     return variances[kept], directions[:, kept]

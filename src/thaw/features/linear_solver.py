@@ -1,4 +1,4 @@
-"""Solver for L2-regularised logistic regression, which chooses the penalty on held-out training images."""
+"""Solve L2-regularised logistic regression, and choose the penalty on held-out training images."""
 
 import math
 import time
@@ -18,14 +18,14 @@ from thaw.features.linear_objective import FeatureRows, LinearLoss, PrincipalAxe
 _HISTORY = 20  # gradients that L-BFGS keeps
 _ROUND = 5  # steps between two checks of the gradient
 _MOST_STEPS = 500
-_SEARCH_TOLERANCE = 1e-4  # tolerance of the gradient that is enough to compare penalties
+_SEARCH_TOLERANCE = 1e-4  # tolerance of the gradient while penalties are compared
 _SEARCH_STEPS = 100
-_IDLE = 3  # rounds in a row without progress that end the search for the optimum
-_PROGRESS = 1e-9, 0.1  # least shares by which a round lowers the loss or the gradient if it makes progress
-_EQUAL = 0.003  # largest difference of held-out losses, in units of log2 C, between equally good penalties
-_WORSE = 4  # penalties in a row without improvement that end the path
+_IDLE = 3  # rounds of steps in a row without progress after which the solver stops
+_PROGRESS = 1e-9, 0.1  # a round makes progress if it lowers the loss or the gradient by this share
+_EQUAL = 0.003  # penalties are equally good if their held-out losses differ by at most this, times log2 C
+_WORSE = 4  # penalties in a row without improvement after which no smaller penalty is tried
 _HALF_DECADES = tuple(10 ** (-exponent / 2) for exponent in range(2, 19))
-_WEAKEST = 0.01  # for two classes; a weaker penalty times the number of images changes little and takes the longest
+_WEAKEST = 0.01  # smallest penalty times images, for two classes; smaller ones change little and take the longest
 _SMALL = 2e7  # images * features * classes below which one thread is as fast as several
 _LARGE = 5e9  # images * features * classes above which only one fold is held out
 
@@ -41,10 +41,10 @@ class PathPoint:
 
 @dataclass(frozen=True)
 class Solution:
-    """Optimal linear classifier: `weight` (C, D) and `bias` (C,) for unscaled features, and how it was found.
+    """Optimal linear classifier: `weight` (C, D) and `bias` (C,) for unscaled features, and facts about the search.
 
-    `gradient` is the gradient's norm divided by its norm where all parameters are 0. `note` says what to do if a
-    penalty outside the given ones may be better.
+    `path` has one point for each penalty tried. `gradient` is the gradient's norm at the solution divided by its norm
+    at zero weights. `note` is advice for the user if a penalty beyond those tried may be better, else None.
     """
 
     weight: torch.Tensor
@@ -59,7 +59,7 @@ class Solution:
     note: str | None = None
 
     def facts(self) -> dict:
-        """Return the `probe` entry of a run's summary, which holds only plain values."""
+        """Return all fields except `weight` and `bias` as plain values, for the entry `probe` in summary.json."""
         facts = {key: value for key, value in vars(self).items() if key not in ("weight", "bias", "path")}
         return {**facts, "path": [asdict(point) for point in self.path]}
 
@@ -67,17 +67,18 @@ class Solution:
 class LogisticProbe:
     """Multinomial logistic regression with an L2 penalty, solved by L-BFGS.
 
-    Cross-validation chooses among `penalties`, which apply to features with a mean squared norm of 1. It finds the
-    lowest mean cross-entropy on held-out training images and takes the largest penalty within 0.003 log2 C of it, for
-    C classes. The default penalties are half decades from 0.1 to 1e-9, without those too weak for the number of images.
+    Cross-validation chooses one of `penalties`, which apply to features with a mean squared norm of 1. It takes the
+    largest penalty whose mean cross-entropy on held-out training images is within 0.003 log2 C of the lowest, for C
+    classes. The default penalties are half decades from 0.1 to 1e-9, without those too weak for the number of images.
 
-    Images are divided into `folds`; all views of an image are in the same fold. If a solution would take minutes, only
-    one fold is held out. The solver trains on every image without augmentation and on `views` augmented views of it.
-    It stops when the gradient's norm, divided by the norm at zero, is at most `tolerance`, or after 500 steps, or when
-    15 steps in a row lower the loss by less than 1e-9 of itself and the gradient by less than a tenth.
+    The solver trains on every image without augmentation and on `views` augmented views of each image. Images are
+    divided into `folds`; all views of an image are in the same fold. If a solution would take minutes, only one fold is
+    held out. The solver stops when the gradient's norm, divided by its norm at zero weights, is at most `tolerance`. It
+    also stops after 500 steps, or after three rounds of 5 steps that lower neither the loss by 1e-9 of its value nor
+    the gradient by a tenth.
 
     Raises:
-        UserError: from the constructor, for invalid values.
+        UserError: from the constructor, if a value is invalid.
 
     """
 
@@ -102,7 +103,7 @@ class LogisticProbe:
     def solve(
         self, rows: FeatureRows, seed: int = 0, class_weights: torch.Tensor | None = None, bias: bool = True
     ) -> Solution:
-        """Return the optimum on `rows`; `class_weights` (C,) weight the images of each class in the loss."""
+        """Return the optimal classifier of `rows`; `class_weights` (C,) weight each class in the loss."""
         with _suitable_threads(rows):
             return self._solve(rows, seed, class_weights, bias)
 
@@ -123,7 +124,7 @@ class LogisticProbe:
         return Solution(weight.T, plain_bias, penalty, path, parts, iterations, gradient, value, seconds, note)
 
     def _note(self, path: Sequence[PathPoint], penalty: float, equal: float) -> str | None:
-        """Return a sentence if the loss still falls by more than `equal` at an end of the penalties."""
+        """Return advice if the held-out loss still falls by more than `equal` at the largest or smallest penalty."""
         ends = ((0, 1, "largest", "larger"), (-1, -2, "smallest", "smaller"))
         for end, beside, kind, beyond in ends:
             if len(path) > 1 and penalty == path[end].penalty and path[beside].loss > path[end].loss + equal:
@@ -136,9 +137,9 @@ class LogisticProbe:
     def _search(
         self, problem: partial[LinearLoss], weights: torch.Tensor, fold: torch.Tensor
     ) -> tuple[list[PathPoint], int, torch.Tensor]:
-        """Return the path from the largest penalty down, the number of held-out folds, and W near the best optimum.
+        """Return the held-out loss of each penalty, the number of held-out folds, and the best penalty's solution.
 
-        Each solution starts from the previous penalty's.
+        Larger penalties are tried first. Each solution starts from the solution of the penalty before.
         """
         parts, rows = fold.unique().tolist(), problem.args[0]
         if len(rows) * rows.width * rows.classes > _LARGE:
@@ -167,10 +168,10 @@ class LogisticProbe:
 def minimise(
     loss: LinearLoss, start: torch.Tensor | None, tolerance: float, most_steps: int
 ) -> tuple[torch.Tensor, int, float]:
-    """Return the optimal parameters, the number of steps, and the gradient's norm divided by the norm at zero.
+    """Return the optimal parameters, the number of steps, and the gradient's norm divided by its norm at zero weights.
 
-    `start` (r + 1, C) is W in the principal axes, then the biases. The divided norm stays above `tolerance` if several
-    rounds in a row make no progress, or after `most_steps`.
+    `start` (r + 1, C) is W in the principal axes, with the biases in the last row. The search ends when the divided
+    norm is at most `tolerance`, after `most_steps`, or after 15 steps in a row without progress.
     """
     _, at_zero = loss.value_and_norm(loss.zero)
     parameters = loss.zero if start is None else _scaled(start.to(loss.dtype), loss.roots)
@@ -222,12 +223,12 @@ def _scaled(parameters: torch.Tensor, factors: torch.Tensor) -> torch.Tensor:
 
 
 def _folds(rows: FeatureRows, folds: int, seed: int) -> torch.Tensor:
-    """Return the fold of each row, int64 (N,). Folds share every class evenly; an image's views are in one fold."""
+    """Return each row's fold, int64 (N,). Folds share each class evenly; all views of an image are in one fold."""
     random, labels = np.random.default_rng(seed), rows.labels[: rows.images].cpu().numpy()
     own = np.empty(rows.images, np.int64)
     next_fold = 0
     for label in range(rows.classes):
         (places,) = np.nonzero(labels == label)
         own[random.permutation(places)] = (next_fold + np.arange(len(places))) % folds
-        next_fold += len(places)  # starting at 0 again would put all rare classes into the first folds
+        next_fold += len(places)  # starting each class at fold 0 would put all rare classes into the first folds
     return torch.from_numpy(np.tile(own, len(rows) // rows.images)).to(rows.device)

@@ -1,4 +1,4 @@
-"""Accuracy of classifying a training image by a vote of the other training images nearest to it."""
+"""Classify training images by a vote of their nearest neighbours among the other training images."""
 
 from collections.abc import Iterator
 from itertools import takewhile
@@ -10,14 +10,14 @@ from thaw.features.linear_objective import FeatureRows
 
 NEIGHBOURS = 20
 _TEMPERATURE = 0.07
-_MOST_ASKED = 2000  # images whose neighbours are looked for; the time is proportional to it
+_MOST_ASKED = 2000  # images to classify at most; the time is proportional to their number
 
 
 def neighbour_accuracy(rows: FeatureRows) -> tuple[float, int]:
-    """Return the accuracy of the vote of an image's 20 nearest neighbours, and the number of classified images.
+    """Return the accuracy of classification by 20 nearest neighbours, and the number of classified images.
 
-    At most 2000 images are classified, evenly spread. Neighbours are the other unaugmented training images with the
-    largest cosine similarity s to the image's features. Each neighbour votes with the weight exp(s / 0.07).
+    At most 2000 training images, evenly spread, are classified. Neighbours are the other unaugmented training images
+    whose features have the largest cosine similarity s. Each neighbour votes with the weight exp(s / 0.07).
     Source: Wu et al. 2018, "Unsupervised feature learning via non-parametric instance discrimination".
     """
     count, device = min(_MOST_ASKED, rows.images), rows.device
@@ -38,7 +38,7 @@ def neighbour_accuracy(rows: FeatureRows) -> tuple[float, int]:
 
 
 def _unaugmented(rows: FeatureRows) -> Iterator[tuple[slice, torch.Tensor]]:
-    """Yield the chunks of the first view; features that do not fit in memory are read again at each call."""
+    """Yield the chunks of view 0, which is not augmented."""
     return takewhile(lambda chunk: chunk[0].stop <= rows.images, rows.chunks())
 
 

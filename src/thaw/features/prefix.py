@@ -1,4 +1,4 @@
-"""Frozen stages at the start of a network, as one fast function of images."""
+"""The frozen stages at the start of a network as one fast function: images -> features."""
 
 import copy
 import functools
@@ -14,12 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from thaw.models.staged import StagedNet, within
 from thaw.strategy.phases import Phase
 
-# Largest allowed distance from the network's own output, divided by the output's norm: rounding errors of each dtype.
+# Largest relative error that folded batch norms may cause in features: the rounding error of each dtype.
 _TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 5e-3}
 
 
 def frozen_cut(net: StagedNet, phase: Phase) -> str | None:
-    """Return the first trainable stage of `phase`; None if no weights come before it or `net` cannot be cut there."""
+    """Return the first trainable stage of `phase`; None if no weights come before it or `net` cannot start there."""
     trainable, stages = {group.stage for group in phase.groups}, list(net.stages)
     cut = next(name for name in stages if name in trainable)
     frozen = any(net.stage_parameters(name) for name in stages[: stages.index(cut)])
@@ -27,9 +27,9 @@ def frozen_cut(net: StagedNet, phase: Phase) -> str | None:
 
 
 class FrozenPrefix:
-    """Frozen stages of `net` before the stage `cut`, on `device` and in the precision of `context`.
+    """The stages of `net` before the stage `cut`, all frozen, on `device` and in the precision of `context()`.
 
-    Batch-norms are folded into the convolutions before them if the output stays the same except for rounding.
+    Batch norms are folded into the convolutions before them if this changes the output only by rounding errors.
     """
 
     def __init__(self, net: StagedNet, cut: str, device: torch.device, context: Callable[[], AbstractContextManager]):
@@ -46,7 +46,7 @@ class FrozenPrefix:
         return self._run(self._quick, images)
 
     def probe(self, size: int) -> tuple[torch.Tensor, int]:
-        """Return the features (1, ...) of a black image of `size` x `size` pixels, and the operations they take."""
+        """Return features (1, ...) of a black image with sides of `size` pixels, and the operations to compute them."""
         if size not in self._probes:
             image = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=self.device)
             with FlopCounterMode(display=False) as counter:
@@ -55,7 +55,7 @@ class FrozenPrefix:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Return a digest of all that features depend on besides images: weights, constants, layer options, dtype."""
+        """Return a hash of what determines features besides images: weights, constants, layer options and dtype."""
         paths = self.net.paths_before(self.cut)
         tensors = {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
         modules = [f"{path} {module!r}" for path, module in self.net.named_modules() if path in paths]
@@ -88,9 +88,9 @@ class FrozenPrefix:
 
 
 def _fold(module: nn.Module) -> nn.Module:
-    """Fold batch-norms into convolutions among adjacent children: most networks define layers in order of use.
+    """Fold each batch norm into the convolution defined before it, which most networks also apply before it.
 
-    timm's batch-norms can contain dropout and an activation, which stay.
+    timm's batch norms can contain dropout and an activation, which are kept.
     """
     name_before, before = "", None
     for name, child in list(module.named_children()):
@@ -103,7 +103,7 @@ def _fold(module: nn.Module) -> nn.Module:
 
 
 def _cast(module: nn.Module, dtype: torch.dtype) -> nn.Module:
-    """Cast once the weights that autocast would cast for every batch."""
+    """Cast weights once; autocast would cast them again for every batch."""
     for part in module.modules():
         if type(part) in (nn.Conv2d, nn.Linear):
             part.to(dtype)

@@ -16,10 +16,10 @@ _SECONDS = 0.3  # a measurement lasts at least this long, and at least one batch
 
 
 def images_per_second(prefix: FrozenPrefix, size: int) -> float:
-    """Return the speed for images in memory with sides of `size` pixels, on one CPU core or on a GPU.
+    """Return the speed of `prefix` for images of `size` x `size` pixels in memory, on one CPU core or on a GPU.
 
-    It is that of the fastest of several batches of 8 images (GPU: 128). On one core, because threads that wait for each
-    other make the speed of all cores depend on what else the machine computes.
+    The fastest of several batches of 8 images (GPU: 128) counts. A CPU's speed is measured on one core, because with
+    several threads it would depend on what else the machine computes.
     """
     key = hashlib.sha256(f"{prefix.digest} {size} one core".encode()).hexdigest()[:32]
     path = cache_dir() / "speed" / f"{key}.json"

@@ -1,4 +1,4 @@
-"""Features on disk, in `$THAW_CACHE/features`. Their key covers all that they depend on; damaged files are not used."""
+"""Features on disk, in `$THAW_CACHE/features`, under a key that covers everything the features depend on."""
 
 import functools
 import hashlib
@@ -18,12 +18,12 @@ log = logging.getLogger(__name__)
 
 _NAME = "features"
 
-# NumPy has no bfloat16.
+# NumPy has no bfloat16, so the bits are stored as int16.
 _STORED_AS = {torch.bfloat16: torch.int16}
 
 
 class StoredFeatures:
-    """Features of a split's images, in the split's order: indices -> (N, ...). Maps are stored with channels last."""
+    """Features (N, ...) of a split's images, in the split's order. Feature maps are stored with channels last."""
 
     def __init__(self, rows: torch.Tensor):
         self._rows = rows
@@ -54,7 +54,10 @@ def feature_key(*parts: str) -> str:
 def stored_features(
     key: str, example: torch.Tensor, count: int, max_size: float, batches: Callable[[], Iterable[torch.Tensor]]
 ) -> StoredFeatures:
-    """Return the features with `key`; if missing, compute and store `batches` of `count` rows like `example` (1, ...).
+    """Return the features stored under `key`; if they are missing, compute and store them first.
+
+    `batches()` yields `count` rows with the shape and dtype of `example` (1, ...). The features under all keys take at
+    most `max_size` bytes.
 
     Raises:
         OSError: if the features cannot be written.
@@ -79,7 +82,6 @@ def stored_features(
 
 
 def in_memory(batches: Iterable[torch.Tensor]) -> StoredFeatures:
-    """Return the features of all `batches` in memory instead of on disk."""
     kept = [(_as_stored(batch), batch.dtype) for batch in batches]
     return _as_features(np.concatenate([array for array, _ in kept]), kept[0][1])
 
@@ -99,6 +101,5 @@ def _as_stored(features: torch.Tensor) -> np.ndarray:
 
 @functools.cache
 def _code() -> str:
-    """Return the versions of all code that features depend on."""
     libraries = [f"{name} {library_version(name)}" for name in ("torch", "torchvision", "pillow")]
     return f"{libraries} {READING} {TRANSFORMS} {FEATURES}"

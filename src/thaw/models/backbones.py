@@ -1,4 +1,4 @@
-"""Networks by name, each built by its family."""
+"""Build a network from its name, such as resnet34 or timm/vit_tiny_patch16_224."""
 
 from thaw.errors import UserError
 from thaw.models.families.caffe import Caffe
@@ -14,21 +14,23 @@ FAMILIES: tuple[Family, ...] = (Torchvision(), Caffe(), Lite(), Timm())
 def build_net(name: str, num_classes: int, image_size: int | None = None) -> StagedNet:
     """Build a randomly initialised network with a head of `num_classes` outputs, for images of `image_size` pixels.
 
-    Most networks also accept larger images. For a network of one fixed size (see `StagedNet.check_sizes`), the default
-    is 224 pixels, or the size that timm publishes.
+    Networks with position embeddings or windows of a fixed size accept only images of `image_size` pixels (default: 224
+    or, for timm's networks, timm's published size). Other networks also accept larger images.
 
     Raises:
-        UserError: for an unknown name, or an image size that does not fit the network.
+        UserError: if `name` is unknown, or `image_size` does not fit the network.
 
     """
     return family_of(name).build(name, num_classes, image_size)
 
 
 def family_of(name: str, own: bool = False) -> Family:
-    """Return the family of the network `name`; with `own`, an unknown name belongs to a custom network.
+    """Return the `Family` that builds and loads the network `name`.
+
+    With `own`, an unknown name is the name of a custom network, whose family is a plain `Family()`.
 
     Raises:
-        UserError: if no family has the network; the message lists the choices.
+        UserError: if the name is unknown and `own` is false; the message lists the choices.
 
     """
     family = next((family for family in FAMILIES if family.has(name)), Family() if own else None)
@@ -39,5 +41,5 @@ def family_of(name: str, own: bool = False) -> Family:
 
 
 def is_own(builder: str | None) -> bool:
-    """Return whether `builder`, the import path of the function that builds a network, is code outside Thaw."""
+    """Return whether a network's builder function, given by its import path, is code outside Thaw."""
     return bool(builder) and not builder.startswith("thaw.")

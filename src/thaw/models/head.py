@@ -10,9 +10,9 @@ from torch import nn
 from thaw.data.option_values import boolean, one_of
 from thaw.models.staged import StagedNet, within
 
-_SCALE = ".feature_scale"  # the end of a state-dict key that only a standardised layer has
+_SCALE = ".feature_scale"  # end of a state-dict key that only a `StandardizedLinear` has
 
-# The mean squared norm of standardised features for two classes. A learning rate of 0.01 then brings a head to its
+# The mean squared norm of standardised features for two classes. With it, a learning rate of 0.01 brings a head to its
 # optimum in 10 epochs of 100 to 1,000 images, and the loss of the first epoch stays below ln 2 (docs/strategies.md).
 _SQUARED_NORM = 100.0
 
@@ -21,7 +21,7 @@ class StandardizedLinear(nn.Linear):
     """Linear layer whose weights apply to standardised features, (x - mean) * scale.
 
     x (..., D) -> logits (..., C). The mean is 0 and the scale 1 until `standardize` sets them. The state dict contains
-    both, as `feature_mean` (D,) and `feature_scale` (); `fold_head` turns it into the state dict of a plain layer.
+    both, as `feature_mean` (D,) and `feature_scale` (). `fold_head` converts that to the state dict of an `nn.Linear`.
     """
 
     feature_mean: torch.Tensor
@@ -35,24 +35,24 @@ class StandardizedLinear(nn.Linear):
 
     @property
     def plain(self) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """Return the weight and bias of the plain layer that computes the same."""
+        """Return the weight and bias of an `nn.Linear` that computes the same logits."""
         return folded(self.weight, self.bias, self.feature_mean, self.feature_scale)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return F.linear(x, *self.plain)  # folded first, so that it rounds as the plain layer does
+        return F.linear(x, *self.plain)  # rounds exactly as an nn.Linear with the folded weights
 
     @torch.no_grad()
     def standardize(self, mean: torch.Tensor, scale: float) -> None:
-        """Convert the weights to features (x - `mean`) * `scale`; the layer computes the same as before."""
+        """Set the features' `mean` (D,) and `scale`, and convert the weights so that the logits stay the same."""
         self.assign(*self.plain, mean=mean, scale=scale)
 
     @torch.no_grad()
     def assign(
         self, weight: torch.Tensor, bias: torch.Tensor | None, mean: torch.Tensor | None = None, scale: float = 1.0
     ) -> None:
-        """Set the weights to compute what the plain layer with `weight` (C, D) and `bias` (C,) computes.
+        """Set the weights so that this layer computes the logits of an `nn.Linear` with `weight` (C, D), `bias` (C,).
 
-        With `mean` (D,), also set the features' mean and scale.
+        If `mean` (D,) is given, also set the features' scale and, if there is a bias, their mean.
         """
         if mean is not None:
             self.feature_mean.copy_(mean if bias is not None else torch.zeros_like(self.feature_mean))
@@ -62,7 +62,7 @@ class StandardizedLinear(nn.Linear):
         self.weight.copy_(weight / self.feature_scale)
 
     def _load_from_state_dict(self, state_dict, prefix, metadata, *rest) -> None:
-        """Load the state of a standardised or a plain layer."""
+        """Also accept the state dict of an `nn.Linear`; the features' mean is then 0 and their scale 1."""
         if f"{prefix}feature_mean" not in state_dict:
             self.feature_mean.zero_()
             self.feature_scale.fill_(1)
@@ -72,14 +72,14 @@ class StandardizedLinear(nn.Linear):
 
 
 class NewHead:
-    """The initial state of a new classifier.
+    """Settings for a new head: its initial weights, and whether its input features are standardised.
 
-    `start` is `zero`, which makes all classes equally likely before the first step, or `drawn`, which keeps the random
-    weights from the network's own code. With `standardize`, the layer learns on features of one scale for every
-    backbone; a checkpoint holds the weights of a plain layer.
+    `start="zero"` sets the weights to 0, so that all classes are equally likely before the first step. `start="drawn"`
+    keeps the network's own random weights. With `standardize`, a `StandardizedLinear` replaces the linear layer, so
+    that features have the same scale for every backbone.
 
     Raises:
-        UserError: from the constructor, for other values.
+        UserError: from the constructor, if `start` or `standardize` has another value.
 
     """
 
@@ -88,10 +88,10 @@ class NewHead:
         self.standardize = boolean("head.standardize", standardize)
 
     def install(self, net: StagedNet) -> None:
-        """Prepare a linear head of `net`; leave other heads, such as SqueezeNet's convolution, unchanged.
+        """Initialise the head of `net` if it is linear; leave other heads, such as SqueezeNet's, unchanged.
 
-        This assumes features that change little, from a pretrained or frozen backbone. Random trainable layers can
-        change the scale of their features a thousandfold.
+        The backbone must be pretrained or frozen. Random trainable layers can change the scale of their features a
+        thousandfold, which the head's fixed scale cannot follow.
         """
         layers = head_layers(net)
         if self.start == "zero":
@@ -106,7 +106,7 @@ class NewHead:
 
 
 def head_layers(net: StagedNet) -> dict[str, nn.Linear]:
-    """Return the head's linear layers by path, or none if they do not compute the logits; distilled heads have two."""
+    """Return the linear layers by path if the head has only these and dropout, else {}. Distilled heads have two."""
     parts, paths = net.stage_modules(net.head_name), {module: path for path, module in net.named_modules()}
     if not isinstance(parts[-1], nn.Linear) or not all(isinstance(part, nn.Linear | nn.Dropout) for part in parts):
         return {}
@@ -114,15 +114,16 @@ def head_layers(net: StagedNet) -> dict[str, nn.Linear]:
 
 
 def linear_head(net: StagedNet) -> nn.Linear | None:
-    """Return the head's linear layer if the head is only that layer and dropout before it, else None."""
+    """Return the head's linear layer if the head is only this layer, with or without dropout, else None."""
     layers = list(head_layers(net).values())
     return layers[0] if len(layers) == 1 and net.can_be_cut(net.head_name) else None
 
 
 def feature_scale(features: Iterable[torch.Tensor], classes: int) -> tuple[torch.Tensor, float]:
-    """Return the mean (D,), float64, of batches (N, D), and the scale that sets the mean squared norm of deviations.
+    """Return the mean (D,), float64, of batches (N, D), and the scale for `StandardizedLinear.standardize`.
 
-    This norm grows with the root of the number of classes, since more classes share the gradient of a feature.
+    The scale gives (x - mean) * scale a mean squared norm of 100 for two classes. For more classes the norm grows with
+    the square root of their number, since more classes share the gradient of a feature.
     """
     count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for batch in features:
@@ -138,13 +139,13 @@ def feature_scale(features: Iterable[torch.Tensor], classes: int) -> tuple[torch
 def folded(
     weight: torch.Tensor, bias: torch.Tensor | None, mean: torch.Tensor, scale: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return the plain layer that computes on x what `weight` (C, D) and `bias` (C,) compute on (x - mean) * scale."""
+    """Return the weight and bias that compute on x what `weight` (C, D), `bias` (C,) compute on (x - mean) * scale."""
     weight = weight * scale
     return weight, bias if bias is None else bias - weight @ mean
 
 
 def standardized_keys(state: dict[str, torch.Tensor]) -> list[str]:
-    """Return the state-dict keys of the standardised layer, if there is one."""
+    """Return the state-dict keys of a `StandardizedLinear`, or [] if there is none."""
     paths = _standardized_paths(state)
     return [key for key in state if within(key, paths)]
 
@@ -158,7 +159,7 @@ def standardized_layer(net: nn.Module) -> StandardizedLinear | None:
 
 
 def fold_head(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """Return a state dict in which a standardised layer is replaced by the plain layer that computes the same."""
+    """Return a state dict in which an equivalent `nn.Linear` replaces a `StandardizedLinear`."""
     state = dict(state)
     for path in _standardized_paths(state):
         mean, scale = state.pop(f"{path}.feature_mean"), state.pop(f"{path}{_SCALE}")

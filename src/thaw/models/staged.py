@@ -14,14 +14,14 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 Part = nn.Module | nn.Parameter
 
-# All normalisation layers of PyTorch; custom ones derive from them.
+# PyTorch's normalisation layers, from which custom normalisation layers derive.
 NORMS = (nn.modules.batchnorm._NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 
 
 class PerChannel(nn.Module):
-    """Images (N, 3, H, W) -> images * scale + shift, with a factor and a summand per channel.
+    """Images (N, 3, H, W) -> images * scale + shift, with one scale and one shift per channel.
 
-    The state dict excludes the constants, so that its keys match those of the published weights.
+    The state dict leaves out both constants, so that its keys match the published weights.
     """
 
     scale: torch.Tensor
@@ -37,7 +37,7 @@ class PerChannel(nn.Module):
 
 
 class Normalize(PerChannel):
-    """Images in 0..255, uint8 -> float: (x / 255 - mean) / std."""
+    """uint8 images x in 0..255 -> float (x / 255 - mean) / std."""
 
     def __init__(self, mean: Sequence[float] = IMAGENET_MEAN, std: Sequence[float] = IMAGENET_STD):
         super().__init__([1 / (255 * s) for s in std], [-m / s for m, s in zip(mean, std, strict=True)])
@@ -46,13 +46,13 @@ class Normalize(PerChannel):
 class StagedNet(nn.Module):
     """A chain of modules, grouped into named stages: uint8 images (N, 3, H, W) -> logits (N, classes).
 
-    `parts` become children under their names, which determine the state-dict keys. `stages` lists the paths of the
-    modules that each stage applies, which may lie below the children. A parameter among them becomes an additional
-    argument of the next module. `config` holds plain values from which `thaw.models.backbones.build_net` builds an
-    equal network; it has an `image_size` if the network accepts only images of that size.
+    `parts` become child modules; their names determine the state-dict keys. `stages` lists the paths of the modules
+    that each stage applies, in order. A parameter's path adds the parameter to the arguments of the next module.
+    `config` holds the arguments with which `thaw.models.backbones.build_net` builds the same architecture. It has an
+    `image_size` only if the network accepts no other size.
     """
 
-    prefix = ""  # of state-dict keys, before the published names
+    prefix = ""  # of the state-dict keys; published weights lack this prefix
 
     def __init__(
         self, parts: Mapping[str, nn.Module | nn.Parameter], stages: Mapping[str, Sequence[str]], config: dict
@@ -67,7 +67,7 @@ class StagedNet(nn.Module):
         self._learned = {name: [key for key in names if within(key, paths)] for name, paths in self.stages.items()}
 
     def forward(self, x: torch.Tensor, start: str | None = None) -> torch.Tensor:
-        """Map images, or the input of the stage `start`, to logits."""
+        """Return the logits of images or, with `start`, of features that enter the stage `start`."""
         names = list(self.stages)
         for name in names[names.index(start) if start else 0 :]:
             x = self.run_stage(name, x)
@@ -88,7 +88,7 @@ class StagedNet(nn.Module):
         return True
 
     def until(self, stage: str) -> "StagedNet":
-        """Return a network of the stages before `stage`, with the same modules: images -> input of `stage`."""
+        """Return a network of the stages before `stage`: images -> input of `stage`. Both share their modules."""
         paths = self.paths_before(stage)
         parts = {name: getattr(self, name) for name in dict.fromkeys(path.partition(".")[0] for path in paths)}
         return StagedNet(
@@ -96,12 +96,11 @@ class StagedNet(nn.Module):
         )
 
     def paths_before(self, stage: str) -> list[str]:
-        """Return the paths of all parts that are applied before `stage`, in order."""
+        """Return the paths of all modules and parameters before `stage`, in order."""
         names = list(self.stages)
         return [path for name in names[: names.index(stage)] for path in self.stages[name]]
 
     def stage_modules(self, name: str) -> list[nn.Module]:
-        """Return the modules of a stage, in order."""
         parts = [attrgetter(path)(self) for path in self.stages[name]]
         return [part for part in parts if isinstance(part, nn.Module)]
 
@@ -115,11 +114,10 @@ class StagedNet(nn.Module):
         return [name for name, parameters in self._learned.items() if parameters]
 
     def is_head(self, key: str) -> bool:
-        """Return whether a state-dict key belongs to the head."""
         return within(key, self.stages[self.head_name])
 
     def check_sizes(self, image_size: int, train_size: int) -> None:
-        """Raise a UserError if the sizes differ and the network accepts only images of one size."""
+        """Raise UserError if the network accepts only one image size and the two sizes (pixels) differ."""
         if "image_size" in self.config and image_size != train_size:
             raise UserError(
                 f"data.train_size={train_size} must equal data.image_size={image_size} for {self.config['name']}, "
@@ -128,5 +126,5 @@ class StagedNet(nn.Module):
 
 
 def within(key: str, paths: Sequence[str]) -> bool:
-    """Return whether a state-dict key is one of `paths` or lies below one of them."""
+    """Return whether a state-dict key equals or lies below one of `paths`, as layer4.0.conv1 lies below layer4."""
     return any(key == path or key.startswith(f"{path}.") for path in paths)

@@ -1,4 +1,4 @@
-"""Reading of weight files: .pth, .safetensors and .ckpt."""
+"""Read weight files: .pth, .safetensors and .ckpt."""
 
 import pickle
 from pathlib import Path
@@ -15,10 +15,10 @@ _CONTAINERS = ("state_dict", "model")  # keys under which training programs save
 def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     """Return the tensors of a file by name, without running code from the file.
 
-    The prefixes `net.` and `module.`, which training programs add, are removed from the names.
+    The names lose the prefixes `net.` and `module.`, which training programs add.
 
     Raises:
-        UserError: if the file is not a weight file, or contains more than plain values.
+        UserError: if the file is not a weight file, or contains Python objects besides tensors and plain values.
 
     """
     try:
@@ -41,12 +41,12 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
 
 
 def _reason(error: Exception) -> str:
-    """Return the first line of an error; not PyTorch's advice to run the code in a file."""
+    """Return the first line of an error message, without PyTorch's advice to run the code in the file."""
     if isinstance(error, pickle.UnpicklingError):
         return "it contains something else"
     return str(error).strip().splitlines()[0].rstrip(".") if str(error).strip() else type(error).__name__
 
 
 def read_safetensors(path: Path) -> dict[str, torch.Tensor]:
-    """Return the tensors of a .safetensors file by name."""
-    return load_file(path) if is_utf8(path) else load(path.read_bytes())  # load_file needs less memory
+    # load_file needs less memory than load, but accepts only UTF-8 paths.
+    return load_file(path) if is_utf8(path) else load(path.read_bytes())

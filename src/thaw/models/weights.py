@@ -13,10 +13,10 @@ from thaw.storage.files import refuse_remote
 
 
 def load_weights(net: StagedNet, weights: str) -> None:
-    """Load `weights` (imagenet, none or the path of a file) into all stages of `net` but the head.
+    """Load `weights` (imagenet, none or the path of a file) into all stages of `net` except the head.
 
     Raises:
-        UserError: if the source does not exist, cannot be read or downloaded, or does not fit the network.
+        UserError: if the weights do not exist, cannot be read or downloaded, or do not fit the network.
 
     """
     if weights == "none":
@@ -35,17 +35,17 @@ def load_weights(net: StagedNet, weights: str) -> None:
 
 
 def load_backbone(net: StagedNet, tensors: Tensors, source: str) -> None:
-    """Copy `tensors` into all stages of `net` but the head. Names and shapes must match exactly.
+    """Copy `tensors` into all stages of `net` except the head. Names and shapes must match exactly.
 
     Raises:
-        UserError: if a tensor is missing, unknown or of another shape; the message names `source` and the tensor.
+        UserError: if a tensor is missing, is unknown or has another shape; the message names `source` and the tensor.
 
     """
     own = {key: tensor for key, tensor in net.state_dict().items() if not net.is_head(key)}
     adapted = family_of(net.config["name"], own=True).adapted(net, tensors)
     given = {key: tensor for key, tensor in adapted.items() if not net.is_head(key)}
     for key in own.keys() - given.keys():
-        if key.endswith(COUNTER):  # files from before PyTorch 0.4.1 lack it
+        if key.endswith(COUNTER):  # files from before PyTorch 0.4.1 lack these counters
             given[key] = own[key]
     fault = _misfit(own, given)
     if fault:

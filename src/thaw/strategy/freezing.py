@@ -1,4 +1,4 @@
-"""Freezing: a frozen parameter gets no gradient, a frozen module keeps its statistics and applies no dropout."""
+"""Freezing: a frozen parameter gets no gradient; a frozen module keeps batch-norm statistics and has no dropout."""
 
 from collections.abc import Collection
 
@@ -14,12 +14,12 @@ def set_trainable(net: StagedNet, names: Collection[str]) -> None:
 
 
 def set_training_modes(net: StagedNet, keep_statistics: bool = False) -> None:
-    """Set trainable modules to training mode and the others to `eval`.
+    """Set trainable modules to training mode and all other modules to evaluation mode.
 
-    A module with parameters of its own is trainable if all of them are: a batch-norm with any frozen parameter applies
-    its stored statistics. A container is trainable if any parameter in it is. A module without parameters, such as
-    dropout, follows its container. With `keep_statistics` every batch-norm applies its stored statistics, even if its
-    weights are trainable.
+    A module with its own parameters is trainable if all these parameters are trainable. A batch norm with a frozen
+    parameter therefore applies its stored statistics. A container is trainable if any parameter in it is trainable. A
+    module without parameters, such as dropout, gets the mode of its container. With `keep_statistics`, every batch norm
+    applies its stored statistics, even if its weights are trainable.
     """
     for name in net.stages:
         trainable = any(net.get_parameter(key).requires_grad for key in net.stage_parameters(name))

@@ -15,7 +15,7 @@ _KEYS = ("train", "epochs", "lr", "lr_decay", "head_lr", "optimizer", "scheduler
 
 @runtime_checkable
 class HeadSolver(Protocol):
-    """Solver of the optimal head on features of `views` augmented views, such as `LogisticProbe`."""
+    """Solver that computes the optimal head from every image and `views` augmented views of each image."""
 
     views: int
 
@@ -24,7 +24,7 @@ class HeadSolver(Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    """Names of the parameters of one stage that train at the rate `lr`."""
+    """The trainable parameters of one stage, by name, and their learning rate."""
 
     stage: str
     lr: float
@@ -33,12 +33,11 @@ class Group:
 
 @dataclass(frozen=True)
 class Phase:
-    """Epochs `first` to `last - 1` of a run of `total` epochs. Only `groups` train, and the last group is the head's.
+    """Epochs `first` to `last - 1` of a run of `total` epochs. Only the parameters in `groups` train.
 
-    Epochs are counted from 0, phases from 1.
-
-    `optimizer` and `scheduler` replace those of the run's `thaw.training.classifier.Recipe`, which describes them. A
-    `solver` sets the head to its optimum before the phase's only epoch, which only measures the head.
+    The last group is the head's. Epochs count from 0, the phase's `number` from 1. `optimizer` and `scheduler`, if
+    given, replace those of the run's `thaw.training.classifier.Recipe`. A `solver` sets the head to its optimum; the
+    phase then has one epoch without training, which only measures the head.
     """
 
     number: int
@@ -57,19 +56,20 @@ class Phase:
 
 
 class Strategy:
-    """List of phases from `conf/strategy`.
+    """The phases of a run, as in the files of `conf/strategy`.
 
-    A phase has the key `train`, one entry or a list of entries for `thaw.strategy.selection.selected`. It can have
-    `epochs`, `lr`, `lr_decay`, `head_lr`, `optimizer` and `scheduler`. The strategy's `lr`, `lr_decay` and `head_lr`
-    are the defaults. The head always trains, at `head_lr` if given. Any other stage trains at `lr * lr_decay ** n`,
-    where n is the number of stages after it. `lr_factor` multiplies the rates of all phases. One phase can omit `epochs`; it takes the remaining ones.
+    Each phase is a dict. Its key `train` selects the trainable parameters, as `thaw.strategy.selection.selected`
+    describes. It can also have `epochs`, `lr`, `lr_decay`, `head_lr`, `optimizer` and `scheduler`; the strategy's `lr`,
+    `lr_decay` and `head_lr` are the defaults. The head always trains, at `head_lr` if given. Any other selected stage
+    trains at `lr * lr_decay ** n`, where n is the number of stages after it. `lr_factor` multiplies all these rates. One
+    phase can omit `epochs` and then takes the run's remaining epochs.
 
-    A phase that trains only the head can have a `solver`; such a phase takes one epoch. If all phases have a solver,
-    their number replaces `trainer.max_epochs`. Without `pretrained` the network starts from random weights, whatever
-    `weights` is. With `keep_statistics` batch-norms apply the pretrained statistics instead of each batch's.
+    A phase that trains only the head can have a `solver` and then takes one epoch. If all phases have a solver, the
+    number of phases replaces `trainer.max_epochs`. If `pretrained` is false, the network starts from random weights and
+    the option `weights` has no effect. With `keep_statistics`, batch norms always apply the pretrained statistics.
 
     Raises:
-        UserError: from the constructor, for values that are invalid for every network.
+        UserError: from the constructor, if a value is invalid for every network.
 
     """
 
@@ -100,11 +100,11 @@ class Strategy:
                 phase["epochs"] = 1
 
     def schedule(self, net: StagedNet, max_epochs: int) -> list[Phase]:
-        """Return the phases of `net`, which together last `max_epochs` epochs.
+        """Return the phases for `net`, which together last `max_epochs` epochs.
 
         Raises:
-            UserError: for a name that `net` does not have, phases that do not fill `max_epochs` exactly, or a head
-                that cannot be solved.
+            UserError: if a phase names a stage or parameter that `net` lacks, if the phases do not fill `max_epochs`
+                exactly, or if a phase has a solver that does not work with the head.
 
         """
         if self._phases and all(phase["solver"] for phase in self._phases):
@@ -123,7 +123,6 @@ class Strategy:
         return phases
 
     def _epochs_left(self, max_epochs: int) -> int:
-        """Return the number of epochs for the phase without `epochs`."""
         named = sum(phase["epochs"] or 0 for phase in self._phases)
         open_ended = sum(not phase["epochs"] for phase in self._phases)
         left = max_epochs - named

@@ -1,4 +1,4 @@
-"""Selection of a network's parameters by the entries of a phase's `train`."""
+"""Select the trainable parameters of a network by the option `train` of a strategy's phase."""
 
 import re
 from collections.abc import Sequence
@@ -10,17 +10,18 @@ _SHARE = re.compile(r"(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)%")
 
 
 class SelectionError(ValueError):
-    """Wrong entry of `train`. The caller adds the name of the strategy."""
+    """Wrong value in a phase's option `train`. The caller adds the name of the strategy to the message."""
 
 
 def selected(train: Sequence[str] | str, net: StagedNet) -> set[str]:
     """Return the names of the trainable parameters, which always include the head's.
 
-    Each entry is `all`, `head`, `first` or `last` (stage of the backbone), `norm` (every normalisation layer), a share
-    of the depth such as `25-75%`, a stage, a module or parameter inside one, or a pattern of parameter names.
+    Each entry of `train` is `all`, `head`, `first` or `last` (the backbone's first or last stage), `norm` (every
+    normalisation layer), a range of the depth such as `25-75%`, the name of a stage, module or parameter, or a pattern
+    of parameter names such as `*.bias`.
 
     Raises:
-        SelectionError: for an entry that selects nothing, or only parameters that another entry selects, too.
+        SelectionError: if an entry selects nothing, or selects only parameters that another entry also selects.
 
     """
     entries = [train] if isinstance(train, str) else list(train)
@@ -61,9 +62,9 @@ def _stages(entry: str, net: StagedNet) -> list[str]:
 
 
 def _stages_between(low: float, high: float, net: StagedNet, backbone: list[str]) -> list[str]:
-    """Return the stages whose middle lies between the depths `low` and `high`, or else the stage halfway between them.
+    """Return the stages whose middle lies between the depths `low` and `high`, or else the stage at their mean depth.
 
-    Depth runs from 0 at the input to 1 at the backbone's end, in proportion to the number of layers with weights.
+    Depth counts layers with weights, from 0 at the input to 1 at the end of the backbone.
     """
     layers = [sum(net.get_parameter(key).ndim > 1 for key in net.stage_parameters(name)) for name in backbone]
     ends = [sum(layers[: number + 1]) / sum(layers) for number in range(len(layers))]

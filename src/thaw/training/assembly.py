@@ -1,4 +1,4 @@
-"""Construction of a run's parts from its configuration."""
+"""Build the parts of a run, such as data, network and Trainer, from its configuration."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -22,7 +22,7 @@ from thaw.training.rehearsal import check_net, rehearse
 
 @dataclass(frozen=True)
 class Parts:
-    """Parts of a run, which trains `classifier` on `data` in `phases`, from `weights` (`none`: random weights)."""
+    """The parts of a run. `weights` is the source of the pretrained weights, or `none` for random weights."""
 
     data: ImageFolderDataModule
     net: StagedNet
@@ -35,10 +35,10 @@ class Parts:
 
 
 def assemble(cfg: DictConfig, data: ImageFolderDataModule) -> Parts:
-    """Build all parts and try each phase once, before the run writes anything.
+    """Build all parts of a run, and try each phase on dummy data before the run writes a file.
 
     Raises:
-        UserError: if parts do not work together.
+        UserError: if the parts do not work together.
 
     """
     net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
@@ -61,15 +61,15 @@ def assemble(cfg: DictConfig, data: ImageFolderDataModule) -> Parts:
 
 
 def build_recipe(cfg: DictConfig, **options: Any) -> Recipe:
-    """Build a recipe with the configured optimizer, scheduler and loss; `options` are its other fields."""
+    """Build a recipe with the configured optimizer, scheduler and loss; `options` are the recipe's other fields."""
     optimizer, scheduler, loss = (instantiate(part) for part in (cfg.optimizer, cfg.scheduler, cfg.loss))
-    if isinstance(loss, partial):  # Hydra's subclass checks its policy at every call, which takes 0.3 ms
+    if isinstance(loss, partial):  # Hydra's partial makes a check at every call, which takes 0.3 ms
         loss = partial(loss.func, *loss.args, **loss.keywords)
     return Recipe(optimizer, scheduler, loss, **options)
 
 
 def finish_net(parts: Parts, channels_last: str | bool, compiled: bool) -> None:
-    """Install the new head, set the memory layout and compile; call it after loading weights."""
+    """Install the new head, set the memory layout and compile the network. Call this after loading weights."""
     if parts.weights != "none" or all(len(phase.groups) == 1 for phase in parts.phases):
         parts.head.install(parts.net)
     parts.net.to(memory_format=memory_format(channels_last))  # type: ignore[call-overload]  # torch's stub lacks it

@@ -10,9 +10,9 @@ from thaw.errors import UserError
 
 
 class ExponentialAverage(WeightAveraging):
-    """Average of the weights over about `1 / (1 - decay)` steps, which is validated and saved instead of the weights.
+    """Callback that averages weights over about `1 / (1 - decay)` steps. The average is validated and saved.
 
-    Lightning's own average computes `decay * a + (1 - decay) * b`, which changes frozen tensors by rounding.
+    Lightning's own average, `decay * a + (1 - decay) * b`, changes frozen tensors by rounding errors.
     """
 
     def __init__(self, decay: float):
@@ -26,11 +26,11 @@ class ExponentialAverage(WeightAveraging):
 
     def setup(self, trainer: Any, pl_module: LightningModule, stage: str) -> None:
         super().setup(trainer, pl_module, stage)
-        for checkpoint in trainer.checkpoint_callbacks:  # to save only weights, Lightning does not call this callback
+        for checkpoint in trainer.checkpoint_callbacks:  # otherwise Lightning saves without calling this callback
             checkpoint.save_weights_only = False
 
     def on_load_checkpoint(self, trainer, pl_module: Any, checkpoint: dict) -> None:
-        """Begin a new average, from the averaged weights, if the checkpoint is from an earlier phase."""
+        """If the checkpoint is from an earlier phase, start a new average from the averaged weights."""
         if checkpoint["phase"] != pl_module.phase.number and "averaging_state" in checkpoint:
             counts = {name: torch.zeros_like(count) for name, count in checkpoint["averaging_state"].items()}
             checkpoint.update(current_model_state=checkpoint["state_dict"], averaging_state=counts)

@@ -19,8 +19,8 @@ _BETTER = {"min": "lower values are better", "max": "higher values are better"}
 
 
 def epoch_score(metrics: Mapping[str, float | torch.Tensor]) -> tuple[float, float]:
-    """Return a key that is larger for better epochs; a loss of NaN is the worst."""
-    acc, loss = (float(f"{float(metrics[name]):.7g}") for name in (_ACC, _LOSS))  # the digits in metrics.csv
+    """Return a sort key that is larger for better epochs: (val/acc, -val/loss). A loss of NaN counts as infinite."""
+    acc, loss = (float(f"{float(metrics[name]):.7g}") for name in (_ACC, _LOSS))  # rounded as in metrics.csv
     return acc, -loss if loss == loss else -float("inf")
 
 
@@ -30,7 +30,7 @@ def monitored(trainer: Trainer) -> ModelCheckpoint | None:
 
 
 def ranking(trainer: Trainer, columns: Collection[str]) -> Callable[[Mapping[str, float]], Any] | None:
-    """Return a sort key for rows, largest for the best epoch; None if `columns` lack the metric that decides."""
+    """Return a sort key for rows, largest for the best epoch, or None if `columns` lack the monitored metric."""
     checkpoint = monitored(trainer)
     if checkpoint is None or (monitor := checkpoint.monitor) is None or monitor not in columns:
         return None
@@ -39,12 +39,12 @@ def ranking(trainer: Trainer, columns: Collection[str]) -> Callable[[Mapping[str
 
 
 class BestCheckpoint(MovableCheckpoint):
-    """Checkpoints of the `save_top_k` epochs with the highest val/acc; of equal epochs, those with the lowest val/loss.
+    """Callback that saves the `save_top_k` epochs with the highest val/acc and, if equal, the lowest val/loss.
 
-    With another `monitor` it works like Lightning's `ModelCheckpoint`.
+    With a `monitor` other than val/acc, it works like Lightning's `ModelCheckpoint`.
 
     Raises:
-        UserError: from the constructor, for a `mode` that saves the worst epoch, or for `save_top_k=0`.
+        UserError: from the constructor, if `mode` would save the worst epoch, or `save_top_k` is 0.
 
     """
 
@@ -72,7 +72,6 @@ class BestCheckpoint(MovableCheckpoint):
             self._order({path: scores[path] for path in self.best_k_models})
 
     def _order(self, scores: dict[str, tuple[float, float]]) -> None:
-        """Choose the best file, and the one to replace next, by accuracy and then loss."""
         self._scores = scores
         self.best_model_path, worst = max(scores, key=scores.__getitem__), min(scores, key=scores.__getitem__)
         if len(scores) == self.save_top_k:

@@ -1,4 +1,4 @@
-"""Report of each epoch: a progress bar, a line in the log, a row in `metrics.csv`."""
+"""Report each epoch: a progress bar, a line in the log, a row in `metrics.csv`."""
 
 import csv
 import logging
@@ -18,11 +18,11 @@ COLUMNS = ("epoch", "phase", "lr", "train/loss", "train/acc", "val/loss", "val/a
 
 
 class EpochTable(Callback):
-    """Callback that adds a row to `metrics.csv` and a log line after every epoch; epochs and phases count from 1.
+    """Callback that adds a row to metrics.csv and a line to the log after every epoch; epochs and phases count from 1.
 
-    `rows` holds the same values. `training_seconds` and `validation_seconds` are sums over the run. A resumed run takes
-    rows and sums from the checkpoint; `seconds_before` is its training time before it was resumed. Without a `path`
-    nothing is written.
+    `rows` holds the rows as dicts. `training_seconds` and `validation_seconds` are sums over all epochs. A resumed run
+    takes rows and sums from the checkpoint; `seconds_before` is the training time before the run was resumed. Without a
+    `path`, no file is written.
     """
 
     def __init__(self, path: str | Path | None = None):
@@ -42,7 +42,7 @@ class EpochTable(Callback):
         self._ranked = ranking(trainer, COLUMNS)
         now = time.perf_counter()
         self._start = self._start or now
-        self._epoch_start = now - self._spent  # includes the time before the epoch was interrupted
+        self._epoch_start = now - self._spent  # includes the epoch's time before an interruption
         if not self.rows:
             self._write(COLUMNS, mode="w")
 

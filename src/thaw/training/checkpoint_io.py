@@ -20,9 +20,9 @@ _OVERHEAD = 2**20  # bytes of a checkpoint besides tensors: names, counters, row
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Checkpoint IO that writes next to the final name and renames, so that a fault never destroys an older checkpoint.
+    """Checkpoint IO that writes NAME.part and then renames it, so that a failure never destroys an older checkpoint.
 
-    Lightning writes to the system's temporary folder; if that is another file system, it copies instead of renaming.
+    Lightning's own IO writes to the system's temporary folder, and copies from there if it is on another file system.
     """
 
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options=None) -> None:
@@ -45,7 +45,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 def written_checkpoints(trainer: Trainer, folder: Path) -> list[str]:
-    """Return the paths, relative to `folder`, of the checkpoints in it that the callbacks of `trainer` have saved."""
+    """Return the checkpoints in `folder` that the callbacks of `trainer` have saved, as paths relative to `folder`."""
     paths = set()
     for callback in trainer.checkpoint_callbacks:
         if isinstance(callback, ModelCheckpoint):
@@ -57,13 +57,12 @@ def written_checkpoints(trainer: Trainer, folder: Path) -> list[str]:
 
 
 def describe_checkpoint(path: str | Path, **entries: object) -> None:
-    """Add plain values to a checkpoint's description of its model."""
+    """Add `entries`, plain values, to the dict in a checkpoint that describes the model."""
     checkpoint = read_checkpoint(path)
     AtomicCheckpointIO().save_checkpoint({**checkpoint, "thaw": {**checkpoint["thaw"], **entries}}, path)
 
 
 def _check_room(checkpoint: dict, path: Path) -> None:
-    """Raise RunError if `checkpoint` does not fit on the disk beside the file that it will replace."""
     needed, free = _bytes(checkpoint) + _OVERHEAD, shutil.disk_usage(path.parent).free
     if needed > free:
         kept = "; the checkpoint saved there before is kept" if path.exists() else ""
@@ -74,7 +73,6 @@ def _check_room(checkpoint: dict, path: Path) -> None:
 
 
 def _bytes(value: object) -> int:
-    """Return the size of all tensors in plain containers."""
     if isinstance(value, torch.Tensor):
         return value.untyped_storage().nbytes()
     if isinstance(value, dict):
@@ -103,14 +101,14 @@ class MovableCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **paths, "best_k_models": files, "dirpath": self.dirpath})
 
     def moved(self, path: str, before: str) -> str:
-        """Return the present path of a file that was saved when the folder was `before`."""
+        """Return the present path of the file `path`, which was saved when the checkpoint folder was `before`."""
         return os.path.join(str(self.dirpath), os.path.relpath(path, before)) if path else path
 
 
 class LastCheckpoint(MovableCheckpoint):
-    """Checkpoint from which a run resumes. Saving takes at most about `share` of the time, so not every epoch saves.
+    """Callback that saves the checkpoint from which a run resumes. Saving takes at most about `share` of the time.
 
-    A checkpoint is always saved after a phase's last epoch, and when the run is stopped, also inside an epoch.
+    The callback therefore skips epochs. It always saves after a phase's last epoch, and at a stop inside an epoch.
     """
 
     def __init__(self, share: float, **options):

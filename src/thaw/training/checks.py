@@ -1,4 +1,4 @@
-"""Checks of a run's configuration, before its parts are built, and of its data."""
+"""Check a run's configuration before its parts are built, and check its data."""
 
 from pathlib import Path
 
@@ -29,15 +29,15 @@ def check_configuration(cfg: DictConfig) -> None:
     values = resolved(cfg)
     refuse_foreign_targets(values)
     check_components(cfg, values)
-    if not cfg.resume:  # a resumed run keeps the options that it was started with
+    if not cfg.resume:  # a resumed run repeats options that were checked at its start
         refuse_idle(values, _overrides())
 
 
 def checked_data(cfg: DictConfig) -> tuple[ImageFolderDataModule, Path | None]:
-    """Return the data, and the checkpoint from which a run with `resume` continues.
+    """Return the data, and the checkpoint from which a resumed run continues (None for a new run).
 
     Raises:
-        UserError: if the data differ from the checkpoint's, or an option has no effect.
+        UserError: if the data are not those of the checkpoint, an option has no effect, or `max_epochs` is too low.
 
     """
     data = instantiate(cfg.data)
@@ -52,6 +52,6 @@ def checked_data(cfg: DictConfig) -> tuple[ImageFolderDataModule, Path | None]:
 
 
 def _overrides() -> list[str]:
-    """Return the command line's overrides; none in a sweep, whose jobs are checked together."""
+    """Return the command line's overrides, or [] in a sweep, which checks the overrides of all jobs at once."""
     hydra = HydraConfig.get()
     return [] if hydra.mode == RunMode.MULTIRUN else list(hydra.overrides.task)

@@ -1,4 +1,4 @@
-"""The LightningModule: a staged network that trains one phase's parameters at a time."""
+"""`ImageClassifier`, the LightningModule that trains a network phase by phase."""
 
 import logging
 from collections.abc import Callable, Sequence
@@ -27,13 +27,13 @@ Batch = tuple[torch.Tensor, torch.Tensor]
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a classifier learns.
+    """How a classifier learns: optimizer, scheduler, loss and other settings.
 
     Every phase calls `optimizer(parameter_groups)` and `scheduler(optimizer)`. A scheduler that steps after every batch
-    is a `PerStep`. Training minimises `loss(logits, labels)`, or with `class_weights`
-    `loss(logits, labels, weight=class_weights)`. `mix` blends the images of a batch and turns labels (N,) into shares
-    (N, classes). With `keep_statistics` batch-norms apply their stored statistics, even if their weights are trainable.
-    `graph` is the mode of a `thaw.training.step_graph.StepGraph`.
+    is a `PerStep`. Training minimises `loss(logits, labels)` or, with `class_weights`,
+    `loss(logits, labels, weight=class_weights)`. `mix` blends images within a batch and turns labels (N,) into
+    probabilities (N, classes). With `keep_statistics`, batch norms apply their stored statistics, even if their weights
+    are trainable. `graph` is the mode of `thaw.training.step_graph.StepGraph`.
     """
 
     optimizer: Callable[..., Optimizer]
@@ -48,11 +48,11 @@ class Recipe:
 class ImageClassifier(LightningModule):
     """Classifier that trains the parameters of one phase at a time. All other parameters are frozen.
 
-    Checkpoints hold the classes and `preprocessing`, which inference needs. `solution` describes
-    the solver's last result for the head in plain Python values.
+    Checkpoints hold the classes and `preprocessing`, which inference needs. `solution` describes the last head that a
+    phase's solver computed, in plain Python values.
 
-    If the batches of a split are features, `train_input_stage` or `val_input_stage` names the stage that they enter;
-    None means images.
+    If training or validation batches hold features, `train_input_stage` or `val_input_stage` is the stage that the
+    features enter. None means that batches hold images.
     """
 
     class_weights: torch.Tensor | None
@@ -74,12 +74,12 @@ class ImageClassifier(LightningModule):
         self.val_input_stage: str | None = None
         self.solution: dict | None = None
         self.step_graph = StepGraph(recipe.graph)
-        self._total_before: int | None = None  # total epochs of the run that is resumed
+        self._total_before: int | None = None  # the number of epochs for which the checkpoint's run was planned
         self.train_loss, self.val_loss = MeanLoss(), ImageLosses()
         self.train_acc, self.val_metrics = accuracy(len(classes)), validation_metrics(len(classes))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_current_fx_name":  # Lightning sets it about 40 times a step; nn.Module's way is slow
+        if name == "_current_fx_name":  # Lightning sets it 40 times a step; nn.Module's __setattr__ is slow
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
@@ -91,11 +91,11 @@ class ImageClassifier(LightningModule):
 
     @property
     def solved(self) -> bool:
-        """Return whether the present phase solves for the head instead of training."""
+        """Return whether a solver computes the head in the present phase, without training."""
         return bool(self._phase and self._phase.solver)
 
     def start(self, phase: Phase) -> None:
-        """Make only the parameters of `phase` trainable."""
+        """Begin `phase`: make only its parameters trainable."""
         self._phase = phase
         self.step_graph.reset()
         self.set_input_stages()
@@ -103,7 +103,7 @@ class ImageClassifier(LightningModule):
         self.train()
 
     def set_input_stages(self, train: str | None = None, val: str | None = None) -> None:
-        """Choose the stages that the batches of each split enter; None means images."""
+        """Set the stages that training and validation batches enter; None means that batches hold images."""
         self.train_input_stage, self.val_input_stage = train, val
 
     def train(self, mode: bool = True) -> "ImageClassifier":
@@ -120,12 +120,12 @@ class ImageClassifier(LightningModule):
         return {"loss": self.train_loss, "acc": self.train_acc}
 
     def log_train_metrics(self) -> None:
-        """Log the training metrics; once per epoch is enough, since Lightning keeps a reference to them."""
+        """Log the training metrics once per epoch; Lightning keeps references and reads them when the epoch ends."""
         for name, metric in self.train_metrics.items():
             self.log(f"train/{name}", metric, on_step=False, on_epoch=True)
 
     def phase_optimizer(self) -> Optimizer:
-        """Return a new optimizer with a named group for each trainable stage; the last one is the head's."""
+        """Return a new optimizer with one named parameter group per trainable stage; the head's group is the last."""
         groups = [
             {"params": list(map(self.net.get_parameter, group.parameters)), "lr": group.lr, "name": group.stage}
             for group in self.phase.groups
@@ -146,7 +146,7 @@ class ImageClassifier(LightningModule):
         return int(self.trainer.estimated_stepping_batches) * (self.phase.last - self.phase.first) // self.phase.last
 
     def on_train_start(self) -> None:
-        if self.trainer.gradient_clip_val:  # Lightning refuses to clip gradients that fused optimizers unscale
+        if self.trainer.gradient_clip_val:  # otherwise Lightning refuses to clip gradients with fused optimizers
             for optimizer in self.trainer.optimizers:
                 optimizer._step_supports_amp_scaling = False  # pyright: ignore[reportAttributeAccessIssue]  # private
         before, self._total_before = self._total_before, None
@@ -154,7 +154,6 @@ class ImageClassifier(LightningModule):
             self._change_schedule(before)
 
     def _change_schedule(self, before: int) -> None:
-        """Set the learning rates to those of the longer or shorter schedule, and log the change."""
         (optimizer,), (scheduled,) = self.trainer.optimizers, self.trainer.lr_scheduler_configs
         rate, scheduler = optimizer.param_groups[-1]["lr"], self.phase.scheduler or self.recipe.scheduler
         change = "its schedule now has the new length"
@@ -173,28 +172,28 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         images, labels = batch
         logits, loss = self.forward_and_loss(images, labels)
-        self.train_acc.update(logits.detach(), labels)  # a blended image counts by its own label
+        self.train_acc.update(logits.detach(), labels)  # with `mix`, accuracy uses the labels before blending
         self.train_loss.update(loss, len(labels))
         if batch_idx == 0:
             self.log_train_metrics()
         return self._weighted(loss, len(labels))
 
     def _weighted(self, loss: torch.Tensor, images: int) -> torch.Tensor:
-        """Weight this device's loss: devices average gradients, but may have different numbers of images."""
+        """Weight the loss by this device's number of images, because devices average their gradients equally."""
         if self.trainer.world_size == 1:
             return loss
-        count = torch.tensor(float(images), device=self.device)  # reduce() overwrites it
+        count = torch.tensor(float(images), device=self.device)  # reduce() overwrites its argument
         return loss * (images / self.trainer.strategy.reduce(count, reduce_op="mean"))
 
     def forward_and_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits of a training batch and its loss; a replayed step has computed its gradients, too."""
+        """Return the logits and loss of a training batch. A replayed CUDA graph has computed the gradients, too."""
         if self.solved or self.recipe.mix:
             self.step_graph.replayed = False
             return self.training_loss(images, labels)
         return self.step_graph.step(images, labels, self.training_loss, self)
 
     def training_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits of a training batch and its loss."""
+        """Return the logits and loss of a training batch, whose images are first blended if the recipe has `mix`."""
         if self.recipe.mix and not self.solved:
             images, labels = self.recipe.mix(images.float(), labels)
         logits = self(images, self.train_input_stage)
@@ -205,26 +204,26 @@ class ImageClassifier(LightningModule):
             super().backward(loss, *args, **kwargs)
 
     def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
-        if not self.step_graph.replayed:  # Lightning calls this after a replay, which fills the gradients
+        if not self.step_graph.replayed:  # a replay has filled the gradients before this call
             optimizer.zero_grad()
 
     def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss that training minimises, given the labels from `mix` if there is one."""
+        """Return the loss that training minimises. `labels` are (N,), or (N, classes) from `mix`."""
         weights = {} if self.class_weights is None else {"weight": self.class_weights}
         return self.recipe.loss(logits, labels, **weights)
 
     def on_validation_epoch_start(self) -> None:
-        if self.trainer.world_size > 1:  # checkpoints hold the first process's batch-norm statistics; validate them
+        if self.trainer.world_size > 1:  # validate with the first process's batch-norm statistics, which are saved
             for buffer in self.net.buffers():
                 torch.distributed.broadcast(buffer, 0)
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images, labels = batch
-        if len(labels):  # a process can be without images
+        if len(labels):  # with several processes, one can have no images
             logits = self(images, self.val_input_stage)
             self.val_loss.update(F.cross_entropy(logits, labels, reduction="none"))
             self.val_metrics.update(logits.softmax(1), labels)
-        if batch_idx == 0:  # Lightning keeps references, as in training
+        if batch_idx == 0:  # once per epoch is enough: Lightning keeps references
             self.log("val/loss", self.val_loss)
             self.log_dict(self.val_metrics)
 
@@ -235,12 +234,12 @@ class ImageClassifier(LightningModule):
         checkpoint["thaw"] = {**self.description, "precision": str(self.trainer.precision)}
         checkpoint["phase"], checkpoint["total"] = self.phase.number, self.phase.total
         checkpoint["solution"] = self.solution
-        if "optimizer_states" in checkpoint:  # a resumed run needs the head in standardised form, too
+        if "optimizer_states" in checkpoint:  # a resumed run needs the StandardizedLinear head, too
             checkpoint["head"] = {key: checkpoint["state_dict"][key] for key in standardized_keys(self.state_dict())}
         checkpoint["state_dict"] = fold_head(checkpoint["state_dict"])
 
     def restore(self, checkpoint: dict) -> int:
-        """Load the weights and head of a resumed run, before Lightning does; return the number of its phase."""
+        """Load the weights of a resumed run before Lightning does; return the number of the checkpoint's phase."""
         checkpoint["state_dict"].update(checkpoint.get("head", {}))
         self.solution = checkpoint.get("solution")
         self.load_state_dict(checkpoint["state_dict"])

@@ -1,4 +1,4 @@
-"""Metrics of an epoch, for batches and devices of different sizes."""
+"""Metrics over an epoch in which every image counts the same, whatever the sizes of batches."""
 
 from typing import Any, Literal
 
@@ -7,7 +7,7 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 from torchmetrics.utilities import dim_zero_cat
 
-_UNCHECKED: Any = {"validate_args": False}  # checks of values would wait for a GPU at every step
+_UNCHECKED: Any = {"validate_args": False}  # torchmetrics' checks would wait for the GPU at every step
 
 
 def accuracy(classes: int, average: Literal["micro", "macro"] = "micro") -> MulticlassAccuracy:
@@ -26,9 +26,9 @@ def validation_metrics(classes: int) -> MetricCollection:
 
 
 class MeanLoss(Metric):
-    """Mean loss over images, for batches and devices of different sizes.
+    """Mean loss in which every image counts the same, whatever the sizes of batches.
 
-    torchmetrics' own mean waits for the device at every step to look for NaN. Lightning's own mean rounds the number
+    torchmetrics' own mean waits for the GPU at every step to look for NaN. Lightning's own mean rounds the number
     of images per device.
     """
 
@@ -49,7 +49,7 @@ class MeanLoss(Metric):
 
 
 class ImageLosses(Metric):
-    """Mean loss over images, summed in the images' order, so that it does not depend on batches or devices."""
+    """Mean loss over images, summed in the images' order, so that the mean does not depend on batches or devices."""
 
     losses: list[torch.Tensor]
 

@@ -10,15 +10,15 @@ from thaw.pages.text import listed
 from thaw.runs.stopping import worker_deaths
 from thaw.training.classifier import ImageClassifier
 
-_EVERY = 50  # steps between two checks on a GPU or several devices, where each check waits for all of them
+_EVERY = 50  # steps between two checks on a GPU or on several devices; each check waits for all devices
 _NEVER = 2**62
 
 
 class FiniteNumbers(Callback):
-    """Callback that stops training at a loss or at weights that are NaN or infinite.
+    """Callback that stops training if the loss or a weight is NaN or infinite.
 
-    A single CPU stops before the optimizer uses such a loss, other devices some steps later. All stop before a
-    checkpoint is saved.
+    On a single CPU, training stops before the optimizer uses this loss. On a GPU or several devices, training stops at
+    most 50 steps later, but before a checkpoint is saved.
 
     Raises:
         RunError: if a loss or weight is not finite; the message names the step, the learning rate and the images.
@@ -26,7 +26,7 @@ class FiniteNumbers(Callback):
     """
 
     def on_train_start(self, trainer, pl_module) -> None:
-        self._first = torch.tensor(_NEVER, device=pl_module.device)  # the epoch's first batch with such a loss
+        self._first = torch.tensor(_NEVER, device=pl_module.device)  # first batch whose loss is NaN or infinite
 
     def on_before_backward(self, trainer, pl_module, loss: torch.Tensor) -> None:
         number = trainer.fit_loop.epoch_loop.batch_idx
@@ -35,7 +35,7 @@ class FiniteNumbers(Callback):
             self._check_losses(trainer)
 
     def on_validation_start(self, trainer, pl_module: Any) -> None:
-        if trainer.state.fn == "fit":  # Lightning then saves the best weights without calling on_save_checkpoint
+        if trainer.state.fn == "fit":  # the best weights are saved without a call of on_save_checkpoint
             self._check(trainer, pl_module)
 
     def on_save_checkpoint(self, trainer, pl_module: Any, checkpoint: dict) -> None:
@@ -48,7 +48,7 @@ class FiniteNumbers(Callback):
             raise RunError(f"the weights are no longer finite {_when(trainer)}: lower strategy.lr; {_KEPT}.")
 
     def _check_losses(self, trainer: Any) -> None:
-        # All processes stop, even if only one has such a loss: the others would wait for it.
+        # All processes must stop if one process has a NaN or infinite loss: the others would wait for that process.
         first = int(trainer.strategy.reduce(self._first.clone(), reduce_op="min"))
         if first < _NEVER:
             images = listed(trainer.datamodule.batch_files(trainer.current_epoch, first), most=32)
@@ -59,7 +59,7 @@ class FiniteNumbers(Callback):
 
 
 class MuteWorkerDeaths(Callback):
-    """After an exception, mute the errors of loader processes that die while Lightning shuts down."""
+    """Callback that, after an exception, mutes errors of loader workers that die while Lightning shuts down."""
 
     def on_exception(self, trainer, pl_module, exception: BaseException) -> None:
         worker_deaths.mute()
@@ -74,5 +74,5 @@ def _is_single_cpu(trainer: Trainer) -> bool:
 
 def _when(trainer: Trainer, number: int | None = None) -> str:
     step = "" if number is None else f"step {number + 1} of "
-    rate = trainer.optimizers[0].param_groups[-1]["lr"]  # the head's
+    rate = trainer.optimizers[0].param_groups[-1]["lr"]  # the head's rate
     return f"at {step}epoch {trainer.current_epoch + 1} with a learning rate of {rate:.3g}"

@@ -12,10 +12,10 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from malloc.h
 
 
 def check_accelerator(accelerator: str) -> None:
-    """Check that Thaw supports `accelerator` and that PyTorch sees such a device.
+    """Check that Thaw supports `accelerator` and that PyTorch sees a device of this kind.
 
     Raises:
-        UserError: if Thaw does not support it, or PyTorch sees no such device.
+        UserError: if Thaw does not support `accelerator`, or PyTorch sees no device of this kind.
 
     """
     cuda, mps = torch.cuda.is_available(), torch.backends.mps.is_available()
@@ -32,12 +32,12 @@ def check_accelerator(accelerator: str) -> None:
 def best_precision(accelerator: str, suits_cpu: bool = True) -> str:
     """Return `bf16-mixed` if the device multiplies bfloat16 in hardware, else `32-true`.
 
-    On a CPU it is `bf16-mixed` only with `suits_cpu`, which says whether the network trains faster in bfloat16.
+    On a CPU, `bf16-mixed` also needs `suits_cpu`: the network trains faster in bfloat16 than in float32.
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
     elif accelerator in ("auto", "gpu", "mps") and torch.backends.mps.is_available():
-        native = False  # not measured on Apple's GPUs
+        native = False  # bfloat16 was not measured on Apple's GPUs
     else:
         native = suits_cpu and cpu_has_bf16()
     return "bf16-mixed" if native else "32-true"
@@ -53,9 +53,9 @@ def cpu_has_bf16(cpuinfo: Path = Path("/proc/cpuinfo")) -> bool:
 
 
 def keep_freed_memory() -> None:
-    """Make glibc reuse the memory of large tensors, which the system would otherwise clear each time.
+    """Make glibc reuse the memory of freed tensors; otherwise the system clears memory for each large tensor.
 
-    This makes a forward pass on a CPU a seventh faster. Other C libraries stay unchanged.
+    This makes a forward pass on a CPU a seventh faster. With other C libraries, the call has no effect.
     """
     with contextlib.suppress(OSError, AttributeError):
         mallopt = ctypes.CDLL(None).mallopt
@@ -64,7 +64,7 @@ def keep_freed_memory() -> None:
 
 
 def memory_format(channels_last: bool | str = "auto") -> torch.memory_format:
-    """Return `torch.channels_last` if chosen or, with `auto`, if there are kernels: on CUDA and on CPUs with oneDNN."""
+    """Return `torch.channels_last` if chosen; `auto` chooses it where fast kernels exist: CUDA and CPUs with oneDNN."""
     if channels_last == "auto":
         channels_last = torch.cuda.is_available() or (
             torch.backends.mkldnn.is_available() and not torch.backends.mps.is_available()

@@ -1,4 +1,4 @@
-"""Scale the input features of a network's head, and solve for the head's weights."""
+"""Scale the input features of a network's head, and compute its optimal weights with a solver."""
 
 import logging
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from thaw.training.classifier import ImageClassifier
 
 log = logging.getLogger(__name__)
 
-_ENOUGH = 512  # images whose features suffice for the mean and deviation, if they are not stored
+_ENOUGH = 512  # images that suffice for the mean and scale, if no features are stored
 _CHUNK = 4096
 
 
 def scale_head(
     trainer: Trainer, classifier: ImageClassifier, source: LightningDataModule, data: ImageFolderDataModule
 ) -> None:
-    """Set the mean and scale of a standardised head from training features; use stored features if there are any."""
+    """Set the feature mean and scale of a `StandardizedLinear` head from stored features or training images."""
     layer = standardized_layer(classifier.net)
     if layer is None:
         return
@@ -69,13 +69,11 @@ def solve_head(
 
 
 def _few_rows(view: StoredFeatures) -> Iterator[torch.Tensor]:
-    """Yield batches of features that are evenly spread over the training images."""
     rows = torch.linspace(0, len(view) - 1, min(_ENOUGH, len(view))).round().long()
     yield from (view[part.tolist()] for part in rows.split(32))
 
 
 def _few_images(trainer: Trainer, data: ImageFolderDataModule) -> Iterator[torch.Tensor]:
-    """Yield batches of images that are evenly spread over the training images."""
     data.prepare_pixels()
     device = trainer.strategy.root_device
     for batch in data.few_loader(_ENOUGH):
@@ -89,7 +87,7 @@ def _inputs_of(
     batches: Iterator[torch.Tensor],
     stage: str | None,
 ) -> Iterator[torch.Tensor]:
-    """Yield the inputs (n, D) of `layer` for `batches` that enter the network at `stage`."""
+    """Yield the inputs (n, D) of `layer` for `batches` of features that enter the network at `stage` (None: images)."""
     device, seen = trainer.strategy.root_device, []
     net = classifier.net.to(device).eval()
     with layer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0])):

@@ -1,4 +1,4 @@
-"""Callbacks that stop a run between two steps, and that resume it at the same step."""
+"""Callbacks that stop a run between two steps, and that resume the run at the next step."""
 
 from typing import Any
 
@@ -14,10 +14,10 @@ from thaw.training.classifier import ImageClassifier
 
 
 class StepStop(Callback):
-    """Callback that stops training when a signal has come: after the step, or before or after the validation.
+    """Callback that stops training after a signal, such as SIGINT: after a step, or before or after validation.
 
-    It raises Lightning's `SIGTERMException`; `thaw.training.checkpoint_io.LastCheckpoint` then saves. A signal to any
-    process stops all processes. Lightning's own handler shares only a signal to the first process.
+    It raises Lightning's `SIGTERMException`, at which `thaw.training.checkpoint_io.LastCheckpoint` saves a checkpoint.
+    A signal to any process stops all processes. With Lightning's own handler, only a signal to the first process does.
     """
 
     def on_train_start(self, trainer, pl_module) -> None:
@@ -30,7 +30,7 @@ class StepStop(Callback):
     def on_validation_start(self, trainer, pl_module) -> None:
         if not trainer.received_sigterm:
             return
-        # A resumed run repeats the validation if it had begun before the checkpoint was saved, and else skips it.
+        # Mark the validation as begun in the checkpoint; otherwise a resumed run skips it.
         progress: Any = trainer.fit_loop.epoch_loop.val_loop.batch_progress.total
         progress.ready = progress.started = 1
         raise SIGTERMException
@@ -43,7 +43,7 @@ class StepStop(Callback):
 class RunTimer(Timer):
     """Callback that stops training after `duration`, counted over all phases.
 
-    It stops after a step. If no best checkpoint has been saved by then, it first validates, as after a whole epoch.
+    Training stops after a step. If no best checkpoint exists yet, the network is first validated, as after an epoch.
     """
 
     def __init__(self, duration: str | dict):
@@ -85,9 +85,9 @@ class RunTimer(Timer):
 
 
 class MidEpochResume(Callback):
-    """Callback that resumes inside an epoch, with its remaining batches and the training metrics of its first batches.
+    """Callback that resumes a run inside an epoch: skip the batches already used, restore the training metrics.
 
-    Checkpoints hold the fingerprint of the data, so that a run cannot continue on other data.
+    It also saves the fingerprint of the data in checkpoints, so that a run cannot resume on other data.
     """
 
     def __init__(self):
@@ -112,21 +112,21 @@ class MidEpochResume(Callback):
             order.skip(epoch, loop.epoch_loop.batch_progress.current.completed)
             _restore_metrics(trainer, pl_module, self._metrics)
         order.set_epoch(epoch)
-        iter(loop._data_fetcher)  # the present iterator may have started before Lightning knew the epoch
+        iter(loop._data_fetcher)  # restart the iterator, which may have the wrong epoch's order
 
 
 def stop_after_step(trainer: Trainer) -> None:
-    """Make Lightning raise its `SIGTERMException` at the end of the step."""
+    """Make Lightning raise its `SIGTERMException` at the end of the present step."""
     trainer._signal_connector.received_sigterm = True
 
 
 def _accumulates(trainer: Trainer) -> bool:
-    """Return whether this batch's gradients wait for those of further batches; checkpoints hold no gradients."""
+    """Return whether gradients still accumulate over batches; stopping would lose them, as checkpoints hold none."""
     return trainer.fit_loop.epoch_loop._should_accumulate()
 
 
 def _received(trainer: Trainer) -> int | None:
-    """Return the signal that this or another process of the run has received."""
+    """Return the signal that this or another process of the run has received, or None."""
     if trainer.world_size > 1:
         number = torch.tensor(stop_signals.received or 0, device=trainer.strategy.root_device)
         stop_signals.received = int(trainer.strategy.reduce(number, reduce_op="max")) or None
@@ -134,8 +134,6 @@ def _received(trainer: Trainer) -> int | None:
 
 
 def _metric_states(trainer: Trainer, classifier: ImageClassifier) -> dict[str, dict[str, torch.Tensor]]:
-    """Return the states of the training metrics, summed over all processes."""
-
     def total(state: Any) -> Any:
         return trainer.strategy.reduce(state.clone(), reduce_op="sum")
 
@@ -150,4 +148,4 @@ def _restore_metrics(trainer: Trainer, classifier: ImageClassifier, states: dict
         for key, value in states[name].items():
             setattr(metric, key, value.to(metric.device) * trainer.is_global_zero)
         metric._update_count = 1  # with 0, torchmetrics warns that there is nothing to compute
-    classifier.log_train_metrics()  # otherwise only an epoch's first step logs them
+    classifier.log_train_metrics()  # training_step logs the metrics only in an epoch's first step

@@ -41,7 +41,7 @@ class SeededSteps(Callback):
 
 
 def _seed(seed: int, device: torch.device) -> None:
-    """Seed the CPU and `device`; `torch.manual_seed` takes 2 ms, because it prepares unused devices."""
+    """Seed the CPU and `device`; `torch.manual_seed` would take 2 ms, because it prepares unused devices."""
     torch.default_generator.manual_seed(seed)
     if device.type != "cpu":
         getattr(torch, device.type).manual_seed(seed)

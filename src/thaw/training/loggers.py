@@ -1,4 +1,4 @@
-"""Protection of a run against loggers that fail, for example on a full disk or without their server."""
+"""Keep a run going if a logger fails, for example on a full disk or without a connection to its server."""
 
 import logging
 from collections.abc import Callable
@@ -17,12 +17,12 @@ _failed: "WeakSet[Logger]" = WeakSet()
 
 
 def attempt(logger: Logger, action: Callable[[], object]) -> object:
-    """Return the result of `action`, which uses `logger`. If it fails, warn and never use the logger again."""
+    """Return the result of `action`, which uses `logger`. If the action fails, warn and never use the logger again."""
     if logger in _failed:
         return None
     try:
         return action()
-    except Exception as error:  # loggers' libraries raise all kinds
+    except Exception as error:  # loggers' libraries raise all kinds of exceptions
         _failed.add(logger)
         reason = " ".join(str(error).split()) or type(error).__name__
         log.warning(f"warning: {type(logger).__name__} failed and is not used any more ({reason[:200]})")
@@ -30,7 +30,7 @@ def attempt(logger: Logger, action: Callable[[], object]) -> object:
 
 
 def shield(trainer: Trainer) -> None:
-    """Prevent the loggers of `trainer` from raising; replace loggers that cannot start by a dummy."""
+    """Make the loggers of `trainer` warn instead of raise; replace loggers that cannot start with a `DummyLogger`."""
     for logger in trainer.loggers:
         attempt(logger, lambda logger=logger: getattr(logger, "experiment", None))
     trainer.loggers = [DummyLogger() if logger in _failed else _shielded(logger) for logger in trainer.loggers]

@@ -1,4 +1,4 @@
-"""Choice of a phase's training data: images, or the features of its frozen stages, computed once."""
+"""Choose a phase's training data: images, or features that the frozen stages compute once."""
 
 import logging
 import time
@@ -27,21 +27,22 @@ from thaw.training.classifier import ImageClassifier
 log = logging.getLogger(__name__)
 
 _FRESH = "features of training images are computed in every epoch"
-# With these precisions a network computes the same outside of Lightning's loop.
+# Precisions with which a network computes the same features outside of Lightning's training loop.
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 class FeatureCache:
-    """Cache of the output of a network's first, frozen stages, which replaces images in training.
+    """Cache of features, the output of a network's frozen stages, which replace images in training.
 
-    It holds `views` of every training image, each augmented differently; epoch e (from 0) uses view `e % views`. With
-    `auto` the number of views follows from the number of epochs, and features are used only if they save time. With 0
-    only a phase with a solver uses features. The features of all runs take at most `max_gb` gigabytes (10^9 bytes). The
-    features of a phase are copied to a GPU if they take at most `device_gb` gigabytes, or with `auto` a quarter of its
-    memory. `seconds` is the time spent on features, `images_per_second` the speed of the stages before a solved head.
+    It holds `views` differently augmented views of every training image; epoch e (from 0) uses view `e % views`. With
+    `views="auto"`, the number of views follows from the number of epochs, and features are used only if this saves
+    time. With `views=0`, only a phase with a solver uses features. The features of all runs take at most `max_gb`
+    gigabytes (10^9 bytes). A phase's features are copied to a GPU if they take at most `device_gb` gigabytes; `auto` is
+    a quarter of the GPU's memory. `seconds` is the time spent on features. In a phase with a solver,
+    `images_per_second` is the measured speed of the frozen stages.
 
     Raises:
-        UserError: from the constructor, for invalid values.
+        UserError: from the constructor, if a value is invalid.
 
     """
 
@@ -57,7 +58,7 @@ class FeatureCache:
     def source(
         self, trainer: Trainer, classifier: ImageClassifier, phase: Phase, data: ImageFolderDataModule
     ) -> LightningDataModule:
-        """Return `data`, or features of its images if `phase` uses features; set the input stages of `classifier`."""
+        """Return a data module with features if they suit `phase`, else `data`; set the classifier's input stages."""
         start, cut = time.perf_counter(), frozen_cut(classifier.net, phase)
         partial_epochs = trainer.limit_train_batches != 1 or trainer.limit_val_batches != 1
         unwanted = not phase.solver and (self.views == 0 or partial_epochs)
@@ -84,7 +85,7 @@ class FeatureCache:
     def _for_training(
         self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool
     ) -> tuple[list[StoredFeatures], StoredFeatures | None]:
-        """Return features of each view of the training images, and of the validation images, where they save time."""
+        """Return features of each view of the training images, or [], and of the validation images, or None."""
         views, with_val = self._plan(prefix, phase, data, mixed)
         without = "they are computed in every epoch"
         val = self._features(prefix, data, data.val, None, without) if with_val else None
@@ -99,9 +100,9 @@ class FeatureCache:
     def _for_solver(
         self, prefix: FrozenPrefix, number: int, views: int, data: ImageFolderDataModule
     ) -> tuple[list[StoredFeatures], StoredFeatures]:
-        """Return features of the training images, first unaugmented and then in `views`, and of the validation images.
+        """Return features of training images (unaugmented, then `views` augmented views) and of validation images.
 
-        They stay in memory if the cache cannot be written.
+        Features stay in memory if the cache cannot be written.
         """
         size = (len(data.train) * (1 + views) + len(data.val)) * _cost(prefix, data.image_size).size
         if size > self.max_size:
@@ -128,7 +129,7 @@ class FeatureCache:
     def evaluation_source(
         self, trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule
     ) -> LightningDataModule:
-        """Return the stored validation features if they belong to the classifier's present weights, else `data`."""
+        """Return a data module with the stored validation features if they fit the present weights, else `data`."""
         cut = classifier.val_input_stage
         if cut and self._val and _key(_prefix(trainer, classifier, cut), data.val, None) == self._val[0]:
             return FeatureDataModule(data, [], self._val[1], device_bytes=device_bytes(self.device_gb, data.device))
@@ -136,12 +137,12 @@ class FeatureCache:
         return data
 
     def _plan(self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool) -> tuple[int, bool]:
-        """Return the number of views, 0 to train on images, and whether to use validation features; log both."""
+        """Return how many augmented views to store, and whether to store validation features; log both."""
         train, val = _cost(prefix, data.train_size), _cost(prefix, data.image_size)
         epochs = phase.last - phase.first
         views, reason = self._affordable_views(train, epochs, data, mixed)
         size, val_size = len(data.train) * views * train.size, len(data.val) * val.size
-        evaluated = phase.last == phase.total  # the run's end evaluates once more
+        evaluated = phase.last == phase.total  # the network is evaluated once more at the end of the run
         with_val = val.saved(epochs + evaluated, 1) > 0 and size + val_size <= self.max_size
         kind = ("augmented " if data.augment else "") + ("view" if views == 1 else "views")
         kept = [f"{views} {kind} × {len(data.train)} training images"] * bool(views)
@@ -152,7 +153,7 @@ class FeatureCache:
         return views, with_val
 
     def _affordable_views(self, cost: Cost, epochs: int, data: ImageFolderDataModule, mixed: bool) -> tuple[int, str]:
-        """Return the number of views of the training images and, if it is 0, the reason."""
+        """Return how many augmented views to store and, if the number is 0, the reason for the log."""
         wanted = self.views if isinstance(self.views, int) else enough_views(epochs)
         views = min(wanted, epochs if data.augment else 1)
         size = len(data.train) * views * cost.size
@@ -167,7 +168,7 @@ class FeatureCache:
     def _features(
         self, prefix: FrozenPrefix, data: ImageFolderDataModule, images: ClassFolders, view: int | None, without: str
     ) -> StoredFeatures | None:
-        """Return the features of `images`, or None if they cannot be stored; `without` ends the warning about it."""
+        """Return the features of `images`. If they cannot be stored, warn (`without` ends the text), return None."""
         example, _ = prefix.probe(data.image_size if view is None else data.train_size)
         batches = partial(_batches, prefix, data, images, view)
         try:
@@ -180,7 +181,6 @@ class FeatureCache:
 def _batches(
     prefix: FrozenPrefix, data: ImageFolderDataModule, images: ClassFolders, view: int | None
 ) -> Iterator[torch.Tensor]:
-    """Yield the features of `images` in batches."""
     data.prepare_pixels()
     images.decode_on_device()
     name = "features" if view is None else f"features, view {view + 1}"

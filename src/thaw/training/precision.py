@@ -1,4 +1,4 @@
-"""Choice of the precision that trains fastest on a CPU; it depends only on the configuration."""
+"""Choose the precision that trains fastest on a CPU. The choice depends only on the configuration."""
 
 from collections.abc import Sequence
 
@@ -9,19 +9,19 @@ from torch.utils.flop_counter import FlopCounterMode
 from thaw.models.staged import StagedNet
 from thaw.strategy.phases import Phase
 
-# Share of the trainable layers' operations in depthwise convolutions wider than 3 x 3. Above it, bfloat16 trains slower
-# than float32 on a CPU: oneDNN has no depthwise kernel for the gradient of these weights. It computes blocks of 16
-# channels and discards 15 of them. Measured networks have at most 0.024, or at least 0.043 (docs/speed.md).
+# If depthwise convolutions wider than 3 x 3 take more than this share of the trainable layers' operations, bfloat16
+# trains slower than float32 on a CPU: for the gradient of these weights, oneDNN computes blocks of 16 channels and
+# discards 15 of them. Measured networks have shares of at most 0.024 or at least 0.043 (docs/speed.md).
 _MOST_WIDE = 0.03
 
 Layer = nn.Conv2d | nn.Linear
 
 
 def bf16_suits(net: StagedNet, phases: Sequence[Phase], image_size: int) -> bool:
-    """Return whether a CPU with bfloat16 instructions should use them for `phases`.
+    """Return whether a CPU with bfloat16 instructions trains `phases` faster in bfloat16 than in float32.
 
-    It should if bfloat16 trains faster than float32. If all phases have a solver, it should not: a solution with seven
-    digits needs features with more than bfloat16's three digits, and one pass over the images computes all features.
+    Return False if all phases have a solver: a solution with seven digits needs features with more than bfloat16's
+    three digits, and features are computed only once.
     """
     if all(phase.solver for phase in phases):
         return False
@@ -43,7 +43,6 @@ def _is_wide_depthwise(layer: Layer) -> bool:
 
 
 def _operations(net: StagedNet, layers: dict[str, Layer], image_size: int) -> dict[str, int]:
-    """Return the number of each layer's operations for one image."""
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         net.eval()(torch.zeros(1, 3, image_size, image_size, dtype=torch.uint8))
     net.train()

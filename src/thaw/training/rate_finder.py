@@ -26,13 +26,13 @@ _DIVERGED = 4  # a loss of this multiple of the lowest loss ends the search
 
 
 class RateFinder(Callback):
-    """Callback that plots the loss over rising learning rates before each phase, and logs where it falls most steeply.
+    """Callback that plots the loss over rising learning rates before each phase, and logs the steepest fall.
 
-    The curve is `<folder>/learning_rate_<phase>.png`. Its rates are the head's; the rates of other stages rise in
+    The figure is `<folder>/learning_rate_<phase>.png`. It shows the head's rates; the rates of other stages rise in
     proportion. (Lightning's Tuner gives every stage the same rate.) Source: Smith 2017.
 
     Raises:
-        UserError: if the run has several devices.
+        UserError: when training starts, if the run has several devices.
 
     """
 
@@ -71,13 +71,13 @@ class RateFinder(Callback):
             average = _SMOOTHING * average + (1 - _SMOOTHING) * loss.item()
             losses.append(average / (1 - _SMOOTHING**step))
             rates.append(rate)
-            if not losses[-1] < _DIVERGED * min(losses):  # true for NaN, too
+            if not losses[-1] < _DIVERGED * min(losses):  # also stops at NaN
                 break
         return rates, losses
 
 
 def steepest(rates: Sequence[float], losses: Sequence[float]) -> float | None:
-    """Return the middle of the decade of rates whose fitted line falls most steeply, or None if no line falls."""
+    """Return the middle of the decade of rates in which a fitted line falls most steeply, or None if no line falls."""
     x, y = np.log10(rates), np.asarray(losses)
     half = round((len(x) - 1) / 2 / (x[-1] - x[0])) if len(x) > 2 else len(x)
     middles = range(half, len(x) - half)

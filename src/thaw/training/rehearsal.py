@@ -1,4 +1,4 @@
-"""Trial of a run's components on a few numbers, so that mistakes show at once instead of after hours."""
+"""Try a run's components on dummy tensors, so that mistakes show at once instead of after hours."""
 
 import copy
 import logging
@@ -24,12 +24,12 @@ from thaw.training.schedules import PerStep
 
 log = logging.getLogger(__name__)
 
-_MOST_EPOCHS = 10_000  # limit of a scheduler's trial
-_FALLING = ("loss", "ece")  # metrics that are better when they are lower
+_MOST_EPOCHS = 10_000  # most epochs for which a scheduler is tried
+_FALLING = ("loss", "ece")  # ends of the names of metrics that are better when they are lower
 
 
 def check_net(net: nn.Module, data: ImageFolderDataModule) -> None:
-    """Run the network on an image of each size.
+    """Run the network on a black image of the training size and one of the validation size.
 
     Raises:
         UserError: if the network fails, or does not return one logit per class.
@@ -55,7 +55,7 @@ def rehearse(
 ) -> None:
     """Try the optimizers, schedulers and the loss on dummy tensors.
 
-    If the last batch is a single image, on which batch norm cannot train, `data` leaves it out.
+    If an epoch's last batch is a single image, on which batch norm cannot train, make `data` leave out this batch.
 
     Raises:
         UserError: if a component does not work; the message names it.
@@ -126,7 +126,6 @@ def _try_loss(classifier: ImageClassifier) -> None:
 def _avoid_single_images(
     classifier: ImageClassifier, phases: Sequence[Phase], data: ImageFolderDataModule, devices: int
 ) -> None:
-    """Leave out a last batch of one image if batch norm cannot compute statistics of it."""
     if not data.has_single_images(devices) or not any(_needs_two_images(classifier, phase, data) for phase in phases):
         return
     if data.batch_size < 2 * devices or len(data.train) < data.batch_size:
@@ -161,7 +160,7 @@ def _check_limits(trainer: Trainer, data: ImageFolderDataModule) -> None:
 
 
 def _check_monitors(trainer: Any, classifier: ImageClassifier) -> None:
-    """Check the metric that each callback monitors: a wrong one would end the run only after the first epoch."""
+    """Check the metric that each callback monitors; Lightning would reject a wrong name only after the first epoch."""
     known = ["val/loss", *classifier.val_metrics, *(f"train/{name}" for name in classifier.train_metrics)]
     for callback in trainer.callbacks:
         monitor, mode = getattr(callback, "monitor", None), getattr(callback, "mode", None)
@@ -178,10 +177,9 @@ def _check_monitors(trainer: Any, classifier: ImageClassifier) -> None:
 
 @contextmanager
 def _blaming(component: str, hint: str = "") -> Iterator[None]:
-    """Turn any error in the block into a UserError that names the component."""
     try:
         yield
     except UserError:
         raise
-    except Exception as error:  # libraries and users' own code raise all kinds
+    except Exception as error:  # libraries and users' own code raise all kinds of exceptions
         raise UserError(f"{component} does not work: {first_line(error)}{hint and f'; {hint}'}.") from error

@@ -1,4 +1,4 @@
-"""Notes before training about options that do not work as the configuration says."""
+"""Warnings before training about options that do not work as configured."""
 
 import logging
 import math
@@ -18,9 +18,9 @@ from thaw.training.schedules import PerStep
 
 log = logging.getLogger(__name__)
 
-_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}  # full names of precisions
-_MOST_EPOCHS = 10_000  # limit of a scheduler's trial
-_STEPS = 1000  # steps of a phase in the trial of a scheduler that steps after each batch
+_NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}  # precision -> Lightning's name
+_MOST_EPOCHS = 10_000  # most epochs for which a scheduler is tried
+_STEPS = 1000  # steps for which a per-batch scheduler is tried
 _NOTHING = 1e-3  # share of the highest rate below which almost nothing is learned
 
 
@@ -44,7 +44,7 @@ def precision_remark(asked: str | int, used: str) -> str | None:
 
 
 def epochs_remark(asked: int, phases: Sequence[Phase], overrides: Collection[str]) -> str | None:
-    """Return a sentence if the command line sets the number of epochs but all phases have a solver."""
+    """Return a warning if the command line sets the number of epochs but all phases have a solver, or None."""
     total = phases[-1].last
     overridden = any(override.lstrip("+").startswith("trainer.max_epochs=") for override in overrides)
     if not overridden or asked == total or not all(phase.solver for phase in phases):
@@ -54,7 +54,7 @@ def epochs_remark(asked: int, phases: Sequence[Phase], overrides: Collection[str
 
 
 def rate_remarks(classifier: ImageClassifier, phases: Sequence[Phase]) -> Iterator[str]:
-    """Yield a sentence for each phase whose scheduler sets its own rates, or has tiny rates in most epochs."""
+    """Yield a warning for each phase whose scheduler ignores the strategy's rates, or has tiny rates in most epochs."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch warns about schedulers that step without their optimizer
         for phase in phases:

@@ -1,4 +1,4 @@
-"""Learning-rate schedules that step after every batch, and the form in which Lightning takes other schedules."""
+"""Learning-rate schedules that step after every batch, and helpers for schedulers in Lightning."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -20,18 +20,18 @@ from thaw.errors import UserError
 
 
 class PerStep(ABC):
-    """Builder of the scheduler for a phase of `steps` optimizer steps."""
+    """Builder of a scheduler that steps after every batch, for a phase of `steps` optimizer steps."""
 
-    counts_steps = True  # the check of a configuration recognises such a class by it without importing this module
+    counts_steps = True  # lets the check of a configuration recognise subclasses without importing this module
 
     @abstractmethod
     def __call__(self, optimizer: Optimizer, steps: int) -> LRScheduler: ...
 
 
 def advance(scheduler: LRScheduler, optimizer: Optimizer, longer: LRScheduler, other: Optimizer) -> None:
-    """Advance the new `longer` and `other` by the steps of `scheduler`; copy their state to the first two arguments."""
+    """Step the new `longer` and `other` as often as `scheduler`; copy their state to `scheduler` and `optimizer`."""
     for _ in range(scheduler.last_epoch):
-        other.step()  # changes nothing, for there are no gradients
+        other.step()  # changes no weights, since there are no gradients
         longer.step()
     scheduler.load_state_dict(longer.state_dict())
     for group, wanted in zip(optimizer.param_groups, other.param_groups, strict=True):
@@ -40,7 +40,7 @@ def advance(scheduler: LRScheduler, optimizer: Optimizer, longer: LRScheduler, o
 
 @dataclass(frozen=True)
 class WarmupCosine(PerStep):
-    """Rates that rise linearly for the share `warmup` of the steps, then fall to 0 along half a cosine.
+    """Learning rates that rise linearly for the share `warmup` of the steps, then fall to 0 along half a cosine.
 
     Source: Loshchilov and Hutter 2017 (without restarts); Goyal et al. 2017 for the warm-up.
     """
@@ -61,21 +61,21 @@ class WarmupCosine(PerStep):
 
 @dataclass(frozen=True)
 class OneCycle(PerStep):
-    """Rates that rise to those of the optimizer's groups and fall to almost 0 (Smith and Topin 2018)."""
+    """Learning rates that rise to each parameter group's rate and then fall to almost 0 (Smith and Topin 2018)."""
 
     def __call__(self, optimizer: Optimizer, steps: int) -> LRScheduler:
         return OneCycleLR(optimizer, max_lr=[group["lr"] for group in optimizer.param_groups], total_steps=steps)
 
 
 def by_epoch(scheduler: LRScheduler) -> LRScheduler | dict:
-    """Return `scheduler` in the form that Lightning takes; `ReduceLROnPlateau` needs a metric to monitor."""
+    """Return `scheduler` as Lightning expects it: `ReduceLROnPlateau` comes in a dict with the metric to monitor."""
     if not isinstance(scheduler, ReduceLROnPlateau):
         return scheduler
     return {"scheduler": scheduler, "monitor": "val/loss" if scheduler.mode == "min" else "val/acc"}
 
 
 class NoStepOptimizer(Optimizer):
-    """Optimizer that changes nothing, for a solved head: the epoch only measures the head."""
+    """Optimizer that changes nothing, for a phase whose head has been computed by a solver."""
 
     def __init__(self, parameters: Sequence[dict]):
         super().__init__(parameters, {"lr": 0.0})

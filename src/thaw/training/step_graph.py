@@ -1,4 +1,4 @@
-"""A training step's forward and backward pass as one CUDA graph."""
+"""Run a training step's forward and backward pass as one CUDA graph."""
 
 import logging
 from collections.abc import Callable
@@ -13,9 +13,9 @@ from thaw.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_WARM_UP = 3  # passes, in which libraries choose algorithms and take memory
-_TIMED = 5  # replays in a measurement
-_ROOM = 1 / 4  # of the device's memory, for the intermediate results that a recording keeps
+_WARM_UP = 3  # passes before recording, in which libraries choose algorithms and allocate memory
+_TIMED = 5  # replays whose time is measured
+_ROOM = 1 / 4  # largest share of the GPU's memory for intermediate results that a recording keeps
 
 Pass = Callable[[torch.Tensor, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]  # images, labels -> logits, loss
 
@@ -26,7 +26,7 @@ class _Recording:
     inputs: tuple[torch.Tensor, torch.Tensor]
     outputs: tuple[torch.Tensor, torch.Tensor]
     gradients: list[tuple[torch.nn.Parameter, torch.Tensor | None]]
-    seconds: float  # that the GPU takes for a replay
+    seconds: float  # GPU time of one replay
 
     def fits(self, images: torch.Tensor, labels: torch.Tensor) -> bool:
         return all(one.shape == other.shape for one, other in zip(self.inputs, (images, labels), strict=True))
@@ -36,20 +36,20 @@ class _Recording:
         self.inputs[1].copy_(labels)
         self.graph.replay()
         first, gradient = self.gradients[0]
-        if first.grad is not gradient:  # a step that was not replayed has come before
+        if first.grad is not gradient:  # the step before was not a replay
             for parameter, gradient in self.gradients:
                 parameter.grad = gradient
         logits, loss = self.outputs
-        return logits, loss.clone()  # the next replay writes to the same memory
+        return logits, loss.clone()  # a copy, because the next replay overwrites the loss
 
 
 class StepGraph:
-    """Replay of a recorded forward and backward pass for batches of the size of a phase's first batch.
+    """Record the forward and backward pass of a phase's first batch, and replay it for batches of the same size.
 
-    With a small batch, Python takes longer to launch operations than a GPU to compute them. A graph is one launch.
-    Results are equal bit for bit. `mode` is true, false or "auto", which records where it is possible and where the
-    recording keeps at most a quarter of the GPU's memory. `replayed` says whether the last step was a replay, which has
-    filled the gradients already. `seconds` is the time that the GPU took for all replays.
+    With a small batch, Python takes longer to launch operations than a GPU takes to compute them. A CUDA graph needs
+    only one launch. Its results equal those of the plain operations bit for bit. `mode` is True, False or "auto", which
+    records if possible and if the recording takes at most a quarter of the GPU's memory. `replayed` is whether the last
+    step was a replay, which also fills the gradients. `seconds` is the GPU time of all replays.
 
     Raises:
         UserError: from the constructor, for an unknown mode.
@@ -66,13 +66,13 @@ class StepGraph:
         self._recording: _Recording | None = None
 
     def reset(self) -> None:
-        """Forget the recorded pass: another phase trains other parameters."""
+        """Forget the recorded pass; call this when another phase begins, which trains other parameters."""
         self._recording, self._is_decided, self.replayed = None, False, False
 
     def step(
         self, images: torch.Tensor, labels: torch.Tensor, compute: Pass, module: LightningModule
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits and the loss that `compute` returns for a training batch of `module`."""
+        """Return the logits and loss of a training batch, by a replay if the batch's size fits, else by `compute`."""
         if not self._is_decided:
             self._is_decided, self._recording = True, self._recorded(images, labels, compute, module)
         self.replayed = self._recording is not None and self._recording.fits(images, labels)
@@ -100,12 +100,12 @@ class StepGraph:
 def _record(
     images: torch.Tensor, labels: torch.Tensor, compute: Pass, module: LightningModule, limit: float
 ) -> _Recording | None:
-    """Record a pass, unless its intermediate results take more than `limit` bytes."""
+    """Record a forward and backward pass; return None if intermediate results take more than `limit` bytes."""
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
 
     def forward_and_backward() -> tuple[torch.Tensor, torch.Tensor]:
         for parameter in trained:
-            parameter.grad = None  # so that a pass writes gradients instead of adding to them
+            parameter.grad = None  # makes a pass write gradients instead of adding to old ones
         logits, loss = compute(images, labels)
         loss.backward()
         return logits.detach(), loss.detach()
@@ -115,7 +115,7 @@ def _record(
         if _warm_up(forward_and_backward, images.device) > limit:
             return None
         graph = torch.cuda.CUDAGraph()
-        # Other threads, such as those that pin the batches of loader processes, may go on.
+        # Other threads, such as the DataLoader's thread that pins memory, may use CUDA during the recording.
         with torch.cuda.graph(graph, capture_error_mode="thread_local"):
             outputs = forward_and_backward()
     gradients = [(parameter, parameter.grad) for parameter in trained]
@@ -123,7 +123,7 @@ def _record(
 
 
 def _replay_seconds(graph: Any) -> float:
-    """Return the seconds that the GPU takes for a replay, without the time between launches."""
+    """Return the GPU time of one replay in seconds, without Python's time between replays."""
     start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
     start.record()
     for _ in range(_TIMED):
@@ -134,7 +134,7 @@ def _replay_seconds(graph: Any) -> float:
 
 
 def _warm_up(run: Callable[[], object], device: torch.device) -> int:
-    """Run a few times on a stream of its own, as recording requires; return the bytes that `run` takes."""
+    """Call `run` a few times on a new CUDA stream, as recording requires; return its peak memory in bytes."""
     stream, before = torch.cuda.Stream(device), torch.cuda.memory_allocated(device)
     torch.cuda.reset_peak_memory_stats(device)
     stream.wait_stream(torch.cuda.current_stream(device))
@@ -151,7 +151,6 @@ def _memory(device: torch.device) -> int:
 
 @contextmanager
 def _leaving_no_trace(module: LightningModule, device: torch.device):
-    """Restore the buffers and random state that a recording changes."""
     buffers, random = [buffer.clone() for buffer in module.buffers()], torch.cuda.get_rng_state(device)
     try:
         yield
@@ -162,7 +161,6 @@ def _leaving_no_trace(module: LightningModule, device: torch.device):
 
 
 def _obstacle(images: torch.Tensor, module: LightningModule) -> str:
-    """Return why a step cannot be recorded, or nothing."""
     if images.device.type != "cuda":
         return "there is no CUDA device"
     trainer: Any = module.trainer

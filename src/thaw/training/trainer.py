@@ -1,4 +1,4 @@
-"""Construction of the Lightning Trainer, and training of a strategy's phases with it."""
+"""Build the Lightning Trainer, and train a strategy's phases with it."""
 
 import atexit
 import logging
@@ -35,16 +35,16 @@ from thaw.training.phase_data import FeatureCache
 
 log = logging.getLogger(__name__)
 
-# Warnings of Lightning and PyTorch that do not apply, and the reason.
+# Warnings of Lightning and PyTorch that do not apply here, each with the reason.
 _EXPECTED_WARNINGS = (
-    r".*does not have many workers.*",  # thaw.data.datamodule chooses their number
+    r".*does not have many workers.*",  # thaw.data.datamodule chooses the number of workers
     r".*module\(s\) in eval mode.*",  # frozen stages are in eval mode
-    r".*Checkpoint directory .* exists and is not empty.*",  # the phase before has written to it
-    r".*your dataloader is not resumable.*",  # its sampler is (thaw.training.interruption)
+    r".*Checkpoint directory .* exists and is not empty.*",  # an earlier phase has written to this folder
+    r".*your dataloader is not resumable.*",  # its sampler is resumable (training.interruption)
     r".*LeafSpec.*is deprecated.*",  # Lightning 2.6 uses an older interface of PyTorch
-    r".*GPU available but not used.*",  # trainer.accelerator can exclude it
-    r".*there was no current CUDA context.*",  # PyTorch's thread for gradients takes one
-    r".*callbacks used to create the checkpoint need to be provided.*",  # a resumed run can drop its time limit
+    r".*GPU available but not used.*",  # trainer.accelerator can exclude the GPU
+    r".*there was no current CUDA context.*",  # PyTorch's gradient thread then creates a context
+    r".*callbacks used to create the checkpoint need to be provided.*",  # a resumed run can omit RunTimer
 )
 
 
@@ -56,13 +56,13 @@ def build_trainer(
     bf16_suits: bool = True,
     **options,
 ) -> Trainer:
-    """Return a Trainer with the fastest precision of the hardware if `precision` is `auto`.
+    """Return a Trainer with Thaw's callbacks; the precision `auto` means the device's fastest precision.
 
-    `bf16_suits` says whether a CPU should use bfloat16 for the network (`thaw.training.precision`). `options` go to
-    Lightning's Trainer.
+    `bf16_suits` says whether a CPU trains the network faster in bfloat16 (`thaw.training.precision`). `options` are
+    further arguments of Lightning's Trainer.
 
     Raises:
-        UserError: if `accelerator` is a GPU and there is none.
+        UserError: if `accelerator` is a GPU but PyTorch sees no GPU, or if Thaw does not support `accelerator`.
 
     """
     check_accelerator(accelerator)
@@ -73,33 +73,33 @@ def build_trainer(
     for message in _EXPECTED_WARNINGS:
         warnings.filterwarnings("ignore", message)
     options["profiler"] = options.get("profiler") or _NoProfiler()
-    if not options.get("logger"):
-        callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]  # it needs a logger
+    if not options.get("logger"):  # LearningRateMonitor needs a logger
+        callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
     used: Any = best_precision(accelerator, bf16_suits) if precision == "auto" else precision
     return Trainer(
         accelerator=accelerator,
         precision=used,
         callbacks=[*filter(None, callbacks), *_own_callbacks(max_time)],
-        enable_progress_bar=False,  # thaw.training.callbacks has one bar for training and validation
-        enable_model_summary=False,  # the run prints a table of stages
+        enable_progress_bar=False,  # thaw.training.callbacks shows one bar for training and validation
+        enable_model_summary=False,  # the run prints its own table of stages
         plugins=[AtomicCheckpointIO(), *_cluster()],
-        use_distributed_sampler=False,  # thaw.data.order.SeededOrder divides the images
-        num_sanity_val_steps=0,  # the data are checked before, and epochs are short
+        use_distributed_sampler=False,  # thaw.data.order.SeededOrder divides the images among devices
+        num_sanity_val_steps=0,  # Thaw checks the data before, and epochs are short
         **options,
     )
 
 
 class _NoProfiler(PassThroughProfiler):
-    """Profiler that does nothing. Lightning's own enters a generator for each of about 80 actions of a step."""
+    """Profiler that does nothing. Lightning's `PassThroughProfiler` enters a generator about 80 times per step."""
 
     def profile(self, action_name: str) -> Any:
         return nullcontext()
 
 
 def _leave_group() -> None:
-    """Close the connection to other processes before Python ends; otherwise one of its threads can abort Python.
+    """Close the connection to other processes before Python ends; otherwise its threads can abort Python.
 
-    Lightning closes it only for NCCL. Repeated calls change nothing.
+    Lightning closes the connection only for NCCL. Repeated calls change nothing.
     """
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()
@@ -111,8 +111,8 @@ def _own_callbacks(max_time: str | dict | None) -> list[Callback]:
 
 
 def _cluster() -> list[SLURMEnvironment]:
-    """Return SLURM's environment without Lightning's requeueing, which ignores phases; see docs/clusters.md."""
-    by_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # SLURM can start torchrun
+    """Return SLURM's environment without Lightning's requeueing, which does not know phases; see docs/clusters.md."""
+    by_slurm = SLURMEnvironment.detect() and not TorchElasticEnvironment.detect()  # torchrun can run in SLURM
     return [SLURMEnvironment(auto_requeue=False)] if by_slurm else []
 
 
@@ -125,16 +125,16 @@ def fit(
     features: FeatureCache | None = None,
     begin: Callable[[], None] = lambda: None,
 ) -> None:
-    """Train all phases, and count epochs and steps across them; continue from `checkpoint` if given.
+    """Train all phases, and count epochs and steps from the first phase on; continue from `checkpoint` if given.
 
-    `features` computes the output of frozen stages once where that is faster. `begin()` is called once, after all files
-    have been read and before any is written.
+    `features`, if given, computes the output of frozen stages only once where this saves time. `begin()` is called
+    once, after all files have been read and before any file is written.
 
     Raises:
-        FrozenTensorError: if a frozen tensor changed.
+        FrozenTensorError: if a frozen tensor has changed.
 
     """
-    data.attach(trainer)  # Lightning does so only after features are computed
+    data.attach(trainer)  # Lightning attaches data only after features are computed
     done = begun = 0
     if checkpoint:
         done, begun = epochs_done(checkpoint), classifier.restore(read_checkpoint(checkpoint))
@@ -159,7 +159,7 @@ def fit(
 
 
 def _read_all(source: LightningDataModule, data: ImageFolderDataModule) -> None:
-    """Read every file, and decode images that training uses: a broken image stops the run before it writes files."""
+    """Read every file and decode training images, so that a broken image stops the run before it writes files."""
     if not (isinstance(source, FeatureDataModule) and source.train_views):
         data.prepare_pixels()
     _ = data.fingerprint  # reads every file that has not been read yet
@@ -168,10 +168,10 @@ def _read_all(source: LightningDataModule, data: ImageFolderDataModule) -> None:
 def _fit_phase(
     trainer: Trainer, classifier: ImageClassifier, source: LightningDataModule, checkpoint: Path | None
 ) -> bool:
-    """Train one phase; return whether the run continues: early stopping and the time limit end the whole run.
+    """Train one phase. Return False if early stopping or the time limit ended the whole run, else True.
 
     Raises:
-        Stopped: if a signal ended the phase, after the last checkpoint was written.
+        Stopped: if a signal ended the phase; the last checkpoint has been written.
 
     """
     try:
@@ -185,7 +185,7 @@ def _fit_phase(
 
 
 def one_device(trainer: Trainer) -> Trainer:
-    """Return `trainer` if it has one device, else one that computes the same on one device."""
+    """Return `trainer` if it has one device, else a new Trainer for one device with the same precision."""
     if trainer.world_size == 1:
         return trainer
     accelerator = "cuda" if trainer.strategy.root_device.type == "cuda" else "cpu"
@@ -193,18 +193,16 @@ def one_device(trainer: Trainer) -> Trainer:
 
 
 def last_checkpoint(folder: str) -> Path | None:
-    """Return the last checkpoint of the run in `folder`, or None."""
     path = Path(folder) / run_files.LAST
     return path if path.is_file() else None
 
 
 def epochs_done(checkpoint: Path) -> int:
-    """Return the number of completed epochs in `checkpoint`."""
     return _progress(checkpoint)["epoch_progress"]["current"]["processed"]
 
 
 def refuse_fewer_epochs(run: Path, checkpoint: Path, max_epochs: int) -> None:
-    """Raise UserError if the run in the folder `run` has trained for more than `max_epochs`."""
+    """Raise UserError if the run in the folder `run` has already trained for more than `max_epochs` epochs."""
     done = epochs_done(checkpoint)
     if max_epochs < done:
         raise UserError(
@@ -214,7 +212,7 @@ def refuse_fewer_epochs(run: Path, checkpoint: Path, max_epochs: int) -> None:
 
 
 def describe_progress(checkpoint: Path) -> str:
-    """Return where in the run `checkpoint` was saved, such as `after epoch 1 and 2 batches`."""
+    """Return when in the run `checkpoint` was saved, such as `after epoch 1 and 2 batches`."""
     progress = _progress(checkpoint)
     epochs, batches = progress["epoch_progress"]["current"], progress["epoch_loop.batch_progress"]["current"]
     inside = epochs["processed"] < epochs["started"]

@@ -1,1 +1,1 @@
-"""Families of networks: torchvision, Caffe's ResNets, EfficientNet-Lite, timm and custom networks."""
+"""Networks grouped by their source: torchvision, Caffe, EfficientNet-Lite, timm and custom code."""

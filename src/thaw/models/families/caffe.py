@@ -1,4 +1,4 @@
-"""The original ResNets, published for Caffe: torchvision's ResNets differ in strides, pooling and pixel values."""
+"""The original ResNets, published for Caffe. torchvision's ResNets have other strides, pooling and pixel values."""
 
 import re
 from typing import Any, cast
@@ -17,27 +17,28 @@ from thaw.models.staged import PerChannel, StagedNet
 _PREFIX = "caffe_"
 _BGR_MEAN = (103.939, 116.779, 123.68)
 
-# Names of a ResNet's tensors in files from Caffe converters and detectron2.
+# Layer names in weight files from Caffe converters and detectron2 -> torchvision's layer names.
 _OUTER = {"conv1": "conv1", "bn_conv1": "bn1", "scale_conv1": "bn1", "fc1000": "fc"}
 _OUTER |= {"stem.conv1": "conv1", "stem.conv1.norm": "bn1", "linear": "fc"}
 
-# The blocks of a stage are res4a, res4b …, or res4a, res4b1, res4b2 … where the alphabet is too short.
+# Caffe names the blocks of a stage res4a, res4b, res4c …, but in a long stage res4a, res4b1, res4b2 …
 _CAFFE = re.compile(r"(res|bn|scale)([2-5])([a-z])(\d*)_branch(1|2[abc])")
 _DETECTRON = re.compile(r"res([2-5])\.(\d+)\.(?:conv([123])|shortcut)(\.norm)?")
 
 
 class Caffe(Family):
-    """Caffe's ResNets, with torchvision's state-dict keys and the tutorial's preprocessing."""
+    """Caffe's ResNets, with torchvision's state-dict keys and the preprocessing `TUTORIAL`: resize 256, crop 224."""
 
-    smallest = 3  # pixels, since the first pooling has no padding
+    smallest = 3  # pixels; the first pooling has no padding and fails on smaller images
 
     def names(self) -> list[str]:
         return [f"{_PREFIX}resnet{depth}" for depth in (50, 101, 152)]
 
     def build(self, name: str, num_classes: int, image_size: int | None = None) -> StagedNet:
-        """Change torchvision's ResNet to compute the same as the original.
+        """Build torchvision's ResNet and change it to compute what Caffe's original computes.
 
-        A bottleneck halves the image in its first 1x1 convolution, not in the 3x3, and the first pooling rounds up.
+        Caffe's bottlenecks have the stride of 2 in the first 1x1 convolution, torchvision's in the 3x3 convolution.
+        Caffe's first pooling rounds its output size up.
         Source: He et al. 2015, github.com/KaimingHe/deep-residual-networks.
         """
         check_size(name, image_size, self.smallest)
@@ -61,7 +62,7 @@ class Caffe(Family):
 
 
 class CaffePixels(PerChannel):
-    """RGB images in 0..255, uint8 -> BGR images minus their mean, float."""
+    """uint8 RGB images in 0..255 -> float BGR images minus ImageNet's mean colour."""
 
     def __init__(self):
         super().__init__((1.0, 1.0, 1.0), [-mean for mean in _BGR_MEAN])
@@ -71,15 +72,15 @@ class CaffePixels(PerChannel):
 
 
 def torchvision_names(tensors: Tensors) -> Tensors:
-    """Return `tensors` under torchvision's names; unknown names stay.
+    """Rename the tensors of a Caffe or detectron2 file to torchvision's names; keep unknown names.
 
-    A bias of the first convolution, which Caffe's ResNet-50 has, is merged into the batch norm after it.
+    Caffe's ResNet-50 has a bias in its first convolution. It is merged into the batch norm after the convolution.
     """
     named = {}
     for key, tensor in tensors.items():
         path, _, kind = key.rpartition(".")
         new = f"{_path(path)}.{kind}" if path else key
-        named[key if new in named else new] = tensor  # a duplicate keeps its name and is then rejected as unknown
+        named[key if new in named else new] = tensor  # a duplicate keeps its old name, so load_backbone rejects it
     bias, mean = named.get("conv1.bias"), named.get("bn1.running_mean")
     if bias is not None and mean is not None and bias.shape == mean.shape:
         named["bn1.running_mean"] = mean - named.pop("conv1.bias")
@@ -99,6 +100,6 @@ def _path(path: str) -> str:
 
 
 def _layer(stage: str, block: int | str, position: int | str | None, norm: bool) -> str:
-    """Return torchvision's path of a layer; `position` numbers a block's convolutions, None is the shortcut."""
+    """`position` is the number of the convolution in its block (1, 2 or 3), or None for the shortcut."""
     module = f"{'bn' if norm else 'conv'}{position}" if position else f"downsample.{int(norm)}"
     return f"layer{int(stage) - 1}.{block}.{module}"

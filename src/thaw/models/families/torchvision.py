@@ -15,7 +15,7 @@ from thaw.models.families.family import TAKE_LITE, Family, Tensors
 from thaw.models.families.torchvision_chain import chain_of, default_weights, staged_net
 from thaw.models.staged import StagedNet
 
-# These two are built without auxiliary heads; torchvision warns unless init_weights is given.
+# Build these two networks without auxiliary heads. torchvision warns if init_weights is not given.
 _OPTIONS = {name: {"aux_logits": False, "init_weights": True} for name in ("googlenet", "inception_v3")}
 
 
@@ -41,8 +41,8 @@ class Torchvision(Family):
     def smallest_image(self, name: str, least: int) -> int:
         if unit := _size_unit(name):
             return -(-least // unit) * unit
-        if name.startswith("swin"):  # torchvision's min_size is the size in training
-            return max(least, 32)  # one patch is left after its halvings
+        if name.startswith("swin"):  # torchvision's min_size for Swin is the training size, not the smallest size
+            return max(least, 32)  # Swin's patches and halvings reduce 32 pixels to one position
         return max(least, *default_weights(name).meta.get("min_size", (1, 1)))
 
     def published_tensors(self, net: StagedNet) -> Tensors:
@@ -56,7 +56,7 @@ class Torchvision(Family):
                 f"weights=imagenet: {published.url} could not be downloaded ({getattr(error, 'reason', None) or error})"
                 f"; put the file at {cached}, {TAKE_LITE}, or choose weights=demo, weights=none or weights=PATH."
             ) from error
-        except Exception as error:  # any kind; torchvision discards a download with a wrong checksum
+        except Exception as error:  # damage raises any exception; torchvision deletes a download with a wrong checksum
             fault = f"{cached} is damaged; delete it" if cached.exists() else "the download was damaged; run again"
             raise UserError(f"weights=imagenet: {fault} to download it again from {published.url}.") from error
 
@@ -65,12 +65,11 @@ class Torchvision(Family):
         return path if path.is_file() else None
 
     def licence(self, name: str) -> str | None:
-        """Return torchvision's own licence, or that of the weights if they have another."""
+        """Return the licence of the weights: BSD-3-Clause as for torchvision, or CC-BY-NC-4.0 for SWAG weights."""
         return "CC-BY-NC-4.0" if "SWAG" in default_weights(name).meta.get("license", "") else "BSD-3-Clause"
 
 
 def _cached(url: str) -> Path:
-    """Return where PyTorch keeps the file that it downloads from `url`."""
     return Path(torch.hub.get_dir()) / "checkpoints" / os.path.basename(urlparse(url).path)
 
 
@@ -89,9 +88,10 @@ def check_size(name: str, size: int | None, least: int, unit: int | None = None)
 
 
 def _size_unit(name: str) -> int | None:
-    """Return the number of which the side must be a multiple, for networks of one fixed size, else None.
+    """Return the number that must divide the image side, or None if the network accepts any size.
 
-    It is the size of ViT's patch, or of MaxViT's window after five halvings. Swin pads windows and accepts any size.
+    For ViT it is the patch size. For MaxViT it is a window of 7 pixels times 2**5, since the network halves the image
+    five times. Swin pads its windows and accepts any size.
     """
     patch = re.fullmatch(r"vit_._(\d+)", name)
     return int(patch[1]) if patch else 7 * 2**5 if name.startswith("maxvit") else None

@@ -10,8 +10,8 @@ from torch import nn
 
 from thaw.models.staged import IMAGENET_MEAN, IMAGENET_STD, NORMS, Normalize, Part, PerChannel, StagedNet
 
-# The modules that each architecture applies in its forward method, in order; `x.*` are the children of `x`.
-# flatten, mean, relu, pool, tokens and class_output replace functions that have no module in some architectures.
+# The modules that each architecture's forward method applies, in order; `x.*` means all children of `x`.
+# flatten, mean, relu, pool, tokens and class_output are modules for functions that some forward methods call.
 _CHAINS = {
     r"resnet|resnext|wide_resnet": "conv1 bn1 relu maxpool layer1 layer2 layer3 layer4 avgpool flatten fc",
     r"alexnet|vgg": "features.* avgpool flatten classifier.*",
@@ -41,7 +41,7 @@ class _Mean(nn.Module):
 
 
 class _Tokens(nn.Module):
-    """Features (N, D, h, w) -> tokens (N, 1 + h * w, D), the class token first, each with its position added."""
+    """Features (N, D, h, w) -> ViT's tokens (N, 1 + h * w, D), class token first, plus position embeddings."""
 
     def forward(self, x: torch.Tensor, class_token: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
         return torch.cat([class_token.expand(len(x), -1, -1), x.flatten(2).transpose(1, 2)], 1) + positions
@@ -53,18 +53,18 @@ class _ClassOutput(nn.Module):
 
 
 def default_weights(name: str) -> Any:
-    """Return torchvision's record of its best published weights: url, transforms and meta."""
+    """Return torchvision's entry for the best published weights of `name`, with `url`, `transforms` and `meta`."""
     return torchvision.models.get_model_weights(name).DEFAULT  # pyright: ignore[reportAttributeAccessIssue] - all have it
 
 
 def _normalize(name: str) -> Normalize:
-    """Return the normalisation of the published weights: ImageNet's, except for efficientnet_v2_l."""
+    """Return the normalisation that the published weights need: ImageNet's, except for efficientnet_v2_l."""
     published = default_weights(name).transforms.keywords
     return Normalize(published.get("mean", IMAGENET_MEAN), published.get("std", IMAGENET_STD))
 
 
 _FUNCTIONS = {
-    # from ImageNet's normalisation to (x - 0.5) / 0.5, with which Inception's published weights were trained
+    # converts ImageNet's normalisation to (x - 0.5) / 0.5, which Inception's published weights need
     "transform_input": lambda: PerChannel([s / 0.5 for s in IMAGENET_STD], [(m - 0.5) / 0.5 for m in IMAGENET_MEAN]),
     "relu": lambda: nn.ReLU(inplace=True),
     "pool": lambda: nn.AdaptiveAvgPool2d(1),
@@ -76,12 +76,12 @@ _FUNCTIONS = {
 
 
 def chain_of(name: str) -> str | None:
-    """Return the modules that torchvision's network `name` applies, or None if they are unknown."""
+    """Return the modules that torchvision's network `name` applies, separated by spaces; None for unknown networks."""
     return next((chain for pattern, chain in _CHAINS.items() if re.match(pattern, name)), None)
 
 
 def staged_net(source: nn.Module, name: str, config: dict) -> StagedNet:
-    """Return `source`, built as torchvision's `name`, in stages; modules are added for its functions."""
+    """Divide `source`, torchvision's network `name`, into stages; add modules for functions in its forward method."""
     own = {step for step, _ in (*source.named_children(), *source.named_parameters(recurse=False))}
     chain = _steps(name, source)
     for step in (step for step in chain if "." not in step and step not in own):
@@ -101,10 +101,10 @@ def _steps(name: str, source: nn.Module) -> list[str]:
 
 
 def _stages(name: str, source: nn.Module, chain: list[str]) -> dict[str, list[str]]:
-    """Group `chain` into stages: a module with weights begins one; any other part belongs to the stage before.
+    """Group the paths in `chain` into stages. Each module with weights, except a normalisation, begins a stage.
 
-    A normalisation or a single parameter begins no stage. Dropout belongs to the stage after it, so that a frozen stage
-    always returns the same features.
+    Every other part joins the stage before it. Only dropout joins the stage after it, so that a frozen stage always
+    returns the same features.
     """
     stages, waiting = {}, []
     title = _titles(name, source, chain)
@@ -125,7 +125,7 @@ def _begins_stage(part: Part) -> bool:
 
 
 def _titles(name: str, source: nn.Module, chain: list[str]) -> dict[str, str]:
-    """Return a stage name for each path: its last word, or the name in the literature instead of a number."""
+    """Return a stage name for each path. AlexNet and VGG get the usual names, such as conv5 or fc6, not numbers."""
     plain = {path: path if path.rpartition(".")[2].isdigit() else path.rpartition(".")[2] for path in chain}
     if not re.match("alexnet|vgg", name):
         return plain
