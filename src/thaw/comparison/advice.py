@@ -51,7 +51,8 @@ def cautions(facts: dict) -> list[str]:
     if entries and images < _ENOUGH:
         low, high = entries[0]["acc_ci95"]
         sentences.append(
-            f"There are few {agreeing(f'{image_kind(facts)}[s]', images)}: one of {images} images changes an accuracy by {_percent(1 / images)}, and "
+            f"There are few {agreeing(f'{image_kind(facts)}[s]', images)}: one of {images} images changes an accuracy "
+            f"by {_percent(1 / images)}, and "
             f"chance alone changes it by about {_percent((high - low) / 2)}. More of them would reduce both."
         )
     if copies := facts["copies"]:

@@ -110,7 +110,7 @@ class Trial:
 
     @cached_property
     def images(self) -> tuple:
-        """Return a key that identifies the images of the split; trials with equal keys can be compared image by image."""
+        """Return a key of the split's images; trials with equal keys can be compared image by image."""
         contents = tuple(run.summary.get("fingerprint", {}).get(run.split) for run in self.runs)
         return contents, tuple((path, label) for path, label, _, _ in self.predictions)
 

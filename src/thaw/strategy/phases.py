@@ -61,8 +61,8 @@ class Strategy:
     Each phase is a dict. Its key `train` selects the trainable parameters, as `thaw.strategy.selection.selected`
     describes. It can also have `epochs`, `lr`, `lr_decay`, `head_lr`, `optimizer` and `scheduler`; the strategy's `lr`,
     `lr_decay` and `head_lr` are the defaults. The head always trains, at `head_lr` if given. Any other selected stage
-    trains at `lr * lr_decay ** n`, where n is the number of stages after it. `lr_factor` multiplies all these rates. One
-    phase can omit `epochs` and then takes the run's remaining epochs.
+    trains at `lr * lr_decay ** n`, where n is the number of stages after it. `lr_factor` multiplies all these rates.
+    One phase can omit `epochs` and then takes the run's remaining epochs.
 
     A phase that trains only the head can have a `solver` and then takes one epoch. If all phases have a solver, the
     number of phases replaces `trainer.max_epochs`. If `pretrained` is false, the network starts from random weights and

@@ -66,4 +66,5 @@ def clearly_worse(scores: Sequence[float], best: Sequence[float]) -> bool:
         return False
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="scipy")  # few or equal differences: the p-value is only coarse
-        return float(wilcoxon(differences, alternative="less", zero_method="zsplit").pvalue) <= _WORSE
+        _, p = wilcoxon(differences, alternative="less", zero_method="zsplit")
+    return float(p) <= _WORSE

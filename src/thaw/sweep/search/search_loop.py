@@ -149,7 +149,7 @@ class Search:
         return trial, give_back
 
     def _try(self, trial: Trial) -> bool:
-        """Run a trial; return False if there is no time for it. It stays open then, and a larger budget continues it."""
+        """Run a trial; return False if there is no time for it. It stays open: a larger budget continues it."""
         trials = self.record.trials()
         epochs, repetitions = self.runner.epochs(trial.overrides), len(self.proposals.space.instances)
         expected = expected_seconds(trial.params, epochs * repetitions, trials)

@@ -53,9 +53,8 @@ class SearchProgress:
             early = f" · ended early, {trial.reason}" if trial.state.name == "PRUNED" else ""
             said = f" · best {best.accuracy:.4f} (trial {best.number})" if best and best.accuracy is not None else ""
             failed = f": {trial.reason}" if trial.accuracy is None and trial.reason else ""
-            self._print(
-                f"trial {trial.number} · {shown(trial_name(trial), 110)} · {accuracy}{failed}{early}{said} · {self._left()}"
-            )
+            name = f"trial {trial.number} · {shown(trial_name(trial), 110)}"
+            self._print(f"{name} · {accuracy}{failed}{early}{said} · {self._left()}")
 
     def final(self, name: str, result: RunResult) -> None:
         """Print the end of a run of the last stage; its accuracy on unseen images stays hidden until all have run."""

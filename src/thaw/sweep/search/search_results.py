@@ -219,8 +219,9 @@ def _advice(facts: Mapping[str, Any]) -> list[str]:
         return ["No trial finished an epoch within the budget: give the search more time."]
     if final is None:
         return [
-            f"Use {winner['name']}, the best of {amount(len(facts['trials']), 'trial')}. No time was left to measure it on "
-            f"other images: its {_percent(winner['search_acc'])} is too high, because the search chose it by this number."
+            f"Use {winner['name']}, the best of {amount(len(facts['trials']), 'trial')}. No time was left to measure "
+            f"it on other images. Its {_percent(winner['search_acc'])} is too high, because the search chose it by this "
+            "number."
         ]
     sentences = [
         f"Use {winner['name']}: it classifies {_percent(final['acc'])} of {amount(final['images'], 'image')} correctly "
@@ -271,8 +272,8 @@ def _table(facts: Mapping[str, Any]) -> str:
     tried = [row for row in facts["trials"] if row["result"] != "unfinished"]
     early = sum(row["result"] == "ended early" for row in tried)
     parts.append(
-        f"{amount(len(tried), 'trial')} in {duration(facts['used'])}, {early} ended early: {100 * epochs['saved']:.0f} % of "
-        f"{amount(epochs['full'], 'epoch')} saved"
+        f"{amount(len(tried), 'trial')} in {duration(facts['used'])}, {early} ended early, which saved "
+        f"{100 * epochs['saved']:.0f} % of {amount(epochs['full'], 'epoch')}"
     )
     for name, one in facts["dropped"].items():
         parts.append(

@@ -30,8 +30,9 @@ class Dimension:
         if isinstance(kind, CategoricalDistribution):
             text = {True: "true", False: "false", None: "null"}.get(configured, str(configured))  # type: ignore[call-overload]
             return next((choice for choice in kind.choices if str(choice) in (text, str(configured))), None)
-        number = isinstance(configured, int | float) and not isinstance(configured, bool)
-        return configured if number and kind._contains(configured) else None
+        if not isinstance(configured, int | float) or isinstance(configured, bool):
+            return None
+        return configured if kind._contains(configured) else None
 
 
 @dataclass(frozen=True)

@@ -133,7 +133,7 @@ class TrialJobs:
         return self.jobs.job(f"{TRIALS}/{name}", [*trial.overrides, *own, *self.unseen])
 
     def trial_ends(self, trial: Trial, best: bool) -> None:
-        """Delete the trial's checkpoints, which would fill the disk; of the best trial so far, keep the best weights."""
+        """Delete the trial's checkpoints, which would fill the disk. The best trial so far keeps its best weights."""
         own = [self.job(trial, repetition).folder for repetition in range(len(self.space.instances))]
         for folder in own:
             (folder / run_files.LAST).unlink(missing_ok=True)
