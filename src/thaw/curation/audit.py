@@ -22,7 +22,7 @@ from thaw.errors import UserError
 
 @dataclass(frozen=True)
 class Doubt:
-    """Image with a doubtful label: a classifier gives `label` a `probability` and the class `suggested` the `other`."""
+    """Image with a doubtful label; a classifier computes `probability` for `label` and `other` for `suggested`."""
 
     path: Path
     label: str

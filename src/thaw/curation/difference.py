@@ -101,7 +101,7 @@ def _colours(image: Image.Image) -> np.ndarray:
 
 
 def _clipped(image: Image.Image) -> np.ndarray:
-    """Return a mask of clipped (black or white) pixels, because a change of brightness cannot be undone for them."""
+    """Return a mask of pixels clipped to black or white, which no change of brightness can restore."""
     values = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0))
     return gaussian_filter(((values < 3) | (values > 252)).any(2).astype(np.float32), 1.5) > 0.1
 

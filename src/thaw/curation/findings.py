@@ -14,9 +14,9 @@ from thaw.data.endings import what_to_install
 from thaw.data.walk import is_hidden
 from thaw.pages.text import agreeing, amount, shown
 
-ERROR, WARNING, NOTE = "error", "warning", "note"  # distorts metrics; may distort them; does not
+ERROR, WARNING, NOTE = "error", "warning", "note"  # distorts metrics; may distort metrics; does not
 _FEW, _IMBALANCE = 10, 3  # warn below this many training images per class, or above this ratio of class sizes
-_SMALL, _LARGE, _LONG = 32, 50e6, 5  # limits: short side in pixels; pixels in total; long side / short side
+_SMALL, _LARGE, _LONG = 32, 50e6, 5  # limits of: short side in pixels; number of pixels; ratio of long to short side
 _FAULTS = {
     "empty": "file[s] [have] no bytes",
     "truncated": "image[s] [are] cut off",

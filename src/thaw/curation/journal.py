@@ -39,7 +39,7 @@ def file_stamp(path: Path) -> list[int]:
 def _line(path: Path, stamp: list[int], found: Inspection) -> str:
     values = asdict(found) | {"path": str(path), "stamp": stamp}
     thumbnail = values.pop("thumbnail")
-    values["marks"] = thumbnail  # the key in journals of older versions
+    values["marks"] = thumbnail  # the thumbnail's key in journals of older versions
     if thumbnail is not None:
         values["marks"] = [thumbnail.shape, base64.b64encode(thumbnail.tobytes()).decode()]
     return json.dumps(values) + "\n"
@@ -57,7 +57,7 @@ def _read(journal: Path, root: Path) -> Iterator[tuple[Path, list[int], Inspecti
             path, stamp, thumbnail = Path(values["path"]), values.pop("stamp"), values.pop("marks")
             if thumbnail:
                 shape, content = thumbnail
-                if tuple(shape) != (SIDE, SIDE):  # an older version's thumbnail
+                if tuple(shape) != (SIDE, SIDE):  # an older version's size
                     continue
                 thumbnail = np.frombuffer(base64.b64decode(content), np.float16).reshape(shape)
             yield path, stamp, Inspection(**values | {"path": root / path, "thumbnail": thumbnail})

@@ -1,7 +1,7 @@
 """Find labels that are probably wrong, with a classifier trained on other images.
 
 The method is confident learning (Northcutt et al. 2021). The threshold of a class is its mean probability over the
-images with this label. A label is doubtful if another class is the most probable of those that reach their threshold.
+images with this label. A label is doubtful if another class is the most probable among those at their threshold.
 """
 
 import functools
@@ -41,7 +41,7 @@ Backbone = tuple[StagedNet, Preprocessing]
 
 
 def load_backbone(model: str, weights: str) -> Backbone:
-    """Load the network that the audit's options `--model` and `--weights` choose, and return its preprocessing, too.
+    """Load the network that the options `--model` and `--weights` choose; return the network and its preprocessing.
 
     Raises:
         UserError: if the model or the weights are not available.

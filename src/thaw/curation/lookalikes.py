@@ -15,13 +15,13 @@ from thaw.curation.parallel import progress
 from thaw.curation.signatures import Box, Signatures, blocks, crops, damping, unit
 
 _COARSE, _MIDDLE, _FINE = Signatures(9), Signatures(16), Signatures(28)
-_DAMPED = 48  # number of directions to damp, but at most a tenth of the number of images
-_WHOLES = [0, 1, 2, 5, 12, 25]  # similarity ranks of candidates; low ranks connect large groups
+_DAMPED = 48  # number of signature directions to damp, at most a tenth of the number of images
+_WHOLES = [0, 1, 2, 5, 12, 25]  # candidates' ranks by similarity; 12 and 25 connect large groups of copies
 _MIRRORED, _CROPS, _FITTED = 2, 6, 2  # candidates per image in the other searches
 _SAMPLED = 500  # number of images from which the common content is computed
 _COMMON = 0.8  # no third search if the common content leaves a larger share of variance unexplained
-_FAR = 32  # the image of this similarity rank is no copy, because few images have 32 copies
-_GRIDS = [(0.04, 5), (0.06, 3), (0.1, 1), (0.0, 0)]  # arguments of `crops`, from the finest grid to none
+_FAR = 32  # rank of a similar image that is hardly a copy, because few images have 32 copies
+_GRIDS = [(0.04, 5), (0.06, 3), (0.1, 1), (0.0, 0)]  # arguments of `crops`, from the finest grid to no grid
 _MOST = 4e10  # largest number of comparisons, which take a few minutes
 
 
@@ -41,14 +41,14 @@ class Nominations(NamedTuple):
 
 
 def nominate(pictures: np.ndarray) -> tuple[Nominations, np.ndarray]:
-    """Return about 12 candidates per picture (n, side, side), and its similar picture of rank `_FAR`, hardly a copy."""
+    """Return about 12 candidate copies per picture (n, side, side), and for each picture that of rank `_FAR`."""
     wholes, far = _whole_images(pictures)
     found = [*wholes, *_on_a_grid(pictures), *_fitted(pictures)]
     return Nominations(*(np.concatenate(parts) for parts in zip(*found, strict=True))), far
 
 
 def _nominations(second: np.ndarray, mirrored: np.ndarray | bool, boxes: np.ndarray | Box) -> Nominations:
-    """Return flat arrays; `second` (n, k) has the k candidates of each image."""
+    """Flatten `second` (n, k), the k candidates of each image, and broadcast the other arguments to its shape."""
     first = np.repeat(np.arange(len(second)), second.shape[1])
     boxes = np.broadcast_to(np.asarray(boxes, np.float32), (*second.shape, 4)).reshape(-1, 4)
     return Nominations(first, second.ravel(), np.broadcast_to(mirrored, second.shape).ravel(), boxes)
@@ -68,7 +68,7 @@ def _whole_images(pictures: np.ndarray) -> tuple[list[Nominations], np.ndarray]:
 
 
 def _nearest(queries: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
-    """Return the indices (n, count) of the images in `among` that are most similar to each query, except itself."""
+    """Return the indices (n, count) in `among` of the images most similar to each query, except the query itself."""
     count = min(count, len(among) - 1)
     found = []
     for rows in blocks(len(queries)):
@@ -118,9 +118,9 @@ def _outlying(likeness: np.ndarray) -> np.ndarray:
 
 
 def _distinct_best(found: np.ndarray, outliers: np.ndarray) -> np.ndarray:
-    """Return the indices (`_CROPS`, n) of the best results per image; results with different matches come first."""
+    """Return the indices (`_CROPS`, n) of each image's best results; those that match different images come first."""
     order = np.argsort(-outliers, axis=0)[: 4 * _CROPS]
-    images = 2 * np.take_along_axis(found, order, 0) + order % 2  # a mirrored image counts as a different match
+    images = 2 * np.take_along_axis(found, order, 0) + order % 2  # a mirrored image counts as a different image
     seen = np.array([(images[:place] == images[place]).any(0) for place in range(len(images))])
     return np.take_along_axis(order, np.argsort(seen, axis=0, kind="stable")[:_CROPS], 0)
 
@@ -144,7 +144,7 @@ def _fitted(pictures: np.ndarray) -> Iterator[Nominations]:
 
 
 def _frame(pictures: np.ndarray, tried: Sequence[Box]) -> np.ndarray | None:
-    """Return the common content of the pictures, (side, side), or None if they have too little in common."""
+    """Return the content that most pictures share, (side, side), or None if they share too little."""
     sample = pictures[:: max(1, len(pictures) // _SAMPLED)]
     frame = np.median(sample, axis=0)
     boxes = _boxes_in(frame, sample, tried)

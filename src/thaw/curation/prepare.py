@@ -75,7 +75,7 @@ def prepare(request: Request) -> str:
         _write_lists(part / "data", tree, entries)
         (part / "data" / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         os.replace(part / "data", request.dest)
-    shutil.rmtree(part, ignore_errors=True)  # no errors, because another process may wait for the lock
+    shutil.rmtree(part, ignore_errors=True)  # ignore errors: another process may wait for the lock
     return _summary(entries, tree, request)
 
 
@@ -101,7 +101,7 @@ def _check(request: Request) -> None:
 def _alone(path: Path, dest: Path) -> AbstractContextManager:
     try:
         return FileLock(path).acquire(timeout=1)
-    except (Timeout, FileNotFoundError) as error:  # the other process deletes the folder of the lock when it ends
+    except (Timeout, FileNotFoundError) as error:  # not found: the other process has deleted its folder
         raise UserError(f"{dest} is being prepared by another process; wait until it ends.") from error
 
 
@@ -129,7 +129,7 @@ def _complete(request: Request, record: dict) -> str:
     targets = places(rows, not request.pattern)
     missing = {path: target for path, target in targets.items() if not (request.dest / target).exists()}
     for target in missing.values():
-        (request.dest / target).unlink(missing_ok=True)  # a broken link "does not exist"
+        (request.dest / target).unlink(missing_ok=True)  # a broken link, for which exists() is False
     place(missing, request.source, request.dest, request.link)
     if _is_own(_part(request.dest)):
         shutil.rmtree(_part(request.dest), ignore_errors=True)

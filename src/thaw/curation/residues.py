@@ -22,7 +22,7 @@ def best_pairs(pictures: np.ndarray, nominated: Nominations) -> tuple[Nomination
 
 
 def far_residues(pictures: np.ndarray, far: np.ndarray) -> np.ndarray:
-    """Return the residue (n,) of each picture with the picture `far`, which is similar but hardly a copy."""
+    """Return the residue (n,) between each picture and the picture with the index `far`, which is hardly a copy."""
     count = len(pictures)
     boxes = np.tile(np.array(WHOLE, np.float32), (count, 1))
     pairs = Nominations(np.arange(count), far, np.zeros(count, bool), boxes)
@@ -52,7 +52,7 @@ def _fit_batch(blurs: Sequence[float], batch: tuple[np.ndarray, ...]) -> tuple[n
 
 
 def pair_numbers(compared: Nominations) -> np.ndarray:
-    """Return a number for each pair, which depends on the two images but not on their order or box."""
+    """Return an integer for each pair of images, which does not depend on the order of the two images or on the box."""
     low, high = np.minimum(compared.first, compared.second), np.maximum(compared.first, compared.second)
     return low * (high.max() + 1) + high
 
@@ -60,7 +60,7 @@ def pair_numbers(compared: Nominations) -> np.ndarray:
 def other_pairs(
     compared: Nominations, residues: np.ndarray, among: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Compare each pair with the other pairs of its first image: return those with the least and the median residue.
+    """For each pair, return two other pairs of its first image, with the least and with the median residue.
 
     A pair without other pairs gets its own index. `among`, bool for each pair, selects which pairs may be returned.
     """

@@ -21,7 +21,7 @@ class Signatures:
         down, across = np.mgrid[:waves, :waves]
         frequency = np.hypot(down, across).ravel()
         self._used = np.flatnonzero((frequency >= 1) & (frequency < waves))
-        self._weights = frequency[self._used].astype(np.float32)  # because high frequencies are weak in photographs
+        self._weights = frequency[self._used].astype(np.float32)  # high frequencies are weak in photographs
         self.mirror = np.where(across.ravel()[self._used] % 2, -1, 1).astype(np.float32)
 
     def of(self, pictures: np.ndarray, box: Box) -> np.ndarray:
@@ -44,7 +44,7 @@ def _transform(waves: int, side: int, start: float, end: float) -> np.ndarray:
 
 
 def damping(signatures: np.ndarray, directions: int) -> np.ndarray:
-    """Return the matrix (D, D) that shrinks the `directions` of largest variance to the variance of the next one."""
+    """Return a matrix (D, D) that shrinks the `directions` of largest variance to the next direction's variance."""
     apart = signatures - signatures.mean(0)
     variances, axes = np.linalg.eigh((apart.T @ apart / len(apart)).astype(np.float64))
     level = variances[max(0, len(variances) - 1 - directions)]

@@ -1,7 +1,7 @@
 """Find near-duplicates: images that were re-encoded, resized, mirrored, cropped or changed in brightness.
 
 Similarity alone does not make a copy, because images of one kind, such as X-rays, are all similar. Two images are
-copies if they meet two conditions: they are much more similar to each other than to any third image, and they differ no
+copies if they meet two conditions: they are much more similar to each other than to other images, and they differ no
 more than re-encoding explains.
 """
 
@@ -18,21 +18,21 @@ from thaw.curation.lookalikes import Nominations, halved, nominate
 from thaw.curation.parallel import on_every_core
 from thaw.curation.residues import best_pairs, far_residues, other_pairs, pair_numbers
 
-# Residue: share of variance unexplained after alignment. Excess: difference, relative to that by re-encoding.
+# Residue: share of variance unexplained after alignment. Excess: difference / difference by re-encoding.
 SIDE = 48  # side of a thumbnail in pixels
 _FLAT = 2.0  # an image is blank below this standard deviation, on the scale 0 to 255
-_EXPLAINED = 0.2  # largest residue of a copy
+_EXPLAINED = 0.2  # largest residue (unexplained share of variance) of a copy
 _RULE = 0.25  # quantile of the ratio of a median candidate's residue to a far image's residue
 _CLEARLY = 0.7  # largest ratio of a copy's residue to the residue of the image's other candidates
-_DOUBTFUL, _NO_MORE = 1.0, 1.5  # largest excess of a copy: for a doubtful pair; for a clear pair
-_HOMOGENEOUS = 0.15  # a set is homogeneous if the median residue of far images is smaller
-_CONTROLS, _ENOUGH = 100, 20  # number of control pairs (no copies); fewest that can set a limit
+_DOUBTFUL, _NO_MORE = 1.0, 1.5  # largest excess (difference / that by re-encoding) of a copy: doubtful; clear
+_HOMOGENEOUS = 0.15  # a set is homogeneous if images that are no copies have a smaller median residue
+_CONTROLS, _ENOUGH = 100, 20  # number of control pairs (similar images, no copies); fewest to compute a limit from
 _STRAY = 0.05  # share of control pairs that may be copies by mistake
-_BELOW = 0.5  # largest ratio of a copy's excess to that of pairs which are no copies
+_BELOW = 0.5  # largest ratio of a copy's excess to the excess of pairs that are no copies
 _CERTAIN = 0.2  # in a homogeneous set, a pair with a smaller excess is certainly a copy
-_UNSURE, _UNLIKE = 0.75, 0.05  # largest excess to compare further; like `_BELOW`, for an excess above the limit
-_ALIKE = 0.85  # a set looks alike by design above this median correlation
-_SAMPLED = 1000  # number of images from which this correlation is estimated
+_UNSURE, _UNLIKE = 0.75, 0.05  # largest excess that is compared further; like _BELOW, above the limit
+_ALIKE = 0.85  # images look alike by design above this median correlation of nearest neighbours
+_SAMPLED = 1000  # number of images from which the median correlation is estimated
 
 
 def grey_thumbnail(rgb: Image.Image) -> np.ndarray:
@@ -56,13 +56,13 @@ def similar_pairs(paths: Sequence[Path], thumbnails: Sequence[np.ndarray]) -> li
     nearest, middle = other_pairs(compared, residues)
     suspects, controls, doubtful = _suspects_and_controls(compared, residues, middle, far_residues(pictures, far))
     suspected = np.isin(pair_numbers(compared), pair_numbers(compared)[suspects])
-    nearest, middle = other_pairs(compared, residues, ~suspected)  # without suspects, which may be copies
+    nearest, middle = other_pairs(compared, residues, ~suspected)  # suspects may be copies
     pairs = _pairs(paths, shown, compared)
     differences = _differences(pairs, [*suspects.tolist(), *controls.tolist()])
     differences, of_controls = np.split(differences, [len(suspects)])
     limit = _limit(of_controls)
     likely = differences <= limit
-    # In a homogeneous set, only a very small excess proves a copy. A larger one is compared with other candidates.
+    # In a homogeneous set, only a very small excess proves a copy. A larger excess is compared with other candidates'.
     certain = _CERTAIN if len(of_controls) else limit
     copies = np.where(doubtful, differences <= _DOUBTFUL, likely & (differences <= certain))
     unsure = np.flatnonzero(~copies & ~doubtful & (differences <= max(limit, _UNSURE)))
@@ -142,7 +142,7 @@ def _suspects_and_controls(
     be copies, or the set is homogeneous. A suspect is doubtful if the other candidates are about equally similar.
     """
     usual = far[compared.first]
-    # If an image has several copies, its median candidate is a copy, too. Then the other images give a usual residue.
+    # If an image has several copies, its median candidate is a copy, too. Then use a residue that other images suggest.
     typical = np.quantile(residues[middle] / (usual + 1e-9), _RULE) * usual
     clear = (residues <= _CLEARLY * np.maximum(residues[middle], typical)) | (middle == np.arange(len(residues)))
     homogeneous = np.median(far) < _HOMOGENEOUS

@@ -36,7 +36,7 @@ class Tree:
 
 
 def read_tree(root: Path, pattern: str | None = None) -> Tree:
-    """List images by class. The class is the folder's name, or part of a file name such as `{class}.*` (`pattern`).
+    """List images by class. A class is a folder's name or, with a `pattern` such as `{class}.*`, part of a file name.
 
     Raises:
         UserError: if there are fewer than two classes, two names look the same, or `root` has train/ and val/.

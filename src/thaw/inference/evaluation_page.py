@@ -28,7 +28,7 @@ _NAMES = {
     "ece_uncalibrated": "ECE, uncalibrated",
 }
 _PAIRS = 10  # rows in the terminal table of confused classes
-_CURVE_COLOURS = COLOURS[1::-1]  # uncalibrated, calibrated
+_CURVE_COLOURS = COLOURS[1::-1]  # of the uncalibrated and the calibrated curve
 _COUNT_STYLE = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 
 

@@ -13,7 +13,7 @@ from thaw.storage.files import write_whole
 
 _SHOWN = 500  # largest number of pictures; a larger page would open slowly
 _SIDE = 224
-_TOP, _COUNTED = 10, 20  # number of classes listed per picture; in the counts at the top of the page
+_TOP, _COUNTED = 10, 20  # number of classes: listed per picture; counted at the top of the page
 
 
 def for_gallery(prediction: Prediction) -> Prediction:

@@ -26,7 +26,7 @@ def gradcam(model: TrainedModel, images: torch.Tensor, classes: torch.Tensor) ->
     """
     maps, logits = _maps(model.net, images.to(model.device))
     score = logits.gather(1, classes.to(logits.device)[:, None]).sum()
-    for activation in maps[: -_TRIED - 1 : -1]:  # use the last one that influences the score
+    for activation in maps[: -_TRIED - 1 : -1]:  # use the last activation that influences the score
         (gradient,) = torch.autograd.grad(score, activation, retain_graph=True, allow_unused=True)
         slopes, values = None if gradient is None else _as_map(gradient), _as_map(activation.detach())
         if slopes is not None and values is not None and slopes.abs().sum() > 0:

@@ -22,7 +22,7 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_LAST_PLANE = 0x10  # last plane of Unicode: the largest second highest byte in UTF-32
+_LAST_PLANE = 0x10  # last Unicode plane, stored in the second highest byte of UTF-32
 
 
 def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[str]]:
@@ -73,7 +73,7 @@ def _selected(name: str) -> tuple[list[str], str]:
         path = Path(name).expanduser()
         if path.is_dir():
             return _images_in(path)
-        accents = (unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD"))  # file systems store either form
+        accents = (unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD"))  # how file systems store accents
         existing = next((form for form in (path, *map(Path, accents)) if form.exists()), None)
         if existing:
             return [str(existing)], ""

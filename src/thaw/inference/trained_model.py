@@ -89,12 +89,13 @@ def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> Tr
     Raises:
         UserError: if there is no such run, it has no checkpoint yet, its checkpoint is damaged, or its network cannot
             be built.
+        RunError: if the weights do not fit the network.
 
     """
     path = checkpoint_path(Path(run).expanduser())
     try:
         checkpoint = read_checkpoint(path)
-    except RunError as error:  # the user chose this file
+    except RunError as error:  # a UserError, because the user chose this file
         raise UserError(str(error)) from error
     described = checkpoint.get("thaw")
     if not described or not described["preprocessing"]:

@@ -27,7 +27,9 @@ class Exported:
 
 
 def export(run: Path, destination: Path, kind: str, images: list[str]) -> Exported:
-    """Export a run's model to `destination`, and describe the export in `<destination>.json` or in its `export.json`.
+    """Export a run's model to `destination`.
+
+    A JSON file describes the export: `<destination>.json`, or `export.json` inside `destination` if this is a folder.
 
     Raises:
         UserError: if the run has no model, the destination exists or cannot be written, or there are no images to check
@@ -43,7 +45,7 @@ def export(run: Path, destination: Path, kind: str, images: list[str]) -> Export
     model = load_model(run, exact=True, device="cpu")
     checked = check(model, images)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=destination.parent) as folder:
-        part = Path(folder) / "export"  # ASCII, because some libraries refuse names that are not UTF-8
+        part = Path(folder) / "export"  # an ASCII name, because some libraries refuse names that are not UTF-8
         difference = checked.difference(FORMATS[kind](model, part, checked))
         values = {"format": kind, "run": str(run), **facts(model)}
         values |= {"checked_images": len(checked.images), "largest_difference": difference}

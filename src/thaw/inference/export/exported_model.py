@@ -68,7 +68,7 @@ class Check:
         return largest
 
     def batches(self) -> list[torch.Tensor]:
-        """Return the images in the layout of exports, uint8 (N, S, S, 3): a batch of one image, then the rest."""
+        """Return the images as inputs of an export, uint8 (N, S, S, 3): a batch of one image, then the other images."""
         pixels = self.images.permute(0, 2, 3, 1).contiguous()
         return [part for part in (pixels[:1], *pixels[1:].split(32)) if len(part)]
 

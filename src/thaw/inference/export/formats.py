@@ -89,7 +89,6 @@ FORMATS: dict[str, Callable[[TrainedModel, Path, Check], torch.Tensor]] = {
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ignore the exporters' warnings about deprecated and future functions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -36,8 +36,8 @@ class Batcher:
     """Thread that classifies batches of up to `most` images.
 
     A batch starts `wait` seconds after its first image arrives, or as soon as it is full. The queue holds at most
-    `capacity` images. `sizes` counts the batches of each size. Grad-CAM adds hooks to the network. Therefore it runs
-    in this thread, too.
+    `capacity` images. `sizes` counts the batches of each size. Grad-CAM runs in this thread, too, because it adds hooks
+    to the network.
     """
 
     def __init__(self, model: TrainedModel, most: int = 16, wait: float = 0.005, capacity: int = 64):

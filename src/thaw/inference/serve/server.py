@@ -79,8 +79,6 @@ def config(app: ASGIApp) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """uvicorn server that prints its address when it is ready."""
-
     def __init__(self, config: uvicorn.Config, address: Address):
         super().__init__(config)
         self._address = address
