@@ -126,7 +126,7 @@ def _page(done: Evaluated) -> str:
 
 
 def _pictures(done: Evaluated) -> list[tuple[Image.Image, Image.Image]]:
-    """Return pairs for the high-loss images: the crop, and the crop under a Grad-CAM heatmap of its predicted class."""
+    """Return (crop, crop under a Grad-CAM heatmap of its predicted class) for each high-loss image."""
     found, size = [], inference_batch_size(done.model.preprocessing.crop)
     for first in range(0, len(done.worst), size):
         batch = list(done.worst[first : first + size])

@@ -45,7 +45,7 @@ def _listening(found: socket.socket, address: tuple) -> socket.socket:
     try:
         found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the port can be opened again right after a stop
         found.bind(address)
-        found.listen()  # at once, because two sockets can bind the same port until one of them listens
+        found.listen()  # listen at once: two sockets can bind the same port until one of them listens
     except OSError:
         found.close()
         raise
