@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """Limits: size of a request's `body` in bytes, seconds to read the body, and number of `requests` at a time."""
+    """Largest `body` of a request in bytes, longest time to read it in seconds, and most `requests` at a time."""
 
     body: int = 20_000_000
     body_seconds: float = 30.0
