@@ -42,7 +42,6 @@ def residue(fixed: np.ndarray, moving: np.ndarray, boxes: np.ndarray, sigma: flo
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return the correlation (n,) of `a` and `b` over the pixels where `inside` is 1; negative values become 0."""
     count = inside.sum((1, 2), keepdims=True) + 1e-9
     a = (a - (a * inside).sum((1, 2), keepdims=True) / count) * inside
     b = (b - (b * inside).sum((1, 2), keepdims=True) / count) * inside

@@ -49,7 +49,6 @@ def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:
 
 
 def write_audit(folder: Path, facts: dict) -> None:
-    """Write `audit.json` and `audit.html`."""
     write_whole(folder / "audit.json", json.dumps(facts, indent=1) + "\n")
     write_page(folder / "audit.html", lambda: _page(facts))
 

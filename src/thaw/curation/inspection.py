@@ -49,7 +49,6 @@ class Inspection:
 
     @property
     def misnamed(self) -> bool:
-        """Whether the ending of the file's name does not fit its image format."""
         return bool(self.format) and self.path.suffix.lower() not in suffixes(self.format)
 
 

@@ -57,7 +57,7 @@ def _read(journal: Path, root: Path) -> Iterator[tuple[Path, list[int], Inspecti
             path, stamp, thumbnail = Path(values["path"]), values.pop("stamp"), values.pop("marks")
             if thumbnail:
                 shape, content = thumbnail
-                if tuple(shape) != (SIDE, SIDE):  # an older version's size
+                if tuple(shape) != (SIDE, SIDE):  # the thumbnail size of an older version
                     continue
                 thumbnail = np.frombuffer(base64.b64decode(content), np.float16).reshape(shape)
             yield path, stamp, Inspection(**values | {"path": root / path, "thumbnail": thumbnail})

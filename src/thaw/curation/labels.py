@@ -1,7 +1,8 @@
 """Find labels that are probably wrong, with a classifier trained on other images.
 
 The method is confident learning (Northcutt et al. 2021). The threshold of a class is its mean probability over the
-images with this label. A label is doubtful if another class is the most probable among those at their threshold.
+images with this label. The suggested class is the most probable of the classes that reach their threshold. A label is
+doubtful if it is not the suggested class.
 """
 
 import functools

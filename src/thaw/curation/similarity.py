@@ -62,7 +62,7 @@ def similar_pairs(paths: Sequence[Path], thumbnails: Sequence[np.ndarray]) -> li
     differences, of_controls = np.split(differences, [len(suspects)])
     limit = _limit(of_controls)
     likely = differences <= limit
-    # In a homogeneous set, only a very small excess proves a copy. A larger excess is compared with other candidates'.
+    # In a homogeneous set, only a very small excess proves a copy. Pairs with a larger excess are compared with others.
     certain = _CERTAIN if len(of_controls) else limit
     copies = np.where(doubtful, differences <= _DOUBTFUL, likely & (differences <= certain))
     unsure = np.flatnonzero(~copies & ~doubtful & (differences <= max(limit, _UNSURE)))

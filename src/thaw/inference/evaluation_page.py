@@ -138,7 +138,6 @@ def _pictures(done: Evaluated) -> list[tuple[Image.Image, Image.Image]]:
 
 
 def _reliability_plot(name: str, rows: Sequence[dict], colour: str) -> str:
-    """Return an SVG plot of accuracy against mean confidence, with a dot per confidence bin."""
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], ":", color=INK, linewidth=1)

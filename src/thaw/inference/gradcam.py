@@ -74,6 +74,5 @@ def _as_map(x: torch.Tensor) -> torch.Tensor | None:
 
 
 def _scaled(maps: torch.Tensor, size: int) -> torch.Tensor:
-    """Resize heatmaps (N, h, w) to (N, size, size), set negative values to 0, and scale each maximum to 1."""
     maps = F.interpolate(maps.relu()[:, None], size=(size, size), mode="bilinear", align_corners=False)[:, 0]
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)

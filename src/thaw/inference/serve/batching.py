@@ -52,7 +52,6 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Number of images in the queue."""
         return self._waiting.qsize()
 
     def submit(self, image: torch.Tensor, explain: bool = False) -> Future[Answer]:

@@ -36,7 +36,6 @@ def page_response(model: TrainedModel, most: int) -> HTMLResponse:
 
 
 def _hashes(html: str, tag: str) -> str:
-    """Return the hashes of all `tag` elements (script or style), in the syntax of a content security policy."""
     found = re.findall(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
     digests = [hashlib.sha256(text.encode()).digest() for text in found]
     return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
