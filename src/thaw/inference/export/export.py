@@ -27,9 +27,7 @@ class Exported:
 
 
 def export(run: Path, destination: Path, kind: str, images: list[str]) -> Exported:
-    """Export a run's model to `destination`.
-
-    A JSON file describes the export: `<destination>.json`, or `export.json` inside `destination` if this is a folder.
+    """Export a model to `destination`, described by `<destination>.json`, or by `export.json` inside a folder.
 
     Raises:
         UserError: if the run has no model, the destination exists or cannot be written, or there are no images to check
