@@ -75,6 +75,6 @@ def search(folder, runs, varied, seconds=1e6, most=None, reserve=lambda trials: 
     def active(params):
         return {key: params[key] for key in ("backbone", "strategy")} if params["strategy"] == "probe" else params
 
-    proposals = Proposals(varied, lambda params: {"strategy.lr_factor": 1.0}, active, runs.right, seed)
+    proposals = Proposals(varied, lambda params: {"strategy.lr_factor": 1.0, "scheduler": "step_lr"}, active, runs.right, seed)
     budget = TimeBudget(folder, seconds, runs.clock)
     return Search(TrialRecord(folder), proposals, runs, budget, most, reserve, sleep=runs.clock.sleep)

@@ -1,7 +1,7 @@
-"""Align images: find the box of one image that shows what another image shows as a whole.
+"""Align pairs of images: find the crop box in one image whose content matches the other image.
 
 All functions work on batches of square grey images, float32 (n, side, side), because a Python loop over pairs would be
-slow. A box is (top, bottom, left, right) in fractions of the side.
+slow. A box is (top, bottom, left, right) in fractions of the image's side.
 """
 
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ import numpy as np
 
 WHOLE = (0.0, 1.0, 0.0, 1.0)
 _FARTHEST = 0.45  # fraction of the side that an edge of a box may move inwards
-_OUTSIDE = 0.1  # the same outwards
-_STEP = 0.04  # largest move of an edge in one step
-_BLURS = (2.5, 2.5, 1.8, 1.8, 1.2, 1.2, 0.8)  # coarse to fine, in pixels of an image of side 48
+_OUTSIDE = 0.1  # fraction of the side that an edge of a box may move outwards
+_STEP = 0.04  # largest move of a box's edge in one step, as a fraction of the side
+_BLURS = (2.5, 2.5, 1.8, 1.8, 1.2, 1.2, 0.8)  # standard deviations in pixels of a 48 × 48 image
 
 
 def fit(fixed: np.ndarray, moving: np.ndarray, boxes: np.ndarray, blurs: Sequence[float] = _BLURS) -> np.ndarray:
-    """Return `boxes` (n, 4), moved to where `moving` looks most like `fixed` up to brightness and contrast."""
+    """Return `boxes` (n, 4), adjusted to match `moving` to `fixed`; brightness and contrast may differ."""
     boxes = boxes.astype(np.float32)
     for sigma in blurs:
         kernel = _blur(fixed.shape[1], sigma * fixed.shape[1] / 48)
@@ -28,21 +28,20 @@ def fit(fixed: np.ndarray, moving: np.ndarray, boxes: np.ndarray, blurs: Sequenc
 
 
 def cut(images: np.ndarray, boxes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the boxes cut from the images, resized to the full side, and a mask: 1 inside the image, 0 outside."""
+    """Return the crops of `images` at `boxes`, resized to the images' size, and a mask: 1 inside the image, else 0."""
     rows, inside_rows = _samples(images.shape[1], boxes[:, 0], boxes[:, 1])
     columns, inside_columns = _samples(images.shape[2], boxes[:, 2], boxes[:, 3])
     return rows @ images @ columns.swapaxes(1, 2), inside_rows[:, :, None] * inside_columns[:, None, :]
 
 
 def residue(fixed: np.ndarray, moving: np.ndarray, boxes: np.ndarray, sigma: float = 1.0) -> np.ndarray:
-    """Return the share (n,) of the variance of `fixed` that the boxes of `moving` do not explain."""
+    """Return the share (n,) of the variance of `fixed` that the crops of `moving` leave unexplained."""
     pictures, inside = cut(moving, boxes)
     kernel = _blur(fixed.shape[1], sigma * fixed.shape[1] / 48)
     return 1 - _correlation(kernel @ fixed @ kernel.T, kernel @ pictures @ kernel.T, _without_rim(inside)) ** 2
 
 
 def _correlation(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return the correlation (n,) of the pixels where `inside` is 1; a negative correlation becomes 0."""
     count = inside.sum((1, 2), keepdims=True) + 1e-9
     a = (a - (a * inside).sum((1, 2), keepdims=True) / count) * inside
     b = (b - (b * inside).sum((1, 2), keepdims=True) / count) * inside
@@ -51,7 +50,7 @@ def _correlation(a: np.ndarray, b: np.ndarray, inside: np.ndarray) -> np.ndarray
 
 
 def _improvement(blurred: np.ndarray, moving: np.ndarray, boxes: np.ndarray, kernel: np.ndarray) -> np.ndarray:
-    """Return a Gauss-Newton step (n, 4) of the boxes; it also solves for brightness and contrast."""
+    """Return a Gauss-Newton step (n, 4) for the boxes, solved together with brightness and contrast."""
     pictures, inside = cut(moving, boxes)
     pictures = kernel @ pictures @ kernel.T
     inside = _without_rim(inside)
@@ -72,7 +71,7 @@ def _improvement(blurred: np.ndarray, moving: np.ndarray, boxes: np.ndarray, ker
 def _least_squares(terms: np.ndarray, target: np.ndarray) -> np.ndarray:
     products = (terms @ terms.swapaxes(1, 2)).astype(np.float64)
     diagonal = np.arange(terms.shape[1])
-    products[:, diagonal, diagonal] *= 1 + 1e-4  # keeps undetermined directions at zero
+    products[:, diagonal, diagonal] *= 1 + 1e-4  # ridge, because the pixels may not determine all unknowns
     products[:, diagonal, diagonal] += 1e-6
     return np.linalg.solve(products, (terms @ target).astype(np.float64))[:, :, 0]
 
@@ -82,7 +81,7 @@ def _places(side: int) -> np.ndarray:
 
 
 def _without_rim(inside: np.ndarray) -> np.ndarray:
-    """Return `inside` without the outermost pixels, where a crop's neighbours are unknown."""
+    """Set the rim of the mask to 0, because pixels there have no neighbours for blurs and gradients."""
     inside = inside.copy()
     rim = max(1, inside.shape[1] // 32)
     inside[:, :rim] = inside[:, -rim:] = inside[:, :, :rim] = inside[:, :, -rim:] = 0
@@ -90,7 +89,7 @@ def _without_rim(inside: np.ndarray) -> np.ndarray:
 
 
 def _samples(side: int, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return matrices (n, side, side) that resample between two ends (cubic), and a mask (n, side) of inner points."""
+    """Return cubic resampling matrices (n, side, side), and a mask (n, side) of the points inside the image."""
     places = (starts[:, None] + (ends - starts)[:, None] * _places(side)) * side - 0.5
     apart = np.abs(places.clip(0, side - 1)[:, :, None] - np.arange(side, dtype=np.float32))
     near, far = (1.5 * apart - 2.5) * apart**2 + 1, ((2.5 - 0.5 * apart) * apart - 4) * apart + 2
@@ -101,8 +100,8 @@ def _samples(side: int, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarra
 
 @lru_cache
 def _blur(side: int, sigma: float) -> np.ndarray:
-    """Return the matrix (side, side) of a Gaussian blur that mirrors the image at its edges."""
-    apart = np.arange(-round(4 * sigma), round(4 * sigma) + 1)  # farther values are denormal numbers, which are slow
+    """Return the matrix (side, side) of a Gaussian blur with mirrored padding."""
+    apart = np.arange(-round(4 * sigma), round(4 * sigma) + 1)  # farther weights may be denormal, which is slow
     kernel = np.exp(-0.5 * (apart / sigma) ** 2)
     source = np.arange(side)[:, None] + apart
     source = np.where(source % (2 * side) < side, source % side, side - 1 - source % side)

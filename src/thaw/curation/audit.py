@@ -1,4 +1,4 @@
-"""Find problems of a data set before training: broken files, copies across splits, odd classes and images."""
+"""Find problems of a data set before training: broken files, copies in several splits, unusual classes and images."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +22,7 @@ from thaw.errors import UserError
 
 @dataclass(frozen=True)
 class Doubt:
-    """A doubtful label with its `probability`; `other` is the probability of the class `suggested`."""
+    """Image with a doubtful label; a classifier computes `probability` for `label` and `other` for `suggested`."""
 
     path: Path
     label: str
@@ -44,7 +44,7 @@ class Audit:
 
 
 def class_trees(root: Path) -> dict[str, Tree]:
-    """Return the files by split, from train/, val/ and test/ or only class folders; no image is decoded.
+    """List the files of each split without decoding images. Class folders directly in `root` form a split named "".
 
     Raises:
         UserError: if `root` has no classes.
@@ -61,7 +61,7 @@ def class_trees(root: Path) -> dict[str, Tree]:
 
 
 def audit(root: Path, trees: dict[str, Tree] | None = None) -> Audit:
-    """Decode every image of a data set and return its audit; `trees` are its `class_trees`, if known.
+    """Decode every image of a data set and return all problems found. `trees` is the result of `class_trees`, if known.
 
     Raises:
         UserError: if `root` has no classes.
@@ -80,7 +80,6 @@ def audit(root: Path, trees: dict[str, Tree] | None = None) -> Audit:
 
 
 def _trees(root: Path) -> dict[str, Tree]:
-    """Return the files by split; the split's name is empty if there are only class folders."""
     divided = [name for name in SPLITS if (root / name).is_dir()] if is_divided(root) else []
     if divided or not has_test_beside_classes(root):
         return {name: scan(root / name) for name in divided or [""]}

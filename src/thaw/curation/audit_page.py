@@ -1,4 +1,4 @@
-"""Write an audit as a table, as `audit.json` and as a page with pictures."""
+"""Write the results of an audit as a terminal table, as `audit.json`, and as an HTML page with pictures."""
 
 import json
 from collections import Counter
@@ -14,14 +14,14 @@ from thaw.pages.text import agreeing, amount, counted, printable, shown
 from thaw.runs.optional_output import write_page
 from thaw.storage.files import write_whole
 
-_SHOWN = 24  # groups per finding on the page
-_TOGETHER = 12  # pictures per group
-_SIDE = 200  # pixels of a picture
-_DOUBTS = 10  # doubtful labels in the table
+_SHOWN = 24  # groups of images per finding on the page
+_TOGETHER = 12  # pictures per group of images
+_SIDE = 200  # side of a picture in pixels
+_DOUBTS = 10  # doubtful labels in the terminal table
 
 
 def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:
-    """Return the content of `audit.json`; `doubts` is None if labels were not checked."""
+    """Return the content of `audit.json`; `doubts` is None if the labels were not checked."""
     files = {file.path: file.found for file in audit.files}
     counts = Counter((file.split, file.label) for file in audit.files)
     findings = [
@@ -49,7 +49,6 @@ def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:
 
 
 def write_audit(folder: Path, facts: dict) -> None:
-    """Write `audit.json` and `audit.html`."""
     write_whole(folder / "audit.json", json.dumps(facts, indent=1) + "\n")
     write_page(folder / "audit.html", lambda: _page(facts))
 
@@ -70,7 +69,7 @@ def _page(facts: dict) -> str:
 
 
 def table(facts: dict) -> str:
-    """Return a table for a terminal: numbers of images, and a line per finding with its first paths."""
+    """Return text for a terminal: the number of images per class, and a line per finding with its first paths."""
     lines = []
     for split, classes in facts["classes"].items():
         names = counted(f"{count} {label}" for label, count in classes.items())
@@ -98,7 +97,6 @@ def _doubtful(doubts: Sequence[dict]) -> list[str]:
 
 
 def _details(files: Mapping[Path, Inspection], finding: Finding) -> dict[str, str]:
-    """Return details by path: the fault, the real format, or the size of each file."""
     details = {}
     for path in (path for group in finding.groups for path in group if path in files):
         found = files[path]

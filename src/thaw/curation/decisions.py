@@ -1,4 +1,4 @@
-"""Decide the split of each file, or the reason to set it aside."""
+"""Decide for each image file which split it joins, or why it is excluded from the data set."""
 
 from collections import defaultdict
 from collections.abc import Sequence
@@ -15,9 +15,10 @@ QUARANTINE, UNUSED = "quarantine", "unused"
 
 @dataclass(frozen=True)
 class Entry:
-    """Decision about one file.
+    """Decision about one image file.
 
-    `split` is train, val, test, unused (beyond the limit) or quarantine. `verdict` is `ok` or a reason.
+    `split` is train, val, test, unused (beyond `--limit`) or quarantine (excluded). `verdict` is `ok` or describes the
+    problem, and `kind` is `ok` or the kind of problem.
     """
 
     path: Path  # relative to the source
@@ -29,10 +30,10 @@ class Entry:
 
 
 def plan(tree: Tree, inspections: Sequence[Inspection], shares: Shares) -> list[Entry]:
-    """Return an entry for each image of `tree`, in order.
+    """Decide the split of each image of `tree`, and return the decisions in order.
 
     Raises:
-        UserError: if a class has too few images for the `shares`.
+        UserError: if a class has too few images for the `shares`, or copies prevent the exact split sizes.
 
     """
     entries = [
@@ -65,7 +66,7 @@ def _own_verdict(found: Inspection) -> tuple[str, str]:
 
 
 def _set_copies_aside(entries: list[Entry]) -> None:
-    """Keep the first of equal files; keep none if they are in several classes."""
+    """Exclude faulty files and all but the first of identical files; exclude all if their classes differ."""
     equal = defaultdict(list)
     for index, entry in enumerate(entries):
         if entry.found.fault:
@@ -80,7 +81,7 @@ def _set_copies_aside(entries: list[Entry]) -> None:
 
 
 def _set_conflict_aside(entries: list[Entry], members: Sequence[int]) -> bool:
-    """Set copies of one image aside if they are in several classes; return whether they are."""
+    """If copies of one image are in several classes, exclude all of them and return True."""
     for index in members:
         other = next((entries[i] for i in members if entries[i].label != entries[index].label), None)
         if other is None:

@@ -1,4 +1,4 @@
-"""Measure the difference between two images, relative to the change that re-encoding causes."""
+"""Measure the difference between two images, relative to the change that JPEG re-encoding causes."""
 
 import io
 from dataclasses import dataclass
@@ -14,22 +14,22 @@ from thaw.data.grey import OWN
 from thaw.data.images import load_rgb
 from thaw.errors import UnreadableImageError
 
-_SIDE = 192  # pixels of a side for the comparison
-_READ = 512  # pixels of the short side that is read
-_BLURS = (0.6, 0.4, 0.3, 0.3)  # small, because the boxes are nearly correct
+_SIDE = 192  # size at which images are compared, in pixels
+_READ = 512  # short side at which images are read, in pixels
+_BLURS = (0.6, 0.4, 0.3, 0.3)  # for `fit`; small, because the boxes are nearly correct already
 _QUALITY = 40  # JPEG quality of the reference re-encoding
-_BLOCKS = 12  # blocks along a side, each compared by itself
-_LOCAL = 4.0  # tolerance of a block, relative to that of the whole image
-_COLOURS = 48  # pixels of a side for the comparison of colours
-_ROUNDING = 0.01  # squared value, of 255, added to the change by re-encoding
-_FEW = 0.2  # share of pixels; fewer are too few to compare
-_GREY = 2.0  # standard deviation of colour, of 255, below which an image is grey
-_TOLERATED, _TOLERATED_SHARE = 3.0, 0.35  # colour difference: absolute, and relative to the image's own spread
+_BLOCKS = 12  # number of blocks along a side of the image; blocks are also compared one by one
+_LOCAL = 4.0  # a block of a copy may differ this many times as much as the whole image
+_COLOURS = 48  # size at which colours are compared, in pixels
+_ROUNDING = 0.01  # squared error of rounding, on the scale 0 to 255, added to the error of re-encoding
+_FEW = 0.2  # if a smaller share of the pixels is comparable, all pixels are compared
+_GREY = 2.0  # an image is grey if its colours have a smaller standard deviation, on the scale 0 to 255
+_TOLERATED, _TOLERATED_SHARE = 3.0, 0.35  # allowed colour difference: constant part, and share of the image's spread
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Possible copies: `first`, perhaps mirrored, and the `box` of `second` (top, bottom, left, right)."""
+    """Possible copies: `first`, perhaps mirrored, may show the `box` (top, bottom, left, right) of `second`."""
 
     first: Path
     second: Path
@@ -38,13 +38,14 @@ class Pair:
 
 
 def excess(pair: Pair) -> float:
-    """Return the difference between two images, divided by the difference between one of them and a JPEG of itself.
+    """Return the difference between two images, divided by the difference that JPEG re-encoding makes.
 
-    Brightness and contrast do not count. Copies are below 1, unless their own JPEG quality is below that JPEG's.
+    Changes of brightness and contrast do not count. Copies have a ratio below 1, unless one has a JPEG quality below
+    `_QUALITY`. The ratio is infinite if the colours differ or an image cannot be read.
     """
     try:
         first, second = _read(pair.first), _read(pair.second)
-    except UnreadableImageError:  # deleted since the inspection
+    except UnreadableImageError:  # the file was deleted after its inspection
         return np.inf
     if pair.mirrored:
         first = ImageOps.mirror(first)
@@ -67,7 +68,7 @@ def _fitted(first: Image.Image, second: Image.Image, box: tuple[float, ...]) -> 
 
 
 def _same_part(first: Image.Image, second: Image.Image, box: np.ndarray) -> tuple[Image.Image, Image.Image]:
-    """Return both images, cut to the part that both show and resized to the smaller of the two sizes."""
+    """Crop both images to the part that both show, and resize the crops to the smaller of their two sizes."""
     starts, ends = box[0::2], box[1::2]
     low, high = starts.clip(0), ends.clip(max=1)
     parts = [((low - starts) / (ends - starts), (high - starts) / (ends - starts)), (low, high)]
@@ -100,7 +101,7 @@ def _colours(image: Image.Image) -> np.ndarray:
 
 
 def _clipped(image: Image.Image) -> np.ndarray:
-    """Return where a channel is clipped to black or white; a change of brightness cannot be undone there."""
+    """Return a mask of pixels clipped to black or white, which no change of brightness can restore."""
     values = np.asarray(image.resize((_SIDE, _SIDE), Image.Resampling.BICUBIC, reducing_gap=3.0))
     return gaussian_filter(((values < 3) | (values > 252)).any(2).astype(np.float32), 1.5) > 0.1
 
@@ -111,7 +112,7 @@ def _brightness_excess(first: Image.Image, second: Image.Image, compared: np.nda
     explained = _as_bright(other, one, compared)
     gain = explained[compared].std() / (other[compared].std() + 1e-6)
     found = _blocks((one - explained) ** 2 * compared)
-    # The larger loss of both, because a JPEG loses little when it is encoded again.
+    # Take the larger loss of the two images: an image that was a JPEG already loses little when it is encoded again.
     lost = [(encoded[0] - one) ** 2, ((encoded[1] - other) * gain) ** 2]
     usual = np.maximum(*(_blocks(each * compared) for each in lost)) + _ROUNDING
     local = found / (usual + usual.mean() / 2)

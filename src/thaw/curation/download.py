@@ -1,4 +1,4 @@
-"""Download a published data set once; an interrupted download resumes, and the archive's SHA-256 is checked."""
+"""Download a published data set, resume an interrupted download, and check the archive's SHA-256."""
 
 import hashlib
 import os
@@ -20,7 +20,7 @@ _BLOCK = 1 << 20
 
 @dataclass(frozen=True)
 class Archive:
-    """A ZIP file at `url`; its folder `folder` is the data set."""
+    """ZIP file at `url`, whose folder `folder` contains the data set."""
 
     url: str
     sha256: str
@@ -28,11 +28,11 @@ class Archive:
 
 
 def fetch(what: Archive, dest: Path) -> Path:
-    """Return the folder `dest`; if `dest` does not exist, fill it from the archive.
+    """Download and unpack the archive to the folder `dest`, unless `dest` exists already; return `dest`.
 
     Raises:
-        UserError: if `<dest>.zip` exists and is another file.
-        RunError: if the download fails, or its SHA-256 is not `what.sha256`.
+        UserError: if `<dest>.zip` exists and is not the archive, or `dest` cannot be written.
+        RunError: if the download fails, its SHA-256 is not `what.sha256`, or it is not a complete ZIP file.
 
     """
     if dest.is_dir():
@@ -79,13 +79,13 @@ def _sha256(path: Path) -> str:
 
 
 def _receive(url: str, part: Path) -> None:
-    """Download to `part`, and continue after the bytes in it if the server supports that."""
+    """Download to `part`. If `part` exists and the server supports ranges, download only the missing bytes."""
     there = part.stat().st_size if part.is_file() else 0
     request = urllib.request.Request(url, headers={"Range": f"bytes={there}-"} if there else {})
     try:
         answer = urllib.request.urlopen(request, timeout=60)
     except urllib.error.HTTPError as error:
-        if error.code == 416:  # the whole file is there
+        if error.code == 416:  # no bytes are missing: the whole file has been downloaded
             return
         raise
     with answer:

@@ -1,4 +1,4 @@
-"""Checks of a data set; each yields findings about its folders, classes, images or copies."""
+"""Check the folders, classes and images of a data set, and find copies; each check yields findings."""
 
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -14,9 +14,9 @@ from thaw.data.endings import what_to_install
 from thaw.data.walk import is_hidden
 from thaw.pages.text import agreeing, amount, shown
 
-ERROR, WARNING, NOTE = "error", "warning", "note"  # distorts results; may distort results; is handled
-_FEW, _IMBALANCE = 10, 3  # training images of a class; ratio of the largest class to the smallest
-_SMALL, _LARGE, _LONG = 32, 50e6, 5  # pixels of the short side; pixels in all; ratio of long to short side
+ERROR, WARNING, NOTE = "error", "warning", "note"  # distorts metrics; may distort metrics; does not
+_FEW, _IMBALANCE = 10, 3  # warn below this many training images per class, or above this ratio of class sizes
+_SMALL, _LARGE, _LONG = 32, 50e6, 5  # limits of: short side in pixels; number of pixels; ratio of long to short side
 _FAULTS = {
     "empty": "file[s] [have] no bytes",
     "truncated": "image[s] [are] cut off",
@@ -32,10 +32,10 @@ _MODES = {
 
 @dataclass(frozen=True)
 class Finding:
-    """One kind of problem.
+    """All cases of one kind of problem in a data set.
 
-    `groups` holds paths relative to the root, such as a group for the copies of each image. `text` continues a sentence
-    that begins with the number of groups. Without groups, `text` is a sentence about the whole data set.
+    Each of `groups` is one case: the paths of its images, relative to the root. `text` continues a sentence that begins
+    with the number of groups. If `groups` is empty, `text` is a complete sentence about the data set.
     """
 
     kind: str
@@ -50,7 +50,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class File:
-    """Image file of the data set; `path` is relative to its root, `split` is empty without splits."""
+    """Inspected image; `path` is relative to the data set's root, `split` is "" if the root has class folders only."""
 
     path: Path
     split: str
@@ -88,7 +88,7 @@ def class_findings(trees: dict[str, Tree]) -> Iterator[Finding]:
     yield from _finding("classes differ", ERROR, "class[es] [are] missing from a split", missing)
     for alike in confusable_names(everywhere):
         yield Finding("names alike", ERROR, f"names of classes look the same: {alike}", [])
-    for split, tree in list(trees.items())[:1]:  # the training images
+    for split, tree in list(trees.items())[:1]:  # the first split is the training set
         counts = Counter(label for _, label in tree.images)
         few = [Path(split) / name for name, count in sorted(counts.items()) if count < _FEW]
         yield from _finding("tiny class", WARNING, f"class[es] [have] fewer than {_FEW} images to learn from", few)
@@ -123,7 +123,7 @@ def image_findings(files: Sequence[File]) -> Iterator[Finding]:
 
 
 def copy_findings(files: Sequence[File]) -> Iterator[Finding]:
-    """Yield equal files and near-duplicates, grouped by the kind of problem."""
+    """Yield a finding per kind of problem with identical files or near-duplicates, such as copies in two splits."""
     good = [file for file in files if not file.found.fault]
     first: dict[str, int] = {}
     equal = [(first.setdefault(file.found.sha256, index), index) for index, file in enumerate(good)]

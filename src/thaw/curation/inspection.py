@@ -28,11 +28,11 @@ _CUT_OFF = ("truncated", "not enough image data", "premature end")
 
 @dataclass(frozen=True)
 class Inspection:
-    """Properties of a file.
+    """Properties of an image file.
 
-    `fault` is the reason why the file cannot be used as an image, and `kind` is the kind of fault; both are None for a
-    good file. `thumbnail` is the result of `thaw.curation.similarity.grey_thumbnail`, None for a file with a fault.
-    `width` and `height` are those in the file, and `turned` is True if EXIF turns the image.
+    `fault` is the reason why the file cannot be used, and `kind` is the kind of fault; both are None for a good file.
+    `thumbnail` is the result of `thaw.curation.similarity.grey_thumbnail`, or None for a file with a fault. `width` and
+    `height` are as stored in the file. `turned` is True if EXIF rotates or mirrors the image.
     """
 
     path: Path
@@ -49,17 +49,16 @@ class Inspection:
 
     @property
     def misnamed(self) -> bool:
-        """True if the file's ending does not fit its format."""
         return bool(self.format) and self.path.suffix.lower() not in suffixes(self.format)
 
 
 def suffixes(image_format: str) -> Sequence[str]:
-    """Return the endings of one of Pillow's formats, the usual one first."""
+    """Return the file name endings of a Pillow format such as `JPEG`, the most usual ending first."""
     return _SUFFIXES.get(image_format, (f".{image_format.lower()}",))
 
 
 def inspect(path: Path) -> Inspection:
-    """Return the properties of a file, including its fault, if any; nothing is raised."""
+    """Return the properties of an image file. An unreadable file gets a `fault`; no error is raised."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -71,13 +70,13 @@ def inspect(path: Path) -> Inspection:
         return _decoded(facts)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         return Inspection(**facts, kind="bomb", fault=f"has more than {pixel_limit()}")
-    except Exception as error:  # Pillow's decoders raise different errors
+    except Exception as error:  # Pillow's decoders raise errors of many types
         kind, fault = _fault(error)
         return Inspection(**facts, kind=kind, fault=fault)
 
 
 def inspect_all(paths: Sequence[Path], title: str) -> Iterator[Inspection]:
-    """Yield the inspections of `paths`, in order."""
+    """Inspect the files `paths` on all cores, and yield the results in order."""
     return on_every_core(inspect, paths, len(paths), title, "file")
 
 
@@ -97,13 +96,12 @@ def _decoded(facts: dict) -> Inspection:
 
 
 def pixel_limit() -> str:
-    """Return the largest number of pixels that Pillow decodes, in words."""
+    """Return the largest number of pixels that Pillow decodes, as text for a message."""
     assert Image.MAX_IMAGE_PIXELS is not None
     return f"{Image.MAX_IMAGE_PIXELS / 1e6:.0f} million pixels"
 
 
 def _fault(error: Exception) -> tuple[str, str]:
-    """Return the kind of fault and its reason."""
     text = str(error).splitlines()[0].rstrip(".") if str(error) else type(error).__name__
     if any(words in text.lower() for words in _CUT_OFF):
         return "truncated", f"is cut off ({text})"

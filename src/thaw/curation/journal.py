@@ -1,4 +1,4 @@
-"""Journal of inspections, so that an interrupted command need not repeat them."""
+"""Journal file with the results of image inspections, so that an interrupted command can continue."""
 
 import base64
 import json
@@ -13,7 +13,7 @@ from thaw.curation.similarity import SIDE
 
 
 def inspected(root: Path, paths: Sequence[Path], journal: Path, title: str) -> list[Inspection]:
-    """Return the inspections of `paths` below `root`, in order; unchanged files are taken from `journal`."""
+    """Inspect the files `paths` below `root`, in order, or read the results of unchanged files from `journal`."""
     stamps = {path: file_stamp(root / path) for path in paths}
     known = {path: found for path, stamp, found in _read(journal, root) if stamps.get(path) == stamp}
     left = [path for path in paths if path not in known]
@@ -25,7 +25,7 @@ def inspected(root: Path, paths: Sequence[Path], journal: Path, title: str) -> l
 
 
 def file_stamp(path: Path) -> list[int]:
-    """Return a file's size and time of modification, or nothing if it cannot be read, such as a broken link."""
+    """Return a file's size and modification time in ns, or [] if the file cannot be read, such as a broken link."""
     try:
         facts = path.stat()
     except OSError:
@@ -36,7 +36,7 @@ def file_stamp(path: Path) -> list[int]:
 def _line(path: Path, stamp: list[int], found: Inspection) -> str:
     values = asdict(found) | {"path": str(path), "stamp": stamp}
     thumbnail = values.pop("thumbnail")
-    values["marks"] = thumbnail  # the name in journals of every version
+    values["marks"] = thumbnail  # the thumbnail's key in journals of older versions
     if thumbnail is not None:
         values["marks"] = [thumbnail.shape, base64.b64encode(thumbnail.tobytes()).decode()]
     return json.dumps(values) + "\n"
@@ -49,12 +49,12 @@ def _read(journal: Path, root: Path) -> Iterator[tuple[Path, list[int], Inspecti
         for line in file:
             try:
                 values = json.loads(line)
-            except json.JSONDecodeError:  # an interrupted write
+            except json.JSONDecodeError:  # the end of an interrupted write
                 continue
             path, stamp, thumbnail = Path(values["path"]), values.pop("stamp"), values.pop("marks")
             if thumbnail:
                 shape, content = thumbnail
-                if tuple(shape) != (SIDE, SIDE):  # written by an older version
+                if tuple(shape) != (SIDE, SIDE):  # the thumbnail size of an older version
                     continue
                 thumbnail = np.frombuffer(base64.b64decode(content), np.float16).reshape(shape)
             yield path, stamp, Inspection(**values | {"path": root / path, "thumbnail": thumbnail})

@@ -1,7 +1,8 @@
 """Find labels that are probably wrong, with a classifier trained on other images.
 
-Confident learning (Northcutt et al. 2021): a label is doubtful if another class is at least as probable for the image
-as it is on average for the images labelled with that other class.
+The method is confident learning (Northcutt et al. 2021). The threshold of a class is its mean probability over the
+images with this label. The suggested class is the most probable of the classes that reach their threshold. A label is
+doubtful if it is not the suggested class.
 """
 
 import functools
@@ -34,17 +35,17 @@ _FOLDS = 5
 _DECAY = 1e-3  # weight decay of the classifier, for features of unit variance
 _STEPS = 100
 _BATCH = 64
-_MOST = 2e9  # largest size of the features in the cache, in bytes
+_MOST = 2e9  # largest size of the features to cache, in bytes
 
 
 Backbone = tuple[StagedNet, Preprocessing]
 
 
 def load_backbone(model: str, weights: str) -> Backbone:
-    """Load the network of the audit's options `--model` and `--weights`.
+    """Load the network that the options `--model` and `--weights` choose; return the network and its preprocessing.
 
     Raises:
-        UserError: if the model or the weights are not available; the sentence names these options.
+        UserError: if the model or the weights are not available.
 
     """
     try:
@@ -73,7 +74,7 @@ def doubted_labels(files: Sequence[File], backbone: Backbone) -> list[Doubt]:
 
 
 def out_of_fold(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> np.ndarray:
-    """Return probabilities (n, classes) by logistic regression on features (n, D), trained without the image's fold."""
+    """Return cross-validated probabilities (n, classes) of logistic regression on `features` (n, D)."""
     inputs, targets = torch.from_numpy(features).float(), torch.from_numpy(labels)
     classes = int(labels.max()) + 1
     probabilities = torch.zeros(len(labels), classes)
@@ -87,7 +88,7 @@ def out_of_fold(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> 
 
 
 def ranked(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
-    """Return (image, suggested class) of each doubtful label: first where the suggestion exceeds the label most."""
+    """Return (image, suggested class) for each doubtful label, sorted by how much more probable the suggestion is."""
     rows = np.arange(len(labels))
     own = probabilities[rows, labels]
     usual = np.array(
@@ -117,7 +118,7 @@ def _regression(inputs: torch.Tensor, targets: torch.Tensor, classes: int) -> tu
 
 
 def _folds(digests: Sequence[str], labels: np.ndarray) -> np.ndarray:
-    """Return the fold of each image; each class is spread evenly over the folds, and equal files share a fold."""
+    """Return the fold of each image; folds are stratified by class, and identical files share a fold."""
     folds = np.zeros(len(labels), int)
     for label in np.unique(labels):
         members = [index for index, other in enumerate(labels) if other == label]
@@ -141,7 +142,7 @@ class _Photographs(Dataset):
 
 
 def _features(paths: Sequence[Path], digests: Sequence[str], backbone: Backbone) -> np.ndarray:
-    """Return the inputs of the network's head, float32 (n, D), from the cache or computed."""
+    """Return the features before the network's head, float32 (n, D), from the cache if possible."""
     net, preprocessing = backbone
     photographs = _Photographs(paths, preprocessing)
     context = functools.partial(torch.autocast, "cpu", torch.bfloat16, best_precision("cpu") == "bf16-mixed")

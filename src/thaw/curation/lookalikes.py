@@ -1,7 +1,8 @@
-"""Nominate for each image a few others that it may be a copy of, and the box in which they may overlap.
+"""Find candidate copies: a few other images for each image, and the box in which the two images may overlap.
 
-Each of three searches finds copies that the others miss. One compares whole images, one compares crops on a grid. The
-third first aligns every image with the common content of the set, which locates crops in a homogeneous set.
+Three searches run, because each finds copies that the other two miss. The first compares whole images. The second
+compares whole images with crops on a grid. The third compares images after it has aligned them with their common
+content, which finds crops in a set of very similar images. `pictures` are standardised grey thumbnails.
 """
 
 from collections.abc import Iterator, Sequence
@@ -14,18 +15,18 @@ from thaw.curation.parallel import progress
 from thaw.curation.signatures import Box, Signatures, blocks, crops, damping, unit
 
 _COARSE, _MIDDLE, _FINE = Signatures(9), Signatures(16), Signatures(28)
-_DAMPED = 48  # directions to damp, if there are ten times as many images
-_WHOLES = [0, 1, 2, 5, 12, 25]  # ranks of nominated look-alikes; far ones connect large groups of copies
-_MIRRORED, _CROPS, _FITTED = 2, 6, 2  # nominations per image by the other searches
-_SAMPLED = 500  # images from which the common content is computed
-_COMMON = 0.8  # largest share of variance that the common content may leave unexplained
-_FAR = 32  # rank of a look-alike that is no copy, unless an image has that many copies
-_GRIDS = [(0.04, 5), (0.06, 3), (0.1, 1), (0.0, 0)]  # arguments of `crops`, fine to coarse
-_MOST = 4e10  # comparisons of signatures: a few minutes
+_DAMPED = 48  # number of signature directions to damp, at most a tenth of the number of images
+_WHOLES = [0, 1, 2, 5, 12, 25]  # candidates' ranks by similarity; 12 and 25 connect large groups of copies
+_MIRRORED, _CROPS, _FITTED = 2, 6, 2  # candidates per image in the other searches
+_SAMPLED = 500  # number of images from which the common content is computed
+_COMMON = 0.8  # no third search if the common content leaves a larger share of variance unexplained
+_FAR = 32  # rank of a similar image that is hardly a copy, because few images have 32 copies
+_GRIDS = [(0.04, 5), (0.06, 3), (0.1, 1), (0.0, 0)]  # arguments of `crops`, from the finest grid to no grid
+_MOST = 4e10  # largest number of comparisons, which take a few minutes
 
 
 class Nominations(NamedTuple):
-    """Possible pairs of copies.
+    """Pairs of images that may be copies.
 
     Image `first[n]`, mirrored if `mirrored[n]`, may show the part `boxes[n]` of image `second[n]`.
     """
@@ -40,14 +41,14 @@ class Nominations(NamedTuple):
 
 
 def nominate(pictures: np.ndarray) -> tuple[Nominations, np.ndarray]:
-    """Return about a dozen look-alikes per picture (n, side, side), and each picture's look-alike of rank `_FAR`."""
+    """Return about 12 candidate copies per picture (n, side, side), and for each picture that of rank `_FAR`."""
     wholes, far = _whole_images(pictures)
     found = [*wholes, *_on_a_grid(pictures), *_fitted(pictures)]
     return Nominations(*(np.concatenate(parts) for parts in zip(*found, strict=True))), far
 
 
 def _nominations(second: np.ndarray, mirrored: np.ndarray | bool, boxes: np.ndarray | Box) -> Nominations:
-    """Return flat arrays of `second` (n, k), the k look-alikes of each image, and of their `mirrored` and `boxes`."""
+    """Flatten `second` (n, k), the k candidates of each image, and broadcast the other arguments to its shape."""
     first = np.repeat(np.arange(len(second)), second.shape[1])
     boxes = np.broadcast_to(np.asarray(boxes, np.float32), (*second.shape, 4)).reshape(-1, 4)
     return Nominations(first, second.ravel(), np.broadcast_to(mirrored, second.shape).ravel(), boxes)
@@ -67,7 +68,7 @@ def _whole_images(pictures: np.ndarray) -> tuple[list[Nominations], np.ndarray]:
 
 
 def _nearest(queries: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
-    """Return the indices (n, count) of the `count` most similar other images, the most similar first."""
+    """Return the indices (n, count) in `among` of the images most similar to each query, except the query itself."""
     count = min(count, len(among) - 1)
     found = []
     for rows in blocks(len(queries)):
@@ -80,7 +81,7 @@ def _nearest(queries: np.ndarray, among: np.ndarray, count: int) -> np.ndarray:
 
 
 def _on_a_grid(pictures: np.ndarray) -> Iterator[Nominations]:
-    """Yield nominations of images whose whole resembles a crop of another image, over a grid of crops."""
+    """Compare whole images with crops of all other images."""
     step, most = next((grid for grid in _GRIDS if len(crops(*grid)) * len(pictures) ** 2 <= _MOST), _GRIDS[-1])
     tried = crops(step, most)
     whole = _COARSE.of(pictures, WHOLE)
@@ -111,21 +112,21 @@ def _most_alike(queries: np.ndarray, among: np.ndarray) -> tuple[np.ndarray, np.
 
 
 def _outlying(likeness: np.ndarray) -> np.ndarray:
-    """Return each image's best likeness for one crop as a robust z-score over all images."""
+    """Return the similarity of each image to its best match for one crop box, as a robust z-score over all images."""
     middle = np.median(likeness)
     return (likeness - middle) / (1.4826 * np.median(np.abs(likeness - middle)) + 0.01)
 
 
 def _distinct_best(found: np.ndarray, outliers: np.ndarray) -> np.ndarray:
-    """Return the indices (`_CROPS`, n) of the clearest results per image, each with a different look-alike."""
+    """Return the indices (`_CROPS`, n) of each image's best results; those that match different images come first."""
     order = np.argsort(-outliers, axis=0)[: 4 * _CROPS]
-    images = 2 * np.take_along_axis(found, order, 0) + order % 2  # a mirrored image counts as another image
+    images = 2 * np.take_along_axis(found, order, 0) + order % 2  # a mirrored image counts as a different image
     seen = np.array([(images[:place] == images[place]).any(0) for place in range(len(images))])
     return np.take_along_axis(order, np.argsort(seen, axis=0, kind="stable")[:_CROPS], 0)
 
 
 def _fitted(pictures: np.ndarray) -> Iterator[Nominations]:
-    """Yield nominations after alignment with the common content of the set; yield nothing without common content."""
+    """Compare images after aligning them with the common content of the set; yield nothing if there is none."""
     tried = crops(0.04, 5)
     frame = _frame(pictures, tried)
     if frame is None:
@@ -143,7 +144,7 @@ def _fitted(pictures: np.ndarray) -> Iterator[Nominations]:
 
 
 def _frame(pictures: np.ndarray, tried: Sequence[Box]) -> np.ndarray | None:
-    """Return the common content of the pictures, (side, side), or None if it explains little of them."""
+    """Return the content that most pictures share, (side, side), or None if they share too little."""
     sample = pictures[:: max(1, len(pictures) // _SAMPLED)]
     frame = np.median(sample, axis=0)
     boxes = _boxes_in(frame, sample, tried)
@@ -156,7 +157,7 @@ def _frame(pictures: np.ndarray, tried: Sequence[Box]) -> np.ndarray | None:
 
 
 def _boxes_in(frame: np.ndarray, pictures: np.ndarray, tried: Sequence[Box]) -> np.ndarray:
-    """Return the boxes (n, 4) of `frame` that look most like the pictures."""
+    """Return the box of `frame` that looks most like each picture, (n, 4), starting from the boxes `tried`."""
     parts = unit(np.concatenate([_COARSE.of(frame[None], box) for box in tried]))
     boxes = np.array(tried, np.float32)[(unit(_COARSE.of(pictures, WHOLE)) @ parts.T).argmax(1)]
     for start in range(0, len(pictures), 64):
@@ -177,7 +178,7 @@ def halved(pictures: np.ndarray) -> np.ndarray:
 
 
 def _beyond(pictures: np.ndarray, boxes: np.ndarray, frame: np.ndarray) -> np.ndarray:
-    """Return the pictures minus the frame, in the frame's coordinates; zeros outside the pictures."""
+    """Align each picture with `frame` and subtract `frame`; pixels outside the picture become 0."""
     placed, inside = cut(pictures, _relative(np.array(WHOLE, np.float32), boxes))
     count = inside.sum((1, 2), keepdims=True) + 1e-6
     common = (frame - (frame * inside).sum((1, 2), keepdims=True) / count) * inside
@@ -187,7 +188,7 @@ def _beyond(pictures: np.ndarray, boxes: np.ndarray, frame: np.ndarray) -> np.nd
 
 
 def _relative(boxes: np.ndarray, inside: np.ndarray) -> np.ndarray:
-    """Return `boxes` in fractions of the boxes `inside`; both are given in fractions of the same picture."""
+    """Convert `boxes` from fractions of a picture to fractions of the boxes `inside` in the same picture."""
     starts, ends = inside[..., 0::2], inside[..., 1::2]
     scaled = [(boxes[..., corner::2] - starts) / (ends - starts) for corner in (0, 1)]
     return np.stack(scaled, -1).reshape(*scaled[0].shape[:-1], 4).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Run a task for many items on every core that this process may use."""
+"""Run a function on many items in parallel, on every core that this process may use."""
 
 import multiprocessing
 import signal
@@ -14,8 +14,8 @@ from thaw.data.workers import usable_cores
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_CHUNK = 16  # items that a process takes at once
-_FEW = 64  # fewer items are done before processes have started
+_CHUNK = 16  # items that a worker process receives at a time
+_FEW = 64  # fewer items are finished sooner than worker processes start
 
 
 def on_every_core(
@@ -26,7 +26,7 @@ def on_every_core(
 
 
 def progress(items: Iterable[Item], title: str, unit: str, total: int | None = None) -> Iterator[Item]:
-    """Yield the items, with a progress bar in a terminal."""
+    """Yield the items, with a progress bar if standard error is a terminal."""
     yield from tqdm(items, title, total, unit=unit, disable=not sys.stderr.isatty(), leave=False)
 
 
@@ -40,6 +40,6 @@ def _results(task: Callable[[Item], Result], items: Iterable[Item], count: int) 
 
 
 def _start_process() -> None:
-    """Ignore Ctrl-C, which the parent handles, and use one core: NumPy would use all of them in every process."""
+    """Ignore Ctrl-C, because the parent process handles it, and limit NumPy to one core per process."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     threadpool_limits(1)

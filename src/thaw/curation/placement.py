@@ -1,4 +1,4 @@
-"""Link or copy images to their paths in the data set."""
+"""Link or copy images into the folders of a new data set."""
 
 import errno
 import hashlib
@@ -16,9 +16,9 @@ _NO_HARD_LINKS = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.ENOTSUP, errno.E
 
 
 def places(rows: Sequence[tuple[Path, str, str]], in_class_folders: bool) -> dict[Path, Path]:
-    """Return the target, relative to the data set, of each image in `rows` (path, class, split); all targets differ.
+    """Return a unique target path for each image in `rows` (path, class, split), relative to the data set.
 
-    If file names contain the class, a target keeps the image's folders only if the file name alone is not unique.
+    Without class folders, a target is the file name alone if this name is unique in its folder, else the whole path.
     """
     used = [(path, Path(split, label)) for path, label, split in rows if split in SPLITS]
     if in_class_folders:
@@ -28,7 +28,7 @@ def places(rows: Sequence[tuple[Path, str, str]], in_class_folders: bool) -> dic
 
 
 def place(targets: Mapping[Path, Path], source: Path, root: Path, how: str) -> None:
-    """Link or copy each file of `source` to its target in `root`.
+    """Link or copy each file in `source` to its target path in `root`; `how` is hard, symbolic or copy.
 
     Raises:
         UserError: if a target exists already.
@@ -41,7 +41,7 @@ def place(targets: Mapping[Path, Path], source: Path, root: Path, how: str) -> N
 
 
 def _key(path: Path) -> str:
-    """Return a key that is equal for paths that some file systems treat as the same."""
+    """Return the same key for paths that some file systems treat as equal, such as `A.jpg` and `a.jpg`."""
     return unicodedata.normalize("NFC", str(path)).casefold()
 
 
@@ -57,7 +57,7 @@ def _link(source: Path, target: Path, how: str) -> None:
         raise UserError(
             f"{target} exists already: the file system of DEST treats two names of images as the same."
         ) from error
-    except OSError as error:  # another file system, or one without hard links
+    except OSError as error:  # such as a file system without hard links
         if how != "hard" or error.errno not in _NO_HARD_LINKS:
             raise
         _link(source, target, "copy")
@@ -66,7 +66,7 @@ def _link(source: Path, target: Path, how: str) -> None:
 def _copy(source: Path, target: Path) -> None:
     if os.path.lexists(target):
         raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), str(target))
-    # A hash, because the image's own name may have the greatest possible length already.
+    # The temporary name is a hash, because a long file name with a suffix may be too long.
     part = target.with_name(f".{hashlib.sha256(os.fsencode(target.name)).hexdigest()[:16]}.part")
     shutil.copy2(source, part)
     os.replace(part, target)

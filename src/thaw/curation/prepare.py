@@ -33,7 +33,7 @@ _MANIFEST = ("path", "class", "split", "sha256", "size", "mode", "verdict", "wid
 
 @dataclass(frozen=True)
 class Request:
-    """Options of `prepare`; `pattern` finds classes in file names, None means one folder per class."""
+    """Options of `prepare`. `pattern` extracts the class from file names; None means that each class has a folder."""
 
     source: Path
     dest: Path
@@ -43,13 +43,13 @@ class Request:
 
 
 def prepare(request: Request) -> str:
-    """Create the data set, or restore its missing files, and return a summary.
+    """Create the data set, or restore missing files of an existing one, and return a summary as text.
 
-    The source is never changed. Work in progress is in `<dest>.part`, and the next call continues from there. `dest`
-    appears only when it is complete.
+    The source is never changed. Unfinished work stays in `<dest>.part`, and the next call continues it. `dest` is
+    created only when the data set is complete.
 
     Raises:
-        UserError: if the source cannot be used, or `dest` contains something else than this data set.
+        UserError: if the source cannot be used, or `dest` exists and was not made with the same options and files.
 
     """
     _check(request)
@@ -65,7 +65,7 @@ def prepare(request: Request) -> str:
         )
     refuse_unwritable(part, "DEST")
     with _alone(part / _LOCK, request.dest):
-        if request.dest.exists():  # another process completed it between the check above and the lock
+        if request.dest.exists():  # another process created it after the check above
             return _complete(request, record)
         paths = [path for path, _ in tree.images]
         entries = plan(tree, inspected(request.source, paths, part / "inspections", "inspecting"), request.shares)
@@ -75,7 +75,7 @@ def prepare(request: Request) -> str:
         _write_lists(part / "data", tree, entries)
         (part / "data" / RECORD).write_text(json.dumps(record, indent=1) + "\n")
         os.replace(part / "data", request.dest)
-    shutil.rmtree(part, ignore_errors=True)  # another process may wait for the lock in it
+    shutil.rmtree(part, ignore_errors=True)  # ignore errors: another process may wait for the lock
     return _summary(entries, tree, request)
 
 
@@ -84,10 +84,10 @@ def _part(dest: Path) -> Path:
 
 
 def _is_own(part: Path) -> bool:
-    """Return whether a folder contains only what an interrupted call left."""
+    """Return whether a folder contains only the files of an interrupted call of `prepare`."""
     try:
         names = {path.name for path in part.iterdir()} if part.is_dir() else set()
-    except FileNotFoundError:  # another process finished, and deleted it
+    except FileNotFoundError:  # another process finished and deleted the folder
         return True
     return _LOCK in names and names <= {_LOCK, "inspections", "data"}
 
@@ -101,7 +101,7 @@ def _check(request: Request) -> None:
 def _alone(path: Path, dest: Path) -> AbstractContextManager:
     try:
         return FileLock(path).acquire(timeout=1)
-    except (Timeout, FileNotFoundError) as error:  # the other process deletes the folder of the lock when it ends
+    except (Timeout, FileNotFoundError) as error:  # not found: the other process has deleted its folder
         raise UserError(f"{dest} is being prepared by another process; wait until it ends.") from error
 
 
@@ -129,7 +129,7 @@ def _complete(request: Request, record: dict) -> str:
     targets = places(rows, not request.pattern)
     missing = {path: target for path, target in targets.items() if not (request.dest / target).exists()}
     for target in missing.values():
-        (request.dest / target).unlink(missing_ok=True)  # a broken link
+        (request.dest / target).unlink(missing_ok=True)  # a broken link, for which exists() is False
     place(missing, request.source, request.dest, request.link)
     if _is_own(_part(request.dest)):
         shutil.rmtree(_part(request.dest), ignore_errors=True)

@@ -1,4 +1,4 @@
-"""Residues of pairs of images: the share of variance that remains unexplained after alignment."""
+"""Compute residues: the share of an image's variance that another image, after alignment, leaves unexplained."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -9,12 +9,12 @@ from thaw.curation.alignment import WHOLE, fit, residue
 from thaw.curation.lookalikes import COARSE_BLURS, FINE_BLURS, Nominations, halved
 from thaw.curation.parallel import on_every_core
 
-_FINE = 5  # look-alikes per image that are compared at full size
+_FINE = 5  # candidates per image that are compared at the full size of thumbnails
 _BATCH = 64  # pairs per batch
 
 
 def best_pairs(pictures: np.ndarray, nominated: Nominations) -> tuple[Nominations, np.ndarray]:
-    """Return the best nominations of each image, with improved boxes, and their residues."""
+    """Return the `_FINE` best candidate pairs of each image, with improved boxes, and the residue of each pair."""
     coarse, residues = _fitted(halved(pictures), nominated, COARSE_BLURS, "comparing")
     order = np.lexsort((residues, nominated.first))
     rank = np.arange(len(order)) - np.searchsorted(nominated.first[order], nominated.first[order])
@@ -22,7 +22,7 @@ def best_pairs(pictures: np.ndarray, nominated: Nominations) -> tuple[Nomination
 
 
 def far_residues(pictures: np.ndarray, far: np.ndarray) -> np.ndarray:
-    """Return the residue of each image and its far look-alike, which is hardly a copy."""
+    """Return the residue (n,) between each picture and the picture with the index `far`, which is hardly a copy."""
     count = len(pictures)
     boxes = np.tile(np.array(WHOLE, np.float32), (count, 1))
     pairs = Nominations(np.arange(count), far, np.zeros(count, bool), boxes)
@@ -33,7 +33,7 @@ def _fitted(
     pictures: np.ndarray, pairs: Nominations, blurs: Sequence[float], title: str
 ) -> tuple[Nominations, np.ndarray]:
     starts = range(0, len(pairs.first), _BATCH)
-    batches = (_batch(pictures, pairs.take(slice(start, start + _BATCH))) for start in starts)  # memory holds a few
+    batches = (_batch(pictures, pairs.take(slice(start, start + _BATCH))) for start in starts)  # lazy, to save memory
     fitted = list(on_every_core(partial(_fit_batch, blurs), batches, len(starts), title, "batch"))
     boxes, residues = (np.concatenate(parts) for parts in zip(*fitted, strict=True))
     return pairs._replace(boxes=boxes), residues
@@ -52,7 +52,7 @@ def _fit_batch(blurs: Sequence[float], batch: tuple[np.ndarray, ...]) -> tuple[n
 
 
 def pair_numbers(compared: Nominations) -> np.ndarray:
-    """Return a number for each pair of images, the same for both orders and all boxes."""
+    """Return an integer for each pair of images, which does not depend on the order of the two images or on the box."""
     low, high = np.minimum(compared.first, compared.second), np.maximum(compared.first, compared.second)
     return low * (high.max() + 1) + high
 
@@ -60,9 +60,9 @@ def pair_numbers(compared: Nominations) -> np.ndarray:
 def other_pairs(
     compared: Nominations, residues: np.ndarray, among: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each pair, return the other pairs of its first image that have the least and the median residue.
+    """For each pair, return two other pairs of its first image, with the least and with the median residue.
 
-    If there are no others, return the pair itself. `among`, bool for each pair, restricts the others.
+    A pair without other pairs gets its own index. `among`, bool for each pair, selects which pairs may be returned.
     """
     nearest, middle = np.arange(len(residues)), np.arange(len(residues))
     starts = np.searchsorted(compared.first, np.unique(compared.first))

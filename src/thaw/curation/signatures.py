@@ -1,7 +1,7 @@
-"""Signatures: short vectors of pictures and crops whose dot products measure similarity.
+"""Compute signatures: short vectors of images or crops, whose dot products measure similarity.
 
-A signature holds low frequencies of the cosine transform. The directions in which the set varies most, such as its
-frame and brightness, are damped: two images that agree only in those are of the same kind, not copies.
+A signature holds low frequencies of the cosine transform. `damping` shrinks the directions in which the set varies
+most, such as brightness. Two images that agree only in these directions are of the same kind, but are not copies.
 """
 
 from collections.abc import Iterator
@@ -14,14 +14,14 @@ Box = tuple[float, float, float, float]  # top, bottom, left, right, in fraction
 
 
 class Signatures:
-    """Signatures of cosine waves with fewer than `waves` half periods along either axis."""
+    """Signatures made of cosine waves with fewer than `waves` half periods along each axis."""
 
     def __init__(self, waves: int):
         self.waves = waves
         down, across = np.mgrid[:waves, :waves]
         frequency = np.hypot(down, across).ravel()
         self._used = np.flatnonzero((frequency >= 1) & (frequency < waves))
-        self._weights = frequency[self._used].astype(np.float32)  # fine waves are weaker in photographs
+        self._weights = frequency[self._used].astype(np.float32)  # high frequencies are weak in photographs
         self.mirror = np.where(across.ravel()[self._used] % 2, -1, 1).astype(np.float32)
 
     def of(self, pictures: np.ndarray, box: Box) -> np.ndarray:
@@ -32,9 +32,9 @@ class Signatures:
         return (rows @ pictures @ columns.T).reshape(len(pictures), -1)[:, self._used] * self._weights
 
 
-@lru_cache(maxsize=1024)  # every search uses the same boxes
+@lru_cache(maxsize=1024)  # each search uses the same boxes again
 def _transform(waves: int, side: int, start: float, end: float) -> np.ndarray:
-    """Return the matrix (waves, side) of the cosine transform between two ends, in fractions of the side."""
+    """Return the matrix (waves, side) of the cosine transform from `start` to `end`, in fractions of the side."""
     samples = 2 * waves
     middle = (np.arange(samples) + 0.5) / samples
     places = ((start + middle * (end - start)) * side - 0.5).clip(0, side - 1)
@@ -44,7 +44,7 @@ def _transform(waves: int, side: int, start: float, end: float) -> np.ndarray:
 
 
 def damping(signatures: np.ndarray, directions: int) -> np.ndarray:
-    """Return the matrix (D, D) that scales the `directions` of largest variance to the next direction's variance."""
+    """Return a matrix (D, D) that shrinks the `directions` of largest variance to the next direction's variance."""
     apart = signatures - signatures.mean(0)
     variances, axes = np.linalg.eigh((apart.T @ apart / len(apart)).astype(np.float64))
     level = variances[max(0, len(variances) - 1 - directions)]
@@ -56,7 +56,7 @@ def unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def crops(step: float, most: int) -> list[Box]:
-    """Return nearly square boxes at all offsets, each side at most `most * step` shorter than the image's."""
+    """Return a grid of nearly square boxes, whose sides are at most `most * step` shorter than the image's side."""
     ends = [(lack, at * step, 1 - (lack - at) * step) for lack in range(most + 1) for at in range(lack + 1)]
     if most:
         ends.append((1, step / 2, 1 - step / 2))
@@ -65,6 +65,6 @@ def crops(step: float, most: int) -> list[Box]:
 
 
 def blocks(count: int, memory: float = 1.6e7) -> Iterator[slice]:
-    """Return slices of the rows of a matrix (count, count), each with about `memory` numbers."""
+    """Split the rows of a matrix (count, count) into slices of about `memory` numbers."""
     rows = max(1, int(memory / max(count, 1)))
     return (slice(start, min(start + rows, count)) for start in range(0, count, rows))

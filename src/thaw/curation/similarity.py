@@ -1,8 +1,8 @@
 """Find near-duplicates: images that were re-encoded, resized, mirrored, cropped or changed in brightness.
 
 Similarity alone does not make a copy, because images of one kind, such as X-rays, are all similar. Two images are
-copies if they meet two conditions: they are much more similar than other look-alikes are, and they differ no more than
-re-encoding explains.
+copies if they meet two conditions: they are much more similar to each other than to other images, and they differ no
+more than re-encoding explains.
 """
 
 from collections.abc import Sequence
@@ -18,25 +18,25 @@ from thaw.curation.lookalikes import Nominations, halved, nominate
 from thaw.curation.parallel import on_every_core
 from thaw.curation.residues import best_pairs, far_residues, other_pairs, pair_numbers
 
-# A pair's residue is the share of variance that alignment leaves unexplained; its excess is `difference.excess`.
-SIDE = 48  # pixels of a thumbnail's side
-_FLAT = 2.0  # standard deviation, of 255, below which an image has too little contrast to compare
-_EXPLAINED = 0.2  # largest residue of a copy
-_RULE = 0.25  # quantile of the ratio of the middle look-alike's residue to a far one's
-_CLEARLY = 0.7  # a copy's residue is below this times the residue of other look-alikes
-_DOUBTFUL, _NO_MORE = 1.0, 1.5  # largest excess of a copy if other look-alikes are as similar; otherwise
-_HOMOGENEOUS = 0.15  # largest median residue of far look-alikes in a homogeneous set
-_CONTROLS, _ENOUGH = 100, 20  # number of control pairs; fewest that set a limit
-_STRAY = 0.05  # share of control pairs that may be copies
-_BELOW = 0.5  # largest ratio of a copy's excess to that of other look-alikes
-_CERTAIN = 0.2  # excess below which a pair is a copy without further comparison
-_UNSURE, _UNLIKE = 0.75, 0.05  # largest excess that is compared with other look-alikes'; largest ratio above the limit
-_ALIKE = 0.85  # usual correlation above which a set is homogeneous
-_SAMPLED = 1000  # images to estimate it from
+# Residue: share of variance unexplained after alignment. Excess: difference / difference by re-encoding.
+SIDE = 48  # side of a thumbnail in pixels
+_FLAT = 2.0  # an image is blank below this standard deviation, on the scale 0 to 255
+_EXPLAINED = 0.2  # largest residue (unexplained share of variance) of a copy
+_RULE = 0.25  # quantile of the ratio of a median candidate's residue to a far image's residue
+_CLEARLY = 0.7  # largest ratio of a copy's residue to the residue of the image's other candidates
+_DOUBTFUL, _NO_MORE = 1.0, 1.5  # largest excess (difference / that by re-encoding) of a copy: doubtful; clear
+_HOMOGENEOUS = 0.15  # a set is homogeneous if images that are no copies have a smaller median residue
+_CONTROLS, _ENOUGH = 100, 20  # number of control pairs (similar images, no copies); fewest to compute a limit from
+_STRAY = 0.05  # share of control pairs that may be copies by mistake
+_BELOW = 0.5  # largest ratio of a copy's excess to the excess of pairs that are no copies
+_CERTAIN = 0.2  # in a homogeneous set, a pair with a smaller excess is certainly a copy
+_UNSURE, _UNLIKE = 0.75, 0.05  # largest excess that is compared further; like _BELOW, above the limit
+_ALIKE = 0.85  # images look alike by design above this median correlation of nearest neighbours
+_SAMPLED = 1000  # number of images from which the median correlation is estimated
 
 
 def grey_thumbnail(rgb: Image.Image) -> np.ndarray:
-    """Return the image in grey, reduced to float16 (48, 48); zeros for an image without contrast."""
+    """Return a grey thumbnail, float16 (48, 48), with values 0 to 255; all zeros for an image without contrast."""
     grey = rgb.convert("L").convert("F").resize((SIDE, SIDE), Image.Resampling.BILINEAR, reducing_gap=3.0)
     thumbnail = np.asarray(grey, np.float16)
     return thumbnail if thumbnail.std(dtype=np.float32) >= _FLAT else np.zeros_like(thumbnail)
@@ -45,8 +45,8 @@ def grey_thumbnail(rgb: Image.Image) -> np.ndarray:
 def similar_pairs(paths: Sequence[Path], thumbnails: Sequence[np.ndarray]) -> list[tuple[int, int]]:
     """Return index pairs (i < j) of near-duplicates.
 
-    A group of many copies is connected by its pairs, but not every pair is listed. The work is bounded: about twenty
-    comparisons of thumbnails per image, and one comparison of full images per four images.
+    The pairs connect all copies of an image, but not every two copies are a pair. The number of comparisons is limited
+    to about twenty of thumbnails per image, and one of full images per four images.
     """
     shown, pictures = _pictures(thumbnails)
     if len(shown) < 2:
@@ -56,19 +56,19 @@ def similar_pairs(paths: Sequence[Path], thumbnails: Sequence[np.ndarray]) -> li
     nearest, middle = other_pairs(compared, residues)
     suspects, controls, doubtful = _suspects_and_controls(compared, residues, middle, far_residues(pictures, far))
     suspected = np.isin(pair_numbers(compared), pair_numbers(compared)[suspects])
-    nearest, middle = other_pairs(compared, residues, ~suspected)  # suspects may be copies of the same image
+    nearest, middle = other_pairs(compared, residues, ~suspected)  # suspects may be copies
     pairs = _pairs(paths, shown, compared)
     differences = _differences(pairs, [*suspects.tolist(), *controls.tolist()])
     differences, of_controls = np.split(differences, [len(suspects)])
     limit = _limit(of_controls)
     likely = differences <= limit
-    # In a homogeneous set, only a very small excess is enough. Others are compared with the image's look-alikes.
+    # In a homogeneous set, only a very small excess proves a copy. Pairs with a larger excess are compared with others.
     certain = _CERTAIN if len(of_controls) else limit
     copies = np.where(doubtful, differences <= _DOUBTFUL, likely & (differences <= certain))
     unsure = np.flatnonzero(~copies & ~doubtful & (differences <= max(limit, _UNSURE)))
     others = np.where(likely[unsure], middle[suspects[unsure]], nearest[suspects[unsure]])
     of_others = _differences(pairs, others.tolist())
-    alone = others == suspects[unsure]  # no other look-alike, except suspects
+    alone = others == suspects[unsure]  # all other candidates of the image are suspects
     of_others[likely[unsure] & alone] = np.inf
     of_others[~likely[unsure] & alone] = np.median(of_controls) if len(of_controls) else np.inf
     copies[unsure] = differences[unsure] <= np.where(likely[unsure], _BELOW, _UNLIKE) * of_others
@@ -89,14 +89,14 @@ def _pairs(paths: Sequence[Path], shown: np.ndarray, compared: Nominations) -> l
 
 
 def _limit(of_controls: np.ndarray) -> float:
-    """Return the largest excess that a copy may have: well below that of control pairs."""
+    """Return the largest excess of a copy, well below that of control pairs (similar images, no copies)."""
     if len(of_controls) < _ENOUGH:
         return _NO_MORE
     return min(_DOUBTFUL, _BELOW * float(np.quantile(of_controls, _STRAY)))
 
 
 def alike_by_design(thumbnails: Sequence[np.ndarray]) -> str | None:
-    """Return a sentence if most images of a sample have a very similar look-alike, otherwise None."""
+    """Return a sentence for the user if most images look very similar to some other image, otherwise None."""
     _, pictures = _pictures(thumbnails[:: max(1, len(thumbnails) // _SAMPLED)])
     if len(pictures) < 3:
         return None
@@ -114,7 +114,7 @@ def alike_by_design(thumbnails: Sequence[np.ndarray]) -> str | None:
 
 
 def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Return the indices below `count` in groups that `pairs` connect; groups and indices are in ascending order."""
+    """Return the connected components of a graph with `count` nodes and the edges `pairs`, in ascending order."""
     rows, columns = zip(*pairs, strict=True) if pairs else ((), ())
     graph = coo_matrix((np.ones(len(pairs)), (rows, columns)), shape=(count, count))
     _, labels = connected_components(graph, directed=False)
@@ -125,7 +125,7 @@ def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 def _pictures(thumbnails: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return the indices and standardised thumbnails of images with contrast; blank images would resemble any other."""
+    """Return indices and standardised thumbnails without blank images, because these would resemble any image."""
     shown = np.array([index for index, thumbnail in enumerate(thumbnails) if thumbnail.any()], np.int64)
     pictures = np.array([thumbnails[index] for index in shown], np.float32).reshape(-1, SIDE, SIDE)
     pictures -= pictures.mean((1, 2), keepdims=True)
@@ -136,13 +136,13 @@ def _pictures(thumbnails: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]
 def _suspects_and_controls(
     compared: Nominations, residues: np.ndarray, middle: np.ndarray, far: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return suspects (possible copies), control pairs (similar images), and bool for suspects that are doubtful.
+    """Return suspects (possible copies), control pairs (similar images), and a mask of the doubtful suspects.
 
-    A copy has a much smaller residue than other look-alikes. If the residues of all look-alikes are small, they are
-    copies of one image in a set of different images, or images of one kind in a homogeneous set.
+    A copy has a much smaller residue than the image's other candidates. If all candidates have small residues, all may
+    be copies, or the set is homogeneous. A suspect is doubtful if the other candidates are about equally similar.
     """
     usual = far[compared.first]
-    # If an image has several copies, its middle look-alike is one of them. The other images give a usual residue.
+    # If an image has several copies, its median candidate is a copy, too. Then use a residue that other images suggest.
     typical = np.quantile(residues[middle] / (usual + 1e-9), _RULE) * usual
     clear = (residues <= _CLEARLY * np.maximum(residues[middle], typical)) | (middle == np.arange(len(residues)))
     homogeneous = np.median(far) < _HOMOGENEOUS

@@ -1,4 +1,4 @@
-"""Read a folder of photographs: images by class, and all other files."""
+"""List a folder of photographs: the images with their classes, and all other files."""
 
 import os
 import re
@@ -17,10 +17,10 @@ SPLITS = ("train", "val", "test")
 
 @dataclass
 class Tree:
-    """Content of a folder; all paths are sorted and relative to `root`.
+    """Files in a folder; all paths are sorted and relative to `root`.
 
-    `images` are files with an image's ending, and their class. `repeated` are links to folders that are read in another
-    place. `empty` are classes without images.
+    `images` are the files with an image's ending, with their class. `stray` are all other files. `repeated` are links
+    which are not followed, because their folder is read in another place. `empty` are classes without images.
     """
 
     root: Path
@@ -36,10 +36,10 @@ class Tree:
 
 
 def read_tree(root: Path, pattern: str | None = None) -> Tree:
-    """Return the images of a folder with one folder per class, or with a `pattern` such as `{class}.*` for file names.
+    """List images by class. A class is a folder's name or, with a `pattern` such as `{class}.*`, part of a file name.
 
     Raises:
-        UserError: if there are fewer than two classes.
+        UserError: if there are fewer than two classes, two names look the same, or `root` has train/ and val/.
 
     """
     tree = scan(root, pattern)
@@ -59,7 +59,7 @@ def _refuse_divided(root: Path) -> None:
 
 
 def scan(root: Path, pattern: str | None = None, others: Collection[str] = ()) -> Tree:
-    """Return the images of a folder like `read_tree`, with any number of classes and without the folders `others`."""
+    """List images by class, like `read_tree`, but allow any number of classes and skip the folders `others`."""
     if not root.is_dir():
         raise UserError(f"there is no folder {root}.")
     named = _compiled(pattern) if pattern else None

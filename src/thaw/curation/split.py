@@ -10,7 +10,7 @@ from thaw.pages.text import agreeing, amount
 
 @dataclass(frozen=True)
 class Shares:
-    """Sizes of splits per class, as numbers of images or as shares below 1; `limit` is the number of images to use."""
+    """Split sizes per class, as numbers of images or fractions below 1; `limit` is the number of images per class."""
 
     val: float = 0.2
     test: float = 0
@@ -19,12 +19,12 @@ class Shares:
 
 
 def assign(groups: Mapping[str, Sequence[int]], label: str, shares: Shares) -> dict[int, str]:
-    """Return the split of each image of a class, `unused` for images beyond the limit.
+    """Return the split of each image of a class by its index; images beyond `shares.limit` get `unused`.
 
-    `groups` holds the indices of the copies of each image, by the smallest of their digests.
+    Each of `groups` has the indices of all copies of an image; its key is the smallest SHA-256 of these copies.
 
     Raises:
-        UserError: if the class has too few images, or copies prevent the exact sizes.
+        UserError: if the class has too few images, or copies, which stay in one split, prevent the exact sizes.
 
     """
     keys = sorted(groups, key=lambda key: hashlib.sha256(f"{shares.seed}/{key}".encode()).digest())

@@ -1,4 +1,4 @@
-"""Evaluate a trained model on a folder of labelled images: all values of `evaluation.json` and its page."""
+"""Evaluate a trained model on a folder of labelled images, and compute all values of `evaluation.json`."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -19,10 +19,10 @@ from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
 
 @dataclass(frozen=True)
 class Evaluated:
-    """Evaluation of a model on a folder.
+    """Evaluation of a model on a folder of labelled images.
 
-    `facts` holds the plain values of `evaluation.json`. `worst` are the indices of the images with the highest loss,
-    highest first.
+    `facts` is the content of `evaluation.json`. `worst` are the indices of the images with the highest loss, in
+    descending order of loss.
     """
 
     model: TrainedModel
@@ -35,8 +35,8 @@ class Evaluated:
 def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = True, top: int = 24) -> Evaluated:
     """Return the metrics of a model on all images of a folder.
 
-    With `robustness` they include the accuracy under each of `CORRUPTIONS`. `top` is the number of high-loss images
-    to list.
+    With `robustness`, the metrics include the accuracy for each of `CORRUPTIONS`. `top` is the number of images with
+    the highest loss to list.
 
     Raises:
         UserError: if no image can be read.
@@ -81,7 +81,7 @@ def _loss_row(clean: Predictions, root: Path, index: int) -> dict:
 
 
 def _robustness(found: FolderPredictions, corruptions: Sequence[Corruption], clean: Predictions) -> list[dict]:
-    """Return a row per corruption, which compares each corrupted image with its original."""
+    """Return a row per corruption. Intervals and p-values are paired: each corrupted image against its original."""
     changes = np.stack([right.astype(float) - clean.right for right, _ in found.corrupted], 1)
     n = len(clean.labels)
     drops, intervals = bootstrap(lambda weights: weights @ changes / n, n)

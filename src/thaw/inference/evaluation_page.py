@@ -1,4 +1,4 @@
-"""Write an evaluation as a table, as `evaluation.json`, `predictions.csv` and a page with pictures."""
+"""Write an evaluation as a terminal table, `evaluation.json`, `predictions.csv` and an HTML page with pictures."""
 
 import json
 from collections.abc import Sequence
@@ -27,8 +27,8 @@ _NAMES = {
     "ece": "ECE",
     "ece_uncalibrated": "ECE, uncalibrated",
 }
-_PAIRS = 10  # confused pairs of classes in the table
-_CURVE_COLOURS = COLOURS[1::-1]  # uncalibrated, calibrated
+_PAIRS = 10  # rows in the terminal table of confused classes
+_CURVE_COLOURS = COLOURS[1::-1]  # of the uncalibrated and the calibrated curve
 _COUNT_STYLE = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 
 
@@ -105,7 +105,7 @@ def _interval(score: dict | None) -> str:
 
 
 def hardest(rows: Sequence[dict], most: int) -> list[dict]:
-    """Return the rows of the `most` classes with the lowest F1, in order; classes without images are chosen last."""
+    """Return the rows of the `most` classes with the lowest F1, in given order; classes without images rank last."""
     order = sorted(range(len(rows)), key=lambda place: 2.0 if rows[place]["f1"] is None else rows[place]["f1"])
     return [rows[place] for place in sorted(order[:most])]
 
@@ -126,7 +126,7 @@ def _page(done: Evaluated) -> str:
 
 
 def _pictures(done: Evaluated) -> list[tuple[Image.Image, Image.Image]]:
-    """Return each high-loss image's crop and the Grad-CAM heatmap of its predicted class over it."""
+    """Return (crop, crop under a Grad-CAM heatmap of its predicted class) for each high-loss image."""
     found, size = [], inference_batch_size(done.model.preprocessing.crop)
     for first in range(0, len(done.worst), size):
         batch = list(done.worst[first : first + size])
@@ -138,7 +138,6 @@ def _pictures(done: Evaluated) -> list[tuple[Image.Image, Image.Image]]:
 
 
 def _reliability_plot(name: str, rows: Sequence[dict], colour: str) -> str:
-    """Return a plot of accuracy against mean confidence, a dot per bin; the diagonal is perfect calibration."""
 
     def draw(axes: Axes) -> None:
         axes.plot([0, 1], [0, 1], ":", color=INK, linewidth=1)

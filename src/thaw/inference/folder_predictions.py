@@ -1,4 +1,4 @@
-"""A trained model's predictions for a folder's images and for corrupted copies of them."""
+"""Predict the classes of a folder's images and of corrupted copies of these images."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -16,14 +16,14 @@ from thaw.evaluation.corruptions import Corruption
 from thaw.evaluation.predictions import Predictions, joined
 from thaw.inference.trained_model import TrainedModel
 
-_Judged = tuple[np.ndarray, np.ndarray]  # correct, bool (N,); confidence, float (N,)
+_Judged = tuple[np.ndarray, np.ndarray]  # of N images: prediction is correct, bool (N,); confidence, float (N,)
 
 
 @dataclass(frozen=True)
 class FolderPredictions:
-    """Predictions for the readable images of a folder, with the model's temperature.
+    """Calibrated predictions for the readable images of a folder.
 
-    `corrupted` has for each corruption whether the predictions are correct, bool (N,), and the calibrated confidences,
+    Each of `corrupted` is for one corruption: whether the predictions are correct, bool (N,), and their confidences,
     float (N,). `faults` has a sentence for each unreadable image.
     """
 
@@ -35,14 +35,14 @@ class FolderPredictions:
 def predict_folder(
     model: TrainedModel, samples: Sequence[Sample], corruptions: Sequence[Corruption]
 ) -> FolderPredictions:
-    """Return the predictions for `samples` and for each of their corruptions; each file is decoded once.
+    """Return the predictions for `samples` and their corrupted copies; each file is decoded only once.
 
     Raises:
         UserError: if none of the images can be read.
 
     """
     kept, faults, clean = list[Sample](), list[str](), list[torch.Tensor]()
-    judged: list[list[_Judged]] = [[] for _ in corruptions]  # without logits, to save memory
+    judged: list[list[_Judged]] = [[] for _ in corruptions]  # logits of corrupted images are not kept, to save memory
     size, views_each = inference_batch_size(model.preprocessing.crop), 1 + len(corruptions)
     progress = {"total": len(samples) * views_each, "unit": "image", "disable": not sys.stderr.isatty()}
     with tqdm(desc="evaluating", leave=False, **progress) as bar:
@@ -79,7 +79,7 @@ def _readable(
     ahead: int,
     skip: Callable[[UnreadableImageError], object],
 ) -> Iterator[tuple[Sample, list[torch.Tensor]]]:
-    """Yield each readable sample with its crop and corrupted crops, call `skip` for others; threads read `ahead`."""
+    """Yield each readable sample with its clean and corrupted crops; threads read up to `ahead` samples in advance."""
 
     def views(place: int) -> list[torch.Tensor] | UnreadableImageError:
         try:

@@ -1,4 +1,4 @@
-"""Write predictions as a page with pictures."""
+"""Write predictions as an HTML page with pictures."""
 
 from collections import Counter
 from collections.abc import Sequence
@@ -11,18 +11,18 @@ from thaw.pages.html import render
 from thaw.runs.optional_output import warn_on_failure
 from thaw.storage.files import write_whole
 
-_SHOWN = 500  # pictures; a larger page opens slowly
+_SHOWN = 500  # largest number of pictures; a larger page would open slowly
 _SIDE = 224
-_TOP, _COUNTED = 10, 20  # classes on a card and at the top of the page
+_TOP, _COUNTED = 10, 20  # number of classes: listed per picture; counted at the top of the page
 
 
 def for_gallery(prediction: Prediction) -> Prediction:
-    """Return a prediction with only the classes that its card shows, to save memory."""
+    """Return a prediction with only those classes that the page shows, to save memory."""
     return replace(prediction, top=prediction.top[:_TOP])
 
 
 def write_gallery(path: Path, model: str, found: Sequence[Prediction], threshold: float) -> None:
-    """Write a page of predictions, the least confident first; faults of unreadable images are at the top."""
+    """Write an HTML page of predictions, the least confident first. Errors of unreadable images are at its top."""
     page = None
     with warn_on_failure(f"the page {path}"):
         page = _page(model, found, threshold)

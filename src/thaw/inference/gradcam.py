@@ -13,20 +13,20 @@ from torch import nn
 from thaw.inference.trained_model import TrainedModel
 from thaw.models.staged import StagedNet
 
-_TRIED = 4  # activations to try from the end: a transformer's head reads one token of the last two or three
+_TRIED = 4  # try this many last layers: a transformer's head may ignore the patch tokens of the last two or three
 _COLOURS = "inferno"
-_STRENGTH = 0.6  # opacity of the colours where the map is 1
+_STRENGTH = 0.6  # opacity of the heatmap's colours at a value of 1
 
 
 def gradcam(model: TrainedModel, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-    """Return a map for each image, float (N, S, S): how much each pixel supports the image's class.
+    """Return a heatmap for each image, float (N, S, S): how much each pixel supports the image's class in `classes`.
 
-    `images` are uint8 (N, 3, S, S), `classes` int64 (N,). A map lies within 0..1. Its maximum is 1, or 0 if nothing
-    supports the class. Maps are computed in float32.
+    `images` are uint8 (N, 3, S, S), `classes` int64 (N,). The values are in 0..1. Their maximum is 1, or 0 if no pixel
+    supports the class. Heatmaps are computed in float32.
     """
     maps, logits = _maps(model.net, images.to(model.device))
     score = logits.gather(1, classes.to(logits.device)[:, None]).sum()
-    for activation in maps[: -_TRIED - 1 : -1]:  # use the last one with more than one pixel that the score depends on
+    for activation in maps[: -_TRIED - 1 : -1]:  # use the last activation that influences the score
         (gradient,) = torch.autograd.grad(score, activation, retain_graph=True, allow_unused=True)
         slopes, values = None if gradient is None else _as_map(gradient), _as_map(activation.detach())
         if slopes is not None and values is not None and slopes.abs().sum() > 0:
@@ -35,14 +35,14 @@ def gradcam(model: TrainedModel, images: torch.Tensor, classes: torch.Tensor) ->
 
 
 def overlaid(image: torch.Tensor, heat: torch.Tensor) -> Image.Image:
-    """Return the image, uint8 (3, S, S), with its map from `gradcam`, (S, S), in colours over it."""
+    """Return the image, uint8 (3, S, S), under the colours of its heatmap from `gradcam`, float (S, S)."""
     pixels, strength = image.permute(1, 2, 0).numpy(), _STRENGTH * heat.numpy()[..., None]
     colours = matplotlib.colormaps[_COLOURS](heat.numpy())[..., :3] * 255
     return Image.fromarray((pixels * (1 - strength) + colours * strength).round().astype(np.uint8))
 
 
 def _maps(net: StagedNet, images: torch.Tensor) -> tuple[list[torch.Tensor], torch.Tensor]:
-    """Return the spatial outputs of the network's modules, in order of computation, and the logits."""
+    """Return the spatial outputs of the network's modules, in the order of the forward pass, and the logits."""
     found: list[torch.Tensor] = []
 
     def keep(module: nn.Module, given, output) -> None:
@@ -74,6 +74,5 @@ def _as_map(x: torch.Tensor) -> torch.Tensor | None:
 
 
 def _scaled(maps: torch.Tensor, size: int) -> torch.Tensor:
-    """Return maps (N, h, w) resized to (N, size, size), without negative values, each divided by its maximum."""
     maps = F.interpolate(maps.relu()[:, None], size=(size, size), mode="bilinear", align_corners=False)[:, 0]
     return maps / maps.amax((1, 2), keepdim=True).clamp(min=torch.finfo(maps.dtype).tiny)

@@ -1,4 +1,4 @@
-"""Find images by the names of files, folders, patterns, and a list on standard input."""
+"""Find images by file names, folders, glob patterns, or a list on standard input."""
 
 import codecs
 import glob
@@ -15,18 +15,18 @@ from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.walk import walk
 from thaw.errors import UserError
 
-# The mark of UTF-32-LE starts with that of UTF-16-LE, so it is tried first.
+# UTF-32-LE comes first, because its byte order mark begins with the mark of UTF-16-LE.
 _MARKS = {
     codecs.BOM_UTF32_LE: "utf-32",
     codecs.BOM_UTF32_BE: "utf-32",
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_LAST_PLANE = 0x10  # of Unicode: the second highest byte in UTF-32
+_LAST_PLANE = 0x10  # last Unicode plane, stored in the second highest byte of UTF-32
 
 
 def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[str]]:
-    """Return the paths that `named` selects, each once and in order, and a sentence for each name without images.
+    """Return the image paths that `named` selects, in order and without repetition, and a sentence per problem.
 
     A folder selects all images in it and below it, except hidden ones. `-` reads paths from `listed`, one per line.
     """
@@ -41,7 +41,7 @@ def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[s
 
 
 def _lines(listed: TextIO) -> list[str]:
-    """Return the names in a list, which are separated by line ends or by zero bytes (`find -print0`).
+    """Return the names in a list, separated by line ends or by zero bytes (`find -print0`).
 
     Bytes that are not UTF-8 become surrogate escapes.
     """
@@ -54,7 +54,7 @@ def _lines(listed: TextIO) -> list[str]:
 
 
 def _wide_encoding(content: bytes) -> str | None:
-    """Return the encoding of a list in UTF-16 or UTF-32, with or without a byte order mark, otherwise None."""
+    """Detect UTF-16 or UTF-32, with or without a byte order mark; return None for other encodings."""
     marked = next((encoding for mark, encoding in _MARKS.items() if content.startswith(mark)), None)
     if marked or len(content) < 4:
         return marked
@@ -69,12 +69,11 @@ def _wide_encoding(content: bytes) -> str | None:
 
 
 def _selected(name: str) -> tuple[list[str], str]:
-    """Return the images that a name selects, and a sentence if there are none."""
     try:
         path = Path(name).expanduser()
         if path.is_dir():
             return _images_in(path)
-        accents = (unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD"))  # composed, then decomposed
+        accents = (unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD"))  # how file systems store accents
         existing = next((form for form in (path, *map(Path, accents)) if form.exists()), None)
         if existing:
             return [str(existing)], ""
@@ -83,7 +82,7 @@ def _selected(name: str) -> tuple[list[str], str]:
         return images, "" if images else f"there is no file {name}."
     except UserError as error:
         return [], str(error)
-    except (OSError, ValueError, RuntimeError) as error:  # too long, with a zero byte, or an unknown user's home
+    except (OSError, ValueError, RuntimeError) as error:  # such as a too long name, or ~unknown_user
         return [], f"{name[:200]} cannot be read as a path: {getattr(error, 'strerror', None) or error}."
 
 
@@ -107,7 +106,7 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _matches_below(root: str, named: bool, parts: Sequence[str]) -> list[str]:
-    """Return the files below `root` that match a pattern with `**`, each once even if several links lead to it."""
+    """Return the files below `root` that match a pattern with `**`, without repeating files behind several links."""
     below = [os.path.relpath(path, root) for path in walk(Path(root)).paths()]
     found = [path for path in below if _match(path.split(os.sep), parts) and (parts[-1] != "**" or is_image(path))]
     return sorted(os.path.join(root, path) if named else path for path in found)

@@ -1,4 +1,4 @@
-"""Read a folder of labelled images for a trained model: one folder per class of the model."""
+"""List labelled images for a trained model, in a folder with one subfolder per class of the model."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,10 +16,10 @@ _SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True)
 class LabelledFolder:
-    """Images in `root`; each of the `samples` is a path and its class's index in `classes`, in the data set's order.
+    """Labelled images in `root`; each of `samples` is a path and the index of its class in `classes`.
 
-    `missing` are the classes without images. `ignored` counts visible files that have no image's ending or lie outside
-    the class folders.
+    `missing` are the classes without images. `ignored` is the number of visible files that have no image's ending or
+    are outside the class folders.
     """
 
     root: Path
@@ -30,7 +30,7 @@ class LabelledFolder:
 
 
 def read_labelled(root: Path, classes: Sequence[str]) -> LabelledFolder:
-    """Return the images in the class folders of `root`, without hidden files; no image is opened.
+    """List the images in the class folders of `root`, except hidden files, without opening them.
 
     Raises:
         UserError: if `root` is not a folder, contains a folder that is not in `classes`, or contains no image.

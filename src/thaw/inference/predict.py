@@ -21,7 +21,7 @@ class Prediction:
     """Prediction for one image.
 
     `top` has the most probable classes with their calibrated probabilities, the most probable first. For an unreadable
-    file it is empty, and `fault` is a sentence with the reason.
+    file, `top` is empty and `fault` is a sentence with the reason.
     """
 
     path: str
@@ -37,10 +37,10 @@ class Prediction:
 def predict(
     model: TrainedModel, images: str | Path | Image.Image | np.ndarray | Sequence, top: int = 1
 ) -> list[Prediction]:
-    """Return a prediction for each of `images`, in order; `images` may also be a single image.
+    """Return a prediction for each of `images`, in order. `images` may also be one image; the result is still a list.
 
     An image is a path, a PIL image, or an array: uint8 (H, W, 3) in RGB, or (H, W) in grey with any number of bits.
-    `top` is the number of classes per prediction. For arrays and PIL images `Prediction.path` is the index.
+    `top` is the number of classes per prediction. For an array or PIL image, `Prediction.path` is its index.
 
     Raises:
         ValueError: if an array is not an image.
@@ -62,7 +62,7 @@ def _opened(image: str | Path | Image.Image | np.ndarray) -> str | Image.Image:
 
 
 def predictions(model: TrainedModel, paths: Sequence[str | Image.Image], top: int = 1) -> Iterator[Prediction]:
-    """Yield a prediction for each file or image in order, as soon as its batch is computed."""
+    """Yield a prediction for each path or PIL image, in order, as soon as its batch is computed."""
     size = inference_batch_size(model.preprocessing.crop)
     images = _Images(model, paths)
     for batch in DataLoader(images, size, num_workers=best_workers(torch.cuda.is_available()), collate_fn=list):
@@ -75,14 +75,14 @@ def predictions(model: TrainedModel, paths: Sequence[str | Image.Image], top: in
 def _likeliest(model: TrainedModel, images: torch.Tensor, top: int) -> Iterator[list[tuple[str, float]]]:
     logits = model.logits(images)
     probabilities = model.probabilities(logits)
-    # Sort logits: several probabilities may round to the same 0 or 1.
+    # Sort logits, not probabilities, because several probabilities may round to the same 0 or 1.
     orders = logits.sort(dim=1, descending=True, stable=True).indices[:, :top]
     for row, order in zip(probabilities, orders, strict=True):
         yield [(model.classes[int(index)], float(row[index])) for index in order]
 
 
 class _Images(Dataset):
-    """Items (path or index, uint8 (3, S, S) or None, fault)."""
+    """Dataset of (path or index, image as uint8 (3, S, S), fault); an image with a fault is None."""
 
     def __init__(self, model: TrainedModel, images: Sequence[str | Image.Image]):
         self._model, self._images = model, images

@@ -11,7 +11,7 @@ from thaw.inference.predict import UNSURE, Prediction
 from thaw.pages.text import WIDEST_NAME, padded, printable, shown, width
 from thaw.storage.files import as_json as json_text
 
-_WIDEST = 60  # columns for a path in a table; longer paths shift the other columns
+_WIDEST = 60  # width of the path column in characters; longer paths shift the other columns
 
 
 def table(file: TextIO, paths: Sequence[str], classes: Sequence[str], top: int, threshold: float) -> "Write":

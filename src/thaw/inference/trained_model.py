@@ -31,9 +31,9 @@ BEST, LAST = Path(run_files.BEST), Path(run_files.LAST)
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Network with its classes, the preprocessing of validation and a temperature.
+    """Trained network with its class names, validation preprocessing and calibration temperature.
 
-    Probabilities are computed from logits divided by `temperature`, which changes no predicted class.
+    Probabilities are the softmax of logits / `temperature`. The temperature does not change the predicted class.
     """
 
     net: StagedNet
@@ -48,7 +48,7 @@ class TrainedModel:
     def read(self, source: str | Path | BinaryIO, formats: Sequence[str] | None = None) -> torch.Tensor:
         """Return an image file as uint8 (3, crop, crop), preprocessed as in validation.
 
-        `source` and `formats` are arguments of `load_rgb`.
+        `source` and `formats` are arguments of `thaw.data.images.load_rgb`.
 
         Raises:
             UnreadableImageError: if the image cannot be read.
@@ -64,7 +64,7 @@ class TrainedModel:
 
     @cached_property
     def transform(self) -> Callable[[Image.Image], torch.Tensor]:
-        """Transform from a PIL image to uint8 (3, crop, crop)."""
+        """Validation transform from a PIL image to uint8 (3, crop, crop)."""
         return EvalTransform(self.preprocessing)
 
     def logits(self, images: torch.Tensor) -> torch.Tensor:
@@ -83,18 +83,19 @@ class TrainedModel:
 def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> TrainedModel:
     """Return the model with the best weights of a run's folder, or with the weights of a checkpoint file.
 
-    The model computes as the run did, in bfloat16 if the run used it and it is fast on the device. With `exact`, the
-    model computes in float32. `device` is `auto` (a GPU if there is one) or a PyTorch device.
+    The model computes in bfloat16 if the run did and bfloat16 is fast on the device, otherwise in float32. With `exact`
+    it always computes in float32. `device` is `auto` (a GPU if there is one) or a PyTorch device.
 
     Raises:
         UserError: if there is no such run, it has no checkpoint yet, its checkpoint is damaged, or its network cannot
             be built.
+        RunError: if the weights do not fit the network.
 
     """
     path = checkpoint_path(Path(run).expanduser())
     try:
         checkpoint = read_checkpoint(path)
-    except RunError as error:  # a file that the user names
+    except RunError as error:  # a UserError, because the user chose this file
         raise UserError(str(error)) from error
     described = checkpoint.get("thaw")
     if not described or not described["preprocessing"]:
@@ -123,10 +124,10 @@ def checkpoint_path(run: Path) -> Path:
     """Return the best checkpoint in a run's folder, or `run` itself if it is a file.
 
     Raises:
-        UserError: if there is no checkpoint, or more than one candidate.
+        UserError: if there is no checkpoint, or if it is not clear which checkpoint is the best.
 
     """
-    if os.path.isfile(run):  # Path.is_file raises for names that are too long
+    if os.path.isfile(run):  # Path.is_file raises an error if the name is too long
         return run
     if os.path.isdir(run):
         if best := best_file(run):
@@ -139,7 +140,7 @@ def checkpoint_path(run: Path) -> Path:
 
 
 def best_file(run: Path) -> Path | None:
-    """Return the checkpoint that a run's summary names, or the best one so far of an unfinished run.
+    """Return the best checkpoint that a run's summary names, or the best checkpoint so far of an unfinished run.
 
     Raises:
         UserError: if the file that the summary names is missing.
@@ -156,7 +157,7 @@ def best_file(run: Path) -> Path | None:
 
 
 def _saved_best(run: Path) -> Iterator[Path]:
-    """Yield the best checkpoint that the last checkpoint names, because a killed run has no summary."""
+    """Yield the best checkpoint's path as saved in the last checkpoint, because a killed run has no summary."""
     last = run / LAST
     if last.is_file():
         with suppress(RunError):
@@ -189,7 +190,6 @@ def run_folder(checkpoint: Path) -> Path:
 
 
 def _load_weights(net: StagedNet, state: dict[str, torch.Tensor], path: Path) -> None:
-    """Load the network's part of a classifier's `state`."""
     prefix = "net."
     try:
         net.load_state_dict({key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)})
@@ -198,7 +198,7 @@ def _load_weights(net: StagedNet, state: dict[str, torch.Tensor], path: Path) ->
 
 
 def _build(path: Path, config: dict) -> StagedNet:
-    """Return the network, built as in the run: a custom network by the function that its configuration names."""
+    """Build the network as in the run; a custom network is built by the function in the run's configuration."""
     run = run_folder(path)
     builder = read_resolved(run)["model"]["_target_"] if is_run(run) else None
     if builder is None or not is_own(builder):

@@ -1,1 +1,1 @@
-"""Write a trained model in other formats and check it against its checkpoint."""
+"""Export a trained model to other formats, and compare each export's predictions with the checkpoint's."""

@@ -1,4 +1,4 @@
-"""Export a checkpoint: write to a temporary folder, check, then move the result to its destination."""
+"""Export a checkpoint: write the export to a temporary folder, check it, and move it to its destination."""
 
 import os
 import tempfile
@@ -15,9 +15,9 @@ from thaw.storage.files import as_json
 
 @dataclass(frozen=True)
 class Exported:
-    """Finished export.
+    """Result of an export.
 
-    `difference` is the largest difference between its probabilities and the checkpoint's, over `images` images.
+    `difference` is the largest difference in probability between the export and the checkpoint, over `images` images.
     """
 
     path: Path
@@ -27,7 +27,7 @@ class Exported:
 
 
 def export(run: Path, destination: Path, kind: str, images: list[str]) -> Exported:
-    """Write `destination` and its record: `<destination>.json`, or `export.json` inside a folder.
+    """Export a model to `destination`, described by `<destination>.json`, or by `export.json` inside a folder.
 
     Raises:
         UserError: if the run has no model, the destination exists or cannot be written, or there are no images to check
@@ -43,7 +43,7 @@ def export(run: Path, destination: Path, kind: str, images: list[str]) -> Export
     model = load_model(run, exact=True, device="cpu")
     checked = check(model, images)
     with tempfile.TemporaryDirectory(prefix=".export-", dir=destination.parent) as folder:
-        part = Path(folder) / "export"  # some libraries refuse names that are not UTF-8
+        part = Path(folder) / "export"  # an ASCII name, because some libraries refuse names that are not UTF-8
         difference = checked.difference(FORMATS[kind](model, part, checked))
         values = {"format": kind, "run": str(run), **facts(model)}
         values |= {"checked_images": len(checked.images), "largest_difference": difference}

@@ -1,4 +1,4 @@
-"""A model as one function of pixels, the model's description, and a check of exports against the checkpoint."""
+"""Wrap a model for export, describe the model, and check exports against the checkpoint."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,8 +13,8 @@ from thaw.models.staged import StagedNet
 from thaw.runs import run_files
 from thaw.runs.summary import read_summary
 
-TOLERANCE = 1e-4  # in probability
-_CHECKED = 64  # images
+TOLERANCE = 1e-4  # largest difference in probability that rounding explains
+_CHECKED = 64  # number of images to check an export with
 
 
 class ExportedModel(nn.Module):
@@ -30,7 +30,7 @@ class ExportedModel(nn.Module):
 
 
 def facts(model: TrainedModel) -> dict[str, object]:
-    """Return plain values that describe the outputs and the preprocessing."""
+    """Return the class names, temperature and preprocessing as values for JSON."""
     return {
         "model": model.net.config["name"],
         "classes": list(model.classes),
@@ -40,13 +40,13 @@ def facts(model: TrainedModel) -> dict[str, object]:
 
 
 def example(model: TrainedModel) -> torch.Tensor:
-    """Return a batch of two images; exporters treat a batch size of 1 as a constant."""
+    """Return an example batch of two images, because exporters treat a batch size of 1 as a constant."""
     return torch.zeros(2, model.preprocessing.crop, model.preprocessing.crop, 3, dtype=torch.uint8)
 
 
 @dataclass(frozen=True)
 class Check:
-    """Images, uint8 (n, 3, S, S), with the checkpoint's probabilities, to compare an export with."""
+    """Images, uint8 (n, 3, S, S), and the checkpoint's probabilities, with which exports are compared."""
 
     images: torch.Tensor
     expected: torch.Tensor
@@ -55,7 +55,7 @@ class Check:
         """Return the largest difference from the expected probabilities.
 
         Raises:
-            RunError: if the difference is too large, or a predicted class differs.
+            RunError: if the difference is larger than `TOLERANCE`, or a predicted class differs.
 
         """
         largest = (probabilities - self.expected).abs().max().item()
@@ -68,13 +68,13 @@ class Check:
         return largest
 
     def batches(self) -> list[torch.Tensor]:
-        """Return the images in the layout of exports, uint8 (N, S, S, 3): a batch of one image, then the rest."""
+        """Return the images as inputs of an export, uint8 (N, S, S, 3): a batch of one image, then the other images."""
         pixels = self.images.permute(0, 2, 3, 1).contiguous()
         return [part for part in (pixels[:1], *pixels[1:].split(32)) if len(part)]
 
 
 def check(model: TrainedModel, paths: list[str]) -> Check:
-    """Return a check with the images at `paths`, or with validation images of the model's run.
+    """Compute the checkpoint's probabilities for the images `paths`, or for validation images of its run by default.
 
     `model` must compute in float32.
 
@@ -101,7 +101,7 @@ def check(model: TrainedModel, paths: list[str]) -> Check:
 
 
 def _validation_paths(model: TrainedModel) -> list[str]:
-    """Return validation images of all classes, if the run's predictions and its data still exist."""
+    """Return the validation images that still exist, starting with a sample from all classes."""
     run = run_folder(model.source)
     root = read_summary(run).get("data_root")
     if not root:

@@ -1,6 +1,6 @@
-"""Write ONNX, PyTorch's export format or a folder with safetensors.
+"""Write a model as an ONNX file, a file for `torch.export.load`, or a folder with safetensors.
 
-Each function writes its format, reads it back, and returns the probabilities of the check's images.
+Each function writes one format, loads the result, and returns its probabilities for the images in `check`.
 """
 
 import copy
@@ -26,7 +26,7 @@ _ANY_NUMBER = {"images": {0: Dim("batch", min=1)}}
 
 
 def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
-    """Write one ONNX file, with any batch size; its metadata has the classes and the preprocessing."""
+    """Write an ONNX file that accepts any batch size; its metadata has the classes and the preprocessing."""
     try:
         import onnxruntime
         import onnxscript  # noqa: F401 (torch.onnx needs it)
@@ -52,7 +52,7 @@ def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
 
 
 def as_torch(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
-    """Write a .pt2 file for PyTorch; `thaw.json` inside it has the classes and the preprocessing."""
+    """Write a .pt2 file for `torch.export.load`; `thaw.json` inside it has the classes and the preprocessing."""
     with _quiet(), path.open("wb") as file:
         program = torch.export.export(
             ExportedModel(model.net, model.temperature).eval(), (example(model),), dynamic_shapes=_ANY_NUMBER
@@ -65,14 +65,14 @@ def as_torch(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
 
 
 def as_safetensors(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
-    """Write a folder with `config.json` and `model.safetensors`, whose tensors have their published names.
+    """Write a folder with `config.json` and `model.safetensors`; its tensors have the published checkpoint's names.
 
-    timm can read the folder if it has this network.
+    timm can load the folder if timm has the same network.
     """
     path.mkdir()
     tensors = {key.removeprefix(model.net.prefix): value for key, value in model.net.state_dict().items()}
     content = save({key: value.contiguous() for key, value in tensors.items()}, {"format": "pt"})
-    (path / "model.safetensors").write_bytes(content)  # the files of save_file are readable only by their owner
+    (path / "model.safetensors").write_bytes(content)  # `save_file` would write a file that only its owner can read
     config, ours = timm_config(model), facts(model)
     _write(path, config | {"thaw": ours})
     by_timm = probabilities_by_timm(model, path, check)
@@ -89,7 +89,6 @@ FORMATS: dict[str, Callable[[TrainedModel, Path, Check], torch.Tensor]] = {
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Ignore the exporters' warnings about deprecated and future functions."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -14,7 +14,7 @@ READ_BY_TIMM = "timm.create_model('local-dir:FOLDER', pretrained=True)"
 
 
 def timm_config(model: TrainedModel) -> dict[str, object]:
-    """Return `config.json` in the format of timm's models on the Hugging Face Hub."""
+    """Return the content of `config.json`, in the format of timm's models on the Hugging Face Hub."""
     config, crop = model.net.config, model.preprocessing.crop
     mean, std = _normalisation(model)
     own_size = {"model_args": {"img_size": config["image_size"]}} if "image_size" in config else {}
@@ -29,14 +29,14 @@ def timm_config(model: TrainedModel) -> dict[str, object]:
             "std": std,
             "interpolation": model.preprocessing.interpolation,
             "crop_mode": "center",
-            "crop_pct": crop / (model.preprocessing.resize + 0.5),  # timm divides the crop by it and rounds down
+            "crop_pct": crop / (model.preprocessing.resize + 0.5),  # timm resizes to floor(crop / crop_pct)
             "label_names": list(model.classes),
         },
     }
 
 
 def probabilities_by_timm(model: TrainedModel, folder: Path, check: Check) -> torch.Tensor | None:
-    """Return the probabilities of timm's network; None if timm or its network is missing, or if they differ."""
+    """Load the exported folder with timm and return its probabilities, or None if timm fails or its results differ."""
     try:
         import timm
 
@@ -44,14 +44,14 @@ def probabilities_by_timm(model: TrainedModel, folder: Path, check: Check) -> to
         mean, std = (torch.tensor(net.pretrained_cfg[name]).view(3, 1, 1) for name in ("mean", "std"))
         with torch.inference_mode():
             logits = torch.cat([net((part / 255 - mean) / std) for part in check.images.split(32)])
-    except Exception:  # timm raises different errors for unknown networks and other shapes
+    except Exception:  # timm raises errors of many types, such as for unknown networks
         return None
     found = model.probabilities(logits.float())
     return found if (found - check.expected).abs().max() <= TOLERANCE else None
 
 
 def _normalisation(model: TrainedModel) -> list[list[float]]:
-    """Return (mean, std), in units of x / 255, of the network's normalisation modules."""
+    """Return [mean, std] of the network's input normalisation, for pixels in 0..1."""
     black, white = torch.zeros(1, 3, 1, 1), torch.full((1, 3, 1, 1), 255.0)
     for module in model.net.children():
         if isinstance(module, PerChannel):

@@ -26,14 +26,14 @@ from thaw.inference.trained_model import TrainedModel
 from thaw.pages.html import data_url
 from thaw.pages.text import decoded
 
-_THREADS = min(4, os.cpu_count() or 1)  # few: a decoded image may take some hundred MB
+_THREADS = min(4, os.cpu_count() or 1)  # few threads, because decoding an image may need several hundred MB
 _RETRY = {"Retry-After": "1"}
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest `body` in bytes, the seconds that reading it may take, and the number of `requests` at a time."""
+    """Largest `body` of a request in bytes, longest time to read it in seconds, and most `requests` at a time."""
 
     body: int = 20_000_000
     body_seconds: float = 30.0
@@ -41,7 +41,7 @@ class Limits:
 
 
 class Endpoints:
-    """Handlers of the routes; images are decoded in a pool of threads and classified by `batcher`."""
+    """Handlers of HTTP requests; a pool of threads decodes images, and `batcher` classifies them."""
 
     def __init__(self, model: TrainedModel, limits: Limits, batcher: Batcher):
         self.model, self.limits, self.batcher = model, limits, batcher
@@ -76,7 +76,7 @@ class Endpoints:
             raise
         except asyncio.CancelledError:  # the server is stopping
             return _error(503, "the server is stopping.")
-        except Exception:  # answer here: uvicorn closes the connection without an answer
+        except Exception:  # answer here, because uvicorn would close the connection without an answer
             _log.exception("an image was not classified")
             return _error(500, "the server failed; its terminal shows the error.")
         finally:
@@ -99,7 +99,7 @@ class Endpoints:
 def create_app(
     model: TrainedModel, hosts: Collection[str] | None, limits: Limits | None = None, batcher: Batcher | None = None
 ) -> Starlette:
-    """Return the ASGI application; `hosts` are the host names that it accepts, None for any."""
+    """Return the ASGI application. `hosts` are the accepted host names of this server, or None to accept any name."""
     endpoints = Endpoints(model, limits or Limits(), batcher or Batcher(model))
     app = Starlette(
         routes=[

@@ -14,12 +14,12 @@ from thaw.inference.trained_model import TrainedModel
 
 
 class BusyError(RuntimeError):
-    """The queue is full."""
+    """The queue of waiting images is full."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """Calibrated probabilities, float (classes,), for one image, and with `explain` its Grad-CAM map, float (S, S)."""
+    """Calibrated probabilities of one image, float (classes,), and its Grad-CAM heatmap, float (S, S), if requested."""
 
     probabilities: torch.Tensor
     heatmap: torch.Tensor | None = None
@@ -35,9 +35,9 @@ class _Request:
 class Batcher:
     """Thread that classifies batches of up to `most` images.
 
-    A batch starts `wait` seconds after its first image, or earlier if it is full. The queue holds at most `capacity`
-    images. `sizes` counts the batches of each size. Grad-CAM runs in the same thread, because it adds hooks to the
-    network.
+    A batch starts `wait` seconds after its first image arrives, or as soon as it is full. The queue holds at most
+    `capacity` images. `sizes` counts the batches of each size. Grad-CAM runs in this thread, too, because it adds hooks
+    to the network.
     """
 
     def __init__(self, model: TrainedModel, most: int = 16, wait: float = 0.005, capacity: int = 64):
@@ -52,11 +52,10 @@ class Batcher:
 
     @property
     def waiting(self) -> int:
-        """Number of images in the queue."""
         return self._waiting.qsize()
 
     def submit(self, image: torch.Tensor, explain: bool = False) -> Future[Answer]:
-        """Queue an image, uint8 (3, S, S) as `TrainedModel.read` returns it.
+        """Put an image, uint8 (3, S, S), into the queue and return the future answer.
 
         Raises: BusyError: if the queue is full.
         """
@@ -68,7 +67,7 @@ class Batcher:
         return request.answer
 
     def close(self, seconds: float = 5.0) -> None:
-        """End the thread after its current batch and wait up to `seconds`; queued images get no answer."""
+        """Stop the thread after its current batch, waiting up to `seconds`. Images in the queue get no answer."""
         self._closed.set()
         self._thread.join(seconds)
 
@@ -80,7 +79,7 @@ class Batcher:
             self.sizes[len(requests)] = self.sizes.get(len(requests), 0) + 1
             try:
                 answers = _classify(self._model, requests)
-            except Exception as error:  # such as too little memory; the next batch may succeed
+            except Exception as error:  # such as lack of memory; the next batch may succeed
                 for request in requests:
                     request.answer.set_exception(error)
                 continue

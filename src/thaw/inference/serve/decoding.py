@@ -1,4 +1,4 @@
-"""Decode untrusted bytes into the network's input."""
+"""Decode images from untrusted clients into the network's input."""
 
 import io
 
@@ -9,16 +9,16 @@ from thaw.data.endings import more_formats, what_to_install_for
 from thaw.errors import UnreadableImageError
 from thaw.inference.trained_model import TrainedModel
 
-# Not all formats of Pillow: some start other programs (EPS), others are rarely used and rarely tested.
+# Not all formats of Pillow, because some start other programs (EPS) and others are rarely tested.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "PPM", *more_formats())
 
 
 class NotAnImageError(UnreadableImageError):
-    """The bytes are in none of `FORMATS`."""
+    """The bytes are not an image in one of `FORMATS`."""
 
 
 def decode(model: TrainedModel, body: bytes) -> torch.Tensor:
-    """Return uint8 (3, crop, crop), equal to `model.read` of a file with these bytes.
+    """Decode the bytes of an image file to uint8 (3, crop, crop), exactly as `model.read` decodes the file.
 
     Raises:
         NotAnImageError: if the bytes are not an image.

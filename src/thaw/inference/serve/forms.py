@@ -1,4 +1,4 @@
-"""Find the file in a multipart form, which browsers and `curl -F` send."""
+"""Find the image in a multipart form, the format in which browsers and `curl -F` send files."""
 
 from collections.abc import Iterator
 from email.message import Message
@@ -7,12 +7,12 @@ from itertools import islice
 
 from starlette.exceptions import HTTPException
 
-_MOST_PARTS, _MOST_HEAD = 16, 8192  # parts of a form; bytes of a part's header
+_MOST_PARTS, _MOST_HEAD = 16, 8192  # limits: parts of a form; size of a part's header in bytes
 _USE = "send the bytes of one image, or a form with one file as curl -F file=@cat.jpg does"
 
 
 def image_in(content_type: str, body: bytes) -> bytes:
-    """Return the one file in a multipart form, or `body` itself if it is not a form.
+    """Return the content of the only file in a multipart form, or `body` itself if it is not a form.
 
     Raises: HTTPException: 400 if the form is incomplete or has several files, 422 if it has no file.
     """
@@ -23,7 +23,7 @@ def image_in(content_type: str, body: bytes) -> bytes:
         return body
     parts = list(islice(_parts(body, b"--" + boundary.encode("latin-1", "replace")), _MOST_PARTS + 1))
     named = [part for part in parts if part[0].get_filename()]
-    files = named or (parts if len(parts) == 1 else [])  # curl -F file=<cat.jpg sends no name
+    files = named or (parts if len(parts) == 1 else [])  # `curl -F 'file=<cat.jpg'` sends no file name
     if len(files) > 1 or len(parts) > _MOST_PARTS:
         raise HTTPException(400, f"the form holds several files, but the server takes one: {_USE}.")
     if not files or files[0][1] == files[0][2]:
@@ -33,7 +33,7 @@ def image_in(content_type: str, body: bytes) -> bytes:
 
 
 def _parts(body: bytes, line: bytes) -> Iterator[tuple[Message, int, int]]:
-    """Yield each part's header, and the start and the end of its content in `body`."""
+    """Yield the header of each part of the form, and where its content starts and ends in `body`."""
     place = 0 if body.startswith(line) else body.find(b"\r\n" + line) + 2
     if place == 1:
         raise _broken()

@@ -1,4 +1,4 @@
-"""Read and check requests; refusals are HTTPExceptions with a sentence."""
+"""Read and check HTTP requests. A bad request raises HTTPException with a sentence for the client."""
 
 from collections.abc import Collection
 from urllib.parse import urlsplit
@@ -11,9 +11,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 
 async def read_body(request: Request, most: int, seconds: float) -> bytes:
-    """Return the body; at most `most` bytes and one chunk are in memory.
+    """Return the request's body. At most `most` bytes plus one chunk are ever in memory.
 
-    Raises: HTTPException: 413 if the body is larger, 408 if it takes longer than `seconds`, 422 if it is empty.
+    Raises: HTTPException: 413 if the body is larger, 408 if reading takes longer than `seconds`, 422 if it is empty.
     """
     too_large = HTTPException(413, f"the body is larger than {most / 1e6:g} MB.")
     if _declared(request) > most:
@@ -38,9 +38,9 @@ def _declared(request: Request) -> int:
 
 
 def top(request: Request, classes: int) -> int:
-    """Return the number of classes that the query asks for, or all `classes`.
+    """Return the query parameter `top`, the number of classes in the answer. The default is all `classes`.
 
-    Raises: HTTPException: 400 if that is not a whole number above 0.
+    Raises: HTTPException: 400 if `top` is not a whole number above 0.
     """
     text = request.query_params.get("top", str(classes))
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
@@ -49,9 +49,9 @@ def top(request: Request, classes: int) -> int:
 
 
 def explain(request: Request) -> bool:
-    """Return whether the query asks for an explanation.
+    """Return whether the query parameter `explain` is 1, which asks for a Grad-CAM heatmap.
 
-    Raises: HTTPException: 400 if the value is neither 0 nor 1.
+    Raises: HTTPException: 400 if `explain` is neither 0 nor 1.
     """
     text = request.query_params.get("explain", "0")
     if text not in ("0", "1"):
@@ -60,10 +60,10 @@ def explain(request: Request) -> bool:
 
 
 class OwnPageOnly:
-    """Middleware that refuses requests which other sites' pages make a browser send.
+    """Middleware that refuses requests which a browser sends for web pages of other sites.
 
-    The Host header reveals a site whose name points to this server (DNS rebinding). `hosts` are the accepted names,
-    None for any. Starlette's own middleware does not answer in JSON.
+    `hosts` are the host names accepted in the Host header (against DNS rebinding), or None to accept any name.
+    Starlette's own middleware for this purpose is not used, because it does not answer in JSON.
     """
 
     def __init__(self, app: ASGIApp, hosts: Collection[str] | None):

@@ -1,4 +1,4 @@
-"""Run the application on a port until a signal ends it."""
+"""Run an HTTP application on a port until SIGINT or SIGTERM."""
 
 import asyncio
 import ipaddress
@@ -12,13 +12,13 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from thaw.errors import UserError
 
 _CONNECTIONS = 256
-_SILENCE = 30.0  # seconds
+_SILENCE = 30.0  # longest time for the head of a request, in seconds
 
 
 class Address:
-    """An open port; connections wait until `serve` is called.
+    """An open port. Clients can connect at once, and are answered as soon as `serve` is called.
 
-    `hosts` are the accepted host names, or None if other machines can connect, because they may use any name.
+    `hosts` are the accepted host names, or None if other machines can connect, because they may use any host name.
 
     Raises:
         UserError: if the port cannot be opened.
@@ -43,9 +43,9 @@ class Address:
 
 def _listening(found: socket.socket, address: tuple) -> socket.socket:
     try:
-        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # allows a restart at once
+        found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # the port can be opened again right after a stop
         found.bind(address)
-        found.listen()  # now: two sockets can bind the same port as long as neither listens
+        found.listen()  # listen at once: two sockets can bind the same port until one of them listens
     except OSError:
         found.close()
         raise
@@ -53,9 +53,9 @@ def _listening(found: socket.socket, address: tuple) -> socket.socket:
 
 
 def serve(app: ASGIApp, address: Address) -> None:
-    """Serve until SIGINT or SIGTERM; requests under way have five more seconds."""
+    """Run the server until SIGINT or SIGTERM. Requests that it has not yet answered get five more seconds."""
     server = _Server(config(app), address)
-    # uvicorn raises a received signal again after it has ended, and ignores signals before its own handlers exist.
+    # uvicorn alone would send the signal again after its end, and miss a signal that comes before its handlers exist.
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: setattr(server, "should_exit", True))
     server.run([address.socket])
@@ -79,8 +79,6 @@ def config(app: ASGIApp) -> uvicorn.Config:
 
 
 class _Server(uvicorn.Server):
-    """Server that prints its address once it answers."""
-
     def __init__(self, config: uvicorn.Config, address: Address):
         super().__init__(config)
         self._address = address
@@ -92,9 +90,9 @@ class _Server(uvicorn.Server):
 
 
 class _Connection(H11Protocol):
-    """Connection that closes if a client takes 30 seconds for the head of a request or keeps sending a refused body.
+    """Connection that closes if a client needs over 30 seconds for a request's head, or keeps sending a refused body.
 
-    The application limits the body itself, and uvicorn limits idle connections.
+    The application limits the time for the body, and uvicorn limits idle connections.
     """
 
     _timer: asyncio.TimerHandle | None = None

@@ -1,4 +1,4 @@
-"""Start page: one file whose content security policy allows only its own script and style."""
+"""Create the server's start page, with a content security policy that allows only the page's own script and style."""
 
 import base64
 import hashlib
@@ -16,7 +16,7 @@ _POLICY = (
 
 
 def page_response(model: TrainedModel, most: int) -> HTMLResponse:
-    """Return the page, one response for all clients; its script refuses images of more than `most` bytes."""
+    """Return the start page as one response for all clients; its script refuses images larger than `most` bytes."""
     used = model.preprocessing
     html = render(
         "serve.html.jinja",
@@ -36,7 +36,6 @@ def page_response(model: TrainedModel, most: int) -> HTMLResponse:
 
 
 def _hashes(html: str, tag: str) -> str:
-    """Return the hashes that allow the page's scripts or styles."""
     found = re.findall(f"<{tag}>(.*?)</{tag}>", html, re.DOTALL)
     digests = [hashlib.sha256(text.encode()).digest() for text in found]
     return " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)

@@ -7,11 +7,12 @@ most `LAG`.
 """
 
 import warnings
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import optuna
+from optuna.distributions import BaseDistribution, CategoricalDistribution
 from optuna.samplers import TPESampler
 from optuna.trial import create_trial
 
@@ -69,10 +70,10 @@ class Proposals:
         if number < len(starts):
             return starts[number]
         known = known_before(number, trials)
-        dropped = self.dropped(known)
+        dropped = self.dropped(trials)
         for attempt in range(_ATTEMPTS):
-            params = self._proposed(known, (self._seed, number, attempt))
-            if params[BACKBONE] not in dropped and params not in tried and params not in starts:
+            params = self._proposed(known, dropped, (self._seed, number, attempt))
+            if params and params not in tried:
                 return params
         return None
 
@@ -101,7 +102,7 @@ class Proposals:
 
     def _starts(self, before: Sequence[Trial]) -> list[dict[str, Any]]:
         """Return the parameters of the first trials, as far as the trials before decide them."""
-        starts = _probes(self.space)
+        starts = [self._defaults(params) for params in _probes(self.space)]
         if len(before) < len(starts):
             return starts
         probes = before[: len(starts)]
@@ -112,25 +113,53 @@ class Proposals:
         for name in best:
             for strategy in self.space.strategies:
                 if strategy != first:
-                    params = {BACKBONE: name, STRATEGY: strategy}
-                    starts.append(self._active({**params, **self._configured(params)}))
+                    starts.append(self._defaults({BACKBONE: name, STRATEGY: strategy}))
         return starts
 
-    def _proposed(self, known: Sequence[Trial], seed: tuple[int, ...]) -> dict[str, Any]:
+    def _defaults(self, params: Mapping[str, Any]) -> dict[str, Any]:
+        return self._active({**params, **self._configured(params)})
+
+    def _proposed(
+        self, known: Sequence[Trial], dropped: Collection[str], seed: tuple[int, ...]
+    ) -> dict[str, Any] | None:
+        """Return a proposal of TPE among the backbones and strategies that are worth a proposal."""
+        kinds = self._kinds(known, dropped)
+        if kinds is None:
+            return None
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             sampler = TPESampler(
                 seed=int(np.random.default_rng(seed).integers(2**31)), multivariate=True, group=True, n_startup_trials=0
             )
         study = optuna.create_study(sampler=sampler, direction="maximize")
-        study.add_trials([self._as_complete(trial) for trial in finished(known)])
+        study.add_trials([_as_complete(trial, kinds) for trial in finished(known) if _lies_in(trial, kinds)])
         trial = study.ask()
-        return self._active({key: trial._suggest(key, kind) for key, kind in self.distributions.items()})
+        return self._active({key: trial._suggest(key, kind) for key, kind in kinds.items()})
 
-    def _as_complete(self, trial: Trial) -> optuna.trial.FrozenTrial:
-        accuracy, loss = trial.score
-        kinds = {key: self.distributions[key] for key in trial.params}
-        return create_trial(params=trial.params, distributions=kinds, value=accuracy + _TINY * max(loss, -100.0))
+    def _kinds(self, known: Sequence[Trial], dropped: Collection[str]) -> dict[str, BaseDistribution] | None:
+        """Return the distributions without backbones that are left out and strategies without an option to vary.
+
+        TPE would try these values again and again, because few bad trials have them.
+        """
+        varied = {trial.params[STRATEGY] for trial in known if trial.params.keys() - {BACKBONE, STRATEGY}}
+        fixed = {trial.params[STRATEGY] for trial in known if trial.params} - varied
+        names = [name for name in self.space.backbones if name not in dropped]
+        strategies = [name for name in self.space.strategies if name not in fixed]
+        if not strategies:
+            return None
+        groups = {BACKBONE: CategoricalDistribution(names), STRATEGY: CategoricalDistribution(strategies)}
+        return {**self.distributions, **groups}
+
+
+def _lies_in(trial: Trial, kinds: Mapping[str, BaseDistribution]) -> bool:
+    return all(trial.params[key] in kinds[key].choices for key in (BACKBONE, STRATEGY))  # type: ignore[attr-defined]
+
+
+def _as_complete(trial: Trial, kinds: Mapping[str, BaseDistribution]) -> optuna.trial.FrozenTrial:
+    """Return a trial for TPE. Of trials with equal accuracy, the one with the lower loss is better."""
+    accuracy, loss = trial.score
+    own = {key: kinds[key] for key in trial.params}
+    return create_trial(params=trial.params, distributions=own, value=accuracy + _TINY * max(loss, -100.0))
 
 
 def _probes(space: Space) -> list[dict[str, Any]]:
