@@ -50,9 +50,9 @@ class Runs:
                 self.clock.sleep(min(POLL, end - self.clock.now))
                 if stopped := watch(seen):
                     self.clock.sleep(1.0)
-                    return RunResult(seen, 1 - max(seen, default=0), self.clock.now - began, stopped)
-            seen.append(accuracy)
-        return RunResult(seen, 1 - max(seen), self.clock.now - began)
+                    return RunResult(seen, self.clock.now - began, stopped)
+            seen.append((accuracy, 1 - accuracy))
+        return RunResult(seen, self.clock.now - began)
 
     def trial_ends(self, trial, best):
         pass
@@ -75,6 +75,8 @@ def search(folder, runs, varied, seconds=1e6, most=None, reserve=lambda trials: 
     def active(params):
         return {key: params[key] for key in ("backbone", "strategy")} if params["strategy"] == "probe" else params
 
-    proposals = Proposals(varied, lambda params: {"strategy.lr_factor": 1.0, "scheduler": "step_lr"}, active, runs.right, seed)
+    proposals = Proposals(
+        varied, lambda params: {"strategy.lr_factor": 1.0, "scheduler": "step_lr"}, active, runs.right, seed
+    )
     budget = TimeBudget(folder, seconds, runs.clock)
     return Search(TrialRecord(folder), proposals, runs, budget, most, reserve, sleep=runs.clock.sleep)

@@ -12,40 +12,53 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.stats import wilcoxon
 
-RUNGS = (0.2, 0.4, 0.7)  # shares of a trial's epochs
-KEPT = 0.5  # share of trials that passes a rung
-FEWEST = 4  # earlier trials without which no trial is ended
+Epoch = tuple[float, float]  # validation accuracy and loss
+Curve = Sequence[Epoch]
+RUNGS = (0.1, 0.3, 0.6)  # shares of a trial's epochs
+KEPT = 1 / 3  # share of trials that passes a rung
+FEWEST = 4  # without so many earlier trials at a rung, no trial ends there
 _WORSE = 0.1  # largest p-value that ends a repeated trial
 
 
-def reached(curve: Sequence[float], share: float, epochs: int) -> float | None:
-    """Return the best accuracy within a share of a trial's epochs, or None if the trial did not get that far.
+def epoch_rank(epoch: Epoch) -> tuple[float, float]:
+    """Return a key that is larger for better epochs: the accuracy, then the loss."""
+    accuracy, loss = epoch
+    return accuracy, -loss if loss == loss else -math.inf
+
+
+def best_epoch(curve: Curve) -> Epoch:
+    return max(curve, key=epoch_rank)
+
+
+def reached(curve: Curve, share: float, epochs: int) -> Epoch | None:
+    """Return the best epoch within a share of a trial's epochs, or None if the trial did not get that far.
 
     Args:
-        curve: the validation accuracy of each epoch.
+        curve: the epochs that the trial took.
         share: a share of the trial's epochs, within 0..1.
         epochs: the number of epochs that the trial would take.
 
     """
     count = _epochs_to(share, epochs)
-    return max(curve[:count]) if len(curve) >= count else None
+    return best_epoch(curve[:count]) if len(curve) >= count else None
 
 
-def falls_behind(curve: Sequence[float], epochs: int, earlier: Sequence[tuple[Sequence[float], int]]) -> int | None:
+def falls_behind(curve: Curve, epochs: int, earlier: Sequence[tuple[Curve, int]]) -> int | None:
     """Return the number of epochs after which a trial should have ended, or None.
 
     Args:
-        curve: the validation accuracy of each epoch so far.
+        curve: the epochs so far.
         epochs: the number of epochs that the trial would take.
-        earlier: curve and number of epochs of the trials to compare with.
+        earlier: the epochs, and the number of epochs at most, of each trial to compare with.
 
     """
     for share in RUNGS:
         count = _epochs_to(share, epochs)
         if count > len(curve) or count >= epochs:
             return None
-        others = [value for other, total in earlier if (value := reached(other, share, total)) is not None]
-        better = sum(value > max(curve[:count]) for value in others)
+        own = epoch_rank(best_epoch(curve[:count]))
+        others = [best for other, total in earlier if (best := reached(other, share, total)) is not None]
+        better = sum(epoch_rank(other) > own for other in others)
         if len(others) >= FEWEST and better >= KEPT * (len(others) + 1):
             return count
     return None
@@ -66,5 +79,5 @@ def clearly_worse(scores: Sequence[float], best: Sequence[float]) -> bool:
         return False
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", module="scipy")  # few or equal differences: the p-value is only coarse
-        _, p = wilcoxon(differences, alternative="less", zero_method="zsplit")
+        _, p = np.asarray(wilcoxon(differences, alternative="less", zero_method="zsplit"))
     return float(p) <= _WORSE

@@ -2,14 +2,14 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from statistics import mean, median
 from typing import Any, Protocol
 
 from optuna.trial import TrialState
 
 from thaw.sweep.search.proposals import Proposals, is_ready, known_before
-from thaw.sweep.search.rungs import clearly_worse, falls_behind
+from thaw.sweep.search.rungs import Curve, best_epoch, clearly_worse, falls_behind
 from thaw.sweep.search.search_space import BACKBONE, STRATEGY
 from thaw.sweep.search.trial_record import Trial, TrialRecord, finished
 
@@ -24,15 +24,13 @@ class RunResult:
     """The end of one run.
 
     Attributes:
-        curve: validation accuracy of each epoch.
-        loss: validation loss of the best epoch.
+        curve: validation accuracy and loss of each epoch.
         stopped: why it was stopped before its end.
         error: why it failed.
 
     """
 
-    curve: list[float] = field(default_factory=list)
-    loss: float | None = None
+    curve: Curve = ()
     seconds: float = 0.0
     stopped: str | None = None
     error: str | None = None
@@ -45,10 +43,10 @@ class Runner(Protocol):
         """Return the number of epochs of a run."""
         ...
 
-    def run(self, trial: Trial, repetition: int, watch: Callable[[Sequence[float]], str | None]) -> RunResult:
+    def run(self, trial: Trial, repetition: int, watch: Callable[[Curve], str | None]) -> RunResult:
         """Run, or resume, one repetition of a trial.
 
-        `watch` gets the accuracies of the epochs so far, and returns why the run should stop, or None.
+        `watch` gets the epochs so far, and returns why the run should stop, or None.
         """
         ...
 
@@ -173,12 +171,10 @@ class Search:
         self._end(trial, TrialState.COMPLETE, facts)
         return True
 
-    def _watch(
-        self, epochs: int, others: Sequence[tuple[Sequence[float], int]]
-    ) -> Callable[[Sequence[float]], str | None]:
+    def _watch(self, epochs: int, others: Sequence[tuple[Curve, int]]) -> Callable[[Curve], str | None]:
         trials = self.record.trials()
 
-        def watch(curve: Sequence[float]) -> str | None:
+        def watch(curve: Curve) -> str | None:
             if self._time_for_search(trials) <= 0:
                 return OUT_OF_TIME
             return BEHIND if falls_behind(curve, epochs, others) else None  # a fast run may end before it is stopped
@@ -190,7 +186,9 @@ class Search:
         if len(results) == repetitions or not complete:
             return False
         best = max(complete, key=lambda trial: trial.score)
-        return clearly_worse([max(one.curve) for one in results], [max(curve) for curve in best.curves])
+        return clearly_worse(
+            [best_epoch(one.curve)[0] for one in results], [best_epoch(curve)[0] for curve in best.curves]
+        )
 
     def _end(self, trial: Trial, state: TrialState, facts: Mapping[str, Any]) -> None:
         self.record.finish(trial.number, state, ended=self.budget.used(), **facts)
@@ -212,11 +210,11 @@ class Search:
 
 def _facts(results: Sequence[RunResult]) -> dict[str, Any]:
     seen = [result for result in results if result.curve]
-    losses = [result.loss for result in seen if result.loss is not None]
+    best = [best_epoch(result.curve) for result in seen]
     return {
-        "curves": [result.curve for result in results],
-        "accuracy": mean(max(result.curve) for result in seen) if seen else None,
-        "loss": mean(losses) if losses else None,
+        "curves": [list(result.curve) for result in results],
+        "accuracy": mean(accuracy for accuracy, _ in best) if best else None,
+        "loss": mean(loss for _, loss in best) if best else None,
         "seconds": sum(result.seconds for result in results),
     }
 

@@ -220,8 +220,8 @@ def _advice(facts: Mapping[str, Any]) -> list[str]:
     if final is None:
         return [
             f"Use {winner['name']}, the best of {amount(len(facts['trials']), 'trial')}. No time was left to measure "
-            f"it on other images. Its {_percent(winner['search_acc'])} is too high, because the search chose it by this "
-            "number."
+            f"it on other images. Its {_percent(winner['search_acc'])} is too high, because the search chose it by "
+            "this number."
         ]
     sentences = [
         f"Use {winner['name']}: it classifies {_percent(final['acc'])} of {amount(final['images'], 'image')} correctly "

@@ -1,6 +1,5 @@
 """Runs of a search as jobs, each in a fork of this process, and the data options that keep its result honest."""
 
-import math
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from thaw.storage.files import read_rows
 from thaw.sweep.execution import SignalRelay, cause_of_death, clear, record_death
 from thaw.sweep.jobs import Job
 from thaw.sweep.processes import Process
+from thaw.sweep.search.rungs import Curve, Epoch
 from thaw.sweep.search.search_loop import RunResult
 from thaw.sweep.search.search_space import STRATEGY, Space
 from thaw.sweep.search.trial_record import Trial
@@ -68,7 +68,7 @@ class Jobs:
         phases = resolved_job(cfg)["strategy"]["phases"]
         return len(phases) if all(phase.get("solver") for phase in phases) else cfg.trainer.max_epochs
 
-    def run(self, job: Job, watch: Callable[[Sequence[float]], str | None]) -> RunResult:
+    def run(self, job: Job, watch: Callable[[Curve], str | None]) -> RunResult:
         """Run or resume a job until it ends or `watch` returns a reason to stop it.
 
         Raises:
@@ -84,7 +84,7 @@ class Jobs:
             stop.process = process = Process(lambda: self.task(job, arguments), job.folder / run_files.CONSOLE)
             while not process.wait(seconds=_POLL):
                 self.tick(job)
-                if not stopped and (stopped := watch(_curve(job))):
+                if not stopped and (stopped := watch(epoch_metrics(job))):
                     process.stop(_GRACE)
             stop.process = None
         if stop.received:
@@ -94,11 +94,7 @@ class Jobs:
         return _result(job, stopped, time.monotonic() - start)
 
 
-def _curve(job: Job) -> list[float]:
-    return [accuracy for accuracy, _ in epoch_metrics(job)]
-
-
-def epoch_metrics(job: Job) -> list[tuple[float, float]]:
+def epoch_metrics(job: Job) -> list[Epoch]:
     """Return validation accuracy and loss of each epoch so far."""
     path = job.folder / run_files.METRICS
     rows = read_rows(path) if path.is_file() else []
@@ -106,11 +102,10 @@ def epoch_metrics(job: Job) -> list[tuple[float, float]]:
 
 
 def _result(job: Job, stopped: str | None = None, seconds: float | None = None) -> RunResult:
-    epochs, summary = epoch_metrics(job), job.summary
-    best = max(epochs, key=lambda epoch: (epoch[0], -epoch[1]), default=(math.nan, None))
+    summary = job.summary
     taken = summary["seconds"]["total"] if job.finished else seconds or 0.0
     error = None if job.finished or stopped else summary.get("error") or f"it ended as {summary.get('status', 'lost')}"
-    return RunResult([accuracy for accuracy, _ in epochs], best[1], taken, stopped if not job.finished else None, error)
+    return RunResult(epoch_metrics(job), taken, stopped if not job.finished else None, error)
 
 
 @dataclass(frozen=True)
@@ -124,7 +119,7 @@ class TrialJobs:
     def epochs(self, overrides: Sequence[str]) -> int:
         return self.jobs.epochs([*overrides, *self.unseen])
 
-    def run(self, trial: Trial, repetition: int, watch: Callable[[Sequence[float]], str | None]) -> RunResult:
+    def run(self, trial: Trial, repetition: int, watch: Callable[[Curve], str | None]) -> RunResult:
         return self.jobs.run(self.job(trial, repetition), watch)
 
     def job(self, trial: Trial, repetition: int) -> Job:

@@ -1,5 +1,6 @@
 """The trials of a search, in Optuna's journal file. Processes that share the file share the search."""
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from optuna.storages.journal import JournalFileBackend
 from optuna.storages.journal._file import BaseJournalFileLock
 from optuna.trial import FrozenTrial, TrialState
 
+from thaw.sweep.search.rungs import Epoch, epoch_rank
+
 JOURNAL = "search.journal"
 _STUDY = "search"
 _CLAIMS = "claims"
@@ -25,10 +28,10 @@ class Trial:
     """A configuration that the search has tried or is trying.
 
     Attributes:
-        curves: the validation accuracy of each epoch, for each repetition that has begun.
+        curves: validation accuracy and loss of each epoch, for each repetition that has begun.
         epochs: the number of epochs of one repetition.
         accuracy: the mean, over the repetitions, of the best epoch's accuracy; None without a finished epoch.
-        loss: the mean validation loss of these epochs.
+        loss: the mean validation loss of the same epochs.
         reason: why the trial ended early or failed.
 
     """
@@ -37,7 +40,7 @@ class Trial:
     state: TrialState
     params: dict[str, Any] = field(default_factory=dict)
     overrides: list[str] = field(default_factory=list)
-    curves: list[list[float]] = field(default_factory=list)
+    curves: list[list[Epoch]] = field(default_factory=list)
     epochs: int = 0
     accuracy: float | None = None
     loss: float | None = None
@@ -56,8 +59,9 @@ class Trial:
     @property
     def score(self) -> tuple[float, float]:
         """Return a key that is larger for better trials: the accuracy, then the loss."""
-        loss = float("inf") if self.loss is None or self.loss != self.loss else self.loss
-        return (-1.0 if self.accuracy is None else self.accuracy), -loss
+        return epoch_rank(
+            (-1.0 if self.accuracy is None else self.accuracy, math.nan if self.loss is None else self.loss)
+        )
 
 
 class _KernelLock(BaseJournalFileLock):
@@ -156,8 +160,8 @@ class TrialRecord:
         if frozen.state.is_finished():
             return
         trial = optuna.Trial(self._study, frozen._trial_id)
-        for epoch, accuracy in enumerate(facts.get("curves", [[]])[0] if facts.get("curves") else []):
-            trial.report(accuracy, epoch + 1)  # dashboards for Optuna draw them
+        for epoch, (accuracy, _) in enumerate(next(iter(facts.get("curves", [])), []), start=1):
+            trial.report(accuracy, epoch)  # dashboards for Optuna draw them
         trial.set_user_attr("facts", facts)
         value = facts.get("accuracy")
         self._study.tell(number, value if state == TrialState.COMPLETE else None, state=state)
@@ -178,7 +182,8 @@ class TrialRecord:
 
 
 def _trial(frozen: FrozenTrial) -> Trial:
-    facts = frozen.user_attrs.get("facts", {})
+    facts = dict(frozen.user_attrs.get("facts", {}))
+    facts["curves"] = [[(accuracy, loss) for accuracy, loss in curve] for curve in facts.get("curves", [])]
     return Trial(
         frozen.number, frozen.state, dict(frozen.params), list(frozen.user_attrs.get("overrides", [])), **facts
     )
