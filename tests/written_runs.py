@@ -37,7 +37,10 @@ def write_run(
         rows.writerow(["path", "label", "predicted", "confidence", *map(column.format, classes)])
         for number, label, ok in zip(numbers, labels, right, strict=True):
             names = classes[label], classes[label if ok else (label + 1) % len(classes)]
-            rows.writerow([f"val/{names[0]}/{number}.png", *names, 0.9, *[1 / len(classes)] * len(classes)])
+            rest = 0.1 / max(1, len(classes) - 1)
+            rows.writerow(
+                [f"val/{names[0]}/{number}.png", *names, 0.9, *(0.9 if c == names[1] else rest for c in classes)]
+            )
     acc = float(right.mean())
     table = "epoch,phase,lr,train/loss,train/acc,val/loss,val/acc,val/macro_acc,seconds\n1,1,0.1,1,0.5,1,0.5,0.5,1\n"
     (folder / "metrics.csv").write_text(f"{table}2,1,0.1,0.5,0.9,0.6,{acc},{acc},1\n")

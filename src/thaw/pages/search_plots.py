@@ -66,7 +66,8 @@ def importances(shares: Mapping[str, float]) -> str:
 
 def parallel(rows: Sequence[dict], keys: Sequence[str]) -> str:
     """Plot each trial as a line through its values of all options, the better the darker, to its accuracy."""
-    used = [key for key in keys if len({str(row["params"].get(key)) for row in rows}) > 1]
+    values = {key: {str(row["params"][key]) for row in rows if key in row["params"]} for key in keys}
+    used = [key for key in keys if len(values[key]) > 1]
     scales = {key: _scale([row["params"].get(key) for row in rows]) for key in used}
     accuracies = [row["acc"] for row in rows]
     low, high = min(accuracies), max(accuracies)

@@ -1,27 +1,30 @@
 """The last stage: the best configurations and the strategies' defaults run again, on fresh seeds and unseen images.
 
-The winner is chosen before these images are looked at. Its accuracy on them is therefore unbiased, unlike the best
-value that the search found.
+The winner is chosen without a look at these images: by the runs on fresh seeds, on the images that the search chooses
+by. Its accuracy on the unseen images is therefore unbiased, unlike the best value that the search found.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from statistics import mean
 from typing import Any
 
 from thaw.sweep.jobs import Job
-from thaw.sweep.search.search_loop import OUT_OF_TIME, RunResult, best_trial
+from thaw.sweep.search.rungs import Curve, epoch_rank
+from thaw.sweep.search.search_loop import OUT_OF_TIME, Budget, RunResult, best_trial
 from thaw.sweep.search.search_space import BACKBONE, STRATEGY, Space
-from thaw.sweep.search.time_budget import TimeBudget
 from thaw.sweep.search.trial_jobs import Jobs
 from thaw.sweep.search.trial_record import Trial, TrialRecord, finished
 
-FINAL, MODEL, FINALISTS = "final", "model", "finalists"
+FINAL, MODEL = "final", "model"  # folders
+FINALISTS, WINNER = "finalists", "winner"  # what is noted in the record
 _BEST = 3  # trials that run again
 _SEEDS = 3  # fresh seeds
 _LARGEST = 0.45  # share of the budget that may be kept for the last stage
 _LONGER = 1.3  # a run of the last stage takes longer than its trial: it also predicts the test images
 _PAGE = 6.0  # seconds to compare and to write the pages
+_WAIT = 0.2  # seconds between two looks at what other processes do
 _MORE_IMAGES = 1.25  # the model for use also trains on the images that the search validated on
 
 
@@ -51,14 +54,13 @@ def _is_default(trial: Trial, trials: Sequence[Trial], space: Space, backbone: s
     )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class FinalRun:
-    """A run of the last stage: `overrides` on `seed`; `trial` is the number of the trial that it repeats."""
+    """A run of the last stage; `trial` is the number of the trial that it repeats."""
 
     name: str
     trial: int
     overrides: list[str]
-    seed: int
     seconds: float  # expected
 
 
@@ -77,63 +79,112 @@ class FinalStage:
     space: Space
     unseen: Sequence[str]
     seed: int
+    sleep: Callable[[float], None] = time.sleep
 
     def reserve(self, trials: Sequence[Trial], budget: float) -> float:
         """Return the seconds to keep for the last stage, at most `_LARGEST` of the budget."""
-        runs = self.runs(finalists(trials, self.space)) if best_trial(trials) else []
-        wanted = _PAGE + sum(run.seconds for run in runs)
-        return min(wanted, _LARGEST * budget)
+        chosen = finalists(trials, self.space)
+        wanted = _PAGE + sum(run.seconds for run in self.runs(chosen)) + self._model_seconds(chosen)
+        return min(wanted, _LARGEST * budget) if chosen else 0.0
 
     def runs(self, chosen: Sequence[Trial]) -> list[FinalRun]:
-        """Return the runs, the most important first: the winner, the model for use, then the others seed by seed."""
-        found = []
-        for seed in range(self.seed + 1, self.seed + 1 + _SEEDS):
-            for trial in chosen:
-                expected = _LONGER * trial.seconds / max(1, len(trial.curves))
-                overrides = [*trial.overrides, f"seed={seed}", *self.unseen]
-                name = f"{FINAL}/{trial.number:03d}-{trial.params[STRATEGY]}-{seed}"
-                found.append(FinalRun(name, trial.number, overrides, seed, expected))
-        if found and self.unseen:  # otherwise the winner's run itself is the model for use
-            winner = chosen[0]
-            expected = _MORE_IMAGES * found[0].seconds
-            own = [*winner.overrides, f"seed={self.seed + 1}"]
-            found.insert(1, FinalRun(MODEL, winner.number, own, self.seed + 1, expected))
-        return found
+        """Return the runs on fresh seeds, the most important first."""
+        return [
+            FinalRun(
+                f"{FINAL}/{trial.number:03d}-{trial.params[STRATEGY]}-{seed}",
+                trial.number,
+                [*trial.overrides, f"seed={seed}", *self.unseen],
+                _LONGER * trial.seconds / max(1, len(trial.curves)),
+            )
+            for seed in range(self.seed + 1, self.seed + 1 + _SEEDS)
+            for trial in chosen
+        ]
 
-    def run(self, budget: TimeBudget, report: Callable[[FinalRun, RunResult], None]) -> None:
-        """Run what fits into the time that is left."""
+    def run(self, budget: Budget, report: Callable[[FinalRun, RunResult], None]) -> None:
+        """Run what fits into the time that is left; the model for use comes last, and its time is kept for it."""
         chosen = self._chosen()
-        runs, slower = self.runs(chosen), 1.0
-        while True:
-            waiting, ran = False, False
-            for one in runs:
-                job = self.job(one)
-                if job.finished:
-                    continue
-                if budget.left() < _PAGE + slower * one.seconds:
-                    continue
-                give_back = self.record.claim(one.name.replace("/", "-"))
-                if give_back is None:
-                    waiting = True
-                    continue
-                try:
-                    result = self.jobs.run(job, lambda curve: OUT_OF_TIME if budget.left() < _PAGE / 2 else None)
-                finally:
-                    give_back()
-                report(one, result)
-                ran = True
-                if result.error:
-                    runs = [other for other in runs if other.name != one.name]
-                elif one.seconds and not result.stopped:
-                    slower = max(1.0, result.seconds / one.seconds)
-                break
-            if not ran and not waiting:
+        self._run_all(self.runs(chosen), budget, self._model_seconds(chosen), report)
+        while any(self.record.is_claimed(_claim(run)) for run in self.runs(chosen)):  # their results decide the winner
+            self.sleep(_WAIT)
+        self._run_all(self.model(), budget, 0.0, report)
+
+    def _run_all(
+        self, runs: Sequence[FinalRun], budget: Budget, kept: float, report: Callable[[FinalRun, RunResult], None]
+    ) -> None:
+        """Run what fits into the time that is left, except the last `kept` seconds."""
+        failed, slower = set(), 1.0
+        while left := [run for run in runs if run not in failed and not self.job(run).finished]:
+            fitting = [run for run in left if budget.left() >= _PAGE + slower * (run.seconds + kept)]
+            if not fitting:
                 return
-            if not ran:
-                time.sleep(0.2)
+            taken = self._take(fitting)
+            if taken is None:
+                self.sleep(_WAIT)
+                continue
+            run, give_back = taken
+            try:
+                result = self.jobs.run(self.job(run), self._watch(budget))
+            finally:
+                give_back()
+            report(run, result)
+            if result.error:
+                failed.add(run)
+            else:
+                slower = max(1.0, result.seconds / run.seconds)
+
+    def _watch(self, budget: Budget) -> Callable[[Curve], str | None]:
+        return lambda curve: OUT_OF_TIME if budget.left() < _PAGE / 2 else None
+
+    def _take(self, runs: Sequence[FinalRun]) -> tuple[FinalRun, Callable[[], None]] | None:
+        """Return the first run that no other process has, with the function that gives it back."""
+        for run in runs:
+            if give_back := self.record.claim(_claim(run)):
+                return run, give_back
+        return None
+
+    def _model_seconds(self, chosen: Sequence[Trial]) -> float:
+        longest = max((run.seconds for run in self.runs(chosen)), default=0.0)
+        return _MORE_IMAGES * longest if self.unseen else 0.0
+
+    def model(self) -> list[FinalRun]:
+        """Return the run of the model for use: the winner, trained on all images that are not test images.
+
+        Without `unseen` the winner's own run is such a model.
+        """
+        winner = self.winner()
+        if winner is None or not self.unseen:
+            return []
+        name = f"{MODEL}/{winner.number:03d}-{winner.params[STRATEGY]}"
+        (first, *_) = self.runs([winner])
+        return [
+            FinalRun(name, winner.number, [*winner.overrides, f"seed={self.seed + 1}"], _MORE_IMAGES * first.seconds)
+        ]
+
+    def winner(self) -> Trial | None:
+        """Return the winner, which the first process that asks decides for all; None without a finalist.
+
+        It is the finalist whose runs on fresh seeds are the best on the images that the search chooses by. Without such
+        runs it is the best trial. Test images play no part in it.
+        """
+        chosen = self._chosen()
+        with self.record.alone():
+            number = self.record.noted(WINNER)
+            if number is None and chosen:
+                number = max(chosen, key=self._rank).number
+                self.record.note(WINNER, number)
+        return next((trial for trial in chosen if trial.number == number), None)
+
+    def _rank(self, trial: Trial) -> tuple[float, ...]:
+        own = [self.job(run).summary["val"] for run in self._finished([trial])]
+        return epoch_rank((mean(one["acc"] for one in own), mean(one["loss"] for one in own))) if own else (-1.0,)
 
     def finished(self) -> list[FinalRun]:
-        return [one for one in self.runs(self._chosen()) if self.job(one).finished]
+        """Return the finished runs of the last stage."""
+        chosen = self._chosen()
+        return [*self._finished(chosen), *(run for run in self.model() if self.job(run).finished)]
+
+    def _finished(self, chosen: Sequence[Trial]) -> list[FinalRun]:
+        return [run for run in self.runs(chosen) if self.job(run).finished]
 
     def _chosen(self) -> list[Trial]:
         """Return the finalists, which the first process that gets here decides for all."""
@@ -147,3 +198,7 @@ class FinalStage:
 
     def job(self, run: FinalRun) -> Job:
         return self.jobs.job(run.name, run.overrides)
+
+
+def _claim(run: FinalRun) -> str:
+    return run.name.replace("/", "-")

@@ -63,6 +63,12 @@ class Proposals:
         self.space, self._configured, self._active, self._right, self._seed = space, configured, active, right, seed
         self.distributions = {one.key: one.distribution for one in space.all_dimensions}
 
+    def overrides(self, params: Mapping[str, Any]) -> list[str]:
+        """Return the overrides for parameters, without those that a run has by default."""
+        defaults = self._configured(params)
+        chosen = {key: value for key, value in params.items() if key not in defaults or defaults[key] != value}
+        return self.space.overrides(chosen)
+
     def params(self, number: int, trials: Sequence[Trial]) -> dict[str, Any] | None:
         """Return the parameters of trial `number`, or None if nothing new is left to try."""
         tried = [trial.params for trial in trials if trial.number < number]

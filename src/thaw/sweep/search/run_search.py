@@ -20,7 +20,7 @@ from thaw.runs.stopping import Stopped
 from thaw.runs.streams import print_error
 from thaw.sweep.jobs import Job, check_jobs
 from thaw.sweep.processes import Process, import_once
-from thaw.sweep.search.final_stage import FINALISTS, FinalStage
+from thaw.sweep.search.final_stage import FINALISTS, WINNER, FinalStage
 from thaw.sweep.search.proposals import Proposals
 from thaw.sweep.search.search_loop import Search
 from thaw.sweep.search.search_progress import SearchProgress
@@ -138,6 +138,7 @@ def _conclude(
         runs=stage.finished(),
         fixed=plan.fixed,
         command=command,
+        winner=stage.winner(),
         chosen_on=images.chosen_on,
     )
     summary = write_results(found)
@@ -205,6 +206,7 @@ def _refuse_other_search(record: TrialRecord, plan: Plan, images: _Images, folde
         if record.noted("extent") != extent:  # the last stage begins again, with what the longer search finds
             record.note("extent", extent)
             record.note(FINALISTS, None)
+            record.note(WINNER, None)
 
 
 def _with_threads(task: Callable[[Job, list[str]], None], workers: int) -> Callable[[Job, list[str]], None]:

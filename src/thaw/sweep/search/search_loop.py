@@ -141,7 +141,7 @@ class Search:
                 self.record.finish(trial.number, TrialState.FAIL, reason=EXHAUSTED)
                 give_back()
                 return None
-            overrides = self.proposals.space.overrides(params)
+            overrides = self.proposals.overrides(params)
             self.record.choose(trial.number, params, self.proposals.distributions, overrides)
             trial = self.record.trials()[trial.number]
         return trial, give_back
@@ -200,12 +200,7 @@ class Search:
 
     def _others_run(self) -> bool:
         """Return whether other processes run trials."""
-        for trial in [trial for trial in self.record.trials() if trial.open]:
-            give_back = self.record.claim(trial.number)
-            if not give_back:
-                return True
-            give_back()
-        return False
+        return any(self.record.is_claimed(trial.number) for trial in self.record.trials() if trial.open)
 
 
 def _facts(results: Sequence[RunResult]) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 import json
 import shlex
+import warnings
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +22,6 @@ from thaw.runs.optional_output import warn_on_failure, write_page
 from thaw.storage.files import write_rows, write_whole
 from thaw.sweep.search.ensembles import ensembles
 from thaw.sweep.search.final_stage import FINAL, MODEL, FinalRun
-from thaw.sweep.search.search_loop import best_trial
 from thaw.sweep.search.search_space import BACKBONE, STRATEGY, Dimension
 from thaw.sweep.search.trial_record import Trial, finished
 
@@ -40,6 +40,7 @@ class Finished:
         repetitions: the number of runs of a complete trial.
         runs: the finished runs of the last stage.
         command: the command line of the search.
+        winner: the trial that won, or None without any.
         chosen_on: what the search chose by, and what its winner was measured on.
 
     """
@@ -53,6 +54,7 @@ class Finished:
     runs: Sequence[FinalRun]
     fixed: Sequence[str]
     command: str
+    winner: Trial | None
     chosen_on: tuple[str, str]
 
 
@@ -72,7 +74,7 @@ def _facts(search: Finished) -> dict[str, Any]:
         row["pareto"] = row in timed and not any(dominates(other, row, "seconds") for other in timed)
     run = sum(len(curve) for trial in search.trials for curve in trial.curves)
     full = sum(trial.epochs * search.repetitions for trial in search.trials if trial.curves)
-    winner = best_trial(search.trials)
+    winner = search.winner
     facts = {
         "command": search.command,
         "budget": search.seconds[0],
@@ -94,12 +96,13 @@ def _row(trial: Trial) -> dict[str, Any]:
         else {"complete": "complete", "pruned": "ended early"}.get(trial.state.name.lower(), "failed")
     )
     params = dict(trial.params)
+    given = [one for one in trial.overrides if one.partition("=")[0] in params]
     return {
         "number": trial.number,
         "result": result,
-        "backbone": params.pop(BACKBONE, None),
-        "strategy": params.pop(STRATEGY, None),
-        "options": " ".join(Dimension(key, None).override(value) for key, value in params.items()),  # type: ignore[arg-type]
+        "backbone": params.get(BACKBONE),
+        "strategy": params.get(STRATEGY),
+        "options": " ".join(one for one in given if not one.startswith(f"{STRATEGY}=")),
         "params": trial.params,
         "acc": trial.accuracy,
         "loss": trial.loss,
@@ -131,7 +134,7 @@ def _winner(trial: Trial, search: Finished) -> dict[str, Any]:
 def _final_facts(winner: Trial | None, search: Finished) -> dict[str, Any]:
     """Return what the last stage found: the winner's accuracy on unseen images, and the other finalists' verdicts."""
     runs = [run for run in search.runs if run.name.startswith(f"{FINAL}/")]
-    model = next((run.name for run in search.runs if run.name == MODEL), None)
+    model = next((run.name for run in search.runs if run.name.startswith(f"{MODEL}/")), None)
     own = [run for run in runs if winner and run.trial == winner.number]
     facts: dict[str, Any] = {"final": None, "finalists": [], "ensembles": [], "model": model}
     if winner is None or not own:
@@ -201,7 +204,8 @@ def _importances(search: Finished) -> dict[str, float]:
         study.add_trials(
             [create_trial(params={key: t.params[key]}, distributions={key: kind}, value=t.accuracy) for t in having]
         )
-        with warn_on_failure(f"the importance of {key}"):
+        with warn_on_failure(f"the importance of {key}"), warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             evaluator = optuna.importance.PedAnovaImportanceEvaluator()
             found |= optuna.importance.get_param_importances(study, evaluator=evaluator, params=[key], normalize=False)
     total = sum(found.values())

@@ -28,8 +28,9 @@ class Dimension:
         """Return the configured value as a value of this dimension, or None if the dimension does not contain it."""
         kind = self.distribution
         if isinstance(kind, CategoricalDistribution):
-            text = {True: "true", False: "false", None: "null"}.get(configured, str(configured))  # type: ignore[call-overload]
-            return next((choice for choice in kind.choices if str(choice) in (text, str(configured))), None)
+            words = {"True": "true", "False": "false", "None": "null"}
+            text = str(configured).replace(" ", "")
+            return next((choice for choice in kind.choices if str(choice) == words.get(text, text)), None)
         if not isinstance(configured, int | float) or isinstance(configured, bool):
             return None
         return configured if kind._contains(configured) else None
@@ -58,7 +59,7 @@ class Space:
         return [*(Dimension(key, CategoricalDistribution(names)) for key, names in groups), *self.dimensions]
 
     def overrides(self, params: Mapping[str, object]) -> list[str]:
-        """Return the overrides for a value of each of some dimensions."""
+        """Return the overrides for the values of a backbone, a strategy and some of the other dimensions."""
         chosen = [*self.backbones[str(params[BACKBONE])], f"{STRATEGY}={params[STRATEGY]}"]
         return chosen + [one.override(params[one.key]) for one in self.dimensions if one.key in params]
 
@@ -89,7 +90,7 @@ def dimension(override: Override) -> Dimension:
     """
     key, value = override.get_key_element(), override.value()
     if isinstance(value, ChoiceSweep):
-        return Dimension(key, CategoricalDistribution([Override._get_value_element_as_str(one) for one in value.list]))
+        return Dimension(key, CategoricalDistribution(list(override.sweep_string_iterator())))
     if isinstance(value, RangeSweep):
         return Dimension(key, CategoricalDistribution(list(value.range())))
     if isinstance(value, IntervalSweep):

@@ -180,6 +180,13 @@ class TrialRecord:
             return lambda: None
         return lock.release
 
+    def is_claimed(self, number: int | str) -> bool:
+        """Return whether a living process has a trial."""
+        give_back = self.claim(number)
+        if give_back:
+            give_back()
+        return give_back is None
+
 
 def _trial(frozen: FrozenTrial) -> Trial:
     facts = dict(frozen.user_attrs.get("facts", {}))
