@@ -3,6 +3,10 @@
 from dataclasses import dataclass, field
 
 import numpy as np
+import pytest
+
+pytest.importorskip("optuna")
+
 from optuna.distributions import CategoricalDistribution, FloatDistribution
 
 from thaw.sweep.search.proposals import Proposals

@@ -15,8 +15,6 @@ import pytest
 from conftest import ROOT
 from simulated_search import Clock, Runs, search, space
 
-pytest.importorskip("optuna")
-
 from thaw.sweep.search.search_loop import best_trial
 from thaw.sweep.search.trial_record import TrialRecord
 

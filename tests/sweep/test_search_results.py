@@ -5,13 +5,10 @@ import math
 
 import numpy as np
 import pytest
-from simulated_search import Clock, Runs, search, space
-from written_runs import simulated, write_run
-
-pytest.importorskip("optuna")
-
 from optuna.distributions import CategoricalDistribution
 from optuna.trial import TrialState
+from simulated_search import Clock, Runs, search, space
+from written_runs import simulated, write_run
 
 from thaw.sweep.search.final_stage import FINAL, FinalRun, FinalStage, finalists
 from thaw.sweep.search.search_results import Finished, write_results

@@ -5,16 +5,13 @@ import random
 
 import numpy as np
 import pytest
+from conftest import ROOT
 from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.types import RunMode
 from omegaconf import open_dict
-from simulated_search import Clock
-
-pytest.importorskip("optuna")
-
-from conftest import ROOT
 from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+from simulated_search import Clock
 
 from thaw.errors import UserError
 from thaw.sweep.search.rungs import KEPT, RUNGS, clearly_worse, falls_behind

@@ -1,7 +1,7 @@
 """Load a trained model from a run's folder or a checkpoint."""
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -101,7 +101,7 @@ def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> Tr
     if not described or not described["preprocessing"]:
         raise UserError(f"{path} is not a checkpoint of a Thaw run: it does not contain class names.")
     net = _build(path, described["model"])
-    _load_weights(net, checkpoint["state_dict"], path)
+    load_weights(net, checkpoint["state_dict"], path)
     keep_freed_memory()
     target = torch.device(("cuda" if torch.cuda.is_available() else "cpu") if device == "auto" else device)
     net = net.eval().to(target).to(memory_format=memory_format())
@@ -189,7 +189,13 @@ def run_folder(checkpoint: Path) -> Path:
     return run or (checkpoint.parent.parent if checkpoint.parent.name == BEST.parent.name else checkpoint.parent)
 
 
-def _load_weights(net: StagedNet, state: dict[str, torch.Tensor], path: Path) -> None:
+def load_weights(net: StagedNet, state: Mapping[str, torch.Tensor], path: Path) -> None:
+    """Load the weights of a checkpoint, `state`, into `net`; `path` is named in the error.
+
+    Raises:
+        RunError: if the weights do not fit the network.
+
+    """
     prefix = "net."
     try:
         net.load_state_dict({key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)})

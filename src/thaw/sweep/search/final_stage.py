@@ -174,6 +174,12 @@ class FinalStage:
                 self.record.note(WINNER, number)
         return next((trial for trial in chosen if trial.number == number), None)
 
+    def best_runs(self, winner: Trial) -> list[FinalRun]:
+        """Return the finished runs with the winner's backbone, the best first."""
+        alike = [trial for trial in self._chosen() if trial.params[BACKBONE] == winner.params[BACKBONE]]
+        vals = {run: self.job(run).summary["val"] for run in self._finished(alike)}
+        return sorted(vals, key=lambda run: epoch_rank((vals[run]["acc"], vals[run]["loss"])), reverse=True)
+
     def _rank(self, trial: Trial) -> tuple[float, ...]:
         own = [self.job(run).summary["val"] for run in self._finished([trial])]
         return epoch_rank((mean(one["acc"] for one in own), mean(one["loss"] for one in own))) if own else (-1.0,)

@@ -15,13 +15,14 @@ from thaw.errors import UserError
 from thaw.pages.text import amount, duration
 from thaw.runs import run_files
 from thaw.runs.configuration import as_hydra_config
-from thaw.runs.optional_output import naming_page
+from thaw.runs.optional_output import naming_page, warn_on_failure
 from thaw.runs.stopping import Stopped
 from thaw.runs.streams import print_error
 from thaw.sweep.jobs import Job, check_jobs
 from thaw.sweep.processes import Process, import_once
-from thaw.sweep.search.final_stage import FINALISTS, WINNER, FinalStage
-from thaw.sweep.search.proposals import Proposals
+from thaw.sweep.search.final_stage import FINAL, FINALISTS, WINNER, FinalStage
+from thaw.sweep.search.merged_weights import Merged, Merging
+from thaw.sweep.search.proposals import PROBE, Proposals
 from thaw.sweep.search.search_loop import Search
 from thaw.sweep.search.search_progress import SearchProgress
 from thaw.sweep.search.search_results import PAGE, Finished, write_results
@@ -79,7 +80,11 @@ def run_search(
     print(f"search in {folder}: {_extent(plan)}", flush=True)
     command = shlex.join(["python", "train.py", *arguments])
     workers = [
-        Process(lambda: _work(jobs, plan, images, record, budget), folder / _WORKERS / f"{number}.log")
+        # Locks do not survive a fork: each process opens the record itself.
+        Process(
+            lambda: _work(jobs, plan, images, TrialRecord(folder), TimeBudget(folder, plan.budget)),
+            folder / _WORKERS / f"{number}.log",
+        )
         for number in range(1, plan.workers)
     ]
     try:
@@ -92,9 +97,17 @@ def run_search(
         name = signal.Signals(int(stop.code or 0) - 128).name
         print_error(f"stopped by {name} after {amount(done, 'trial')}; the same command continues.")
         raise
-    for worker in workers:
-        worker.wait(seconds=60)
+    _await(workers, folder)
     _conclude(folder, jobs, plan, images, record, budget, command)
+
+
+def _await(workers: Sequence[Process], folder: Path) -> None:
+    """Wait for the other processes, which end at about the same time; report those that failed."""
+    for number, worker in enumerate(workers, start=1):
+        if not worker.wait(seconds=60):
+            worker.stop(grace=10)
+        elif worker.status:
+            print_error(f"worker {number} failed; {folder / _WORKERS}/{number}.log has its output.")
 
 
 def _work(
@@ -128,6 +141,9 @@ def _conclude(
     trials = record.trials()
     stage = FinalStage(jobs, record, plan.space, images.final, plan.seed)
     proposals = _proposals(TrialJobs(jobs, plan.space, images.trial))
+    merged: list[Merged] = []
+    with warn_on_failure("averages of weights"):
+        merged = _merged(jobs, stage, budget)
     found = Finished(
         folder=folder,
         trials=trials,
@@ -139,6 +155,7 @@ def _conclude(
         fixed=plan.fixed,
         command=command,
         winner=stage.winner(),
+        merged=merged,
         chosen_on=images.chosen_on,
     )
     summary = write_results(found)
@@ -149,6 +166,27 @@ def _conclude(
         sys.exit(1)
     if not any(trial.complete for trial in trials):
         sys.exit(1)
+
+
+def _merged(jobs: Jobs, stage: FinalStage, budget: TimeBudget) -> list[Merged]:
+    """Return averages of the weights of runs that started like the winner's, if there is time for them."""
+    from thaw.runs.components import instantiate
+
+    winner = stage.winner()
+    if winner is None:
+        return []
+    alike = [run for run in stage.best_runs(winner) if stage.job(run).summary["weights"] != "none"]
+    if len(alike) < 2 or budget.left() <= 0:
+        return []
+    cfg = stage.job(alike[0]).configuration
+    with as_hydra_config(cfg):
+        merging = Merging(instantiate(cfg.data), budget.left)
+    folders = {run: stage.job(run).folder for run in alike}
+    probes = [run for run in alike if folders[run].name.split("-")[1] == PROBE]
+    tuned = [run for run in alike if run.trial == winner.number and run not in probes]
+    soup = merging.soup(list(folders.values()), jobs.folder / FINAL)
+    wise = merging.wise(folders[probes[0]], folders[tuned[0]], jobs.folder / FINAL) if probes and tuned else None
+    return [one for one in (soup, wise) if one]
 
 
 def _images(compose: Callable[[Sequence[str]], DictConfig], plan: Plan) -> _Images:

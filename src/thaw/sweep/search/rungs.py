@@ -15,8 +15,8 @@ from scipy.stats import wilcoxon
 Epoch = tuple[float, float]  # validation accuracy and loss
 Curve = Sequence[Epoch]
 RUNGS = (0.1, 0.3, 0.6)  # shares of a trial's epochs
-KEPT = 1 / 3  # share of trials that passes a rung
-FEWEST = 4  # without so many earlier trials at a rung, no trial ends there
+KEPT = 0.25  # share of trials that passes a rung
+FEWEST = 3  # without so many earlier trials at a rung, no trial ends there
 _WORSE = 0.1  # largest p-value that ends a repeated trial
 
 

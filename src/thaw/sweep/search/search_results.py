@@ -22,6 +22,7 @@ from thaw.runs.optional_output import warn_on_failure, write_page
 from thaw.storage.files import write_rows, write_whole
 from thaw.sweep.search.ensembles import ensembles
 from thaw.sweep.search.final_stage import FINAL, MODEL, FinalRun
+from thaw.sweep.search.merged_weights import Merged
 from thaw.sweep.search.search_space import BACKBONE, STRATEGY, Dimension
 from thaw.sweep.search.trial_record import Trial, finished
 
@@ -41,6 +42,7 @@ class Finished:
         runs: the finished runs of the last stage.
         command: the command line of the search.
         winner: the trial that won, or None without any.
+        merged: networks of averaged weights.
         chosen_on: what the search chose by, and what its winner was measured on.
 
     """
@@ -56,6 +58,7 @@ class Finished:
     command: str
     winner: Trial | None
     chosen_on: tuple[str, str]
+    merged: Sequence[Merged] = ()
 
 
 def write_results(search: Finished) -> str:
@@ -157,9 +160,8 @@ def _final_facts(winner: Trial | None, search: Finished) -> dict[str, Any]:
     facts["finalists"] = _verdicts(best, entries, compared["tests"], search.trials)
     facts["model"] = model or f"{FINAL}/{best['runs'][0]['folder']}"
     with warn_on_failure("the ensembles"):
-        facts["ensembles"] = ensembles(
-            search.folder, {number: entry["runs"] for number, entry in entries.items()}, winner.number
-        )
+        own_runs = {number: entry["runs"] for number, entry in entries.items()}
+        facts["ensembles"] = ensembles(search.folder, own_runs, winner.number, search.merged)
     return facts
 
 
@@ -258,7 +260,9 @@ def _advice(facts: Mapping[str, Any]) -> list[str]:
         sentences.append(f"It is better than {', '.join(worse)}.")
     for one in facts["ensembles"]:
         if one["verdict"] == "better":
-            sentences.append(f"{one['name']} is better beyond chance: {_percent(one['acc'])}, at {one['cost']}.")
+            sentences.append(
+                f"{one['name'].capitalize()} is better beyond chance: {_percent(one['acc'])}, for {one['cost']}."
+            )
     return sentences
 
 

@@ -28,9 +28,7 @@ class Dimension:
         """Return the configured value as a value of this dimension, or None if the dimension does not contain it."""
         kind = self.distribution
         if isinstance(kind, CategoricalDistribution):
-            words = {"True": "true", "False": "false", "None": "null"}
-            text = str(configured).replace(" ", "")
-            return next((choice for choice in kind.choices if str(choice) == words.get(text, text)), None)
+            return next((choice for choice in kind.choices if str(choice) == _written(configured)), None)
         if not isinstance(configured, int | float) or isinstance(configured, bool):
             return None
         return configured if kind._contains(configured) else None
@@ -73,6 +71,12 @@ class Space:
         }
 
 
+def _written(value: object) -> str:
+    """Return a value as people write it in an override."""
+    text = str(value).replace(" ", "")
+    return {"True": "true", "False": "false", "None": "null"}.get(text, text)
+
+
 def parsed(texts: Iterable[str]) -> list[Override]:
     """Parse overrides in Hydra's syntax."""
     return OverridesParser.create().parse_overrides(list(texts))
@@ -90,7 +94,7 @@ def dimension(override: Override) -> Dimension:
     """
     key, value = override.get_key_element(), override.value()
     if isinstance(value, ChoiceSweep):
-        return Dimension(key, CategoricalDistribution(list(override.sweep_string_iterator())))
+        return Dimension(key, CategoricalDistribution([_written(one) for one in override.sweep_string_iterator()]))
     if isinstance(value, RangeSweep):
         return Dimension(key, CategoricalDistribution(list(value.range())))
     if isinstance(value, IntervalSweep):

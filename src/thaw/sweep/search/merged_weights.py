@@ -1,0 +1,154 @@
+"""Averages of the weights of several runs: one network at the price of one.
+
+A greedy soup averages runs that started from the same pretrained weights (Wortsman et al. 2022, "Model soups"). WiSE-FT
+interpolates between the probe and a fine-tuned network (Wortsman et al. 2022, "Robust fine-tuning of zero-shot
+models"). The images that the search chooses by decide what is averaged.
+"""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from thaw.data.datamodule import ImageFolderDataModule
+from thaw.evaluation.measures import metrics
+from thaw.evaluation.predictions import Predictions
+from thaw.inference.folder_predictions import predict_folder
+from thaw.inference.trained_model import TrainedModel, load_model, load_weights
+from thaw.runs import run_files
+from thaw.storage.checkpoints import read_checkpoint
+from thaw.sweep.search.rungs import epoch_rank
+from thaw.training.checkpoint_io import AtomicCheckpointIO
+
+State = Mapping[str, torch.Tensor]
+_SHARES = (0.2, 0.4, 0.6, 0.8)  # of the fine-tuned weights
+_MEMBERS = 6
+_STATISTICS = 512  # training images from which batch norm computes its statistics anew
+
+
+@dataclass(frozen=True)
+class Merged:
+    """A network of averaged weights, in the checkpoint `path`; `right`: correct test predictions, bool (n,)."""
+
+    name: str
+    path: Path
+    right: np.ndarray
+
+
+class Merging:
+    """Merges the weights of runs with the same network and pretrained weights.
+
+    Args:
+        data: training images, validation images to choose by, and test images.
+        left: returns the seconds that are left.
+
+    """
+
+    def __init__(self, data: ImageFolderDataModule, left: Callable[[], float]):
+        self._data, self._left, self._pass = data, left, 0.0
+
+    def soup(self, runs: Sequence[Path], folder: Path) -> Merged | None:
+        """Return the greedy soup of runs, ordered from the best to the worst; None if it is one run alone.
+
+        A run joins the soup if the validation images say that the soup does not get worse.
+        """
+        model = load_model(runs[0], exact=True)
+        states = _alike([_state(run) for run in runs[:_MEMBERS]])
+        chosen, best = [states[0]], self._rank(model, states[0])
+        for state in states[1:]:
+            if not self._has_time():
+                break
+            rank = self._rank(model, _average([*chosen, state]))
+            if rank >= best:
+                chosen, best = [*chosen, state], rank
+        if len(chosen) < 2:
+            return None
+        return self._merged(f"the soup of {len(chosen)} runs", model, _average(chosen), runs[0], folder / "soup.ckpt")
+
+    def wise(self, probe: Path, tuned: Path, folder: Path) -> Merged | None:
+        """Return the best interpolation between a probe and a fine-tuned network; None if an end is better."""
+        model = load_model(tuned, exact=True)
+        states = _alike([_state(tuned), _state(probe)])
+        if len(states) < 2 or not self._has_time():
+            return None
+        best, chosen = max(self._rank(model, state) for state in states), None
+        for share in _SHARES:
+            if self._has_time():
+                rank = self._rank(model, _average(states, (share, 1 - share)))
+                best, chosen = (rank, share) if rank > best else (best, chosen)
+        if chosen is None:
+            return None
+        name = f"the interpolation of the probe and {100 * chosen:.0f} % of the fine-tuned network"
+        return self._merged(name, model, _average(states, (chosen, 1 - chosen)), tuned, folder / "wise.ckpt")
+
+    def _has_time(self) -> bool:
+        return self._left() > 2 * self._pass + self._pass * len(self._data.test or ()) / max(1, len(self._data.val))
+
+    def _rank(self, model: TrainedModel, state: State) -> tuple[float, float]:
+        """Return a key that is larger for weights which are better on the validation images."""
+        start = time.monotonic()
+        self._load(model, state)
+        found = metrics(_predicted(model, self._data.val.samples))
+        self._pass = max(self._pass, time.monotonic() - start)
+        return epoch_rank((found["acc"], found["loss"]))
+
+    def _load(self, model: TrainedModel, state: State) -> None:
+        load_weights(model.net, state, model.source)
+        norms = [m for m in model.net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+        if norms and state.get("own statistics") is not None:
+            self._renew(model, norms)
+
+    def _renew(self, model: TrainedModel, norms: Sequence[_BatchNorm]) -> None:
+        """Compute the statistics of batch norms from training images, because averaged ones fit no network."""
+        momenta = [norm.momentum for norm in norms]
+        for norm in norms:
+            norm.reset_running_stats()
+            norm.momentum = None  # the mean over all batches
+            norm.train()
+        _predicted(model, _spread(self._data.train.samples, _STATISTICS))
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+            norm.eval()
+
+    def _merged(self, name: str, model: TrainedModel, state: State, run: Path, path: Path) -> Merged:
+        assert self._data.test is not None, "a search measures its winner on test images"
+        self._load(model, state)
+        kept = read_checkpoint(run / run_files.BEST)
+        weights = {f"net.{key}": tensor for key, tensor in model.net.state_dict().items()}
+        described = {**kept["thaw"], "cut": None}
+        AtomicCheckpointIO().save_checkpoint({**kept, "thaw": described, "state_dict": weights}, path)
+        found = _predicted(model, sorted(self._data.test.samples))
+        return Merged(name, path, found.right)
+
+
+def _predicted(model: TrainedModel, samples: Sequence[tuple[str, int]]) -> Predictions:
+    return predict_folder(model, samples, []).clean
+
+
+def _spread(samples: Sequence[tuple[str, int]], most: int) -> list[tuple[str, int]]:
+    return [samples[place] for place in np.linspace(0, len(samples) - 1, min(most, len(samples))).astype(int)]
+
+
+def _state(run: Path) -> State:
+    return read_checkpoint(run / run_files.BEST)["state_dict"]
+
+
+def _alike(states: Sequence[State]) -> list[State]:
+    """Return the states with the tensors of the first one."""
+    shapes = {key: tensor.shape for key, tensor in states[0].items()}
+    return [state for state in states if {key: tensor.shape for key, tensor in state.items()} == shapes]
+
+
+def _average(states: Sequence[State], shares: Sequence[float] | None = None) -> State:
+    """Return the weighted mean of each tensor; the key `own statistics` marks states whose batch norms differ."""
+    shares = shares or [1 / len(states)] * len(states)
+    first, mean = states[0], {}
+    for key, tensor in first.items():
+        parts = [share * state[key].double() for share, state in zip(shares, states, strict=True)]
+        mean[key] = torch.stack(parts).sum(0).to(tensor.dtype) if tensor.is_floating_point() else tensor
+    differ = any(not torch.equal(state[k], first[k]) for state in states for k in first if k.endswith("running_mean"))
+    return {**mean, "own statistics": torch.tensor(1)} if differ else mean
