@@ -284,3 +284,44 @@ def test_names_beside_points_cover_no_other():
     near = [(side, float(y)) for side, _, y in drawn[:3]]
     assert len(drawn) == 5
     assert all(side != other or abs(y - above) > 9 for (side, y), (other, above) in combinations(near, 2))
+
+
+def test_candidates_are_compared_on_test_images(tmp_path):
+    right = some(2, images=100)
+    metrics = {"macro_acc": 0.5, "macro_f1": 0.5, "loss": 0.6, "ece": 0.05}
+    for name, each in zip(("a", "b"), right, strict=True):
+        for seed, one in enumerate(each):
+            acc = {"acc": float(one.mean()), **metrics}
+            folder = write_run(tmp_path / f"{name}{seed}", one, name, seed, test=acc)
+            (folder / "predictions.csv").rename(folder / "test_predictions.csv")
+            (folder / "predictions.csv").write_text("path,label,predicted,confidence\n")
+    facts = write_comparison(tmp_path, [run.folder for run in find_runs([tmp_path])], "test")
+    assert {one["name"]: one["acc"] for one in facts["candidates"]} == pytest.approx(
+        {name: each.mean() for name, each in zip(("a", "b"), right, strict=True)}
+    )
+    assert "of 100 test images correctly" in facts["advice"][0]
+    assert table(facts).splitlines()[0].split()[0] == "test/acc"
+    assert "compared on 100 test images" in (tmp_path / "report.html").read_text()
+
+
+@pytest.mark.parametrize("seeds", [1, 3])
+def test_robustness_is_compared_with_a_paired_test(tmp_path, seeds):
+    drawn = np.random.default_rng(0)
+    (right,) = some(images=200, seeds=seeds)
+    shares = {"robust": 0.9, "equal": 0.9, "fragile": 0.6}
+    for name, share in shares.items():
+        for seed in range(seeds):
+            folder = write_run(tmp_path / f"{name}{seed}", right[seed], name, seed)
+            corrupted = (drawn.random((200, 12)) < share).astype(int)
+            lines = [f"val/x/{n}.png,{','.join(map(str, row))}" for n, row in enumerate(corrupted)]
+            columns = ",".join(f"blur {n}" for n in range(12))
+            (folder / "corrupted_predictions.csv").write_text("\n".join([f"path,{columns}", *lines]) + "\n")
+    facts = write_comparison(tmp_path, [run.folder for run in find_runs([tmp_path])])
+    found = {one["name"]: one["robustness"] for one in facts["candidates"]}
+    assert sorted(one["verdict"] for one in found.values()) == ["best", "tied", "worse"]
+    assert found["fragile"]["verdict"] == "worse" and found["fragile"]["p"] < 0.001
+    assert found["fragile"]["acc"] == pytest.approx(0.6, abs=0.03)
+    assert ">corrupted</th>" in (tmp_path / "report.html").read_text()
+    (tmp_path / "fragile0" / "corrupted_predictions.csv").unlink()
+    facts = write_comparison(tmp_path, [run.folder for run in find_runs([tmp_path])])
+    assert entry(facts, "fragile")["robustness"] is None and entry(facts, "robust")["robustness"]

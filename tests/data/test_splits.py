@@ -195,6 +195,33 @@ def test_a_split_that_cannot_be_is_refused(class_folders, asked, sentence):
         read_splits(root, **asked)
 
 
+@pytest.mark.parametrize("layout", ["train and val", "class folders"])
+@pytest.mark.parametrize("folds", [None, 3])
+def test_validation_images_can_become_test_images(class_folders, image_folder, layout, folds):
+    root = image_folder(train=12, val=5) if layout == "train and val" else class_folders({"ants": 15, "bees": 20})
+    usual = read_splits(root)
+    nested = [read_splits(root, 0.2, folds, fold, val_as_test=True) for fold in range(folds or 1)]
+    for splits in nested:
+        assert paths(splits.test) == paths(usual.val), "the images that a run without the option validates on"
+        assert paths(splits.train) | paths(splits.val) == paths(usual.train)
+        assert not paths(splits.train) & paths(splits.val)
+        assert {label for _, label in splits.val.samples} == {0, 1}
+        assert len(splits.val.samples) == pytest.approx(len(usual.train.samples) / (folds or 5), abs=2)
+    if folds:
+        assert set.union(*(paths(splits.val) for splits in nested)) == paths(usual.train)
+    hidden = read_splits(root, val_as_test=True, test=False)
+    assert hidden.test is None and paths(hidden.train) == paths(read_splits(root, val_as_test=True).train)
+
+
+def test_test_images_can_be_left_out_and_are_not_replaced(image_folder):
+    root = image_folder()
+    shutil.copytree(root / "val", root / "test")
+    assert read_splits(root).test and read_splits(root, test=False).test is None
+    assert paths(read_splits(root, test=False).val) == paths(read_splits(root).val)
+    with pytest.raises(UserError, match=r"data\.val_as_test=true: .* has test images already"):
+        read_splits(root, val_as_test=True)
+
+
 def test_the_description_says_how_images_are_divided(class_folders, image_folder):
     root = class_folders({"ants": 10, "bees": 10})
     (root / "notes.txt").touch()

@@ -69,6 +69,16 @@ def test_a_run_recorded_with_former_names_is_resumed_as_the_same_run(configure, 
     refuse_other_configuration(cfg, tmp_path)
 
 
+def test_a_run_without_options_that_were_added_later_has_their_former_behaviour(configure, tmp_path):
+    cfg = configure("strategy=lp_ft")
+    values = resolved(cfg)
+    del values["robustness"], values["strategy"]["lr_factor"], values["data"]["val_as_test"], values["data"]["test"]
+    (tmp_path / ".hydra").mkdir()
+    (tmp_path / ".hydra/resolved.yaml").write_text(OmegaConf.to_yaml(values))
+    assert read_resolved(tmp_path) == resolved(cfg)
+    refuse_other_configuration(cfg, tmp_path)
+
+
 def test_text_that_only_contains_a_former_name_stays(tmp_path):
     values = {"root": "photos of thaw.data.demo.cats", "of": ["thaw.data.demo", 1, None]}
     assert with_current_names(values) == values

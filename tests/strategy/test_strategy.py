@@ -39,6 +39,15 @@ def test_rates_decay_from_stage_to_stage_towards_the_input():
     assert rates(phase) == {"conv1": 0.2, "fc": 0.8}, "a frozen stage between two counts too"
 
 
+def test_one_factor_multiplies_the_rates_of_all_phases():
+    phases = [{"train": "head", "epochs": 1, "lr": 0.4}, {"train": "all", "lr_decay": 0.5, "head_lr": 0.2}]
+    plain, scaled = schedule(phases, lr=0.1), schedule(phases, lr=0.1, lr_factor=3)
+    for one, other in zip(plain, scaled, strict=True):
+        assert [group.lr * 3 for group in one.groups] == pytest.approx([group.lr for group in other.groups])
+    with pytest.raises(UserError, match="lr_factor=0 must be a number above 0"):
+        schedule(phases, lr_factor=0)
+
+
 def test_a_phase_may_have_an_optimizer_of_its_own():
     first, second = schedule([{"train": "head", "epochs": 1, "optimizer": AdamW}, {"train": "all"}])
     assert (first.optimizer, second.optimizer, second.scheduler) == (AdamW, None, None)

@@ -1,5 +1,6 @@
 """The space, the budget and the early ends of a search, as a command line describes them."""
 
+import json
 import math
 import random
 
@@ -14,6 +15,7 @@ from optuna.distributions import CategoricalDistribution, FloatDistribution, Int
 from simulated_search import Clock
 
 from thaw.errors import UserError
+from thaw.sweep.search.proposals import LAG
 from thaw.sweep.search.rungs import KEPT, RUNGS, clearly_worse, falls_behind
 from thaw.sweep.search.search_setup import plan_search
 from thaw.sweep.search.search_space import dimension, parsed
@@ -146,7 +148,7 @@ def test_a_trial_ends_at_the_first_rung_that_too_many_others_pass():
     others = [(rising(top), 10) for top in (0.9, 0.92, 0.94, 0.96, 0.98)]
     assert falls_behind(rising(0.8)[:1], 10, others) == 1
     assert falls_behind(rising(0.99), 10, others) is None
-    assert falls_behind(rising(0.8), 10, others[:3]) is None, "too few to compare with"
+    assert falls_behind(rising(0.8), 10, others[:2]) is None, "too few to compare with"
     assert falls_behind([], 10, others) is None
     late = [*rising(0.99)[:1], *[(0.1, 1.0)] * 9]
     assert falls_behind(late, 10, others) in (3, 6)
@@ -171,13 +173,16 @@ def test_wilcoxons_test_ends_a_trial_that_is_worse_on_the_same_seeds():
     assert not clearly_worse(best, best)
 
 
-def test_half_of_the_epochs_are_saved_and_the_winner_stays(curves):
+def test_half_of_the_epochs_are_saved_and_the_winner_stays():
+    """The curves are those of runs on 195 photographs of ants and bees, validated on 49 others."""
+    recorded = json.loads((ROOT / "tests" / "sweep" / "learning_curves.json").read_text())
+    curves = [[tuple(epoch) for epoch in curve] for curve in recorded]
     best = max(curves, key=lambda curve: max((acc, -loss) for acc, loss in curve))
     saved = []
     for seed in range(10):
         done, ran, full, kept = [], 0, 0, []
         for number, curve in enumerate(random.Random(seed).sample(curves, len(curves))):
-            ended = falls_behind(curve, len(curve), done[: max(0, number - 3)])
+            ended = falls_behind(curve, len(curve), done[: max(0, number - LAG + 1)])
             done.append((curve[:ended], len(curve)))
             ran, full = ran + len(curve[:ended]), full + len(curve)
             kept += [] if ended else [curve]

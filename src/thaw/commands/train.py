@@ -52,6 +52,10 @@ def main(cfg: DictConfig) -> float | None:
         fit(parts.trainer, parts.classifier, parts.phases, data, checkpoint, parts.features, taking)
         facts, seen = finish_run(cfg.output_dir, parts.trainer, parts.classifier, data, parts.features)
         summary.update(facts)
+        if cfg.robustness and parts.trainer.is_global_zero:
+            from thaw.inference.robustness import write_robustness
+
+            summary["robustness"] = write_robustness(folder.path, data)
     # The results are already written; an error below loses none of them.
     picture_results(cfg.output_dir, parts.trainer, data, seen)
     record_values(parts.trainer, chosen_values(cfg, parts.weights, data.image_size), summary)

@@ -32,7 +32,24 @@ def advice(facts: dict) -> list[str]:
         )
     if tied:
         sentences.append(_tie_sentence(best, tied))
-    return sentences
+    return sentences + _robustness_sentence(best, others)
+
+
+def _robustness_sentence(best: dict, others: list[dict]) -> list[str]:
+    """Return a sentence if other candidates are clearly better than the recommended one on corrupted images."""
+    if not best.get("robustness") or best["robustness"]["verdict"] != "worse":
+        return []
+    (name, accuracy), own = (
+        max(
+            ((one["name"], one["robustness"]["acc"]) for one in others if one.get("robustness")),
+            key=lambda pair: pair[1],
+        ),
+        best["robustness"]["acc"],
+    )
+    return [
+        f"On corrupted images (blur, noise, JPEG, brightness), {shown(name)} is better: {_percent(accuracy)} instead "
+        f"of {_percent(own)}."
+    ]
 
 
 def _tie_sentence(best: dict, tied: list[dict]) -> str:
@@ -84,8 +101,8 @@ def image_kind(facts: dict) -> str:
 
 def left_out_sentence(facts: dict) -> list[str]:
     """Return a list of one sentence that names the finished runs that were left out, or an empty list."""
-    names = facts["left_out"]
-    return [f"Runs with results for other images are left out: {_listed(names)}."] if names else []
+    names, how = facts["left_out"], "tested" if facts["split"] == "test" else "validated"
+    return [f"Runs that were {how} on other images are left out: {_listed(names)}."] if names else []
 
 
 def _seconds(entry: dict) -> str:

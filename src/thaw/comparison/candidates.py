@@ -36,6 +36,13 @@ class Candidate:
         return Correctness(np.array(right))
 
     @cached_property
+    def robustness(self) -> Correctness | None:
+        """Return how correct the predictions for corrupted images are; None if a run was not tested on them."""
+        shares = [trial.corrupted for trial in self.trials]
+        complete = all(shares) and len({len(one) for one in shares}) == 1
+        return Correctness(np.array(shares)) if complete else None
+
+    @cached_property
     def votes(self) -> list[Counter]:
         """Return a Counter per image, sorted by path, with the number of seeds that predicted each class."""
         columns = zip(*([row[2] for row in trial.predictions] for trial in self.trials), strict=True)

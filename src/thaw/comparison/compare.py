@@ -30,6 +30,7 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
     tests = paired.results()
     classes = compared[0].summary["classes"] if compared else []
     entries = [_candidate_entry(one, paired, tests, found[0], classes, folder) for one in found]
+    _add_robustness(entries, found)
     for entry in entries:
         entry["pareto"] = not any(dominates(other, entry, "seconds") for other in entries)
     facts = {
@@ -50,6 +51,21 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
         "machine": _distinct_values(compared, "device", "precision", "versions"),
     }
     return {"advice": advice(facts), "cautions": cautions(facts), **facts}
+
+
+def _add_robustness(entries: Sequence[dict], found: Sequence[Candidate]) -> None:
+    """Add each candidate's accuracy on corrupted images, and its verdict compared with the most robust candidate."""
+    measured = {one.name: one.robustness for one in found if one.robustness}
+    tested = measured if len({one.images for one in measured.values()}) == 1 else {}
+    best = max(tested, key=lambda name: tested[name].accuracy, default=None)
+    tests = PairedTests(tested).results()
+    for entry in entries:
+        entry["robustness"] = None
+        if entry["name"] in tested:
+            pair = next((test for test in tests if {test.a, test.b} == {entry["name"], best}), None)
+            verdict = "best" if pair is None else "tied" if pair.verdict == "tied" else "worse"
+            accuracy = tested[entry["name"]].accuracy
+            entry["robustness"] = {"acc": accuracy, "verdict": verdict, "p": pair.adjusted if pair else None}
 
 
 def _images_by_class(one: Candidate, classes: Sequence[str]) -> dict[str, int]:

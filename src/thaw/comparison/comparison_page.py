@@ -19,7 +19,8 @@ from thaw.runs.optional_output import write_page
 from thaw.storage.files import write_rows, write_whole
 
 _COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "difference", "macro_acc", "macro_f1", "ece",
-            "loss", "trainable", "total", "seconds", "train_images_per_second", "peak_memory_mb", "pareto")  # fmt: skip
+            "loss", "trainable", "total", "seconds", "train_images_per_second", "peak_memory_mb", "pareto",
+            "corrupted_acc")  # fmt: skip
 
 
 def write_comparison(folder: Path, runs: Sequence[Path], split: str = "val") -> dict:
@@ -61,6 +62,7 @@ def _csv_row(entry: dict) -> dict:
         **entry,
         **entry["parameters"],
         "seeds": " ".join(map(str, entry["seeds"])),
+        "corrupted_acc": entry["robustness"]["acc"] if entry["robustness"] else None,
         "acc_low": low,
         "acc_high": high,
     }
@@ -92,6 +94,7 @@ def _page(facts: dict) -> str:
         "drawn": CANDIDATES,
         "most_tests": ROWS,
         "image": image_kind(facts),
+        "has_robustness": any(entry["robustness"] for entry in entries),
     }
     return render("comparison.html.jinja", **values)
 

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from statistics import mean
 from typing import TypeVar, cast
 
 from omegaconf import OmegaConf
@@ -88,6 +89,13 @@ class Run:
         file = run_files.PREDICTIONS if self.split == "val" else run_files.TEST_PREDICTIONS
         return sorted(read_predictions(self.folder / file))
 
+    @cached_property
+    def corrupted(self) -> dict[str, float]:
+        """Return, for each validation image, the share of corrupted copies that the run classified correctly."""
+        path = self.folder / run_files.CORRUPTED_PREDICTIONS
+        rows = read_rows(path) if path.is_file() else []
+        return {row.pop("path"): mean(map(int, row.values())) for row in rows}
+
 
 @dataclass(frozen=True)
 class Trial:
@@ -107,6 +115,13 @@ class Trial:
     def predictions(self) -> list[Row]:
         """Return the rows of `Run.predictions` of all folds together, sorted by path."""
         return sorted(row for run in self.runs for row in run.predictions)
+
+    @cached_property
+    def corrupted(self) -> list[float]:
+        """Return `Run.corrupted` of all folds together, sorted by path; empty if a run lacks it."""
+        if not all(run.corrupted for run in self.runs):
+            return []
+        return [share for _, share in sorted(item for run in self.runs for item in run.corrupted.items())]
 
     @cached_property
     def images(self) -> tuple:

@@ -115,7 +115,7 @@ class PairedTests:
 
     def _test(self, a: Correctness, b: Correctness) -> tuple[float, tuple[float, float] | None, float, str]:
         difference = a.accuracy - b.accuracy
-        if not self._freedom:
+        if not self._freedom and _all_binary(a, b):
             return difference, None, mcnemar(a.right[0], b.right[0]), MCNEMAR
         by_image = a.by_image - b.by_image
         of_seeds, of_images, freedom = self._variances(by_image, [a, b])
@@ -139,6 +139,11 @@ class PairedTests:
         rest = sum(one.rest_variance / (one.seeds * images) for one in among)  # subtract what both variances contain
         of_images = max(by_image.var(ddof=1) / images - rest, 0.0)
         return of_seeds, of_images, self._freedom * (1 + of_images / of_seeds) ** 2 if of_seeds else np.inf
+
+
+def _all_binary(*of: Correctness) -> bool:
+    """Return whether each prediction is either correct or not; for corrupted images it can be a share."""
+    return all(np.isin(one.right, (0, 1)).all() for one in of)
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> float:

@@ -16,7 +16,7 @@ from thaw.runs.moved_names import with_current_names
 from thaw.storage.files import write_whole
 
 # Options that runs of earlier versions lack, with the values under which those runs trained.
-_ADDED = {"strategy": {"lr_factor": 1.0}, "data": {"val_as_test": False, "test": True}}
+_ADDED = {"robustness": False, "strategy": {"lr_factor": 1.0}, "data": {"val_as_test": False, "test": True}}
 # Keys whose values may change when a run is resumed. The keys in _SPEED affect its speed (data.decoder also changes
 # some pixels by one grey level). Runs of earlier versions lack the keys in _SPEED.
 _SPEED = ("graph", "data.pixels_gb", "data.device_gb", "data.decoder", "features.device_gb")
@@ -129,7 +129,9 @@ def read_resolved(folder: Path) -> dict:
     Options that were added after the run have the values under which it trained.
     """
     values = with_current_names(OmegaConf.to_container(OmegaConf.load(folder / run_files.RESOLVED), resolve=False))
-    for group, options in _ADDED.items():
-        if isinstance(values.get(group), dict):
-            values[group] = {**options, **values[group]}
+    for key, added in _ADDED.items():
+        if not isinstance(added, dict):
+            values.setdefault(key, added)
+        elif isinstance(values.get(key), dict):
+            values[key] = {**added, **values[key]}
     return values

@@ -14,7 +14,14 @@ _FOLDERS = (run_files.CHECKPOINTS, run_files.EVALUATION, run_files.FIGURES, run_
 _FIGURES = ("samples", "predictions", "confusion_matrix", "probe", "learning_rate_*")
 # Patterns of the files that runs write. Other files in a run's folder belong to the user.
 _OWN = (
-    *(run_files.SUMMARY, run_files.TRACEBACK, run_files.METRICS, run_files.PREDICTIONS, run_files.TEST_PREDICTIONS),
+    *(
+        run_files.SUMMARY,
+        run_files.TRACEBACK,
+        run_files.METRICS,
+        run_files.PREDICTIONS,
+        run_files.TEST_PREDICTIONS,
+        run_files.CORRUPTED_PREDICTIONS,
+    ),
     *(f"{run_files.FIGURES}/{name}.png" for name in _FIGURES),
     *(
         f"{run_files.TENSORBOARD}/{name}"
