@@ -5,7 +5,7 @@ import shlex
 import signal
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
@@ -19,29 +19,20 @@ from thaw.runs.optional_output import naming_page, warn_on_failure
 from thaw.runs.stopping import Stopped
 from thaw.runs.streams import print_error
 from thaw.sweep.jobs import Job, check_jobs
-from thaw.sweep.processes import Process, import_once
+from thaw.sweep.processes import Process, can_fork, import_once
 from thaw.sweep.search.final_stage import FINAL, FINALISTS, WINNER, FinalStage
 from thaw.sweep.search.merged_weights import Merged, Merging
 from thaw.sweep.search.proposals import PROBE, Proposals
+from thaw.sweep.search.search_images import SearchImages, search_images
 from thaw.sweep.search.search_loop import Search
 from thaw.sweep.search.search_progress import SearchProgress
 from thaw.sweep.search.search_results import PAGE, Finished, write_results
 from thaw.sweep.search.search_setup import Plan, plan_search
 from thaw.sweep.search.time_budget import TimeBudget
 from thaw.sweep.search.trial_jobs import Jobs, TrialJobs
-from thaw.sweep.search.trial_record import TrialRecord
+from thaw.sweep.search.trial_record import JOURNAL, TrialRecord
 
 _WORKERS = "workers"
-
-
-@dataclass(frozen=True)
-class _Images:
-    """Which images the search chooses by and which it never sees, with the overrides of trials and final runs."""
-
-    trial: list[str]
-    final: list[str]
-    chosen_on: tuple[str, str]
-    fingerprint: dict
 
 
 def run_search(
@@ -64,10 +55,11 @@ def run_search(
         UserError: if the search cannot start.
 
     """
+    folder = Path(config.hydra.sweep.dir)
+    _refuse_elsewhere(config, folder)
     plan = plan_search(config, arguments, models)
     import_once()
-    folder = Path(config.hydra.sweep.dir)
-    images = _images(compose, plan)
+    images = search_images(compose, plan)
     first = next(iter(plan.space.backbones.values()))
     _check(Jobs(folder, plan.fixed, compose, task), plan, images, first)
     folder.mkdir(parents=True, exist_ok=True)
@@ -113,7 +105,7 @@ def _await(workers: Sequence[Process], folder: Path) -> None:
 def _work(
     jobs: Jobs,
     plan: Plan,
-    images: _Images,
+    images: SearchImages,
     record: TrialRecord,
     budget: TimeBudget,
     progress: SearchProgress | None = None,
@@ -135,7 +127,7 @@ def _proposals(trial_jobs: TrialJobs) -> Proposals:
 
 
 def _conclude(
-    folder: Path, jobs: Jobs, plan: Plan, images: _Images, record: TrialRecord, budget: TimeBudget, command: str
+    folder: Path, jobs: Jobs, plan: Plan, images: SearchImages, record: TrialRecord, budget: TimeBudget, command: str
 ) -> None:
     """Write the results, print a summary, and exit with 1 if nothing was found."""
     trials = record.trials()
@@ -189,21 +181,7 @@ def _merged(jobs: Jobs, stage: FinalStage, budget: TimeBudget) -> list[Merged]:
     return [one for one in (soup, wise) if one]
 
 
-def _images(compose: Callable[[Sequence[str]], DictConfig], plan: Plan) -> _Images:
-    """Return what the search chooses by: without test images, a part of the training images."""
-    from thaw.runs.components import instantiate
-
-    cfg = compose([*plan.fixed, *next(iter(plan.space.backbones.values()))])
-    with as_hydra_config(cfg):
-        data = instantiate(cfg.data)
-    if data.test:
-        return _Images(["data.test=false"], [], ("the validation images", "those in test/"), data.fingerprint)
-    held = ["data.val_as_test=true"]
-    chosen_on = "a part of the training images", "the validation images"
-    return _Images([*held, "data.test=false"], held, chosen_on, data.fingerprint)
-
-
-def _check(jobs: Jobs, plan: Plan, images: _Images, backbone: Sequence[str]) -> None:
+def _check(jobs: Jobs, plan: Plan, images: SearchImages, backbone: Sequence[str]) -> None:
     """Check each value of each option once, before the first trial.
 
     Raises:
@@ -222,7 +200,18 @@ def _check(jobs: Jobs, plan: Plan, images: _Images, backbone: Sequence[str]) -> 
         check_jobs([jobs.job("check", [*overrides, *images.trial])])
 
 
-def _refuse_other_search(record: TrialRecord, plan: Plan, images: _Images, folder: Path) -> None:
+def _refuse_elsewhere(config: DictConfig, folder: Path) -> None:
+    """Refuse a launcher, an operating system or a folder with which there can be no search."""
+    launcher = config.hydra.runtime.choices["hydra/launcher"]
+    if launcher != "basic":
+        raise UserError(f"hydra/launcher={launcher} has no effect on a search: sweep.workers=N starts N processes.")
+    if not can_fork():
+        raise UserError("sweep=search runs on Linux only: elsewhere, compare backbones with sweep=shortlist.")
+    if (folder / run_files.SWEEP_CONFIG).is_file() and not (folder / JOURNAL).is_file():
+        raise UserError(f"{folder} holds another kind of sweep: choose another folder with hydra.sweep.dir=….")
+
+
+def _refuse_other_search(record: TrialRecord, plan: Plan, images: SearchImages, folder: Path) -> None:
     """Refuse to continue a search with another space or other images; a larger budget or more trials are welcome.
 
     Raises:

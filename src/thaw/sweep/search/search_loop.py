@@ -16,6 +16,7 @@ from thaw.sweep.search.trial_record import Trial, TrialRecord, finished
 BEHIND = "behind other trials"
 OUT_OF_TIME = "no time left"
 EXHAUSTED = "nothing new is left to try"
+_FAILURES = 3  # failed trials, without another, after which a search ends
 _WAIT = 0.2  # seconds between two looks at what other processes do
 
 
@@ -104,6 +105,7 @@ class Search:
         trials = self.record.trials()
         done = [trial for trial in trials if not trial.open]
         used_up = self.most is not None and len(done) >= self.most
+        used_up = used_up or all_fail(done, len(self.proposals.space.backbones))
         used_up = used_up or (any(trial.reason == EXHAUSTED for trial in done) and len(done) == len(trials))
         return not used_up and self._time_for_search(trials) > 0
 
@@ -212,6 +214,11 @@ def _facts(results: Sequence[RunResult]) -> dict[str, Any]:
         "loss": mean(loss for _, loss in best) if best else None,
         "seconds": sum(result.seconds for result in results),
     }
+
+
+def all_fail(ended: Sequence[Trial], backbones: int) -> bool:
+    """Return whether so many trials have failed, and no other has ended, that more would fail, too."""
+    return len(ended) >= max(_FAILURES, backbones) and all(trial.accuracy is None for trial in ended)
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:

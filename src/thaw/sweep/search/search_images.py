@@ -1,0 +1,40 @@
+"""The images that a search chooses by, and those that it does not see before its winner is decided."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from omegaconf import DictConfig
+
+from thaw.runs.components import instantiate
+from thaw.runs.configuration import as_hydra_config
+from thaw.sweep.search.search_setup import Plan
+
+
+@dataclass(frozen=True)
+class SearchImages:
+    """Images of a search.
+
+    Attributes:
+        trial: overrides by which a trial neither reads nor validates on the unseen images.
+        final: overrides by which a run of the last stage has them as test images.
+        chosen_on: in words, the images that the search chooses by, and the unseen ones.
+        fingerprint: changes with the images.
+
+    """
+
+    trial: list[str]
+    final: list[str]
+    chosen_on: tuple[str, str]
+    fingerprint: dict
+
+
+def search_images(compose: Callable[[Sequence[str]], DictConfig], plan: Plan) -> SearchImages:
+    """Return what the search chooses by: without test images, a part of the training images."""
+    cfg = compose([*plan.fixed, *next(iter(plan.space.backbones.values()))])
+    with as_hydra_config(cfg):
+        data = instantiate(cfg.data)
+    if data.test:
+        return SearchImages(["data.test=false"], [], ("the validation images", "those in test/"), data.fingerprint)
+    held = ["data.val_as_test=true"]
+    chosen_on = "a part of the training images", "the validation images"
+    return SearchImages([*held, "data.test=false"], held, chosen_on, data.fingerprint)
