@@ -8,13 +8,15 @@ import subprocess
 import sys
 import zlib
 from collections import Counter
+from dataclasses import replace
 from threading import Thread
 
 import numpy as np
 import pytest
 from conftest import ROOT
-from simulated_search import Clock, Runs, search, space
+from simulated_search import Clock, LastRuns, Runs, search, space
 
+from thaw.sweep.search.final_stage import FinalStage, finalists
 from thaw.sweep.search.search_loop import best_trial
 from thaw.sweep.search.trial_record import TrialRecord
 
@@ -63,13 +65,27 @@ def test_proposals_are_better_than_the_defaults(tmp_path):
 
 @pytest.mark.parametrize("seed", range(20))
 def test_a_search_ends_within_its_budget(tmp_path, seed):
+    """Trials take 20 to 300 s, runs of the last stage about as long."""
     drawn = np.random.default_rng(seed)
-    seconds = float(drawn.uniform(60, 1000))
-    runs = Runs(Clock(), curve, lambda trial: float(drawn.gamma(2, 3)), start=float(drawn.uniform(1, 10)))
-    one = search(tmp_path, runs, space(), seconds, reserve=lambda trials: 0.3 * seconds, seed=seed)
+    seconds = float(drawn.choice([300, 900]))
+    clock = Clock()
+    epoch = float(drawn.uniform(2, 15 if seconds == 300 else 30))
+    runs = Runs(clock, curve, lambda trial: epoch * float(drawn.gamma(4, 0.25)), start=float(drawn.uniform(1, 10)))
+    one = search(tmp_path, runs, space(), seconds, seed=seed)
+    last = LastRuns(clock, lambda: float(drawn.uniform(0.5, 1.2)) * 10 * epoch)
+    stage = FinalStage(last, one.record, one.proposals.space, ["data.val_as_test=true"], 0, clock.sleep)
+    one = replace(one, reserve=lambda trials: stage.reserve(trials, seconds))
     one.search()
-    assert one.budget.used() <= 0.7 * seconds + 15, "a run ends at the poll after its time, and takes a moment to end"
-    assert one.budget.used() >= 0.2 * seconds
+    searched = one.budget.used()
+    stage.run(one.budget, lambda run, result: None)
+    assert one.budget.used() <= seconds + 30
+    assert searched >= 0.3 * seconds, "the last stage does not take all the time"
+    trials = one.record.trials()
+    assert best_trial(trials) and stage.winner().number in [
+        trial.number for trial in finalists(trials, one.proposals.space)
+    ]
+    if seconds == 900:
+        assert [job.name for job in last.jobs.values() if job.finished], "the winner is measured on unseen images"
 
 
 def test_a_larger_budget_continues_what_the_smaller_one_left_open(tmp_path):
@@ -134,8 +150,6 @@ def test_a_failing_run_fails_its_trial_only(tmp_path):
 
 
 def test_a_search_ends_when_nothing_new_is_left_to_try(tmp_path):
-    from dataclasses import replace
-
     one = search(tmp_path, Runs(Clock(), curve), replace(space(strategies=("probe",)), dimensions=[]))
     one.search()
     assert [trial.reason for trial in one.record.trials()] == [None, None, "nothing new is left to try"]
@@ -144,7 +158,7 @@ def test_a_search_ends_when_nothing_new_is_left_to_try(tmp_path):
 PROCESS = """
 import sys, time
 sys.path.insert(0, {tests!r})
-from simulated_search import Clock, Runs, search, space
+from simulated_search import Clock, LastRuns, Runs, search, space
 from sweep.test_search_loop import curve
 
 class Slow(Runs):

@@ -22,6 +22,7 @@ FINALISTS, WINNER = "finalists", "winner"  # what is noted in the record
 _BEST = 3  # trials that run again
 _SEEDS = 3  # fresh seeds
 _LARGEST = 0.45  # share of the budget that may be kept for the last stage
+_LARGEST_FOR_WINNER = 0.6  # the same, if the winner alone needs it
 _LONGER = 1.3  # a run of the last stage takes longer than its trial: it also predicts the test images
 _PAGE = 6.0  # seconds to compare and to write the pages
 _WAIT = 0.2  # seconds between two looks at what other processes do
@@ -82,10 +83,13 @@ class FinalStage:
     sleep: Callable[[float], None] = time.sleep
 
     def reserve(self, trials: Sequence[Trial], budget: float) -> float:
-        """Return the seconds to keep for the last stage, at most `_LARGEST` of the budget."""
+        """Return the seconds to keep for the last stage: at most `_LARGEST` of the budget, or what the winner needs."""
         chosen = finalists(trials, self.space)
-        wanted = _PAGE + sum(run.seconds for run in self.runs(chosen)) + self._model_seconds(chosen)
-        return min(wanted, _LARGEST * budget) if chosen else 0.0
+        runs = self.runs(chosen)
+        if not runs:
+            return 0.0
+        wanted = _PAGE + sum(run.seconds for run in runs) + self._model_seconds(chosen)
+        return max(min(wanted, _LARGEST * budget), min(_PAGE + runs[0].seconds, _LARGEST_FOR_WINNER * budget))
 
     def runs(self, chosen: Sequence[Trial]) -> list[FinalRun]:
         """Return the runs on fresh seeds, the most important first."""
@@ -103,8 +107,11 @@ class FinalStage:
     def run(self, budget: Budget, report: Callable[[FinalRun, RunResult], None]) -> None:
         """Run what fits into the time that is left; the model for use comes last, and its time is kept for it."""
         chosen = self._chosen()
-        self._run_all(self.runs(chosen), budget, self._model_seconds(chosen), report)
-        while any(self.record.is_claimed(_claim(run)) for run in self.runs(chosen)):  # their results decide the winner
+        runs, for_model = self.runs(chosen), self._model_seconds(chosen)
+        if runs and budget.left() < _PAGE + runs[0].seconds + for_model:  # a measured winner is worth more
+            for_model = 0.0
+        self._run_all(runs, budget, for_model, report)
+        while any(self.record.is_claimed(_claim(run)) for run in runs):  # their results decide the winner
             self.sleep(_WAIT)
         self._run_all(self.model(), budget, 0.0, report)
 

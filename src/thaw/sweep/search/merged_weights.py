@@ -51,7 +51,7 @@ class Merging:
     def __init__(self, data: ImageFolderDataModule, left: Callable[[], float]):
         self._data, self._left, self._pass = data, left, 0.0
 
-    def soup(self, runs: Sequence[Path], folder: Path) -> Merged | None:
+    def soup(self, runs: Sequence[Path]) -> Merged | None:
         """Return the greedy soup of runs, ordered from the best to the worst; None if it is one run alone.
 
         A run joins the soup if the validation images say that the soup does not get worse.
@@ -67,9 +67,9 @@ class Merging:
                 chosen, best = [*chosen, state], rank
         if len(chosen) < 2:
             return None
-        return self._merged(f"the soup of {len(chosen)} runs", model, _average(chosen), runs[0], folder / "soup.ckpt")
+        return self._merged(f"the soup of {len(chosen)} runs", model, _average(chosen), runs[0], "soup.ckpt")
 
-    def wise(self, probe: Path, tuned: Path, folder: Path) -> Merged | None:
+    def wise(self, probe: Path, tuned: Path) -> Merged | None:
         """Return the best interpolation between a probe and a fine-tuned network; None if an end is better."""
         model = load_model(tuned, exact=True)
         states = _alike([_state(tuned), _state(probe)])
@@ -83,7 +83,7 @@ class Merging:
         if chosen is None:
             return None
         name = f"the interpolation of the probe and {100 * chosen:.0f} % of the fine-tuned network"
-        return self._merged(name, model, _average(states, (chosen, 1 - chosen)), tuned, folder / "wise.ckpt")
+        return self._merged(name, model, _average(states, (chosen, 1 - chosen)), tuned, "wise.ckpt")
 
     def _has_time(self) -> bool:
         return self._left() > 2 * self._pass + self._pass * len(self._data.test or ()) / max(1, len(self._data.val))
@@ -114,12 +114,13 @@ class Merging:
             norm.momentum = momentum
             norm.eval()
 
-    def _merged(self, name: str, model: TrainedModel, state: State, run: Path, path: Path) -> Merged:
+    def _merged(self, name: str, model: TrainedModel, state: State, run: Path, file: str) -> Merged:
         assert self._data.test is not None, "a search measures its winner on test images"
         self._load(model, state)
         kept = read_checkpoint(run / run_files.BEST)
         weights = {f"net.{key}": tensor for key, tensor in model.net.state_dict().items()}
         described = {**kept["thaw"], "cut": None}
+        path = run / run_files.CHECKPOINTS / file  # the run's configuration builds its network
         AtomicCheckpointIO().save_checkpoint({**kept, "thaw": described, "state_dict": weights}, path)
         found = _predicted(model, sorted(self._data.test.samples))
         return Merged(name, path, found.right)

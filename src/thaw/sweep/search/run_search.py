@@ -20,7 +20,7 @@ from thaw.runs.stopping import Stopped
 from thaw.runs.streams import print_error
 from thaw.sweep.jobs import Job, check_jobs
 from thaw.sweep.processes import Process, can_fork, import_once
-from thaw.sweep.search.final_stage import FINAL, FINALISTS, WINNER, FinalStage
+from thaw.sweep.search.final_stage import FINALISTS, WINNER, FinalStage
 from thaw.sweep.search.merged_weights import Merged, Merging
 from thaw.sweep.search.proposals import PROBE, Proposals
 from thaw.sweep.search.search_images import SearchImages, search_images
@@ -135,7 +135,7 @@ def _conclude(
     proposals = _proposals(TrialJobs(jobs, plan.space, images.trial))
     merged: list[Merged] = []
     with warn_on_failure("averages of weights"):
-        merged = _merged(jobs, stage, budget)
+        merged = _merged(stage, budget)
     found = Finished(
         folder=folder,
         trials=trials,
@@ -160,7 +160,7 @@ def _conclude(
         sys.exit(1)
 
 
-def _merged(jobs: Jobs, stage: FinalStage, budget: TimeBudget) -> list[Merged]:
+def _merged(stage: FinalStage, budget: TimeBudget) -> list[Merged]:
     """Return averages of the weights of runs that started like the winner's, if there is time for them."""
     from thaw.runs.components import instantiate
 
@@ -176,8 +176,8 @@ def _merged(jobs: Jobs, stage: FinalStage, budget: TimeBudget) -> list[Merged]:
     folders = {run: stage.job(run).folder for run in alike}
     probes = [run for run in alike if folders[run].name.split("-")[1] == PROBE]
     tuned = [run for run in alike if run.trial == winner.number and run not in probes]
-    soup = merging.soup(list(folders.values()), jobs.folder / FINAL)
-    wise = merging.wise(folders[probes[0]], folders[tuned[0]], jobs.folder / FINAL) if probes and tuned else None
+    soup = merging.soup(list(folders.values()))
+    wise = merging.wise(folders[probes[0]], folders[tuned[0]]) if probes and tuned else None
     return [one for one in (soup, wise) if one]
 
 
