@@ -1,6 +1,7 @@
 """A search in which runs cost simulated seconds and follow given learning curves."""
 
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -90,6 +91,7 @@ def search(folder, runs, varied, seconds=1e6, most=None, reserve=lambda trials: 
 class SimulatedJob:
     name: str
     overrides: list
+    folder: Path = Path("nowhere")
     summary: dict = field(default_factory=dict)
 
     @property

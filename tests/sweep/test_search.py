@@ -77,7 +77,7 @@ def test_test_images_are_the_unseen_images_if_there_are_any(search, tmp_path):
     done = train(*search("trials=2"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     found = facts(tmp_path)
-    assert found["final"]["measured_on"] == "those in test/"
+    assert found["final"]["measured_on"] == "the images in test/"
     assert found["model"].startswith("final/")
 
 

@@ -1,5 +1,6 @@
 """Plots of a search, as SVG in the text colour of the page."""
 
+import re
 from collections.abc import Mapping, Sequence
 from itertools import cycle
 
@@ -84,7 +85,9 @@ def parallel(rows: Sequence[dict], keys: Sequence[str]) -> str:
             axes.axvline(place, color=INK, linewidth=0.6)
             for height, text in ticks.get(name) or scales[name][1]:
                 axes.annotate(text, (place, height), (3, 1), textcoords="offset points", fontsize=7)
-        axes.set_xticks(range(len(used) + 1), [name.replace(".", "\n") for name in [*used, "accuracy"]], fontsize=8)
+        axes.set_xticks(
+            range(len(used) + 1), [re.sub(r"[._]", r"\g<0>\n", name) for name in [*used, "accuracy"]], fontsize=7
+        )
         axes.set_xlim(-0.1, len(used) + 0.6)
         axes.set_ylim(-0.12, 1.08)
         axes.set_yticks([])
@@ -105,10 +108,18 @@ def _scale(values: Sequence[object]) -> tuple[dict[str, float], list[tuple[float
         heights = {str(value): float((one - low) / (high - low)) for value, one in zip(numbers, scaled, strict=True)}
         ends = (min(numbers), max(numbers))
         return heights, [(heights[str(value)], f"{value:.3g}") for value in ends]
-    ordered = sorted(distinct, key=str)
+    ordered = sorted(distinct, key=_order)
     heights = {str(value): place / max(1, len(ordered) - 1) for place, value in enumerate(ordered)}
     shown = ordered if len(ordered) <= _FEW else ordered[:: -(-len(ordered) // _FEW)]
     return heights, [(heights[str(value)], cut(printable(str(value)), _LABEL)) for value in shown]
+
+
+def _order(value: object) -> tuple[float, str]:
+    """Return a sort key: numbers in their order, then other values by their text."""
+    try:
+        return float(str(value)), ""
+    except ValueError:
+        return float("inf"), str(value)
 
 
 def front(rows: Sequence[dict]) -> str | None:

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from statistics import mean
 from typing import Any
 
+from thaw.runs import run_files
 from thaw.sweep.jobs import Job
 from thaw.sweep.search.rungs import Curve, epoch_rank
 from thaw.sweep.search.search_loop import OUT_OF_TIME, Budget, RunResult, best_trial
@@ -134,6 +135,8 @@ class FinalStage:
             finally:
                 give_back()
             report(run, result)
+            if not result.stopped:  # nothing is left to resume
+                (self.job(run).folder / run_files.LAST).unlink(missing_ok=True)
             if result.error:
                 failed.add(run)
             else:

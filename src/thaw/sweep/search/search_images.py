@@ -34,7 +34,7 @@ def search_images(compose: Callable[[Sequence[str]], DictConfig], plan: Plan) ->
     with as_hydra_config(cfg):
         data = instantiate(cfg.data)
     if data.test:
-        return SearchImages(["data.test=false"], [], ("the validation images", "those in test/"), data.fingerprint)
+        return SearchImages(["data.test=false"], [], ("the validation images", "the images in test/"), data.fingerprint)
     held = ["data.val_as_test=true"]
     chosen_on = "a part of the training images", "the validation images"
     return SearchImages([*held, "data.test=false"], held, chosen_on, data.fingerprint)

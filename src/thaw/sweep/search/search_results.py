@@ -155,7 +155,7 @@ def _final_facts(winner: Trial | None, search: Finished) -> dict[str, Any]:
         "images": compared["images"],
         "seeds": best["seeds"],
         "measured_on": search.chosen_on[1],
-        "optimism": float(winner.accuracy or 0) - best["acc"],
+        "search_best": max(trial.accuracy for trial in search.trials if trial.accuracy is not None),
     }
     facts["finalists"] = _verdicts(best, entries, compared["tests"], search.trials)
     facts["model"] = model or f"{FINAL}/{best['runs'][0]['folder']}"
@@ -229,17 +229,18 @@ def _advice(facts: Mapping[str, Any]) -> list[str]:
             f"it on other images. Its {_percent(winner['search_acc'])} is too high, because the search chose it by "
             "this number."
         ]
+    seeds = "one seed" if len(final["seeds"]) == 1 else f"mean of {len(final['seeds'])} seeds"
     sentences = [
-        f"Use {winner['name']}: it classifies {_percent(final['acc'])} of {amount(final['images'], 'image')} correctly "
-        f"(mean of {amount(len(final['seeds']), 'seed')}; 95 % interval {_percent(final['low'])} to "
-        f"{_percent(final['high'])}). The search did not use these images, {final['measured_on']}.",
-        f"On the images that it chose by, {winner['chosen_on']}, its best value was {_percent(winner['search_acc'])}, "
-        + (
-            f"which was {100 * final['optimism']:.1f} points too optimistic."
-            if final["optimism"] > 0
-            else "which was not too optimistic."
-        ),
+        f"Use {winner['name']}: it classifies {_percent(final['acc'])} of {amount(final['images'], 'unseen image')} "
+        f"correctly ({seeds}; 95 % interval {_percent(final['low'])} to {_percent(final['high'])}). Unseen images are "
+        f"{final['measured_on']}, which the search did not use.",
+        f"The search's own best value was {_percent(final['search_best'])}, on {winner['chosen_on']}: "
+        f"{100 * (final['search_best'] - final['acc']):.1f} points more than the winner reaches on unseen images.",
     ]
+    if final["search_best"] <= final["acc"]:
+        sentences[1] = (
+            f"The search's own best value was {_percent(final['search_best'])}, on {winner['chosen_on']}: not too high."
+        )
     for verdict in ("better", "tied"):
         names = [
             f"{shown(one['name'], 60)} ({_percent(one['acc'])})"
