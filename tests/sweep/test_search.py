@@ -39,7 +39,7 @@ def test_a_search_names_a_winner_measures_it_on_unseen_images_and_leaves_a_model
     assert found["final"]["seeds"] == [1, 2, 3]
     unseen = found["final"]["images"]
     summary = json.loads((folder / found["model"] / "summary.json").read_text())
-    assert summary["val"]["n"] == unseen, "the model for use trains on all but the validation images"
+    assert summary["val"]["n"] == unseen, "the final model trains on all but the validation images"
     searched = json.loads(next((folder / "trials").glob("*/summary.json")).read_text())
     assert searched["fingerprint"]["val"] != summary["fingerprint"]["val"]
     assert "test" not in searched, "no trial looks at the unseen images"

@@ -27,7 +27,7 @@ _LARGEST_FOR_WINNER = 0.6  # the same, if the winner alone needs it
 _LONGER = 1.3  # a run of the last stage takes longer than its trial: it also predicts the test images
 _PAGE = 6.0  # seconds to compare and to write the pages
 _WAIT = 0.2  # seconds between two looks at what other processes do
-_MORE_IMAGES = 1.25  # the model for use also trains on the images that the search validated on
+_MORE_IMAGES = 1.25  # the final model also trains on the images that the search validated on
 
 
 def finalists(trials: Sequence[Trial], space: Space) -> list[Trial]:
@@ -106,7 +106,7 @@ class FinalStage:
         ]
 
     def run(self, budget: Budget, report: Callable[[FinalRun, RunResult], None]) -> None:
-        """Run what fits into the time that is left; the model for use comes last, and its time is kept for it."""
+        """Run what fits into the time that is left; the final model comes last, and its time is kept for it."""
         chosen = self._chosen()
         runs, for_model = self.runs(chosen), self._model_seconds(chosen)
         if runs and budget.left() < _PAGE + runs[0].seconds + for_model:  # a measured winner is worth more
@@ -157,7 +157,7 @@ class FinalStage:
         return _MORE_IMAGES * longest if self.unseen else 0.0
 
     def model(self) -> list[FinalRun]:
-        """Return the run of the model for use: the winner, trained on all images that are not test images.
+        """Return the run of the final model: the winner, trained on all images that are not test images.
 
         Without `unseen` the winner's own run is such a model.
         """
