@@ -19,7 +19,7 @@ _RESNETS = ("resnet", "resnext", "wide_resnet")
 
 
 def drawn_photographs(train: int, val: int) -> Path:
-    """Return a folder of drawn JPEGs, `train` and `val` per class. They take as long to decode as photographs."""
+    """Return a folder of drawn JPEGs as slow to decode as photographs. `train` and `val` are image counts per class."""
     total = (train + val) * len(TARGET_SPECIES)
     return build_once(
         f"benchmark/{WIDTH}x{HEIGHT}-{train}-{val}-v{DRAWINGS}",
@@ -50,7 +50,7 @@ def check_model(model: str) -> None:
     """Raise UserError if `model` is not one of torchvision's ResNets."""
     choices = [name for name in torchvision.models.list_models(torchvision.models) if name.startswith(_RESNETS)]
     if model not in choices:
-        raise UserError(f"--model {model} is not a ResNet, which the loop needs; the choices are {', '.join(choices)}.")
+        raise UserError(f"--model {model} is no ResNet, but the loop needs one; the choices are {', '.join(choices)}.")
 
 
 def random_weights(model: str, path: Path) -> Path:

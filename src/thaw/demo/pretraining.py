@@ -95,4 +95,4 @@ def _speed_up(net: nn.Module) -> None:
         if isinstance(last, nn.BatchNorm2d) and hasattr(module, "downsample"):  # a residual block, which has a shortcut
             nn.init.zeros_(last.weight)
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = BATCH_NORM_MOMENTUM  # some networks' 0.01 or less needs thousands of steps
+            module.momentum = BATCH_NORM_MOMENTUM  # some networks' 0.01 or less would need thousands of steps

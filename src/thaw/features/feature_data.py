@@ -94,7 +94,7 @@ class FeatureDataModule(LightningDataModule):
 
 
 class ViewGroups:
-    """Iterable over (view, `size` indices from `order`). Epoch e (from 0) uses the augmented view `e % views`."""
+    """Iterable over pairs (view, `size` indices from `order`). Epoch e (from 0) uses augmented view `e % views`."""
 
     def __init__(self, order: SeededOrder, size: int, views: int):
         self._order, self._size, self._views = order, size, views
@@ -105,7 +105,7 @@ class ViewGroups:
 
 
 class FeatureSlices:
-    """Iterable over batches (features, labels) of `size` rows in the range `part`; one empty batch for no rows."""
+    """Iterable over batches (features, labels) of `size` rows from range `part`; one empty batch if `part` is empty."""
 
     def __init__(self, rows: StoredFeatures, labels: torch.Tensor, part: range, size: int):
         starts = range(part.start, max(part.stop, part.start + 1), size)

@@ -88,7 +88,7 @@ class FrozenPrefix:
 
 
 def _fold(module: nn.Module) -> nn.Module:
-    """Fold each batch norm into the convolution defined before it, which most networks also apply before it.
+    """Fold each batch norm into the convolution defined before it. Most networks apply the two in this order.
 
     timm's batch norms can contain dropout and an activation, which are kept.
     """

@@ -32,7 +32,7 @@ def check_accelerator(accelerator: str) -> None:
 def best_precision(accelerator: str, suits_cpu: bool = True) -> str:
     """Return `bf16-mixed` if the device multiplies bfloat16 in hardware, else `32-true`.
 
-    On a CPU, `bf16-mixed` also needs `suits_cpu`: the network trains faster in bfloat16 than in float32.
+    On a CPU, `bf16-mixed` also needs `suits_cpu`, which means that bfloat16 trains the network faster.
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)

@@ -167,7 +167,7 @@ def _obstacle(images: torch.Tensor, module: LightningModule) -> str:
     if trainer.world_size > 1:
         return "several devices share each batch"
     if trainer.accumulate_grad_batches != 1:
-        return "trainer.accumulate_grad_batches adds up gradients, but a graph overwrites the earlier ones"
+        return "trainer.accumulate_grad_batches adds up gradients, but a graph overwrites earlier gradients"
     if getattr(trainer.precision_plugin, "scaler", None):
         return f"trainer.precision={trainer.precision} changes the scale of the loss from step to step"
     return ""

@@ -56,7 +56,7 @@ class Torchvision(Family):
                 f"weights=imagenet: {published.url} could not be downloaded ({getattr(error, 'reason', None) or error})"
                 f"; put the file at {cached}, {TAKE_LITE}, or choose weights=demo, weights=none or weights=PATH."
             ) from error
-        except Exception as error:  # damage raises any exception; torchvision deletes a download with a wrong checksum
+        except Exception as error:  # damaged files raise anything; torchvision deletes downloads with a wrong checksum
             fault = f"{cached} is damaged; delete it" if cached.exists() else "the download was damaged; run again"
             raise UserError(f"weights=imagenet: {fault} to download it again from {published.url}.") from error
 
