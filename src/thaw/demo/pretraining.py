@@ -36,7 +36,7 @@ POOR = 0.25  # accuracy; chance is 0.125
 
 
 def load_pretrained(net: StagedNet, weights: str) -> None:
-    """Load the demo weights into `net`, or any other `weights` with `thaw.models.weights.load_weights`."""
+    """Load `weights` into `net`: demo weights here, other weights with `thaw.models.weights.load_weights`."""
     if weights == "demo":
         load_backbone(net, read_tensors(demo_weights(net.config["name"])), source="weights=demo")
     else:

@@ -23,8 +23,8 @@ class FeatureDataModule(LightningDataModule):
     """Data module that yields features instead of images for training, for validation or for both.
 
     `train` lists features of differently augmented views of the training images; epoch e (from 0) uses view
-    `e % len(train)`. If `train` is empty, `prefix` computes features in every epoch; if `prefix` is None, too, training
-    uses images. `val` holds the features of the validation images; if it is None, validation uses images. Features are
+    `e % len(train)`. If `train` is empty, `prefix` computes features in every epoch; without `prefix`, training uses
+    images. `val` holds the features of the validation images; if it is None, validation uses images. Features are
     copied to the Trainer's device if they take at most `device_bytes`.
     """
 

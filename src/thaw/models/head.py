@@ -52,7 +52,7 @@ class StandardizedLinear(nn.Linear):
     ) -> None:
         """Set the weights so that this layer computes the logits of an `nn.Linear` with `weight` (C, D), `bias` (C,).
 
-        If `mean` (D,) is given, also set the features' scale and, if there is a bias, their mean.
+        If `mean` (D,) is given, also set the features' scale, and their mean if the layer has a bias.
         """
         if mean is not None:
             self.feature_mean.copy_(mean if bias is not None else torch.zeros_like(self.feature_mean))

@@ -64,7 +64,7 @@ def keep_freed_memory() -> None:
 
 
 def memory_format(channels_last: bool | str = "auto") -> torch.memory_format:
-    """Return `torch.channels_last` if chosen; `auto` chooses it where fast kernels exist: CUDA and CPUs with oneDNN."""
+    """Return `torch.channels_last` if chosen, or for `auto` on devices with fast kernels: CUDA and CPUs with oneDNN."""
     if channels_last == "auto":
         channels_last = torch.cuda.is_available() or (
             torch.backends.mkldnn.is_available() and not torch.backends.mps.is_available()

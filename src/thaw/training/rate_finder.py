@@ -22,7 +22,7 @@ log = logging.getLogger(__name__)
 
 _LOWEST, _HIGHEST = 1e-6, 1.0
 _SMOOTHING = 0.9  # weight of the earlier losses in their running average
-_DIVERGED = 4  # a loss of this multiple of the lowest loss ends the search
+_DIVERGED = 4  # the search ends at a loss of this multiple of the lowest loss
 
 
 class RateFinder(Callback):

@@ -13,7 +13,7 @@ from thaw.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_WARM_UP = 3  # passes before recording, in which libraries choose algorithms and allocate memory
+_WARM_UP = 3  # passes before the recording; libraries then choose algorithms and allocate memory
 _TIMED = 5  # replays whose time is measured
 _ROOM = 1 / 4  # largest share of the GPU's memory for intermediate results that a recording keeps
 

@@ -84,7 +84,7 @@ def build_trainer(
         enable_model_summary=False,  # the run prints its own table of stages
         plugins=[AtomicCheckpointIO(), *_cluster()],
         use_distributed_sampler=False,  # thaw.data.order.SeededOrder divides the images among devices
-        num_sanity_val_steps=0,  # Thaw checks the data before, and epochs are short
+        num_sanity_val_steps=0,  # Thaw checks the data earlier, and epochs are short
         **options,
     )
 

@@ -58,7 +58,7 @@ class Torchvision(Family):
             ) from error
         except Exception as error:  # damaged files raise anything; torchvision deletes downloads with a wrong checksum
             fault = f"{cached} is damaged; delete it" if cached.exists() else "the download was damaged; run again"
-            raise UserError(f"weights=imagenet: {fault} to download it again from {published.url}.") from error
+            raise UserError(f"weights=imagenet: {fault} to download the file again from {published.url}.") from error
 
     def weights_file(self, name: str) -> Path | None:
         path = _cached(default_weights(name).url)
