@@ -1,4 +1,4 @@
-"""The benchmark's inputs for Thaw and the plain PyTorch loop: images as large as photographs, random weights."""
+"""The benchmark's inputs for Thaw and the plain PyTorch loop: images as large as photographs, and random weights."""
 
 import sys
 from pathlib import Path
@@ -38,7 +38,7 @@ def _draw(root: Path, counts: dict[str, int]) -> None:
 
 
 def enlarged(image: Image.Image, seed: int) -> Image.Image:
-    """Return `image` resized to `WIDTH` x `HEIGHT` pixels, with noise. Without noise, JPEGs would be too small."""
+    """Return `image` resized to `WIDTH` x `HEIGHT` pixels, with noise. Without noise, JPEG files would be too small."""
     image = image.resize((WIDTH, WIDTH), Image.Resampling.BICUBIC)
     top = (WIDTH - HEIGHT) // 2
     pixels = np.asarray(image.crop((0, top, WIDTH, top + HEIGHT)), dtype=np.float32)

@@ -27,7 +27,7 @@ from thaw.training.trainer import build_trainer, fit
 
 log = logging.getLogger(__name__)
 
-# AdamW with a one-cycle learning rate trains a deep network in 450 steps; SGD learns almost nothing in 450 steps.
+# AdamW with a one-cycle learning rate trains a deep network in 450 steps; SGD learns almost nothing.
 BATCH_SIZE, EPOCHS, WEIGHT_DECAY = 32, 6, 0.05
 CROP_SCALE = (0.4, 1.0)
 LR, LR_WITHOUT_BATCH_NORM = 2e-3, 2e-4

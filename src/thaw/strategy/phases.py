@@ -183,8 +183,8 @@ class Strategy:
             self._refuse("a phase with a solver must train only the head; set train: [head]")
         if not linear_head(net):
             self._refuse(
-                f"a solver needs a head that is one linear layer, unlike the head of {name}; choose a strategy "
-                "without a solver, such as feature_extractor, or another model"
+                f"a solver needs a head that is one linear layer, unlike the head of {name}; choose another "
+                "model, or a strategy without a solver, such as feature_extractor"
             )
 
     def _refuse(self, fault: str) -> NoReturn:

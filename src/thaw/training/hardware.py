@@ -12,7 +12,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from malloc.h
 
 
 def check_accelerator(accelerator: str) -> None:
-    """Check that Thaw supports `accelerator` and that PyTorch sees a device of this kind.
+    """Check that this machine can run with `accelerator`.
 
     Raises:
         UserError: if Thaw does not support `accelerator`, or PyTorch sees no device of this kind.

@@ -52,7 +52,7 @@ class RunTimer(Timer):
             left = self.time_remaining()
         except (ValueError, TypeError, AttributeError, MisconfigurationException) as error:
             raise UserError(
-                f"trainer.max_time={duration!r} must be days:hours:minutes:seconds as in 00:01:30:00."
+                f"trainer.max_time={duration!r} must be days:hours:minutes:seconds, as in 00:01:30:00."
             ) from error
         if not left:
             raise UserError(f"trainer.max_time={duration!r} leaves no time.")

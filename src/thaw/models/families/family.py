@@ -39,7 +39,7 @@ class Family:
     smallest = 1  # side of the smallest accepted image, in pixels
 
     def names(self) -> list[str]:
-        """Return the network names that the error message for an unknown name lists."""
+        """Return the network names to list in the error message for an unknown name."""
         return []
 
     def has(self, name: str) -> bool:

@@ -31,7 +31,7 @@ class Lite(Timm):
         return name in _SIZES
 
     def published_preprocessing(self, name: str) -> Preprocessing:
-        """Return TensorFlow's evaluation preprocessing: crop 0.875, 0.882 or 0.89 of the side for lite0, 1 or 2."""
+        """Return TensorFlow's evaluation preprocessing: crop 0.875 (lite0), 0.882 (lite1), 0.89 (lite2) of the side."""
         return Preprocessing(_SIZES[name] + _PADDING, _SIZES[name], "bicubic")
 
     def statistics(self, name: str) -> tuple[Sequence[float], Sequence[float]]:

@@ -11,7 +11,7 @@ from torch import nn
 from thaw.models.families.timm_stages import timm_stages
 from thaw.models.staged import Normalize, StagedNet
 
-# timm's classes that apply their layers in the order of definition, and dropout before the classifier as a function.
+# timm's classes that apply their layers in the order of definition, with functional dropout before the classifier.
 # `staged` checks the logits of each network that it builds.
 _CHAINS = ("EfficientNet", "MobileNetV3", "ResNet")
 

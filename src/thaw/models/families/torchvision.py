@@ -65,7 +65,7 @@ class Torchvision(Family):
         return path if path.is_file() else None
 
     def licence(self, name: str) -> str | None:
-        """Return the licence of the weights: BSD-3-Clause as for torchvision, or CC-BY-NC-4.0 for SWAG weights."""
+        """Return the licence of the weights: torchvision's BSD-3-Clause, or CC-BY-NC-4.0 for SWAG weights."""
         return "CC-BY-NC-4.0" if "SWAG" in default_weights(name).meta.get("license", "") else "BSD-3-Clause"
 
 
