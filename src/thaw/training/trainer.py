@@ -62,7 +62,7 @@ def build_trainer(
     further arguments of Lightning's Trainer.
 
     Raises:
-        UserError: if `accelerator` is a GPU but PyTorch sees no GPU, or if Thaw does not support `accelerator`.
+        UserError: if this machine cannot run with `accelerator`.
 
     """
     check_accelerator(accelerator)
