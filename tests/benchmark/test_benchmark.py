@@ -275,7 +275,7 @@ def benchmark(monkeypatch, tmp_path):
     [
         (
             ["--model", "vgg16"],
-            "--model vgg16 is not a ResNet, which the loop needs; the choices are",
+            "--model vgg16 is no ResNet, but the loop needs one; the choices are",
         ),
         (["--root", "nowhere"], "there is no folder "),
         (["--out", str(ROOT / "tests")], "is not empty; name a new folder."),

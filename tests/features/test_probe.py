@@ -115,9 +115,9 @@ def test_features_that_do_not_fit_in_memory_are_read_in_chunks_to_the_same_end(m
     [
         (
             [1e-3, 1e-4],
-            "0.001 is the largest that was tried, and the loss still falls there: add",
+            "0.001 is the largest one tried, and the held-out loss still falls there: add",
         ),
-        ([100.0, 10.0], "10 is the smallest that was tried, and"),
+        ([100.0, 10.0], "10 is the smallest one tried, and"),
         ([1e-7], None),
         (None, None),
     ],
@@ -133,7 +133,7 @@ def test_a_penalty_at_an_end_of_those_that_were_tried_is_told(penalties, told):
 def test_the_smallest_penalty_for_so_few_images_is_told(monkeypatch):
     monkeypatch.setattr(linear_solver, "_WEAKEST", 1.0)
     solution = LogisticProbe().solve(table(*clouds()))
-    assert solution.note.startswith("0.032 is the smallest that was tried, and the loss still falls there")
+    assert solution.note.startswith("0.032 is the smallest one tried, and the held-out loss still falls there")
 
 
 def test_all_views_of_an_image_are_in_one_fold_and_classes_are_spread_over_folds():
@@ -213,7 +213,7 @@ def test_features_that_no_disk_can_hold_stay_in_memory(probed, without_pictures,
     ("overrides", "sentence"),
     [
         (["trainer.precision=bf16-true"], "trainer.precision=bf16-true does not work with a phase that has a solver"),
-        (["features.max_gb=0"], "features.max_gb=0 is too little for a phase with a solver"),
+        (["features.max_gb=0"], "features.max_gb=0 is too little: a phase with a solver"),
         (["strategy.phases.0.train=all"], "a phase with a solver must train only the head; set train: [head]"),
         (["+strategy.phases.0.epochs=3"], "a phase has a solver and epochs=3, but a solver takes one epoch"),
         (["+strategy.phases.0.solver.folds=1"], "a solver's folds=1 must be a whole number of at least 2"),

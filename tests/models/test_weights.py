@@ -71,7 +71,7 @@ def test_batch_counters_that_old_files_lack_are_not_missed(source, tmp_path):
     assert net.conv1.weight.equal(source.conv1.weight)
 
 
-OTHER_SHAPE = r"'conv1.weight' has the shape \(6, 3, 5, 5\) where \(6, 3, 3, 3\) is needed"
+OTHER_SHAPE = r"'conv1.weight' has the shape \(6, 3, 5, 5\) instead of \(6, 3, 3, 3\)"
 
 
 @pytest.mark.parametrize(

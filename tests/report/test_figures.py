@@ -62,7 +62,7 @@ def test_a_confusion_matrix_of_many_classes_is_drawn(count, tmp_path):
     assert charts.save(figures.confusion_matrix(evaluation), tmp_path / "matrix.png").shape[0] >= 360
 
 
-@pytest.mark.parametrize("note", [None, "0.1 is the largest that was tried"])
+@pytest.mark.parametrize("note", [None, "0.1 is the largest one tried"])
 def test_the_path_of_penalties_says_where_its_end_was_chosen(note):
     path = [{"penalty": 0.1, "loss": 0.2, "acc": 0.9}, {"penalty": 0.01, "loss": 0.3, "acc": 0.8}]
     figure = charts.penalty_path({"path": path, "penalty": 0.1, "note": note})

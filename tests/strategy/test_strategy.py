@@ -71,7 +71,7 @@ def test_a_phase_may_have_an_optimizer_of_its_own():
         ([{"train": "all", "lr_decay": 0}], "lr_decay=0, which must be above 0 and at most 1"),
         ([{"train": "all", "lr_decay": 1.1}], "lr_decay=1.1"),
         ([{"train": "all", "lr_decay": True}], "lr_decay=True"),
-        ([{"train": "all", "optimizer": "adam"}], "optimizer='adam', which must be a class"),
+        ([{"train": "all", "optimizer": "adam"}], "optimizer='adam', not a class given as"),
         ([{"train": "all", "scheduler": {"step_size": 3}}], "scheduler={'step_size': 3}"),
         ([{"train": "all", "epochs": 0}], "epochs=0"),
         ([{"train": "all", "epochs": 5}], "need 5 epochs, more than trainer.max_epochs=4; set it higher"),
@@ -83,7 +83,7 @@ def test_a_phase_may_have_an_optimizer_of_its_own():
             [{"train": "all", "epochs": 3}],
             "take only 3 of the epochs in trainer.max_epochs=4; set trainer.max_epochs=3",
         ),
-        ([{"train": "all"}, {"train": "all"}], "2 phases name no epochs; only one phase"),
+        ([{"train": "all"}, {"train": "all"}], "2 phases do not set epochs, but only one phase"),
         ([], "it has no phases"),
     ],
 )

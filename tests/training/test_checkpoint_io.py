@@ -47,8 +47,8 @@ def test_a_checkpoint_that_will_not_fit_is_refused_in_a_sentence_before_anything
     with pytest.raises(RunError) as refused:
         io.save_checkpoint({"state": [{"weights": torch.zeros(1_000_000)}]}, path)
     assert str(refused.value) == (
-        f"{path} needs 5.0 MB, but only 3.0 MB are free; the checkpoint saved there before is kept: "
-        f"make room there, and python train.py resume={tmp_path / 'run'} continues the run."
+        f"{path} needs 5.0 MB, but only 3.0 MB are free; the checkpoint saved earlier is kept. "
+        f"Free some disk space; then python train.py resume={tmp_path / 'run'} continues the run."
     )
     assert torch.load(path, weights_only=True)["rows"] == [{"epoch": 1}]
     assert [file.name for file in path.parent.iterdir()] == ["last.ckpt"]

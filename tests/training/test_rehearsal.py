@@ -77,7 +77,7 @@ def test_what_will_work_passes(try_out, options):
         ({"scheduler": partial(OneCycleLR, max_lr=0.1, total_steps=2)}, "^scheduler does not work: Tried to step 3"),
         ({"loss": partial(F.cross_entropy, label_smoothing=1.5)}, "^loss does not work: label_smoothing must be"),
         ({"loss": partial(F.cross_entropy, reduction="none")}, "^loss does not work: grad can be"),
-        ({"loss": focal, "class_weights": WEIGHTS}, "data.balance=weights needs a loss that takes weight="),
+        ({"loss": focal, "class_weights": WEIGHTS}, "data.balance=weights needs a loss with the argument weight"),
         ({"limit": 0.1}, r"limit_train_batches=0\.1 selects none of 3 batches"),
         ({"devices": 2}, "data.batch_size=5 cannot be divided among 2 devices"),
         (

@@ -41,14 +41,14 @@ def test_a_schedule_that_does_as_the_strategy_says_needs_no_remark(scheduler):
 )
 def test_a_schedule_that_replaces_the_strategys_rates_says_so(scheduler, name):
     (told,) = remarks(scheduler)
-    assert told.startswith(f"{name} sets its own rates: the head's is 0.")
-    assert "instead of the strategy's 0.1 (strategy.lr); " in told
+    assert told.startswith(f"{name} sets its own learning rates: the head trains at 0.")
+    assert ", not at the strategy's 0.1 (strategy.lr); " in told
 
 
 def test_a_rate_that_is_gone_before_half_of_the_epochs_is_told_with_the_cure():
     assert remarks(STEP, 42) == []
     (told,) = remarks(STEP, 60)
-    assert told.startswith("32 of 60 epochs have a learning rate below a thousandth") and "step_size=20" in told
+    assert told.startswith("in 32 of 60 epochs, the learning rate is below a thousandth") and "step_size=20" in told
     phases = [{"train": ["head"], "epochs": 30}, {"train": "all"}]
     assert remarks(STEP, 60, phases) == [], "each phase has a schedule of its own"
 

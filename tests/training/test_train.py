@@ -214,7 +214,7 @@ def test_a_mistake_leaves_the_results_of_the_run_before(tiny_run, tmp_path):
     [
         ("[{train: [layer9]}]", "a phase trains 'layer9', which resnet34 does not have"),
         ("[{train: [layer1, layer1.0]}]", "'layer1.0' and 'layer1', which overlap"),
-        ("[{train: head}, {train: all}]", "2 phases name no epochs; only one phase"),
+        ("[{train: head}, {train: all}]", "2 phases do not set epochs, but only one phase"),
         ("[{train: []}]", "train=[], which must be all or a list of stages"),
         ("[]", "it has no phases"),
         ("[{train: head, epochs: 0}]", "epochs=0, which must be a whole number of at least 1"),

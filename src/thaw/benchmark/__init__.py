@@ -1,1 +1,1 @@
-"""Compare the speed of Thaw with a plain PyTorch loop, that of the cats-and-dogs tutorial, on one machine."""
+"""Compare the speed of Thaw with the cats-and-dogs tutorial's loop in plain PyTorch on one machine."""

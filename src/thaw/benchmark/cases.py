@@ -55,7 +55,7 @@ def thaw_task(case: Case, epochs: int | None = None) -> Task:
 
 
 def reference_task(case: Case, epochs: int | None = None, every_loop: bool = False) -> Task:
-    """Return the task to compare Thaw with. With `every_loop`, the plain loop runs a whole sweep instead of one run."""
+    """Return the task with which Thaw is compared. With `every_loop`, the loop runs a sweep instead of one run."""
     side = "ceiling" if case.ceiling else "loop"
     return Task(side, case.strategy, epochs or case.epochs, sweep=case.sweep and every_loop)
 

@@ -58,7 +58,7 @@ def build_step(cfg: DictConfig, classes: int) -> tuple[Callable[[], None], torch
 
 
 def step_seconds(step: Callable[[], object], device: torch.device, seconds: float = _SECONDS) -> list[float]:
-    """Return the seconds of each step. After a warm-up, repeat the step for `seconds`, 5 to 300 times."""
+    """Return the seconds of each step. After a warm-up, repeat the step 5 to 300 times, until `seconds` are over."""
     for _ in range(_WARM_UP):
         step()
     marks, end = [_mark(device)], time.perf_counter() + seconds

@@ -1,4 +1,4 @@
-"""The benchmark's inputs for Thaw and the plain PyTorch loop: images as large as photographs, random weights."""
+"""The benchmark's inputs for Thaw and the plain PyTorch loop: images as large as photographs, and random weights."""
 
 import sys
 from pathlib import Path
@@ -19,7 +19,7 @@ _RESNETS = ("resnet", "resnext", "wide_resnet")
 
 
 def drawn_photographs(train: int, val: int) -> Path:
-    """Return a folder of drawn JPEGs, `train` and `val` per class. They take as long to decode as photographs."""
+    """Return a folder of drawn JPEGs as slow to decode as photographs. `train` and `val` are image counts per class."""
     total = (train + val) * len(TARGET_SPECIES)
     return build_once(
         f"benchmark/{WIDTH}x{HEIGHT}-{train}-{val}-v{DRAWINGS}",
@@ -38,7 +38,7 @@ def _draw(root: Path, counts: dict[str, int]) -> None:
 
 
 def enlarged(image: Image.Image, seed: int) -> Image.Image:
-    """Return `image` resized to `WIDTH` x `HEIGHT` pixels, with noise. Without noise, JPEGs would be too small."""
+    """Return `image` resized to `WIDTH` x `HEIGHT` pixels, with noise. Without noise, JPEG files would be too small."""
     image = image.resize((WIDTH, WIDTH), Image.Resampling.BICUBIC)
     top = (WIDTH - HEIGHT) // 2
     pixels = np.asarray(image.crop((0, top, WIDTH, top + HEIGHT)), dtype=np.float32)
@@ -50,7 +50,7 @@ def check_model(model: str) -> None:
     """Raise UserError if `model` is not one of torchvision's ResNets."""
     choices = [name for name in torchvision.models.list_models(torchvision.models) if name.startswith(_RESNETS)]
     if model not in choices:
-        raise UserError(f"--model {model} is not a ResNet, which the loop needs; the choices are {', '.join(choices)}.")
+        raise UserError(f"--model {model} is no ResNet, but the loop needs one; the choices are {', '.join(choices)}.")
 
 
 def random_weights(model: str, path: Path) -> Path:

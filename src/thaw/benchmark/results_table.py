@@ -67,9 +67,9 @@ def _notes(record: dict) -> list[str]:
     notes = [
         f"{_machine(record)}; {options['model']}, {options['images']['train']} training and {options['images']['val']} "
         f"validation images, crops of {options['train_size']} and {options['image_size']} px.",
-        f"Medians of {count} repeat{'s' * (count > 1)}. An epoch is training and validation, without start-up and "
-        "without writing checkpoints or keeping the best weights; a whole run is the process from start to end; "
-        "Thaw also writes checkpoints, predictions and figures in it.",
+        f"Medians of {count} repeat{'s' * (count > 1)}. An epoch is training and validation, without start-up, "
+        "checkpoints and copies of the best weights. A whole run is the process from start to end, in which Thaw also "
+        "writes checkpoints, predictions and figures.",
         f"The loop computes in float32, in batches of {BATCH_SIZE} that {WORKERS} workers load. Thaw has its own "
         f"defaults, which explain the difference: {_defaults(record)}.",
     ]

@@ -166,7 +166,7 @@ def read_run(run: Path) -> dict:
     """Return the speed and settings of a run of Thaw, read from its folder."""
     summary = read_summary(run)
     if summary["status"] != "finished":
-        raise RunError(f"the run in {run} is {summary['status']}: {summary['error']}")
+        raise RunError(f"the run in {run} has the status {summary['status']}: {summary['error']}")
     config = OmegaConf.load(run / run_files.CONFIG)
     epochs = [float(row["seconds"]) for row in read_rows(run / run_files.METRICS)]
     return {

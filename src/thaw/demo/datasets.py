@@ -10,7 +10,7 @@ SOURCE_TRAIN, SOURCE_VAL = 300, 25
 
 
 def target_folder(train: int = 50, val: int = 200, seed: int = 0) -> Path:
-    """Return the folder of cats and dogs, with `train` and `val` JPEGs per class."""
+    """Return the folder of cats and dogs. `train` and `val` are image counts per class."""
     return _cached_folder("target", TARGET_SPECIES, {"train": train, "val": val}, seed)
 
 

@@ -70,7 +70,7 @@ class Face:
         if self.rng.random() < _BORROWED_EARS:
             ears = self.rng.choice([species.ears for species in SPECIES.values()])
         self.ellipse((0, 1.5), self.rng.uniform(0.7, 1.1), 1.0, _shade(self.fur, 0.85))  # the body
-        behind = ears != "floppy"  # floppy ears hang over the head, all others are behind the head
+        behind = ears != "floppy"  # floppy ears hang over the head; other ears are behind it
         if behind:
             self.ears(ears)
         self.ellipse((0, 0), 1, 1, self.fur)

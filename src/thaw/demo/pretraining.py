@@ -27,7 +27,7 @@ from thaw.training.trainer import build_trainer, fit
 
 log = logging.getLogger(__name__)
 
-# AdamW with a one-cycle learning rate trains a deep network in 450 steps; SGD learns almost nothing in 450 steps.
+# AdamW with a one-cycle learning rate trains a deep network in 450 steps; SGD learns almost nothing.
 BATCH_SIZE, EPOCHS, WEIGHT_DECAY = 32, 6, 0.05
 CROP_SCALE = (0.4, 1.0)
 LR, LR_WITHOUT_BATCH_NORM = 2e-3, 2e-4
@@ -36,7 +36,7 @@ POOR = 0.25  # accuracy; chance is 0.125
 
 
 def load_pretrained(net: StagedNet, weights: str) -> None:
-    """Load the demo weights into `net`, or any other `weights` with `thaw.models.weights.load_weights`."""
+    """Load `weights` into `net`: demo weights here, other weights with `thaw.models.weights.load_weights`."""
     if weights == "demo":
         load_backbone(net, read_tensors(demo_weights(net.config["name"])), source="weights=demo")
     else:
@@ -95,4 +95,4 @@ def _speed_up(net: nn.Module) -> None:
         if isinstance(last, nn.BatchNorm2d) and hasattr(module, "downsample"):  # a residual block, which has a shortcut
             nn.init.zeros_(last.weight)
         if isinstance(module, nn.BatchNorm2d):
-            module.momentum = BATCH_NORM_MOMENTUM  # some networks' 0.01 or less needs thousands of steps
+            module.momentum = BATCH_NORM_MOMENTUM  # some networks' 0.01 or less would need thousands of steps

@@ -25,7 +25,7 @@ class Cost:
     device: str
 
     def saved(self, uses: int, passes: int) -> float:
-        """Return the seconds per image that stored features save, if computed `passes` times and used `uses` times."""
+        """Return the seconds saved per image if features are stored `passes` times and then used `uses` times."""
         on_cpu, cores = self.device == "cpu", usable_cores()
         rate = _OPERATIONS["cpu"] * cores if on_cpu else _OPERATIONS["cuda"]
         compute = self.operations / rate + (_PREPARE if on_cpu else _PREPARE / cores)
@@ -33,5 +33,5 @@ class Cost:
 
 
 def enough_views(epochs: int) -> int:
-    """Return how many augmented views suffice for `epochs` epochs: a third of `epochs`, at least 2 and at most 4."""
+    """Return how many augmented views suffice: a third of `epochs`, from 2 to 4, but at most `epochs`."""
     return min(epochs, max(_FEWEST_VIEWS, min(_MOST_VIEWS, epochs // 3)))

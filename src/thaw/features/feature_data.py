@@ -23,8 +23,8 @@ class FeatureDataModule(LightningDataModule):
     """Data module that yields features instead of images for training, for validation or for both.
 
     `train` lists features of differently augmented views of the training images; epoch e (from 0) uses view
-    `e % len(train)`. If `train` is empty, `prefix` computes features in every epoch; if `prefix` is None, too, training
-    uses images. `val` holds the features of the validation images; if it is None, validation uses images. Features are
+    `e % len(train)`. If `train` is empty, `prefix` computes features in every epoch; without `prefix`, training uses
+    images. `val` holds the features of the validation images; if it is None, validation uses images. Features are
     copied to the Trainer's device if they take at most `device_bytes`.
     """
 
@@ -94,7 +94,7 @@ class FeatureDataModule(LightningDataModule):
 
 
 class ViewGroups:
-    """Iterable over (view, `size` indices from `order`). Epoch e (from 0) uses the augmented view `e % views`."""
+    """Iterable over pairs (view, `size` indices from `order`). Epoch e (from 0) uses augmented view `e % views`."""
 
     def __init__(self, order: SeededOrder, size: int, views: int):
         self._order, self._size, self._views = order, size, views
@@ -105,7 +105,7 @@ class ViewGroups:
 
 
 class FeatureSlices:
-    """Iterable over batches (features, labels) of `size` rows in the range `part`; one empty batch for no rows."""
+    """Iterable over batches (features, labels) of `size` rows from range `part`; one empty batch if `part` is empty."""
 
     def __init__(self, rows: StoredFeatures, labels: torch.Tensor, part: range, size: int):
         starts = range(part.start, max(part.stop, part.start + 1), size)

@@ -78,7 +78,7 @@ class LinearLoss:
     W applies to features that `axes.scale` scales to a mean squared norm of 1. A penalty therefore has the same effect
     for every backbone. Biases are not penalised; if `bias` is false, they stay 0.
 
-    The parameters (r + 1, C) are W in the principal axes, times `roots`, and in the last row the biases. `roots` (r, 1)
+    The parameters (r + 1, C) are W in the principal axes, times `roots`; the last row holds the biases. `roots` (r, 1)
     are the square roots of the loss's curvature at zero weights. This scaling reduces the L-BFGS steps from hundreds to
     a few dozen.
     """
@@ -139,7 +139,7 @@ class LinearLoss:
         return value, torch.cat([gradient[:-1] * self.roots, gradient[-1:]]).norm().item()
 
     def held_out(self, parameters: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
-        """Return the mean cross-entropy and accuracy at `parameters` of the rows, weighted by `weights` (N,)."""
+        """Return the mean cross-entropy and accuracy of the rows at `parameters`; `weights` (N,) weight the rows."""
         weight, bias = self.plain(parameters)
         loss = right = 0.0
         for rows, x in self.rows.chunks():
@@ -158,7 +158,7 @@ def exact_dtype(device: torch.device) -> torch.dtype:
 
 
 def _spread(covariance: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the eigenvalues (r,) of `covariance` (n, n) above rounding errors, and their eigenvectors (n, r)."""
+    """Return the eigenvalues (r,) of `covariance` (n, n) that exceed rounding errors, and their eigenvectors (n, r)."""
     variances, directions = torch.linalg.eigh(covariance)
     kept = variances > _ALIKE * max(variances[-1].item(), covariance.diagonal().abs().max().item())
     return variances[kept], directions[:, kept]

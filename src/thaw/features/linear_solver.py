@@ -20,12 +20,12 @@ _ROUND = 5  # steps between two checks of the gradient
 _MOST_STEPS = 500
 _SEARCH_TOLERANCE = 1e-4  # tolerance of the gradient while penalties are compared
 _SEARCH_STEPS = 100
-_IDLE = 3  # rounds of steps in a row without progress after which the solver stops
+_IDLE = 3  # the solver stops after this many rounds in a row without progress
 _PROGRESS = 1e-9, 0.1  # a round makes progress if it lowers the loss or the gradient by this share
 _EQUAL = 0.003  # penalties are equally good if their held-out losses differ by at most this, times log2 C
-_WORSE = 4  # penalties in a row without improvement after which no smaller penalty is tried
+_WORSE = 4  # the search ends after this many penalties in a row without improvement
 _HALF_DECADES = tuple(10 ** (-exponent / 2) for exponent in range(2, 19))
-_WEAKEST = 0.01  # smallest penalty times images, for two classes; smaller ones change little and take the longest
+_WEAKEST = 0.01  # smallest product of penalty and images, for two classes; smaller ones change little but take long
 _SMALL = 2e7  # images * features * classes below which one thread is as fast as several
 _LARGE = 5e9  # images * features * classes above which only one fold is held out
 
@@ -69,13 +69,13 @@ class LogisticProbe:
 
     Cross-validation chooses one of `penalties`, which apply to features with a mean squared norm of 1. It takes the
     largest penalty whose mean cross-entropy on held-out training images is within 0.003 log2 C of the lowest, for C
-    classes. The default penalties are half decades from 0.1 to 1e-9, without those too weak for the number of images.
+    classes. The default penalties are 0.1 to 1e-9, two per decade, without those too weak for the number of images.
 
     The solver trains on every image without augmentation and on `views` augmented views of each image. Images are
     divided into `folds`; all views of an image are in the same fold. If a solution would take minutes, only one fold is
     held out. The solver stops when the gradient's norm, divided by its norm at zero weights, is at most `tolerance`. It
-    also stops after 500 steps, or after three rounds of 5 steps that lower neither the loss by 1e-9 of its value nor
-    the gradient by a tenth.
+    also stops after 500 steps, or after three rounds of 5 steps without progress. A round makes progress if it lowers
+    the loss by 1e-9 of its value or the gradient by a tenth.
 
     Raises:
         UserError: from the constructor, if a value is invalid.
@@ -129,8 +129,8 @@ class LogisticProbe:
         for end, beside, kind, beyond in ends:
             if len(path) > 1 and penalty == path[end].penalty and path[beside].loss > path[end].loss + equal:
                 return (
-                    f"{penalty:.2g} is the {kind} that was tried, and the loss still falls there: "
-                    f"add {beyond} ones to the solver's penalties"
+                    f"{penalty:.2g} is the {kind} one tried, and the held-out loss still falls there: "
+                    f"add {beyond} values to the solver's penalties"
                 )
         return None
 

@@ -10,7 +10,7 @@ from thaw.features.linear_objective import FeatureRows
 
 NEIGHBOURS = 20
 _TEMPERATURE = 0.07
-_MOST_ASKED = 2000  # images to classify at most; the time is proportional to their number
+_MOST_ASKED = 2000  # largest number of classified images; the time is proportional to it
 
 
 def neighbour_accuracy(rows: FeatureRows) -> tuple[float, int]:

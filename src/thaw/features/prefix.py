@@ -55,7 +55,7 @@ class FrozenPrefix:
 
     @functools.cached_property
     def digest(self) -> str:
-        """Return a hash of what determines features besides images: weights, constants, layer options and dtype."""
+        """Return a hash of all that determines features except images: weights, constants, layer options and dtype."""
         paths = self.net.paths_before(self.cut)
         tensors = {**dict(self.net.named_parameters()), **dict(self.net.named_buffers())}
         modules = [f"{path} {module!r}" for path, module in self.net.named_modules() if path in paths]
@@ -88,7 +88,7 @@ class FrozenPrefix:
 
 
 def _fold(module: nn.Module) -> nn.Module:
-    """Fold each batch norm into the convolution defined before it, which most networks also apply before it.
+    """Fold each batch norm into the convolution defined before it. Most networks apply the two in this order.
 
     timm's batch norms can contain dropout and an activation, which are kept.
     """

@@ -18,8 +18,8 @@ _SECONDS = 0.3  # a measurement lasts at least this long, and at least one batch
 def images_per_second(prefix: FrozenPrefix, size: int) -> float:
     """Return the speed of `prefix` for images of `size` x `size` pixels in memory, on one CPU core or on a GPU.
 
-    The fastest of several batches of 8 images (GPU: 128) counts. A CPU's speed is measured on one core, because with
-    several threads it would depend on what else the machine computes.
+    The fastest of several batches (8 images, or 128 on a GPU) counts. A CPU's speed is measured on one core, because
+    with several threads it would depend on what else the machine computes.
     """
     key = hashlib.sha256(f"{prefix.digest} {size} one core".encode()).hexdigest()[:32]
     path = cache_dir() / "speed" / f"{key}.json"

@@ -14,8 +14,8 @@ FAMILIES: tuple[Family, ...] = (Torchvision(), Caffe(), Lite(), Timm())
 def build_net(name: str, num_classes: int, image_size: int | None = None) -> StagedNet:
     """Build a randomly initialised network with a head of `num_classes` outputs, for images of `image_size` pixels.
 
-    Networks with position embeddings or windows of a fixed size accept only images of `image_size` pixels (default: 224
-    or, for timm's networks, timm's published size). Other networks also accept larger images.
+    Networks with position embeddings or fixed windows accept only images of `image_size` pixels. The default is 224 or,
+    for timm's networks, timm's published size. Other networks also accept larger images.
 
     Raises:
         UserError: if `name` is unknown, or `image_size` does not fit the network.
@@ -27,7 +27,7 @@ def build_net(name: str, num_classes: int, image_size: int | None = None) -> Sta
 def family_of(name: str, own: bool = False) -> Family:
     """Return the `Family` that builds and loads the network `name`.
 
-    With `own`, an unknown name is the name of a custom network, whose family is a plain `Family()`.
+    With `own`, an unknown name belongs to a custom network; the result is then a plain `Family()`.
 
     Raises:
         UserError: if the name is unknown and `own` is false; the message lists the choices.

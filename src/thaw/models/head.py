@@ -21,7 +21,7 @@ class StandardizedLinear(nn.Linear):
     """Linear layer whose weights apply to standardised features, (x - mean) * scale.
 
     x (..., D) -> logits (..., C). The mean is 0 and the scale 1 until `standardize` sets them. The state dict contains
-    both, as `feature_mean` (D,) and `feature_scale` (). `fold_head` converts that to the state dict of an `nn.Linear`.
+    both, as `feature_mean` (D,) and `feature_scale` (). `fold_head` converts it to the state dict of an `nn.Linear`.
     """
 
     feature_mean: torch.Tensor
@@ -52,7 +52,7 @@ class StandardizedLinear(nn.Linear):
     ) -> None:
         """Set the weights so that this layer computes the logits of an `nn.Linear` with `weight` (C, D), `bias` (C,).
 
-        If `mean` (D,) is given, also set the features' scale and, if there is a bias, their mean.
+        If `mean` (D,) is given, also set the features' scale, and their mean if the layer has a bias.
         """
         if mean is not None:
             self.feature_mean.copy_(mean if bias is not None else torch.zeros_like(self.feature_mean))
@@ -79,7 +79,7 @@ class NewHead:
     that features have the same scale for every backbone.
 
     Raises:
-        UserError: from the constructor, if `start` or `standardize` has another value.
+        UserError: from the constructor, if `start` or `standardize` has an invalid value.
 
     """
 
@@ -106,7 +106,7 @@ class NewHead:
 
 
 def head_layers(net: StagedNet) -> dict[str, nn.Linear]:
-    """Return the linear layers by path if the head has only these and dropout, else {}. Distilled heads have two."""
+    """Return linear layers by path, or {} if the head has other layers besides dropout. Distilled heads have two."""
     parts, paths = net.stage_modules(net.head_name), {module: path for path, module in net.named_modules()}
     if not isinstance(parts[-1], nn.Linear) or not all(isinstance(part, nn.Linear | nn.Dropout) for part in parts):
         return {}
@@ -114,7 +114,7 @@ def head_layers(net: StagedNet) -> dict[str, nn.Linear]:
 
 
 def linear_head(net: StagedNet) -> nn.Linear | None:
-    """Return the head's linear layer if the head is only this layer, with or without dropout, else None."""
+    """Return the head's linear layer if the head has no other layer besides dropout, else None."""
     layers = list(head_layers(net).values())
     return layers[0] if len(layers) == 1 and net.can_be_cut(net.head_name) else None
 
@@ -122,8 +122,8 @@ def linear_head(net: StagedNet) -> nn.Linear | None:
 def feature_scale(features: Iterable[torch.Tensor], classes: int) -> tuple[torch.Tensor, float]:
     """Return the mean (D,), float64, of batches (N, D), and the scale for `StandardizedLinear.standardize`.
 
-    The scale gives (x - mean) * scale a mean squared norm of 100 for two classes. For more classes the norm grows with
-    the square root of their number, since more classes share the gradient of a feature.
+    The scale gives (x - mean) * scale a mean squared norm of 100 for two classes. For more classes this squared norm
+    grows with the square root of their number, since more classes share the gradient of a feature.
     """
     count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for batch in features:
@@ -139,7 +139,7 @@ def feature_scale(features: Iterable[torch.Tensor], classes: int) -> tuple[torch
 def folded(
     weight: torch.Tensor, bias: torch.Tensor | None, mean: torch.Tensor, scale: torch.Tensor
 ) -> tuple[torch.Tensor, torch.Tensor | None]:
-    """Return the weight and bias that compute on x what `weight` (C, D), `bias` (C,) compute on (x - mean) * scale."""
+    """Return the weight and bias for x that give the logits of `weight` (C, D), `bias` (C,) for (x - mean) * scale."""
     weight = weight * scale
     return weight, bias if bias is None else bias - weight @ mean
 

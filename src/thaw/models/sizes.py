@@ -14,7 +14,7 @@ def published_preprocessing(name: str, builder: str = "") -> Preprocessing:
     gets `TUTORIAL`: resize 256, crop 224, bilinear.
 
     Raises:
-        UserError: if `name` is unknown and not the name of a custom network.
+        UserError: if `name` is unknown and the network is not a custom one.
 
     """
     name = full_name(name, builder)
@@ -22,7 +22,7 @@ def published_preprocessing(name: str, builder: str = "") -> Preprocessing:
 
 
 def tutorial_preprocessing(name: str, builder: str = "") -> Preprocessing:
-    """Return `TUTORIAL`, of the cats-and-dogs tutorial (256 to 224 pixels), scaled to the published size of `name`."""
+    """Return `TUTORIAL` (resize 256, crop 224), scaled to the published image size of `name`."""
     return TUTORIAL.scaled(published_preprocessing(name, builder).crop)
 
 

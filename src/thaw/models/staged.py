@@ -52,7 +52,7 @@ class StagedNet(nn.Module):
     `image_size` only if the network accepts no other size.
     """
 
-    prefix = ""  # of the state-dict keys; published weights lack this prefix
+    prefix = ""  # prefix of state-dict keys; published weights lack this prefix
 
     def __init__(
         self, parts: Mapping[str, nn.Module | nn.Parameter], stages: Mapping[str, Sequence[str]], config: dict
@@ -88,7 +88,7 @@ class StagedNet(nn.Module):
         return True
 
     def until(self, stage: str) -> "StagedNet":
-        """Return a network of the stages before `stage`: images -> input of `stage`. Both share their modules."""
+        """Return a network of the stages before `stage`: images -> input of `stage`. Both networks share modules."""
         paths = self.paths_before(stage)
         parts = {name: getattr(self, name) for name in dict.fromkeys(path.partition(".")[0] for path in paths)}
         return StagedNet(

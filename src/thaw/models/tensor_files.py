@@ -27,7 +27,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     except Exception as error:  # damaged bytes can raise any exception
         reason = _reason(error)
         raise UserError(
-            f"cannot read weights from {path}: it must be a .safetensors file, or a .pth or .ckpt file that holds "
+            f"cannot read weights from {path}: this must be a .safetensors file, or a .pth or .ckpt file that holds "
             f"only tensors ({reason})."
         ) from error
     for container in _CONTAINERS:
@@ -36,7 +36,7 @@ def read_tensors(path: Path) -> dict[str, torch.Tensor]:
     named = content.items() if isinstance(content, dict) else ()
     tensors = {name.removeprefix("net.").removeprefix("module."): value for name, value in named}
     if not tensors or not all(isinstance(value, torch.Tensor) for value in tensors.values()):
-        raise UserError(f"cannot read weights from {path}: it contains no named tensors.")
+        raise UserError(f"cannot read weights from {path}: the file contains no named tensors.")
     return tensors
 
 

@@ -60,6 +60,6 @@ def _misfit(own: Tensors, given: Tensors) -> str:
         if key not in given:
             return f"it has no tensor {key!r}"
         if given[key].shape != tensor.shape:
-            return f"its tensor {key!r} has the shape {tuple(given[key].shape)} where {tuple(tensor.shape)} is needed"
+            return f"its tensor {key!r} has the shape {tuple(given[key].shape)} instead of {tuple(tensor.shape)}"
     more = [key for key in given if key not in own]
     return f"it has a tensor {more[0]!r} that the network lacks" if more else ""

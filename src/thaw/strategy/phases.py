@@ -35,7 +35,7 @@ class Group:
 class Phase:
     """Epochs `first` to `last - 1` of a run of `total` epochs. Only the parameters in `groups` train.
 
-    The last group is the head's. Epochs count from 0, the phase's `number` from 1. `optimizer` and `scheduler`, if
+    The last group is the head's. Epochs count from 0; `number` counts phases from 1. `optimizer` and `scheduler`, if
     given, replace those of the run's `thaw.training.classifier.Recipe`. A `solver` sets the head to its optimum; the
     phase then has one epoch without training, which only measures the head.
     """
@@ -59,9 +59,9 @@ class Strategy:
     """The phases of a run, as in the files of `conf/strategy`.
 
     Each phase is a dict. Its key `train` selects the trainable parameters, as `thaw.strategy.selection.selected`
-    describes. It can also have `epochs`, `lr`, `lr_decay`, `head_lr`, `optimizer` and `scheduler`; the strategy's `lr`,
-    `lr_decay` and `head_lr` are the defaults. The head always trains, at `head_lr` if given. Any other selected stage
-    trains at `lr * lr_decay ** n`, where n is the number of stages after it. `lr_factor` multiplies all these rates.
+    describes. A phase can have `epochs`, `lr`, `lr_decay`, `head_lr`, `optimizer` and `scheduler`, too; the strategy's
+    `lr`, `lr_decay` and `head_lr` are the defaults. The head always trains, at `head_lr` if given. Any other selected
+    stage trains at `lr * lr_decay ** n`, where n is the number of stages after it. `lr_factor` multiplies these rates.
     One phase can omit `epochs` and then takes the run's remaining epochs.
 
     A phase that trains only the head can have a `solver` and then takes one epoch. If all phases have a solver, the
@@ -69,7 +69,7 @@ class Strategy:
     the option `weights` has no effect. With `keep_statistics`, batch norms always apply the pretrained statistics.
 
     Raises:
-        UserError: from the constructor, if a value is invalid for every network.
+        UserError: from the constructor, if a value is invalid whatever the network.
 
     """
 
@@ -129,7 +129,7 @@ class Strategy:
         if not self._phases:
             self._refuse("it has no phases")
         if open_ended > 1:
-            self._refuse(f"{open_ended} phases name no epochs; only one phase can take the remaining epochs")
+            self._refuse(f"{open_ended} phases do not set epochs, but only one phase can take the remaining epochs")
         if left < open_ended:
             self._refuse(
                 f"its phases need {named + open_ended} epochs, more than trainer.max_epochs={max_epochs}; set it higher"
@@ -137,7 +137,7 @@ class Strategy:
         if left and not open_ended:
             self._refuse(
                 f"its phases take only {named} of the epochs in trainer.max_epochs={max_epochs}; set "
-                f"trainer.max_epochs={named}, or remove epochs from one phase, which then takes the rest"
+                f"trainer.max_epochs={named}, or remove the key epochs from one phase, which then takes the rest"
             )
         return left
 
@@ -171,7 +171,7 @@ class Strategy:
             self._refuse(f"a phase has lr_decay={decay!r}, which must be above 0 and at most 1")
         for key, value in (("optimizer", optimizer), ("scheduler", scheduler)):
             if value is not None and not callable(value):
-                self._refuse(f"a phase has {key}={value!r}, which must be a class: _target_: …, _partial_: true")
+                self._refuse(f"a phase has {key}={value!r}, not a class given as _target_: …, _partial_: true")
         if solver is not None and not isinstance(solver, HeadSolver):
             self._refuse(f"a phase has solver={solver!r}, which must be a thaw.features.linear_solver.LogisticProbe")
         if solver and epochs not in (None, 1):
@@ -183,8 +183,8 @@ class Strategy:
             self._refuse("a phase with a solver must train only the head; set train: [head]")
         if not linear_head(net):
             self._refuse(
-                f"a solver needs a head that is one linear layer, unlike the head of {name}; choose a strategy "
-                "without a solver, such as feature_extractor, or another model"
+                f"a solver needs a head that is one linear layer, unlike the head of {name}; choose another "
+                "model, or a strategy without a solver, such as feature_extractor"
             )
 
     def _refuse(self, fault: str) -> NoReturn:

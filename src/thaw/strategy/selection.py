@@ -16,9 +16,9 @@ class SelectionError(ValueError):
 def selected(train: Sequence[str] | str, net: StagedNet) -> set[str]:
     """Return the names of the trainable parameters, which always include the head's.
 
-    Each entry of `train` is `all`, `head`, `first` or `last` (the backbone's first or last stage), `norm` (every
-    normalisation layer), a range of the depth such as `25-75%`, the name of a stage, module or parameter, or a pattern
-    of parameter names such as `*.bias`.
+    Each entry of `train` is `all`, `head`, `norm` (every normalisation layer), or `first` or `last` (the backbone's
+    first or last stage). It can also be a range of the depth such as `25-75%`, the name of a stage, module or
+    parameter, or a pattern of parameter names such as `*.bias`.
 
     Raises:
         SelectionError: if an entry selects nothing, or selects only parameters that another entry also selects.
@@ -62,9 +62,10 @@ def _stages(entry: str, net: StagedNet) -> list[str]:
 
 
 def _stages_between(low: float, high: float, net: StagedNet, backbone: list[str]) -> list[str]:
-    """Return the stages whose middle lies between the depths `low` and `high`, or else the stage at their mean depth.
+    """Return the stages whose middle lies between the depths `low` and `high`.
 
-    Depth counts layers with weights, from 0 at the input to 1 at the end of the backbone.
+    If there is none, return the stage halfway between these depths. Depth counts layers with weights, from 0 at the
+    input to 1 at the end of the backbone.
     """
     layers = [sum(net.get_parameter(key).ndim > 1 for key in net.stage_parameters(name)) for name in backbone]
     ends = [sum(layers[: number + 1]) / sum(layers) for number in range(len(layers))]

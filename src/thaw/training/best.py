@@ -30,7 +30,7 @@ def monitored(trainer: Trainer) -> ModelCheckpoint | None:
 
 
 def ranking(trainer: Trainer, columns: Collection[str]) -> Callable[[Mapping[str, float]], Any] | None:
-    """Return a sort key for rows, largest for the best epoch, or None if `columns` lack the monitored metric."""
+    """Return a function that gives a row's sort key, largest for the best epoch; None if no column is monitored."""
     checkpoint = monitored(trainer)
     if checkpoint is None or (monitor := checkpoint.monitor) is None or monitor not in columns:
         return None
@@ -39,7 +39,7 @@ def ranking(trainer: Trainer, columns: Collection[str]) -> Callable[[Mapping[str
 
 
 class BestCheckpoint(MovableCheckpoint):
-    """Callback that saves the `save_top_k` epochs with the highest val/acc and, if equal, the lowest val/loss.
+    """Callback that saves the best `save_top_k` epochs: highest val/acc, and at equal val/acc the lowest val/loss.
 
     With a `monitor` other than val/acc, it works like Lightning's `ModelCheckpoint`.
 
@@ -53,7 +53,7 @@ class BestCheckpoint(MovableCheckpoint):
         if mode != wanted:
             raise UserError(f"callbacks.best.monitor={monitor} needs callbacks.best.mode={wanted}: {_BETTER[wanted]}.")
         if save_top_k == 0:
-            raise UserError("callbacks.best.save_top_k=0 saves no weights, but the results need them; 1 is enough.")
+            raise UserError("callbacks.best.save_top_k=0 saves no weights, but the results need them; set it to 1.")
         super().__init__(monitor=monitor, mode=mode, save_top_k=save_top_k, **options)
         self._scores: dict[str, tuple[float, float]] = {}
 

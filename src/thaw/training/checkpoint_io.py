@@ -22,7 +22,7 @@ _OVERHEAD = 2**20  # bytes of a checkpoint besides tensors: names, counters, row
 class AtomicCheckpointIO(TorchCheckpointIO):
     """Checkpoint IO that writes NAME.part and then renames it, so that a failure never destroys an older checkpoint.
 
-    Lightning's own IO writes to the system's temporary folder, and copies from there if it is on another file system.
+    Lightning's own IO writes to the system's temporary folder, and copies from there to other file systems.
     """
 
     def save_checkpoint(self, checkpoint: dict, path: str | Path, storage_options=None) -> None:
@@ -57,7 +57,7 @@ def written_checkpoints(trainer: Trainer, folder: Path) -> list[str]:
 
 
 def describe_checkpoint(path: str | Path, **entries: object) -> None:
-    """Add `entries`, plain values, to the dict in a checkpoint that describes the model."""
+    """Add `entries`, which must be plain values, to a checkpoint's description of the model."""
     checkpoint = read_checkpoint(path)
     AtomicCheckpointIO().save_checkpoint({**checkpoint, "thaw": {**checkpoint["thaw"], **entries}}, path)
 
@@ -65,10 +65,10 @@ def describe_checkpoint(path: str | Path, **entries: object) -> None:
 def _check_room(checkpoint: dict, path: Path) -> None:
     needed, free = _bytes(checkpoint) + _OVERHEAD, shutil.disk_usage(path.parent).free
     if needed > free:
-        kept = "; the checkpoint saved there before is kept" if path.exists() else ""
+        kept = "; the checkpoint saved earlier is kept" if path.exists() else ""
         raise RunError(
-            f"{path} needs {needed / 1e6:.1f} MB, but only {free / 1e6:.1f} MB are free{kept}: make room there, and "
-            f"{resume_command(path.parent.parent)} continues the run."
+            f"{path} needs {needed / 1e6:.1f} MB, but only {free / 1e6:.1f} MB are free{kept}. Free some disk "
+            f"space; then {resume_command(path.parent.parent)} continues the run."
         )
 
 

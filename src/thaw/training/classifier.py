@@ -79,7 +79,7 @@ class ImageClassifier(LightningModule):
         self.train_acc, self.val_metrics = accuracy(len(classes)), validation_metrics(len(classes))
 
     def __setattr__(self, name: str, value: Any) -> None:
-        if name == "_current_fx_name":  # Lightning sets it 40 times a step; nn.Module's __setattr__ is slow
+        if name == "_current_fx_name":  # Lightning sets this 40 times a step; nn.Module's __setattr__ is slow
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
@@ -186,7 +186,7 @@ class ImageClassifier(LightningModule):
         return loss * (images / self.trainer.strategy.reduce(count, reduce_op="mean"))
 
     def forward_and_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Return the logits and loss of a training batch. A replayed CUDA graph has computed the gradients, too."""
+        """Return the logits and loss of a training batch. A replayed CUDA graph also computes the gradients."""
         if self.solved or self.recipe.mix:
             self.step_graph.replayed = False
             return self.training_loss(images, labels)

@@ -26,7 +26,7 @@ def validation_metrics(classes: int) -> MetricCollection:
 
 
 class MeanLoss(Metric):
-    """Mean loss in which every image counts the same, whatever the sizes of batches.
+    """Mean loss in which every image counts the same.
 
     torchmetrics' own mean waits for the GPU at every step to look for NaN. Lightning's own mean rounds the number
     of images per device.

@@ -12,7 +12,7 @@ _M_TRIM_THRESHOLD, _M_MMAP_MAX = -1, -4  # from malloc.h
 
 
 def check_accelerator(accelerator: str) -> None:
-    """Check that Thaw supports `accelerator` and that PyTorch sees a device of this kind.
+    """Check that this machine can run with `accelerator`.
 
     Raises:
         UserError: if Thaw does not support `accelerator`, or PyTorch sees no device of this kind.
@@ -32,7 +32,7 @@ def check_accelerator(accelerator: str) -> None:
 def best_precision(accelerator: str, suits_cpu: bool = True) -> str:
     """Return `bf16-mixed` if the device multiplies bfloat16 in hardware, else `32-true`.
 
-    On a CPU, `bf16-mixed` also needs `suits_cpu`: the network trains faster in bfloat16 than in float32.
+    On a CPU, `bf16-mixed` also needs `suits_cpu`, which means that bfloat16 trains the network faster.
     """
     if accelerator in ("auto", "gpu", "cuda") and torch.cuda.is_available():
         native = torch.cuda.is_bf16_supported(including_emulation=False)
@@ -64,7 +64,7 @@ def keep_freed_memory() -> None:
 
 
 def memory_format(channels_last: bool | str = "auto") -> torch.memory_format:
-    """Return `torch.channels_last` if chosen; `auto` chooses it where fast kernels exist: CUDA and CPUs with oneDNN."""
+    """Return `torch.channels_last` if chosen, or for `auto` on devices with fast kernels: CUDA and CPUs with oneDNN."""
     if channels_last == "auto":
         channels_last = torch.cuda.is_available() or (
             torch.backends.mkldnn.is_available() and not torch.backends.mps.is_available()

@@ -61,7 +61,7 @@ def solve_head(
     log.info(
         f"phase {classifier.phase.number}: head solved in {solution.seconds:.1f} s: penalty {solution.penalty:.2g}, "
         f"loss {best.loss:.4f} and acc {best.acc:.4f} on held-out training images; {solution.iterations} L-BFGS steps, "
-        f"gradient norm {solution.gradient:.1e} times the norm at zero weights; "
+        f"gradient norm {solution.gradient:.1e} times its value at zero weights; "
         f"acc {nearby:.4f} by a vote of {NEIGHBOURS} nearest neighbours"
     )
     if solution.note:
@@ -87,7 +87,7 @@ def _inputs_of(
     batches: Iterator[torch.Tensor],
     stage: str | None,
 ) -> Iterator[torch.Tensor]:
-    """Yield the inputs (n, D) of `layer` for `batches` of features that enter the network at `stage` (None: images)."""
+    """Yield the inputs (n, D) of `layer` for `batches`, which enter the network at `stage` (None: as images)."""
     device, seen = trainer.strategy.root_device, []
     net = classifier.net.to(device).eval()
     with layer.register_forward_pre_hook(lambda module, arguments: seen.append(arguments[0])):

@@ -17,7 +17,7 @@ class StepStop(Callback):
     """Callback that stops training after a signal, such as SIGINT: after a step, or before or after validation.
 
     It raises Lightning's `SIGTERMException`, at which `thaw.training.checkpoint_io.LastCheckpoint` saves a checkpoint.
-    A signal to any process stops all processes. With Lightning's own handler, only a signal to the first process does.
+    A signal to any process stops all processes; Lightning's own handler reacts only to a signal to the first process.
     """
 
     def on_train_start(self, trainer, pl_module) -> None:
@@ -52,7 +52,7 @@ class RunTimer(Timer):
             left = self.time_remaining()
         except (ValueError, TypeError, AttributeError, MisconfigurationException) as error:
             raise UserError(
-                f"trainer.max_time={duration!r} must be days:hours:minutes:seconds as in 00:01:30:00."
+                f"trainer.max_time={duration!r} must be days:hours:minutes:seconds, as in 00:01:30:00."
             ) from error
         if not left:
             raise UserError(f"trainer.max_time={duration!r} leaves no time.")
@@ -85,7 +85,7 @@ class RunTimer(Timer):
 
 
 class MidEpochResume(Callback):
-    """Callback that resumes a run inside an epoch: skip the batches already used, restore the training metrics.
+    """Callback that resumes a run inside an epoch: it skips the batches already used and restores training metrics.
 
     It also saves the fingerprint of the data in checkpoints, so that a run cannot resume on other data.
     """
@@ -121,7 +121,7 @@ def stop_after_step(trainer: Trainer) -> None:
 
 
 def _accumulates(trainer: Trainer) -> bool:
-    """Return whether gradients still accumulate over batches; stopping would lose them, as checkpoints hold none."""
+    """Return whether gradients still accumulate over batches; stopping would lose them, since checkpoints lack them."""
     return trainer.fit_loop.epoch_loop._should_accumulate()
 
 

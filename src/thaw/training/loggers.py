@@ -30,7 +30,7 @@ def attempt(logger: Logger, action: Callable[[], object]) -> object:
 
 
 def shield(trainer: Trainer) -> None:
-    """Make the loggers of `trainer` warn instead of raise; replace loggers that cannot start with a `DummyLogger`."""
+    """Make the loggers of `trainer` warn instead of raise; a `DummyLogger` replaces loggers that cannot start."""
     for logger in trainer.loggers:
         attempt(logger, lambda logger=logger: getattr(logger, "experiment", None))
     trainer.loggers = [DummyLogger() if logger in _failed else _shielded(logger) for logger in trainer.loggers]

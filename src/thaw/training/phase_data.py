@@ -27,12 +27,12 @@ from thaw.training.classifier import ImageClassifier
 log = logging.getLogger(__name__)
 
 _FRESH = "features of training images are computed in every epoch"
-# Precisions with which a network computes the same features outside of Lightning's training loop.
+# Precisions with which a network computes the same features inside and outside Lightning's training loop.
 _PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
 class FeatureCache:
-    """Cache of features, the output of a network's frozen stages, which replace images in training.
+    """Cache of features (the output of frozen stages), which replace images in training.
 
     It holds `views` differently augmented views of every training image; epoch e (from 0) uses view `e % views`. With
     `views="auto"`, the number of views follows from the number of epochs, and features are used only if this saves
@@ -85,7 +85,7 @@ class FeatureCache:
     def _for_training(
         self, prefix: FrozenPrefix, phase: Phase, data: ImageFolderDataModule, mixed: bool
     ) -> tuple[list[StoredFeatures], StoredFeatures | None]:
-        """Return features of each view of the training images, or [], and of the validation images, or None."""
+        """Return the stored features of the training images per view, or [], and of the validation images, or None."""
         views, with_val = self._plan(prefix, phase, data, mixed)
         without = "they are computed in every epoch"
         val = self._features(prefix, data, data.val, None, without) if with_val else None
@@ -107,8 +107,8 @@ class FeatureCache:
         size = (len(data.train) * (1 + views) + len(data.val)) * _cost(prefix, data.image_size).size
         if size > self.max_size:
             raise UserError(
-                f"features.max_gb={self.max_size / 1e9:g} is too little for a phase with a solver, which needs the "
-                f"features of all images at once: {size / 1e9:.1f} GB; raise it, or choose strategy=feature_extractor."
+                f"features.max_gb={self.max_size / 1e9:g} is too little: a phase with a solver needs {size / 1e9:.1f} "
+                "GB for the features of all images; raise features.max_gb, or choose strategy=feature_extractor."
             )
         augmented = f" and {views} augmented views of each" if views else ""
         log.info(
@@ -153,7 +153,7 @@ class FeatureCache:
         return views, with_val
 
     def _affordable_views(self, cost: Cost, epochs: int, data: ImageFolderDataModule, mixed: bool) -> tuple[int, str]:
-        """Return how many augmented views to store and, if the number is 0, the reason for the log."""
+        """Return how many augmented views to store, and, if the number is 0, the reason as text for the log."""
         wanted = self.views if isinstance(self.views, int) else enough_views(epochs)
         views = min(wanted, epochs if data.augment else 1)
         size = len(data.train) * views * cost.size
@@ -168,7 +168,7 @@ class FeatureCache:
     def _features(
         self, prefix: FrozenPrefix, data: ImageFolderDataModule, images: ClassFolders, view: int | None, without: str
     ) -> StoredFeatures | None:
-        """Return the features of `images`. If they cannot be stored, warn (`without` ends the text), return None."""
+        """Return the features of `images`, or None if they cannot be stored. The warning then ends with `without`."""
         example, _ = prefix.probe(data.image_size if view is None else data.train_size)
         batches = partial(_batches, prefix, data, images, view)
         try:

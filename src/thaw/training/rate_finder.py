@@ -22,11 +22,11 @@ log = logging.getLogger(__name__)
 
 _LOWEST, _HIGHEST = 1e-6, 1.0
 _SMOOTHING = 0.9  # weight of the earlier losses in their running average
-_DIVERGED = 4  # a loss of this multiple of the lowest loss ends the search
+_DIVERGED = 4  # the search ends at a loss of this multiple of the lowest loss
 
 
 class RateFinder(Callback):
-    """Callback that plots the loss over rising learning rates before each phase, and logs the steepest fall.
+    """Callback that plots the loss over rising learning rates before each phase, and logs where it falls most steeply.
 
     The figure is `<folder>/learning_rate_<phase>.png`. It shows the head's rates; the rates of other stages rise in
     proportion. (Lightning's Tuner gives every stage the same rate.) Source: Smith 2017.

@@ -24,8 +24,8 @@ from thaw.training.schedules import PerStep
 
 log = logging.getLogger(__name__)
 
-_MOST_EPOCHS = 10_000  # most epochs for which a scheduler is tried
-_FALLING = ("loss", "ece")  # ends of the names of metrics that are better when they are lower
+_MOST_EPOCHS = 10_000  # largest number of epochs for which a scheduler is tried
+_FALLING = ("loss", "ece")  # suffixes of metrics for which lower values are better
 
 
 def check_net(net: nn.Module, data: ImageFolderDataModule) -> None:
@@ -113,8 +113,8 @@ def _try_loss(classifier: ImageClassifier) -> None:
     if classifier.recipe.mix:
         with _blaming("mix"):
             images, labels = classifier.recipe.mix(images, labels)
-    weights = "data.balance=weights needs a loss that takes weight=…; data.balance=sampler works with any loss"
-    shares = "with mix=… a label is a vector with one share per class"
+    weights = "data.balance=weights needs a loss with the argument weight; data.balance=sampler works with any loss"
+    shares = "mix=… needs a loss that accepts class probabilities as labels"
     hints = [weights] * (classifier.class_weights is not None) + [shares] * bool(classifier.recipe.mix)
     with _blaming("loss", "; ".join(hints)):
         loss = classifier.loss_of(logits, labels)
@@ -131,7 +131,7 @@ def _avoid_single_images(
     if data.batch_size < 2 * devices or len(data.train) < data.batch_size:
         raise UserError(
             f"with data.batch_size={data.batch_size} and {len(data.train)} training images, a device gets a batch of "
-            f"one image, but batch-norm needs two; choose another batch size, at least {2 * devices}."
+            f"one image, but batch norm needs two; choose another batch size, at least {2 * devices}."
         )
     data.fewest_images = 2
     log.info("the last batch of each epoch is left out: batch norm cannot compute statistics of its single image")

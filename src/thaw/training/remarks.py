@@ -19,7 +19,7 @@ from thaw.training.schedules import PerStep
 log = logging.getLogger(__name__)
 
 _NAMES = {"16": "16-mixed", "bf16": "bf16-mixed", "32": "32-true", "64": "64-true"}  # precision -> Lightning's name
-_MOST_EPOCHS = 10_000  # most epochs for which a scheduler is tried
+_MOST_EPOCHS = 10_000  # largest number of epochs for which a scheduler is tried
 _STEPS = 1000  # steps for which a per-batch scheduler is tried
 _NOTHING = 1e-3  # share of the highest rate below which almost nothing is learned
 
@@ -44,13 +44,13 @@ def precision_remark(asked: str | int, used: str) -> str | None:
 
 
 def epochs_remark(asked: int, phases: Sequence[Phase], overrides: Collection[str]) -> str | None:
-    """Return a warning if the command line sets the number of epochs but all phases have a solver, or None."""
+    """Return a warning if the command line sets the number of epochs but all phases have a solver, else None."""
     total = phases[-1].last
     overridden = any(override.lstrip("+").startswith("trainer.max_epochs=") for override in overrides)
     if not overridden or asked == total or not all(phase.solver for phase in phases):
         return None
     epochs = "one epoch measures it" if total == 1 else f"{total} epochs measure it"
-    return f"trainer.max_epochs={asked} has no effect: the head is solved instead of trained, and {epochs}"
+    return f"trainer.max_epochs={asked} has no effect: a solver computes the head, and {epochs}"
 
 
 def rate_remarks(classifier: ImageClassifier, phases: Sequence[Phase]) -> Iterator[str]:
@@ -71,8 +71,8 @@ def _rate_remarks(classifier: ImageClassifier, phase: Phase) -> Iterator[str]:
     own = head.get("max_lr", head.get("initial_lr", wanted))
     if not math.isclose(own, wanted):
         yield (
-            f"{type(scheduler).__name__} sets its own rates: the head's is {own:.3g} instead of the strategy's "
-            f"{wanted:.3g} (strategy.lr); scheduler=cosine uses the strategy's rates"
+            f"{type(scheduler).__name__} sets its own learning rates: the head trains at {own:.3g}, not at the "
+            f"strategy's {wanted:.3g} (strategy.lr); use scheduler=cosine to keep the strategy's rates"
         )
     if isinstance(build, PerStep) or isinstance(scheduler, ReduceLROnPlateau):
         return
@@ -84,6 +84,6 @@ def _rate_remarks(classifier: ImageClassifier, phase: Phase) -> Iterator[str]:
     if low > len(rates) / 2:
         slower = f"scheduler.step_size={math.ceil(epochs / 3)} or " if hasattr(scheduler, "step_size") else ""
         yield (
-            f"{low} of {epochs} epochs have a learning rate below a thousandth of the highest and learn almost "
-            f"nothing: {slower}scheduler=cosine decays over all epochs"
+            f"in {low} of {epochs} epochs, the learning rate is below a thousandth of the highest, so almost nothing "
+            f"is learned; to decay over all epochs, use {slower}scheduler=cosine"
         )

@@ -29,7 +29,7 @@ class PerStep(ABC):
 
 
 def advance(scheduler: LRScheduler, optimizer: Optimizer, longer: LRScheduler, other: Optimizer) -> None:
-    """Step the new `longer` and `other` as often as `scheduler`; copy their state to `scheduler` and `optimizer`."""
+    """Give `scheduler` and `optimizer` the state of the new `longer` and `other` after the same number of steps."""
     for _ in range(scheduler.last_epoch):
         other.step()  # changes no weights, since there are no gradients
         longer.step()

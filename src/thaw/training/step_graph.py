@@ -13,7 +13,7 @@ from thaw.errors import UserError
 
 log = logging.getLogger(__name__)
 
-_WARM_UP = 3  # passes before recording, in which libraries choose algorithms and allocate memory
+_WARM_UP = 3  # passes before the recording; libraries then choose algorithms and allocate memory
 _TIMED = 5  # replays whose time is measured
 _ROOM = 1 / 4  # largest share of the GPU's memory for intermediate results that a recording keeps
 
@@ -167,7 +167,7 @@ def _obstacle(images: torch.Tensor, module: LightningModule) -> str:
     if trainer.world_size > 1:
         return "several devices share each batch"
     if trainer.accumulate_grad_batches != 1:
-        return "trainer.accumulate_grad_batches adds up gradients, but a graph overwrites the earlier ones"
+        return "trainer.accumulate_grad_batches adds up gradients, but a graph overwrites earlier gradients"
     if getattr(trainer.precision_plugin, "scaler", None):
         return f"trainer.precision={trainer.precision} changes the scale of the loss from step to step"
     return ""

@@ -40,7 +40,7 @@ _EXPECTED_WARNINGS = (
     r".*does not have many workers.*",  # thaw.data.datamodule chooses the number of workers
     r".*module\(s\) in eval mode.*",  # frozen stages are in eval mode
     r".*Checkpoint directory .* exists and is not empty.*",  # an earlier phase has written to this folder
-    r".*your dataloader is not resumable.*",  # its sampler is resumable (training.interruption)
+    r".*your dataloader is not resumable.*",  # Thaw's sampler is resumable (training.interruption)
     r".*LeafSpec.*is deprecated.*",  # Lightning 2.6 uses an older interface of PyTorch
     r".*GPU available but not used.*",  # trainer.accelerator can exclude the GPU
     r".*there was no current CUDA context.*",  # PyTorch's gradient thread then creates a context
@@ -62,7 +62,7 @@ def build_trainer(
     further arguments of Lightning's Trainer.
 
     Raises:
-        UserError: if `accelerator` is a GPU but PyTorch sees no GPU, or if Thaw does not support `accelerator`.
+        UserError: if this machine cannot run with `accelerator`.
 
     """
     check_accelerator(accelerator)
@@ -84,7 +84,7 @@ def build_trainer(
         enable_model_summary=False,  # the run prints its own table of stages
         plugins=[AtomicCheckpointIO(), *_cluster()],
         use_distributed_sampler=False,  # thaw.data.order.SeededOrder divides the images among devices
-        num_sanity_val_steps=0,  # Thaw checks the data before, and epochs are short
+        num_sanity_val_steps=0,  # Thaw checks the data earlier, and epochs are short
         **options,
     )
 
@@ -212,7 +212,7 @@ def refuse_fewer_epochs(run: Path, checkpoint: Path, max_epochs: int) -> None:
 
 
 def describe_progress(checkpoint: Path) -> str:
-    """Return when in the run `checkpoint` was saved, such as `after epoch 1 and 2 batches`."""
+    """Return the run's progress in `checkpoint`, such as `after epoch 1 and 2 batches`."""
     progress = _progress(checkpoint)
     epochs, batches = progress["epoch_progress"]["current"], progress["epoch_loop.batch_progress"]["current"]
     inside = epochs["processed"] < epochs["started"]

@@ -37,7 +37,7 @@ class Caffe(Family):
     def build(self, name: str, num_classes: int, image_size: int | None = None) -> StagedNet:
         """Build torchvision's ResNet and change it to compute what Caffe's original computes.
 
-        Caffe's bottlenecks have the stride of 2 in the first 1x1 convolution, torchvision's in the 3x3 convolution.
+        In a bottleneck, Caffe's first 1x1 convolution has the stride of 2; in torchvision, the 3x3 convolution has it.
         Caffe's first pooling rounds its output size up.
         Source: He et al. 2015, github.com/KaimingHe/deep-residual-networks.
         """
@@ -53,8 +53,8 @@ class Caffe(Family):
 
     def published_tensors(self, net: StagedNet) -> Tensors:
         raise UserError(
-            f"weights=imagenet: torchvision publishes no weights for {net.config['name']}; choose weights=PATH with "
-            "Caffe's weights converted to PyTorch, weights=demo or weights=none."
+            f"weights=imagenet: torchvision publishes no weights for {net.config['name']}; choose weights=demo, "
+            "weights=none, or weights=PATH of Caffe's weights, converted to PyTorch."
         )
 
     def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:

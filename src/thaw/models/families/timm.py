@@ -28,7 +28,7 @@ def build_timm_net(name: str, num_classes: int, image_size: int | None = None) -
 
 
 def full_name(name: str, builder: str) -> str:
-    """Return `name` for `build_net`: with the prefix `timm/` if `builder` is the path of `build_timm_net`."""
+    """Return `name`, with the prefix `timm/` if `builder` is the import path of `build_timm_net`."""
     return _PREFIX + name.removeprefix(_PREFIX) if builder.endswith(build_timm_net.__name__) else name
 
 
@@ -82,7 +82,7 @@ class Timm(Family):
         except Exception as error:  # timm downloads in several ways, each with its own exceptions
             hub = self._published(name).hf_hub_id
             raise UserError(
-                f"weights=imagenet: timm cannot load its weights of {self.timm_name(name)}"
+                f"weights=imagenet: timm cannot load its weights for {self.timm_name(name)}"
                 f"{f' from {hub}' * bool(hub)} ({_reason(error)}); {self.alternative}, or choose weights=demo, "
                 "weights=none or weights=PATH."
             ) from error
@@ -104,7 +104,7 @@ class Timm(Family):
         return _SPDX.get(licence, licence) if licence and licence != "unknown" else None
 
     def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:
-        """Rename `tensors` as in `net`, after timm's own code has adapted them to the image size of `net`."""
+        """Return `tensors` with the names in `net`; timm's own code adapts them to the image size of `net`."""
         given = {key.removeprefix(net.prefix): tensor for key, tensor in tensors.items()}
         fit = getattr(sys.modules[type(net.model).__module__], "checkpoint_filter_fn", None)
         if fit:
@@ -145,7 +145,7 @@ class Timm(Family):
 
 
 def _in_hub_cache(repository: str | None) -> Path | None:
-    """Return the weight file of a Hugging Face repository from the local cache, which timm uses, or None."""
+    """Return a Hugging Face repository's weight file in the local cache, which timm uses; None if it is missing."""
     try:
         from huggingface_hub import try_to_load_from_cache
     except ImportError:

@@ -11,8 +11,8 @@ from torch import nn
 from thaw.models.families.timm_stages import timm_stages
 from thaw.models.staged import Normalize, StagedNet
 
-# timm's classes whose forward method applies the layers in the order of their definition, and the dropout before the
-# classifier as a function. `staged` checks the logits of each network that it builds.
+# timm's classes that apply their layers in the order of definition, with functional dropout before the classifier.
+# `staged` checks the logits of each network that it builds.
 _CHAINS = ("EfficientNet", "MobileNetV3", "ResNet")
 
 
@@ -34,7 +34,7 @@ class TimmNet(StagedNet):
         return self.model.get_classifier()(x) if start else self.model(self.normalize(x))
 
     def run_stage(self, name: str, x: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError(f"{self.config['name']} is not known to be a chain of stages")
+        raise NotImplementedError(f"{self.config['name']} cannot run a single stage")
 
     def can_be_cut(self, stage: str) -> bool:
         """Return whether `stage` is the head, and the head is one linear layer whose output is the logits."""
@@ -55,7 +55,7 @@ class TimmNet(StagedNet):
         return len(seen) == 1 and seen[0] is logits
 
     def until(self, stage: str) -> StagedNet:
-        """Return a copy without the head; timm can remove a head only in place."""
+        """Return a copy without the head, because timm can remove a head only in place."""
         net = copy.deepcopy(self)
         net.model.reset_classifier(0)
         return net

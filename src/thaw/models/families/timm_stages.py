@@ -17,8 +17,8 @@ TimmModule = Any  # an nn.Module with timm's methods, which no base class declar
 def timm_stages(model: nn.Module, prefix: str) -> dict[str, list[str]]:
     """Return the paths of each stage's modules and parameters. Stages are timm's groups of layers, then the head.
 
-    `prefix` is the path of `model`, with a dot at its end. A module without parameters joins the stage before it. Only
-    dropout joins the stage after it.
+    `prefix` is the path of `model`, with a dot at its end. Dropout joins the stage after it. Other modules without
+    parameters join the stage before them.
 
     Raises:
         UserError: if timm does not group the layers of this network, or the network has no classifier.
@@ -60,12 +60,12 @@ def _groups(model: TimmModule) -> dict[str, list[str]]:
 
 def _head_paths(model: TimmModule) -> list[str]:
     heads = model.get_classifier()
-    heads = heads if isinstance(heads, tuple) else (heads,)  # distilled networks have two
+    heads = heads if isinstance(heads, tuple) else (heads,)  # distilled networks have two heads
     return [path for path, module in model.named_modules() if any(module is head for head in heads)]
 
 
 def _stage_name(matcher: dict | Callable | None, keys: list[str]) -> str:
-    """Return the part of a key that timm's pattern matches, such as blocks.3, or else the keys' common path."""
+    """Return the part of a key that timm's pattern matches, such as blocks.3; if none, the keys' common path."""
     specs = matcher.values() if isinstance(matcher, dict) else ()
     for spec in specs:
         for pattern in [spec] if isinstance(spec, str) else [pattern for pattern, _ in spec or ()]:
@@ -77,7 +77,7 @@ def _stage_name(matcher: dict | Callable | None, keys: list[str]) -> str:
 
 
 def _largest_parts(module: nn.Module, path: str, stage_of: dict[str, str]) -> Iterator[tuple[str, Part, str | None]]:
-    """Yield path, part and stage of each largest module or parameter in one stage (None: it has no parameters)."""
+    """Yield (path, part, stage) of each largest part in one stage; a part without parameters has stage None."""
     path = path.removesuffix(".")
     inside = {stage for key, stage in stage_of.items() if within(key, [path])}
     if len(inside) < 2:

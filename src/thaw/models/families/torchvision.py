@@ -56,16 +56,16 @@ class Torchvision(Family):
                 f"weights=imagenet: {published.url} could not be downloaded ({getattr(error, 'reason', None) or error})"
                 f"; put the file at {cached}, {TAKE_LITE}, or choose weights=demo, weights=none or weights=PATH."
             ) from error
-        except Exception as error:  # damage raises any exception; torchvision deletes a download with a wrong checksum
+        except Exception as error:  # damaged files raise anything; torchvision deletes downloads with a wrong checksum
             fault = f"{cached} is damaged; delete it" if cached.exists() else "the download was damaged; run again"
-            raise UserError(f"weights=imagenet: {fault} to download it again from {published.url}.") from error
+            raise UserError(f"weights=imagenet: {fault} to download the file again from {published.url}.") from error
 
     def weights_file(self, name: str) -> Path | None:
         path = _cached(default_weights(name).url)
         return path if path.is_file() else None
 
     def licence(self, name: str) -> str | None:
-        """Return the licence of the weights: BSD-3-Clause as for torchvision, or CC-BY-NC-4.0 for SWAG weights."""
+        """Return the licence of the weights: torchvision's BSD-3-Clause, or CC-BY-NC-4.0 for SWAG weights."""
         return "CC-BY-NC-4.0" if "SWAG" in default_weights(name).meta.get("license", "") else "BSD-3-Clause"
 
 

@@ -81,7 +81,7 @@ def chain_of(name: str) -> str | None:
 
 
 def staged_net(source: nn.Module, name: str, config: dict) -> StagedNet:
-    """Divide `source`, torchvision's network `name`, into stages; add modules for functions in its forward method."""
+    """Divide `source`, torchvision's network `name`, into stages; its forward method's functions become modules."""
     own = {step for step, _ in (*source.named_children(), *source.named_parameters(recurse=False))}
     chain = _steps(name, source)
     for step in (step for step in chain if "." not in step and step not in own):
@@ -103,8 +103,8 @@ def _steps(name: str, source: nn.Module) -> list[str]:
 def _stages(name: str, source: nn.Module, chain: list[str]) -> dict[str, list[str]]:
     """Group the paths in `chain` into stages. Each module with weights, except a normalisation, begins a stage.
 
-    Every other part joins the stage before it. Only dropout joins the stage after it, so that a frozen stage always
-    returns the same features.
+    Dropout joins the stage after it, so that a frozen stage always returns the same features. Every other part joins
+    the stage before it.
     """
     stages, waiting = {}, []
     title = _titles(name, source, chain)
