@@ -16,13 +16,14 @@ from thaw.comparison.comparison_page import write_comparison
 from thaw.evaluation.statistics import LEVEL, holm
 from thaw.pages import search_plots
 from thaw.pages.html import render
-from thaw.pages.limits import LINES, ROWS
-from thaw.pages.text import aligned, amount, duration, p_value, shown
+from thaw.pages.limits import ROWS
+from thaw.pages.text import duration
 from thaw.runs.optional_output import warn_on_failure, write_page
 from thaw.storage.files import write_rows, write_whole
 from thaw.sweep.search.ensembles import ensembles
 from thaw.sweep.search.final_stage import FINAL, MODEL, FinalRun
 from thaw.sweep.search.merged_weights import Merged
+from thaw.sweep.search.search_advice import search_advice, search_table
 from thaw.sweep.search.search_space import BACKBONE, STRATEGY, Dimension
 from thaw.sweep.search.trial_record import Trial, finished
 
@@ -67,7 +68,7 @@ def write_results(search: Finished) -> str:
     write_whole(search.folder / "search.json", json.dumps(facts, indent=1) + "\n")
     write_rows(search.folder / "trials.csv", _COLUMNS, facts["trials"])
     write_page(search.folder / PAGE, lambda: _page(facts, search))
-    return _table(facts)
+    return search_table(facts)
 
 
 def _facts(search: Finished) -> dict[str, Any]:
@@ -89,7 +90,7 @@ def _facts(search: Finished) -> dict[str, Any]:
         "winner": _winner(winner, search) if winner else None,
         **_final_facts(winner, search),
     }
-    return {"advice": _advice(facts), **facts}
+    return {"advice": search_advice(facts), **facts}
 
 
 def _row(trial: Trial) -> dict[str, Any]:
@@ -212,86 +213,6 @@ def _importances(search: Finished) -> dict[str, float]:
             found |= optuna.importance.get_param_importances(study, evaluator=evaluator, params=[key], normalize=False)
     total = sum(found.values())
     return {key: value / total for key, value in sorted(found.items(), key=lambda item: -item[1])} if total else {}
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
-
-
-def _advice(facts: Mapping[str, Any]) -> list[str]:
-    """Return sentences that name the winner, say how sure its accuracy is, and what the search itself believed."""
-    winner, final = facts["winner"], facts["final"]
-    if winner is None:
-        return ["No trial finished an epoch within the budget: give the search more time."]
-    if final is None:
-        return [
-            f"Use {winner['name']}, the best of {amount(len(facts['trials']), 'trial')}. No time was left to measure "
-            f"it on other images. Its {_percent(winner['search_acc'])} is too high, because the search chose it by "
-            "this number."
-        ]
-    seeds = "one seed" if len(final["seeds"]) == 1 else f"mean of {len(final['seeds'])} seeds"
-    sentences = [
-        f"Use {winner['name']}: it classifies {_percent(final['acc'])} of {amount(final['images'], 'unseen image')} "
-        f"correctly ({seeds}; 95 % interval {_percent(final['low'])} to {_percent(final['high'])}). Unseen images are "
-        f"{final['measured_on']}, which the search did not use.",
-        f"The search's own best value was {_percent(final['search_best'])}, on {winner['chosen_on']}: "
-        f"{100 * (final['search_best'] - final['acc']):.1f} points more than the winner reaches on unseen images.",
-    ]
-    if final["search_best"] <= final["acc"]:
-        sentences[1] = (
-            f"The search's own best value was {_percent(final['search_best'])}, on {winner['chosen_on']}: not too high."
-        )
-    for verdict in ("better", "tied"):
-        names = [
-            f"{shown(one['name'], 60)} ({_percent(one['acc'])})"
-            for one in facts["finalists"]
-            if one["verdict"] == verdict
-        ]
-        if names and verdict == "better":
-            sentences.append(
-                f"Better on these images, beyond chance: {', '.join(names)}. Use the first of them; its accuracy is a "
-                "little too high, because these images chose it."
-            )
-        elif names:
-            sentences.append(f"On these images, it is not clearly better than {', '.join(names)}.")
-    worse = [
-        f"{shown(one['name'], 60)} (p {p_value(one['p'])})" for one in facts["finalists"] if one["verdict"] == "worse"
-    ]
-    if worse:
-        sentences.append(f"It is better than {', '.join(worse)}.")
-    for one in facts["ensembles"]:
-        if one["verdict"] == "better":
-            sentences.append(
-                f"{one['name'].capitalize()} is better beyond chance: {_percent(one['acc'])}, for {one['cost']}."
-            )
-    return sentences
-
-
-def _table(facts: Mapping[str, Any]) -> str:
-    """Return a summary for the terminal."""
-    lines = [["", "search's val/acc", "unseen images", "95 % interval", "against the winner"]]
-    searched = {row["number"]: row["acc"] for row in facts["trials"]}
-    for one in facts["finalists"][:LINES]:
-        verdict = one["verdict"] + (f" (p {p_value(one['p'])})" if one["p"] is not None else "")
-        interval = f"{one['acc_low']:.4f} to {one['acc_high']:.4f}"
-        lines.append([shown(one["name"], 70), f"{searched[one['trial']]:.4f}", f"{one['acc']:.4f}", interval, verdict])
-    epochs, parts = facts["epochs"], []
-    parts += aligned(lines) if len(lines) > 1 else []
-    parts += ["", *facts["advice"], ""]
-    tried = [row for row in facts["trials"] if row["result"] != "unfinished"]
-    early = sum(row["result"] == "ended early" for row in tried)
-    parts.append(
-        f"{amount(len(tried), 'trial')} in {duration(facts['used'])}, {early} ended early, which saved "
-        f"{100 * epochs['saved']:.0f} % of {amount(epochs['full'], 'epoch')}"
-    )
-    for name, one in facts["dropped"].items():
-        parts.append(
-            f"backbone {name} left out after its probe: {100 * one['difference']:.1f} points, p {p_value(one['p'])}"
-        )
-    if facts["winner"]:
-        parts.append(f"model    {facts['model']}" if facts["model"] else f"best     trial {facts['winner']['trial']}")
-        parts.append(f"again    {facts['winner']['command']}")
-    return "\n".join(parts)
 
 
 def _page(facts: dict, search: Finished) -> str:
