@@ -118,7 +118,8 @@ def check_division(val_fraction: float, folds: int | None, fold: int) -> None:
         raise UserError(f"data.fold={fold!r} needs data.folds, the number of parts.")
     if folds is not None and (type(fold) is not int or not 0 <= fold < folds):
         raise UserError(
-            f"data.fold={fold!r} must be from 0 to {folds - 1}; 'data.fold=range({folds})' runs all {folds} folds."
+            f"data.fold={fold!r} must be a whole number from 0 to {folds - 1}; "
+            f"'data.fold=range({folds})' runs all {folds} folds."
         )
 
 
