@@ -41,7 +41,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
 
     Raises:
         UserError: from the constructor, if the folders or options are invalid.
-        RunError: from the constructor, if a test image is unreadable, or more images than may be skipped.
+        RunError: from the constructor, if a test image, or more images than may be skipped, cannot be read.
 
     """
 

@@ -53,7 +53,7 @@ def digest_of(*facts: object) -> str:
 
 
 def reading_version(*others: int) -> str:
-    """Return a digest of `others` and of the versions of Pillow, torchvision and Thaw's image reading."""
+    """Return a digest of `others`, and of the versions of Pillow, torchvision and Thaw's code that reads images."""
     return digest_of(READING, *others, PIL.__version__, torchvision.__version__)
 
 

@@ -54,7 +54,7 @@ def store(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> Non
 
     Files that changed shortly before `began` are left out, because a second change might not change the stamp.
     """
-    # Value 2 of a stamp is the change time. Users cannot set it, in contrast to the modification time.
+    # Value 2 of a stamp is the change time. Unlike the modification time, users cannot set this time.
     settled = [entry for entry in entries if _STAMP.unpack(entry[1])[2] < began - _COARSE]
     facts = [file_stamp + digest for _, file_stamp, digest in settled]
     keys = _keys([path for path, _, _ in settled])

@@ -29,7 +29,7 @@ Decode = Callable[[list[torch.Tensor]], list[torch.Tensor]]  # files, uint8 (byt
 
 @dataclass(frozen=True)
 class JpegDecoder:
-    """A JPEG decoder on `device`. Cache keys contain `name`: pixels of two decoders can differ by one grey level."""
+    """A JPEG decoder on `device`. Cache keys contain `name`, because decoders can differ by one grey level."""
 
     name: str
     decode: Decode

@@ -19,7 +19,7 @@ OWN = "own"  # each image's lowest value becomes black, its highest white: for t
 GreyRange = tuple[float, float] | str | None  # None (old checkpoints): the full range of each image's type
 
 _DEEP_ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".ppm")
-_IMAGES, _PIXELS = 500, 10_000  # the range is that of at most so many images, and so many pixels of each
+_IMAGES, _PIXELS = 500, 10_000  # at most this many images, and pixels of each image, are sampled
 _OUTLIERS = 0.001  # share of pixels, at each end of the range, that may be sensor defects
 _MARGIN = 0.5  # outliers widen each end of the range by at most this share of its width without outliers
 
@@ -73,7 +73,7 @@ def _two_numbers(option: object) -> tuple[float, float]:
 
 
 def _sample(path: str) -> np.ndarray:
-    """Return some values of an image, with the lowest and highest; none if the image is unreadable or has 8 bits."""
+    """Return some values of an image, with the lowest and highest; no values if it is unreadable or has 8 bits."""
     try:
         with Image.open(Path(path)) as image:
             if not is_deep(image):

@@ -83,8 +83,7 @@ def _no_key(key: str, arguments: Sequence[str], conf: Path) -> str:
 def _composed(arguments: Sequence[str], conf: Path) -> tuple[DictConfig | None, list[str]]:
     """Return the composed configuration, and the overrides that it leaves out because their keys do not exist.
 
-    The configuration is None if composing fails for another reason. For a sweep, it is the configuration of the first
-    job.
+    The configuration is None if composing fails for another reason. A sweep yields the first job's configuration.
     """
     given = [one for one in arguments if not one.startswith("-") and ("=" in one or one.startswith("~"))]
     unknown: list[str] = []

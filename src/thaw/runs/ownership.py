@@ -137,7 +137,7 @@ def refuse_inside(folder: Path, root: Path, option: str) -> None:
 def refuse_foreign(folder: Path, is_ours: Callable[[Path], bool], leftovers: frozenset[str], what: str) -> None:
     """Raise UserError if `folder` contains anything except `leftovers`, unless `is_ours(folder)` is True.
 
-    The message names some of these files, and `what` is allowed in the folder, such as "a run".
+    The message names some of these files, and says `what` is allowed instead, such as "a run".
     """
     found = [] if is_ours(folder) else foreign(folder, leftovers)
     if found:

@@ -59,8 +59,7 @@ def _merged(folder: Path, recorded: list[str], ours: list[str]) -> list[str]:
         elif override.lstrip("+") not in [one.lstrip("+") for one in recorded]:
             started = " ".join(recorded) or "no options"
             refuse(
-                f"resume={folder} continues the run with {started}; {override} is new, but only "
-                f"{', '.join(CHANGEABLE)} may be changed."
+                f"resume={folder} continues with {started}, not {override}; only {', '.join(CHANGEABLE)} may change."
             )
     return merged
 

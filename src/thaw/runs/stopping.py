@@ -103,8 +103,7 @@ def is_not_ignored(number: int) -> bool:
 class WorkerDeaths:
     """A switch for PyTorch's SIGCHLD handler, which raises an error as soon as a loader process dies.
 
-    `mute` turns the handler off, so that no second error interrupts the handling of the first. `listen` turns it on
-    again.
+    `mute` turns the handler off, so that no second error interrupts the handling of a first. `listen` turns it on.
     """
 
     def __init__(self) -> None:
