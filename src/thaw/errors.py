@@ -20,7 +20,7 @@ class FrozenTensorError(RunError):
 
 
 class UnreadableImageError(RunError):
-    """Raised when an image cannot be read or decoded; the message contains the image's path, if it has one."""
+    """Raised when an image cannot be read or decoded; the message contains the path, if the image has one."""
 
     def __init__(self, message: str):
         # PyTorch re-raises a DataLoader worker's exception with a traceback before the message: remove this traceback.
@@ -31,7 +31,7 @@ def error_with_sentence(error: BaseException | None) -> UserError | RunError | N
     """Return the first UserError or RunError among `error` and its causes, or None.
 
     Known errors of OmegaConf, pathlib, imports and Lightning become a UserError. Causes matter, because Hydra wraps
-    the exceptions of constructors in exceptions of its own.
+    a constructor's exception in one of Hydra's own exceptions.
     """
     while error is not None and not isinstance(error, UserError | RunError):
         if isinstance(error, InterpolationResolutionError | GrammarParseError):

@@ -42,7 +42,7 @@ def test_hidden_folders_are_no_classes(image_folder):
 
 def test_one_class_is_refused(image_folder):
     root = image_folder(("ants",))
-    with pytest.raises(UserError, match=r"at least two class folders, and there is only 'ants'"):
+    with pytest.raises(UserError, match=r"at least two class folders, but there is only 'ants'"):
         aligned_classes(root / "train", root / "val")
 
 

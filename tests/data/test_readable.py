@@ -57,7 +57,7 @@ def test_another_of_its_class_stands_in_for_a_bad_training_image_and_validation_
         "val": ["val/ants/2.jpg"],
     }
     text = data.describe()
-    assert "skipped because they cannot be decoded, 1 of train and 1 of val: train/bees/4.jpg, val/ants/2.jpg" in text
+    assert "skipped because they cannot be decoded (1 of train and 1 of val): train/bees/4.jpg, val/ants/2.jpg" in text
 
 
 def test_what_cannot_even_be_opened_is_skipped_as_well(image_folder):

@@ -139,7 +139,7 @@ def test_another_class_with_its_own_options_is_taken(check):
         ({"data.crop_scale": [0.5]}, "must be a list of 2"),
         ({"seed": 2**32}, "from 0 to 4294967295"),
         ({"seed": -1}, "from 0 to 4294967295"),
-        ({"loss.label_smoothing": -0.1}, r"label_smoothing=-0\.1 must be a number from 0 to below 1"),
+        ({"loss.label_smoothing": -0.1}, r"label_smoothing=-0\.1 must be a number of at least 0 and below 1"),
         ({"scheduler.step_size": 0}, r"step_size=0 must be a whole number of at least 1"),
         ({"scheduler.gamma": -1}, r"gamma=-1 must be a number above 0"),
         (
@@ -151,7 +151,7 @@ def test_another_class_with_its_own_options_is_taken(check):
         ({"callbacks.table.path": "x.csv"}, r"callbacks\.table\.path='x\.csv' is not possible"),
         (
             {"callbacks.best.filename": "../../mine"},
-            r"callbacks\.best\.filename='\.\./\.\./mine' lies outside its folder",
+            r"callbacks\.best\.filename='\.\./\.\./mine' lies outside dirpath",
         ),
         ({"compile": "maybe"}, "compile='maybe' must be true or false"),
         ({"channels_last": "maybe"}, "must be auto, true or false"),

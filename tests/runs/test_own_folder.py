@@ -245,7 +245,7 @@ def test_what_would_be_replaced_is_looked_at_before_the_work(tmp_path):
 
 def test_results_go_neither_among_images_nor_beside_what_is_somebody_elses(tmp_path):
     (tmp_path / "photos").mkdir()
-    with pytest.raises(UserError, match="would read its results as a class"):
+    with pytest.raises(UserError, match="would later read the results as a class"):
         refuse_inside(tmp_path / "photos" / "outputs", tmp_path / "photos", "hydra.run.dir")
     refuse_inside(tmp_path / "photos-2", tmp_path / "photos", "hydra.run.dir")
     (tmp_path / "report.html").write_text("mine")
@@ -260,7 +260,7 @@ def test_a_run_that_can_go_on_is_not_replaced(tmp_path):
     (tmp_path / "checkpoints").mkdir()
     for name in (".hydra/resolved.yaml", "checkpoints/last.ckpt"):
         (tmp_path / name).touch()
-    with pytest.raises(UserError, match=f"resume={tmp_path} resumes it"):
+    with pytest.raises(UserError, match=f"resume it with resume={tmp_path},"):
         refuse_interrupted(tmp_path)
     (tmp_path / "summary.json").write_text('{"status": "failed"}')
     refuse_interrupted(tmp_path)

@@ -84,7 +84,7 @@ def test_what_cannot_be_continued_is_told_in_a_sentence_with_status_2(recorded, 
     told = capsys.readouterr().err
     assert raised.value.code == 2
     assert told.count("\n") == 1
-    assert ("strategy=lp_ft is not among them" if more else "is not the folder of a run") in told
+    assert ("not strategy=lp_ft; only data.root, " if more else "is not the folder of a run") in told
 
 
 @pytest.mark.parametrize("address", ["http://host/run", "s3://bucket/run"])

@@ -122,7 +122,7 @@ def test_a_stuck_loader_process_is_told_with_the_cure(failed, image_folder, tmp_
     monkeypatch.setattr("thaw.data.folders.load_rgb", stuck_in_the_second_epoch)
     monkeypatch.setattr("thaw.data.datamodule._PATIENCE", 2)
     told = failed("data.num_workers=1", "features.views=0", "data.pixels_gb=0", root=root)
-    assert told.startswith("error: a loader process gave no batch for 2 seconds: ")
+    assert told.startswith("error: a loader process sent no batch for 2 seconds: ")
     assert "data.num_workers=0" in told
     assert_kept(tmp_path / "run", epochs=1)
 

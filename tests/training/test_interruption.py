@@ -174,7 +174,7 @@ def test_the_limit_of_time_ends_the_step_and_the_run_has_what_it_has(run, tmp_pa
 def test_another_configuration_is_named_and_leaves_the_run_as_it_is(run, tmp_path, caplog):
     assert run(("train", 1, 1), folder="part") == 143
     assert run(None, "optimizer.momentum=0.5", folder="part", resume=True) == 2
-    assert "the run was started with optimizer.momentum=0.9, but now it is 0.5" in caplog.text
+    assert "the run was started with optimizer.momentum=0.9, not 0.5" in caplog.text
     assert status(tmp_path / "part") == "interrupted"
     assert run(None, folder="part", resume=True) == 0
 

@@ -1,4 +1,4 @@
-"""Start the command `thaw COMMAND`, or in a checkout train.py or a script in scripts/."""
+"""Start a command: `thaw COMMAND` or, in a checkout, train.py or a script in scripts/."""
 
 import sys
 from importlib import import_module
@@ -8,11 +8,11 @@ COMMANDS = {
     "train": ("train", "train a network with a strategy, or with several in a sweep"),
     "predict": ("predict_images", "predict the classes of images"),
     "evaluate": ("evaluate_model", "measure accuracy, calibration and robustness on labelled images"),
-    "export": ("export_model", "write a model as ONNX, for PyTorch or for timm"),
+    "export": ("export_model", "write a model for ONNX, PyTorch or timm"),
     "serve": ("serve_model", "open a page to try a model in the browser"),
     "compare": ("compare_runs", "compare finished runs"),
     "prepare": ("prepare_data", "split unchecked photographs into a data set"),
-    "audit": ("audit_data", "look for what would distort a result"),
+    "audit": ("audit_data", "look for faults in a data set"),
     "benchmark": ("benchmark_speed", "measure the speed against a plain PyTorch loop"),
     "draw": ("draw_animals", "draw the built-in animals into folders"),
 }

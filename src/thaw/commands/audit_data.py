@@ -1,7 +1,7 @@
-"""Look for what would distort a result: broken files, copies across splits or classes, wrong labels, odd images.
+"""Look for faults that would distort a result: broken files, copies across splits or classes, wrong labels, odd images.
 
 ROOT has train/, val/ and perhaps test/ with one folder per class, or only class folders. No file in ROOT is changed.
-The exit status is 1 if something would distort a result.
+The exit status is 1 if the command finds such a fault.
 """
 
 from argparse import Namespace

@@ -16,8 +16,8 @@ def options() -> Namespace:
     add = parser.add_argument
     add("--cases", nargs="+", choices=CASES, default=list(CASES), metavar="CASE", help=f"some of {', '.join(CASES)}")
     add("--repeats", type=whole, default=3, metavar="N", help="how often each measurement is repeated (3)")
-    add("--epochs", type=whole, metavar="N", help="epochs of every case (each case has its own number)")
-    add("--root", type=Path, help="your images: train/ and val/ with one folder per class (drawn images)")
+    add("--epochs", type=whole, metavar="N", help="epochs of every case (a different number for each)")
+    add("--root", type=Path, help="your images, train/ and val/ with one folder per class (default: drawn images)")
     add("--train", type=whole, default=120, metavar="N", help="drawn training images per class (120)")
     add("--val", type=whole, default=75, metavar="N", help="drawn validation images per class (75)")
     add("--model", default="resnet34", metavar="NAME", help="a ResNet of torchvision (resnet34)")

@@ -13,8 +13,8 @@ from thaw.runs.writable import refuse_unwritable
 def options() -> Namespace:
     parser = frame.parser(__doc__)
     parser.add_argument("folders", nargs="+", type=Path, metavar="DIR", help="a run, a sweep, or a folder of runs")
-    parser.add_argument("--out", type=Path, metavar="DIR", help="where to write (the only DIR, or outputs if several)")
-    parser.add_argument("--split", choices=("val", "test"), default="val", help="images to compare the runs on (val)")
+    parser.add_argument("--out", type=Path, metavar="DIR", help="output folder (DIR, or outputs if several DIRs)")
+    parser.add_argument("--split", choices=("val", "test"), default="val", help="images used to compare the runs (val)")
     return parser.parse_args()
 
 

@@ -24,7 +24,7 @@ def options() -> Namespace:
     add = parser.add_argument
     add("run", type=Path, metavar="RUN")
     add("root", type=Path, metavar="ROOT")
-    add("--out", type=Path, metavar="DIR", help="where to write (<run's folder>/evaluation/<ROOT's name>)")
+    add("--out", type=Path, metavar="DIR", help="output folder (<run's folder>/evaluation/<ROOT's name>)")
     add("--no-robustness", dest="robustness", action="store_false", help="skip the 12 corruptions of each image")
     add("--top", type=frame.whole(0), default=24, metavar="N", help="number of high-loss images on the page (24)")
     return parser.parse_args()
@@ -58,4 +58,4 @@ def _writing_to(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         reason = error.strerror or error
-        raise UserError(f"{folder} cannot be written to ({reason}); choose another folder with --out.") from error
+        raise UserError(f"{folder} cannot be written ({reason}); choose another folder with --out.") from error

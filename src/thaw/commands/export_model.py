@@ -1,8 +1,8 @@
 """Write a trained model for other programs, and check that it predicts what the checkpoint predicts.
 
 RUN is a run's folder or a checkpoint. Format onnx writes one file that takes uint8 RGB images (N, S, S, 3) and returns
-calibrated probabilities. Format torch writes the same for PyTorch (.pt2). Format safetensors writes a folder with
-config.json and model.safetensors, which timm loads if timm has this network.
+calibrated probabilities. Format torch writes a PyTorch file (.pt2) that does the same. Format safetensors writes
+a folder with config.json and model.safetensors, which timm loads if timm has this network.
 """
 
 import sys
@@ -19,7 +19,7 @@ def options() -> Namespace:
     add("run", type=Path, metavar="RUN")
     add("destination", type=Path, metavar="DEST")
     add("--format", choices=("onnx", "safetensors", "torch"), required=True)
-    add("--images", nargs="+", default=[], metavar="PATH", help="images to check the export on (validation images)")
+    add("--images", nargs="+", default=[], metavar="PATH", help="images used to check the export (validation images)")
     return parser.parse_args()
 
 

@@ -29,7 +29,7 @@ def options() -> Namespace:
     add("--top", type=frame.whole(), default=1, metavar="K", help="number of classes to write per image (1)")
     add("--threshold", type=frame.share(), default=0.0, metavar="P", help="print 'unsure' below this probability (0)")
     add("--out", type=Path, metavar="FILE", help="file for the predictions (standard output)")
-    add("--gallery", type=Path, metavar="FILE", help="also write a page with the images, the least sure first")
+    add("--gallery", type=Path, metavar="FILE", help="also write a page with the images, the least certain first")
     return parser.parse_args()
 
 
@@ -47,7 +47,7 @@ def main() -> int:
 
 
 def _predict(chosen: Namespace) -> tuple[list[str], int]:
-    """Write the predictions. Return a sentence per unreadable file, and the number of predicted images."""
+    """Write the predictions. Return one sentence for each unreadable file, and the number of predicted images."""
     from tqdm import tqdm  # imported here: these imports take seconds, and --help does not need them
 
     from thaw.inference.gallery import for_gallery, write_gallery

@@ -1,7 +1,7 @@
 """Split unchecked photographs into train/ and val/. Every file is decoded once; no file is lost or changed.
 
-SOURCE has one folder per class, or file names that contain the class (--pattern '{class}.*'). DEST gets train/, val/
-and, with --test, test/; manifest.csv with every file; and quarantine.csv with the unused files and the reasons.
+SOURCE has one folder per class, or file names that contain the class (--pattern '{class}.*'). DEST gets train/ and
+val/, and test/ with --test. manifest.csv lists all files; quarantine.csv lists the unused files with reasons.
 """
 
 import sys
@@ -23,13 +23,13 @@ def options() -> Namespace:
     add("source", type=Path, metavar="SOURCE", help="folder of photographs; it is never changed")
     add("dest", type=Path, metavar="DEST", help="a new folder, or one that this command made before")
     add("--val", type=frame.whole(), metavar="N", help="number of images per class for val/")
-    add("--val-fraction", type=share, default=0.2, metavar="X", help="share of each class for val/, if no --val (0.2)")
+    add("--val-fraction", type=share, default=0.2, metavar="X", help="val/ share per class, unless --val is set (0.2)")
     add("--test", type=frame.whole(), metavar="N", help="number of images per class for test/ (0)")
-    add("--test-fraction", type=share, default=0.0, metavar="X", help="share of each class for test/, if no --test (0)")
+    add("--test-fraction", type=share, default=0.0, metavar="X", help="test/ share per class, unless --test is set (0)")
     add("--limit", type=frame.whole(), metavar="N", help="largest number of images to use per class (all)")
     add("--seed", type=int, default=0, metavar="N", help="seed of the split (0)")
     add("--pattern", metavar="P", help="pattern of file names that contain the class: '{class}.*' for cat.0.jpg")
-    add("--link", choices=("hard", "symbolic", "copy"), default="hard", help="how to put files into DEST (hard)")
+    add("--link", choices=("hard", "symbolic", "copy"), default="hard", help="links or copies in DEST (hard)")
     add("--download", choices=DOWNLOADS, help="first download this data set into SOURCE, unless SOURCE exists")
     return parser.parse_args()
 

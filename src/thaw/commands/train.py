@@ -56,7 +56,7 @@ def main(cfg: DictConfig) -> float | None:
             from thaw.inference.robustness import write_robustness
 
             summary["robustness"] = write_robustness(folder.path, data)
-    # The results are already written; an error below loses none of them.
+    # The results are already written, so an error below loses no result.
     picture_results(cfg.output_dir, parts.trainer, data, seen)
     record_values(parts.trainer, chosen_values(cfg, parts.weights, data.image_size), summary)
     return summary["val"]["acc"] if parts.trainer.is_global_zero else None
@@ -64,7 +64,7 @@ def main(cfg: DictConfig) -> float | None:
 
 def launch() -> None:
     """Run `main` with the arguments in `sys.argv`, and exit with its status."""
-    # Hydra builds callbacks before `main`, so make the former name thaw.output.OwnFolder importable here.
+    # Hydra builds its callbacks before `main`, so the former name thaw.output.OwnFolder must be importable here.
     sys.modules.setdefault("thaw.output", own_folder)
     with tolerate_closed_output():
         sys.argv[1:] = for_secondary_rank(add_multirun_flag(expand_shorthand(resume_arguments(sys.argv[1:]))))

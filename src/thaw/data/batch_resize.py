@@ -9,8 +9,8 @@ import torch
 from PIL import Image
 
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-PRECISION = 2**22  # Pillow multiplies weights by this number and rounds, to compute with integers
-_MOST_PRODUCTS = 2e6  # multiplications per image; for more than 3e6, Pillow is faster, as it skips zero weights
+PRECISION = 2**22  # Pillow multiplies weights by this number and rounds them to integers
+_MOST_PRODUCTS = 2e6  # multiplications per image; above 3e6, Pillow is faster because it skips zero weights
 
 
 class Resize(NamedTuple):
@@ -36,7 +36,7 @@ class ImageBatch(Protocol):
         ...
 
     def resized(self, resizes: Sequence[Resize], size: int, interpolation: str) -> torch.Tensor:
-        """Return a square of each image, cropped and resized as in `resizes`, uint8 (N, 3, size, size)."""
+        """Crop and resize each image as `resizes` says; return the squares, uint8 (N, 3, size, size)."""
         ...
 
 
@@ -59,9 +59,9 @@ class HostImages:
 def _resized(
     images: Sequence[np.ndarray], resizes: Sequence[Resize], size: int, interpolation: str, vertical: bool
 ) -> torch.Tensor:
-    """Resize one axis after the other, by matrix products of integers, which are exact in float64.
+    """Resize one axis after the other by matrix products. All numbers are integers, so float64 is exact.
 
-    If `vertical`, images that Pillow resizes vertically first are transposed.
+    With `vertical`, images for which `is_vertical_first` is True are resized vertically first.
     """
     swapped = [vertical and is_vertical_first(one) for one in resizes]
     sides = [(one.width, one.height) if swap else one[2:4] for one, swap in zip(resizes, swapped, strict=True)]
@@ -105,7 +105,7 @@ def _weights(length: int, size: int, interpolation: str) -> np.ndarray:
 
 
 def filter_weights(x: Any, interpolation: str) -> Any:
-    """Return the filter's weight at each distance in `x`, an array or tensor of distances in pixels, at least 0."""
+    """Return the filter's weight at each distance in `x`, an array or tensor of non-negative distances in pixels."""
     if interpolation == "bilinear":
         return (1 - x) * (x < 1)
     near, far = (1.5 * x - 2.5) * x * x + 1, (((x - 5) * x + 8) * x - 4) * -0.5

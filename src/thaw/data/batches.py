@@ -11,7 +11,7 @@ from thaw.errors import UserError
 
 
 class DistributedBatches:
-    """Mixin for a data module that divides the images into batches; the data module sets the attributes."""
+    """Mixin that divides a data module's images into batches. The data module sets the attributes."""
 
     root: Path
     classes: list[str]
@@ -30,7 +30,7 @@ class DistributedBatches:
 
     @property
     def balancing_weights(self) -> torch.Tensor | None:
-        """Class weights with the same average effect as `balance`, float (classes,); None if `balance` is None."""
+        """Class weights, float (classes,), that act like `balance` on average; None if `balance` is None."""
         return self._rarity() if self.balance else None
 
     def _rarity(self) -> torch.Tensor:
@@ -46,7 +46,7 @@ class DistributedBatches:
         return SeededOrder(len(self.train), self.seed, self.batch_size, rank, processes, chances, self.fewest_images)
 
     def has_single_images(self, devices: int) -> bool:
-        """Return whether one of `devices` devices ever gets a single image as its part of a training batch."""
+        """Return whether one of `devices` devices ever gets only one image of a training batch."""
         return self.batch_size < 2 * devices or devices <= len(self.train) % self.batch_size < 2 * devices
 
     def batch_files(self, epoch: int, number: int) -> list[str]:
@@ -79,7 +79,7 @@ class DistributedBatches:
 
     @property
     def val_part(self) -> range:
-        """The range of indices of this process's validation images, as many as in other processes, give or take one."""
+        """The index range of this process's validation images. Ranges of processes differ by at most one in length."""
         rank, processes = self._rank_and_processes
         first, end = (-(-number * len(self.val) // processes) for number in (rank, rank + 1))
         return range(first, end)

@@ -12,7 +12,7 @@ def confusable_names(names: Iterable[str]) -> Iterator[str]:
         by_look.setdefault(_look(name), []).append(name)
     for same in by_look.values():
         for one, other in combinations(sorted(same), 2):
-            yield f"{one!a} and {other!a} look the same and differ in {_difference(one, other)}"
+            yield f"{one!a} and {other!a} look the same but differ in {_difference(one, other)}"
 
 
 def _look(name: str) -> str:

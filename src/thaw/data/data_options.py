@@ -14,10 +14,10 @@ _MOST_WORKERS = 1024  # each worker is a process with its own memory
 class DataOptions:
     """Options of `thaw.data.datamodule.ImageFolderDataModule`.
 
-    `num_workers="auto"` starts one loader process per usable core if batches go to a GPU, else none. `device_gb="auto"`
-    copies decoded images to a GPU if they fill at most a quarter of its memory. `pixels_gb="auto"` caches up to 4 GB of
-    decoded images, or up to `device_gb` if that is more. `decoder="auto"` lets a GPU decode JPEG files if the decoded
-    images fit into `device_gb`.
+    `num_workers="auto"` starts one loader process per usable core if batches go to a GPU, and no process otherwise.
+    `device_gb="auto"` copies decoded images to a GPU if they fill at most a quarter of its memory. `pixels_gb="auto"`
+    caches up to 4 GB of decoded images, or up to `device_gb` if that is more. `decoder="auto"` lets a GPU decode JPEG
+    files if the decoded images fit into `device_gb`.
 
     Raises:
         UserError: if a value is out of range.

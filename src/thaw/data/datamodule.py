@@ -29,7 +29,7 @@ from thaw.data.transforms import EvalTransform, TrainTransform, read_size
 from thaw.data.workers import best_workers, inference_batch_size
 from thaw.runs.stopping import leave_stopping_to_main
 
-_PATIENCE = 900  # seconds to wait for a batch of a loader process; network disks can be slow
+_PATIENCE = 900  # seconds to wait for a loader process's batch; network disks can be slow
 
 
 class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataModule):
@@ -41,7 +41,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
 
     Raises:
         UserError: from the constructor, if the folders or options are invalid.
-        RunError: from the constructor, if more images are unreadable than may be skipped, or if a test image is.
+        RunError: from the constructor, if a test image, or more images than may be skipped, cannot be read.
 
     """
 
@@ -83,13 +83,13 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
 
     @cached_property
     def fingerprint(self) -> dict:
-        """Plain values that change if the images, their classes or their splits change; see `thaw.data.fingerprint`."""
+        """A dict that changes if the images, their classes or their splits change; see `thaw.data.fingerprint`."""
         return fingerprint(self.classes, self.splits)
 
     def _skip_unreadable(self, on_bad_image: str) -> dict[str, list[str]]:
         if on_bad_image == "skip":
             return skip_unreadable(self.splits)
-        if self.test:  # decode them now: after training, an unreadable test image would make the whole run fail
+        if self.test:  # decode them now: otherwise an unreadable test image fails the run after training
             for path in sorted(unreadable(self.test.paths, self.test.digests, self.test.short_side)):
                 load_rgb(path, self.test.short_side)
         return {name: [] for name in self.splits}
@@ -160,13 +160,13 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         return self.val_dataloader()
 
     def view_loader(self, images: ClassFolders, view: int | None) -> DataLoader:
-        """Return a loader of all images of a split in order; `view` is the seed of random transforms, if any."""
+        """Return a loader of all `images` in order. `view` is the seed of random transforms, or None without them."""
         if view is None:
             return self._loader(images, self.num_workers, batch_size=self.val_batch_size)
         return self._seeded_loader(images, range(len(images)), view, self.num_workers)
 
     def few_loader(self, most: int) -> DataLoader:
-        """Return a loader of at most `most` training images, evenly spread over the split."""
+        """Return a loader of up to `most` training images, evenly spread over the split."""
         few = np.linspace(0, len(self.train) - 1, min(most, len(self.train))).round().astype(int).tolist()
         # No loader processes: they would run for only a second, and Lightning would not watch them.
         return self._seeded_loader(self.train, few, 0, num_workers=0)

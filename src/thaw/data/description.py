@@ -1,4 +1,4 @@
-"""The paragraph that a run prints about its images before it starts."""
+"""Describe a run's images in one paragraph, which is printed before the run starts."""
 
 import os
 from collections.abc import Mapping, Sequence
@@ -18,8 +18,8 @@ def describe_images(
 ) -> str:
     """Return one paragraph: folder, images per split, classes, copies across splits, and files that are not read.
 
-    `share` is a text about the share of training images in use, `note` a text about how Thaw drew the validation
-    images. `skipped` maps each split to the paths of its undecodable images.
+    `share` says which share of the training images is in use; `note` says how Thaw drew the validation images.
+    `skipped` maps each split to the paths of its undecodable images.
     """
     classes = splits["train"].classes
     names = ", ".join(map(shown, classes[:_CLASSES_SHOWN])) + (", …" if len(classes) > _CLASSES_SHOWN else "")
@@ -31,18 +31,18 @@ def describe_images(
     copies = " and ".join(amount(count, f"{_NAMES[name]} image") for name, count in counts.items())
     text += f"; exact copies of training images: {copies}"
     text += " (scripts/audit_data.py names them)" if any(counts.values()) else ""
-    read = set().union(*(images.found for images in splits.values()))  # a split can ignore files of another split
+    read = set().union(*(images.found for images in splits.values()))  # one split can ignore files that another reads
     ignored = sorted({path for images in splits.values() for path in images.ignored} - read)
     needed = what_to_install(ignored)
-    text += _paths_with_reason("not read because they have no image ending or no class folder", ignored, root)
+    text += _paths_with_reason("not read because they have no image file extension or no class folder", ignored, root)
     text += f" ({needed})" if needed else ""
     repeated = sorted({path for images in splits.values() for path in images.repeated})
     text += _paths_with_reason(
-        "links not followed because their target contains them or is read elsewhere", repeated, root
+        "links not followed because the linked folder contains the link or is read elsewhere", repeated, root
     )
     bad = sorted({path for paths in skipped.values() for path in paths})
     skips = " and ".join(f"{len(paths)} of {name}" for name, paths in skipped.items() if paths)
-    return text + _paths_with_reason(f"skipped because they cannot be decoded, {skips}", bad, root)
+    return text + _paths_with_reason(f"skipped because they cannot be decoded ({skips})", bad, root)
 
 
 def copies_in_training(splits: Mapping[str, ClassFolders]) -> dict[str, int]:

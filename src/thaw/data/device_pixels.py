@@ -13,8 +13,8 @@ from thaw.data.transfer import sent
 _CHUNK = 2**28  # bytes copied to the device at a time
 _IMAGES_AT_ONCE = 256  # images that are concatenated on the device at a time
 _PIXELS_AT_ONCE = 2**24  # source pixels that a CPU resizes at a time
-_SHARE_AT_ONCE = 1 / 50  # share of a GPU's memory for the source pixels that it resizes at a time
-_BYTES_PER_PIXEL = 23  # while resizing: an index of 8 bytes, three values of 1 byte, and these three as float32
+_SHARE_AT_ONCE = 1 / 50  # share of a GPU's memory that resizing may use at a time
+_BYTES_PER_PIXEL = 23  # per source pixel: an index of 8 bytes, 3 channels as uint8, and the same 3 as float32
 
 
 def device_bytes(chosen: float | str, device: torch.device) -> float:
@@ -28,7 +28,7 @@ def device_bytes(chosen: float | str, device: torch.device) -> float:
 
 
 class DevicePixels:
-    """Decoded images on a device: `flat`, uint8, holds all pixels, and `sizes`, int64 (N, 2), heights and widths."""
+    """Decoded images on a device: `flat`, uint8, holds all pixels; `sizes`, int64 (N, 2), holds (height, width)."""
 
     def __init__(self, flat: torch.Tensor, sizes: np.ndarray):
         self.flat, self.sizes = flat, sizes
@@ -87,7 +87,7 @@ class DeviceImages:
         return torch.where(numbers[:, 1, None, None, None] > 0, resized.mT, resized) if swapped.any() else resized
 
     def _axes(self, resizes: Sequence[Resize]) -> np.ndarray:
-        """Return int64 (N, 2, 5): for each axis, pixel stride, start and length of box, new length, start of square."""
+        """Return the `axes` of `resize_boxes`, int64 (N, 2, 5), for images that are resized horizontally first."""
         top, left, height, width, new_height, new_width, kept_top, kept_left = np.array(resizes).T
         rows = self.shapes[:, 1], top, height, new_height, kept_top
         columns = np.ones(len(resizes), int), left, width, new_width, kept_left

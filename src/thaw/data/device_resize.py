@@ -21,7 +21,7 @@ _ALIGNED = 8  # a GPU multiplies matrices faster if their sides are multiples of
 def resize_boxes(
     pixels: torch.Tensor, firsts: torch.Tensor, numbers: torch.Tensor, axes: np.ndarray, size: int, interpolation: str
 ) -> torch.Tensor:
-    """Crop and resize N boxes of `pixels`, uint8 (all, 3), to squares, uint8 (N, 3, size, size).
+    """Crop and resize N boxes of `pixels`, uint8 (P, 3), to squares, uint8 (N, 3, size, size).
 
     `firsts` (N,) holds the index of each image's first pixel. `axes`, int64 (N, 2, 5), holds for each image and axis
     the pixel stride, the start and length of the box, its new length, and the start of the square. The second axis is
@@ -43,8 +43,8 @@ def resize_boxes(
 
 
 def _rounded(halves: list[torch.Tensor], interpolation: str) -> torch.Tensor:
-    """Add the matrix products of higher and lower halves, in place, and round the sums to integers in 0..255."""
-    higher, lower = halves  # exact multiples of _HALF / PRECISION and of 1 / PRECISION
+    """Add the products with the higher and lower halves in place; round the sums to integers in 0..255."""
+    higher, lower = halves  # exact multiples of _HALF / PRECISION and 1 / PRECISION, respectively
     sums = higher.add_(lower.mul_(PRECISION / _HALF).floor_(), alpha=_HALF / PRECISION).add_(0.5).floor_()
     return sums if interpolation == "bilinear" else sums.clamp_(0, 255)
 
@@ -58,7 +58,7 @@ def _filters(
     size: int,
     interpolation: str,
 ) -> list[list[torch.Tensor]]:
-    """Return for each axis the higher and lower halves of Pillow's weights / PRECISION, float32 (N, size, side).
+    """Return, for each axis, both halves of Pillow's weights, divided by PRECISION: float32 (N, size, side).
 
     `length`, `new_length` and `kept` have the shape (N, 2). Each new pixel depends on at most `taps` source pixels.
     """
@@ -81,7 +81,7 @@ def _filters(
 
 
 def _spread(places: torch.Tensor, inside: torch.Tensor, values: torch.Tensor, side: int) -> torch.Tensor:
-    """Return zeros, float32 (N, size, side), with `values` (N, size, taps) in columns `places`, if `inside` is True."""
+    """Return float32 (N, size, side): `values` (N, size, taps) in columns `places` where `inside` is True, else 0."""
     matrix = torch.zeros(*places.shape[:2], side, device=values.device)
     return matrix.scatter_(2, torch.where(inside, places, side - 1), values)
 

@@ -27,7 +27,7 @@ def joint_digest(digests: Sequence[bytes]) -> str:
 
 
 def file_digests(paths: Sequence[str | Path]) -> list[bytes]:
-    """Return the SHA-256 of each file; read only files that are new or changed according to `thaw.data.file_index`.
+    """Return the SHA-256 of each file. Files that are unchanged according to `thaw.data.file_index` are not read.
 
     Raises:
         UnreadableImageError: if a file cannot be read; the message names its path.
@@ -53,7 +53,7 @@ def digest_of(*facts: object) -> str:
 
 
 def reading_version(*others: int) -> str:
-    """Return a digest of `others` and the versions of Pillow, torchvision and Thaw's code that reads images."""
+    """Return a digest of `others`, and of the versions of Pillow, torchvision and Thaw's code that reads images."""
     return digest_of(READING, *others, PIL.__version__, torchvision.__version__)
 
 

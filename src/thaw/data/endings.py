@@ -1,4 +1,4 @@
-"""File name endings of images, and the packages to install for more image formats."""
+"""File extensions of images, and the packages to install for more image formats."""
 
 import os
 from collections.abc import Iterable
@@ -6,7 +6,7 @@ from importlib.util import find_spec
 
 from PIL import features
 
-# torchvision's IMG_EXTENSIONS and more endings of the same formats. Copied: importing torchvision takes seconds.
+# torchvision's IMG_EXTENSIONS and more extensions of the same formats; importing torchvision would take seconds.
 _ALWAYS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp", ".jfif", ".jpe")
 _AVIF, _HEIF = (".avif",), (".heic", ".heif")
 _HAS_AVIF, _HAS_HEIF = features.check("avif"), find_spec("pillow_heif") is not None
@@ -32,7 +32,7 @@ def what_to_install(names: Iterable[str]) -> str:
 
 
 def what_to_install_for(content: bytes) -> str:
-    """Return the same hint as `what_to_install` for a file's content, or an empty string if no package helps."""
+    """Return the hint of `what_to_install` for a file with this `content`, or an empty string if no package helps."""
     return _installation({_BRANDS[content[8:12]]} if content[4:8] == b"ftyp" and content[8:12] in _BRANDS else set())
 
 

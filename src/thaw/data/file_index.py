@@ -27,8 +27,8 @@ _DIGEST = slice(_STAMP.size, _STAMP.size + 32)
 _MOST = 2_000_000  # entries, about 200 bytes each
 _COARSE = 2_000_000_000  # ns; with a coarse clock, a file that changes twice within this time can keep its stamp
 _FEW = 1000  # files; up to this many are looked up one by one
-_PATIENCE = 10  # seconds to wait for another process that writes
-_RARELY = 7  # days; the last use of an entry is updated at most this often
+_PATIENCE = 10  # seconds to wait while another process writes
+_RARELY = 7  # days; an entry's last use is updated at most once in this time
 _TABLE = "CREATE TABLE IF NOT EXISTS files (path BLOB PRIMARY KEY, fact BLOB, used INTEGER) WITHOUT ROWID"
 
 
@@ -39,7 +39,7 @@ def stamp(facts: os.stat_result) -> bytes:
 
 
 def lookup(paths: Sequence[str | Path], stamps: Sequence[bytes]) -> list[bytes | None]:
-    """Return the SHA-256 of each file, or None if the index has no entry with this path and stamp."""
+    """Return, for each file, its SHA-256, or None if the index has no entry with its path and stamp."""
     keys = _keys(paths)
     rows = _query(lambda database: _rows(database, keys), []) if keys else []
     known = {key: fact for key, fact, _ in rows}
@@ -50,11 +50,11 @@ def lookup(paths: Sequence[str | Path], stamps: Sequence[bytes]) -> list[bytes |
 
 
 def store(entries: Iterable[tuple[str | Path, bytes, bytes]], began: int) -> None:
-    """Store (path, stamp, SHA-256) of files whose reading started at the time `began`, in ns since 1970.
+    """Store (path, stamp, SHA-256) of each file. `began` is when reading the files started, in ns since 1970.
 
     Files that changed shortly before `began` are left out, because a second change might not change the stamp.
     """
-    # Value 2 of a stamp is the change time, which users cannot set, in contrast to the modification time.
+    # Value 2 of a stamp is the change time. Unlike the modification time, users cannot set this time.
     settled = [entry for entry in entries if _STAMP.unpack(entry[1])[2] < began - _COARSE]
     facts = [file_stamp + digest for _, file_stamp, digest in settled]
     keys = _keys([path for path, _, _ in settled])

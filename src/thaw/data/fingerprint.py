@@ -13,7 +13,7 @@ from thaw.storage.checkpoints import read_checkpoint
 
 
 def fingerprint(classes: Sequence[str], splits: Mapping[str, ClassFolders]) -> dict:
-    """Return plain values that change if the classes change, or any image's content, class, split or position."""
+    """Return a dict that changes if the classes change, or any image's content, class, split or position."""
     return {"classes": list(classes), "splits": {name: _split(classes, images) for name, images in splits.items()}}
 
 
@@ -35,7 +35,7 @@ def difference(before: dict, now: dict) -> str | None:
         if old != new:
             was, is_now = _counted(old), _counted(new)
             changed = f"were {was}, and are {is_now} now"
-            return f"the {name} images " + (changed if was != is_now else f"are {was} as before, but not the same ones")
+            return f"the {name} images " + (changed if was != is_now else f"are still {was}, but not the same ones")
     return None
 
 
@@ -47,7 +47,7 @@ def _counted(split: dict | None) -> str:
 
 
 def refuse_other_data(run: Path, checkpoint: Path, now: dict, root: Path) -> None:
-    """Raise UserError if `now`, the fingerprint of the images in `root`, differs from that saved in `checkpoint`."""
+    """Raise UserError if `now`, the fingerprint of the images in `root`, differs from the one in `checkpoint`."""
     before = read_checkpoint(checkpoint).get("data")
     if before is None:
         _refuse_moved(run, root)
@@ -55,15 +55,15 @@ def refuse_other_data(run: Path, checkpoint: Path, now: dict, root: Path) -> Non
     if changed:
         raise UserError(
             f"resume={run}: the images in data.root={root} differ from those that the run was trained on: "
-            f"{changed}. Restore those images, set data.root=… to their folder, or start another run."
+            f"{changed}. Restore the former images, set data.root=… to their folder, or start a new run."
         )
 
 
 def _refuse_moved(run: Path, root: Path) -> None:
-    """Refuse another folder than the run was trained on: checkpoints of old runs contain no fingerprint to compare."""
+    """Raise UserError if the run was trained on another folder: old checkpoints have no fingerprint to compare."""
     recorded = read_resolved(run)["data"].get("root") if is_run(run) else None
     if isinstance(recorded, str) and Path(recorded).expanduser() != root:
         raise UserError(
-            f"resume={run}: the run was trained on data.root={recorded}, but its checkpoint does not record these "
-            f"images, so Thaw cannot check that {root} holds the same ones; start a new run."
+            f"resume={run}: the run was trained on data.root={recorded}. Its checkpoint does not record these images, "
+            f"so Thaw cannot check that {root} holds the same ones. Start a new run."
         )

@@ -71,7 +71,7 @@ class ClassFolders(ImageFolder):
         return self._classes, {name: label for label, name in enumerate(self._classes)}
 
     def make_dataset(self, *args, **kwargs) -> list[Sample]:
-        """Replace torchvision's search for files, which finds hidden files, and finds files in linked folders twice."""
+        """Replace torchvision's file search: it includes hidden files, and finds files in linked folders twice."""
         return self._samples
 
     def __getitem__(self, key: Key) -> tuple[torch.Tensor | Crop, int]:
@@ -120,12 +120,12 @@ class ClassFolders(ImageFolder):
 
     @cached_property
     def digest(self) -> str:
-        """A digest of all files and settings, except seeds, that determine the items; the same in every process."""
+        """A digest of all files and settings that determine the items, without seeds; the same in every process."""
         code, decoder = reading_version(TRANSFORMS), [self.decoder.name] if self.decoder else []
         return digest_of(self.contents, self.short_side, self.grey_range, repr(self.transform), code, *decoder)
 
     def keep_share(self, share: float, seed: int) -> None:
-        """Keep a random share of each class, at least one image. For one seed, larger shares contain smaller ones."""
+        """Keep a random share of each class, at least one image. With one seed, larger shares contain smaller ones."""
         random, targets, kept = np.random.default_rng(seed), np.array(self.targets), []
         for label in range(len(self.classes)):
             (own,) = np.nonzero(targets == label)
@@ -156,7 +156,7 @@ class ClassFolders(ImageFolder):
         return bytes_needed(self.paths, self.contents, self.short_side)
 
     def store_decoded(self, size: int, max_size: float) -> None:
-        """Decode all images into the cache and read them from there; arguments as in `pixel_cache.stored_pixels`."""
+        """Decode all images into the cache; read them from there. `pixel_cache.stored_pixels` explains `max_size`."""
         self._stored = stored_pixels(self.paths, self.contents, self.short_side, size, max_size, self.grey_range)
 
     def move_decoded(self, device: torch.device) -> None:

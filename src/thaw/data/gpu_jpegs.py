@@ -29,7 +29,7 @@ Decode = Callable[[list[torch.Tensor]], list[torch.Tensor]]  # files, uint8 (byt
 
 @dataclass(frozen=True)
 class JpegDecoder:
-    """A JPEG decoder on `device`. Cache keys contain `name`, as pixels of two decoders can differ by one grey level."""
+    """A JPEG decoder on `device`. Cache keys contain `name`, because decoders can differ by one grey level."""
 
     name: str
     decode: Decode
@@ -75,7 +75,7 @@ def jpeg_decoder(device: torch.device) -> JpegDecoder | None:
 
 
 def are_jpegs(paths: Sequence[str]) -> bool:
-    """Read a sample of the files `paths`; return whether nearly all of the sample are JPEGs that a GPU can decode."""
+    """Return whether nearly all files in a sample of `paths` are JPEGs that a GPU can decode."""
     step = max(1, len(paths) // _SAMPLE)
     sample = paths[::step]
     return sum(plain_jpeg(Path(path).read_bytes()) is not None for path in sample) >= _ENOUGH * len(sample)
@@ -100,12 +100,12 @@ def _torchvision(device: torch.device) -> JpegDecoder | None:
 
 
 def _contents(paths: Sequence[str], short_side: int | None, grey_range: GreyRange) -> list[tuple[str, torch.Tensor]]:
-    """Return each path with the file's bytes, uint8 (bytes,), if a GPU can decode it, else pixels, uint8 (H, W, 3)."""
+    """Return (path, uint8 content): the file's bytes (bytes,) if a GPU can decode them, else pixels (H, W, 3)."""
     return [(path, _read(path, short_side, grey_range)) for path in paths]
 
 
 def _read(path: str, short_side: int | None, grey_range: GreyRange) -> torch.Tensor:
-    with named_fault(path), open(path, "rb", buffering=0) as file:  # cannot be a pipe: `file_digests` refuses pipes
+    with named_fault(path), open(path, "rb", buffering=0) as file:  # not a pipe: `file_digests` refuses pipes
         content = bytearray(file.readall())
     size, most = plain_jpeg(content), Image.MAX_IMAGE_PIXELS
     if size and (most is None or size.width * size.height <= most):

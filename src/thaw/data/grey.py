@@ -15,13 +15,13 @@ from thaw.errors import UserError
 log = logging.getLogger(__name__)
 
 FULL = (0.0, 65535.0)  # all 16-bit values
-OWN = "own"  # each image's lowest and highest value are black and white: for thumbnails and comparisons of images
+OWN = "own"  # each image's lowest value becomes black, its highest white: for thumbnails and comparisons of images
 GreyRange = tuple[float, float] | str | None  # None (old checkpoints): the full range of each image's type
 
 _DEEP_ENDINGS = (".png", ".tif", ".tiff", ".pgm", ".ppm")
-_IMAGES, _PIXELS = 500, 10_000  # at most so many images, and pixels of each image, are sampled for the range
-_OUTLIERS = 0.001  # share of pixels at each end that may be sensor defects
-_MARGIN = 0.5  # at each end, outliers widen the range by at most this share of its width without outliers
+_IMAGES, _PIXELS = 500, 10_000  # at most this many images, and pixels of each image, are sampled
+_OUTLIERS = 0.001  # share of pixels, at each end of the range, that may be sensor defects
+_MARGIN = 0.5  # outliers widen each end of the range by at most this share of its width without outliers
 
 
 def is_deep(image: Image.Image) -> bool:
@@ -30,7 +30,7 @@ def is_deep(image: Image.Image) -> bool:
 
 
 def to_eight_bits(image: Image.Image, grey_range: GreyRange) -> Image.Image:
-    """Convert a grey image of more than 8 bits to mode L: scale `grey_range` to 0..255, and clip values outside."""
+    """Convert a grey image of more than 8 bits to mode L: scale `grey_range` to 0..255, and clip other values."""
     if grey_range is None:
         return _by_type(image)
     values = np.asarray(image).astype(np.float32)
@@ -42,11 +42,11 @@ def to_eight_bits(image: Image.Image, grey_range: GreyRange) -> Image.Image:
 def resolve_grey_range(option: str | Sequence[float], paths: Sequence[str]) -> tuple[tuple[float, float], bool]:
     """Return (low, high) for the option `data.grey_range`, and whether images in `paths` may have more than 8 bits.
 
-    "auto" takes the range of grey values in a sample of the images of more than 8 bits; sensor defects hardly widen
+    "auto" samples the images of more than 8 bits and takes the range of their grey values. Sensor defects hardly widen
     this range. If no image has more than 8 bits, the range is that of 16-bit values.
 
     Raises:
-        UserError: if `option` is neither "auto" nor two numbers, the lower number first.
+        UserError: if `option` is neither "auto" nor a pair [lower, higher] of numbers.
 
     """
     if option != "auto":
@@ -73,7 +73,7 @@ def _two_numbers(option: object) -> tuple[float, float]:
 
 
 def _sample(path: str) -> np.ndarray:
-    """Return some values of an image, including the lowest and highest; empty if it is unreadable or has 8 bits."""
+    """Return some values of an image, with the lowest and highest; no values if it is unreadable or has 8 bits."""
     try:
         with Image.open(Path(path)) as image:
             if not is_deep(image):
@@ -102,7 +102,7 @@ def _own_range(values: np.ndarray) -> tuple[float, float]:
 
 
 def _by_type(image: Image.Image) -> Image.Image:
-    """Convert an image to mode L, scaled by the full range of its type; guess the type from mode and highest value."""
+    """Convert an image to mode L, scaled by the full range of its type; guess the type by mode and highest value."""
     if image.mode.startswith("I;16"):
         image, top = image.convert("I"), 65535
     else:

@@ -9,11 +9,11 @@ from thaw.data.order import SeededOrder
 
 
 class GroupedOrder:
-    """A sampler for groups of `batches` training batches. A resumed epoch starts at the beginning of a group."""
+    """A sampler for groups, each of `batches` training batches. A resumed epoch starts at the beginning of a group."""
 
     def __init__(self, order: SeededOrder, batches: int):
         self.order, self.batches = order, batches
-        self._skipped: tuple[int, int] | None = None  # (epoch, batches of its first group to skip)
+        self._skipped: tuple[int, int] | None = None  # (epoch, batches to skip in its first group)
 
     def set_epoch(self, epoch: int) -> None:
         self.order.set_epoch(epoch)
@@ -24,13 +24,13 @@ class GroupedOrder:
         self._skipped = epoch, skipped
 
     def skipped_in_group(self) -> int:
-        """Return how many batches of this epoch's first group were trained on before the run was resumed."""
+        """Return how many batches to skip in this epoch's first group: a resumed run has already trained on these."""
         epoch, skipped = self._skipped or (None, 0)
         return skipped if epoch == self.order.epoch else 0
 
 
 class GroupedBatches:
-    """An iterable of training batches. Each element of `groups` holds several of them, in the order of `sampler`.
+    """An iterable of training batches. Each element of `groups` holds several batches, in the order of `sampler`.
 
     `compute(group)` returns tensors (N, ...), such as images and labels, to be split into batches of `batch_size` rows.
     """

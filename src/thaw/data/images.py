@@ -19,7 +19,7 @@ register_plugins()
 
 warnings.filterwarnings("ignore", module=r"PIL\b")  # about odd metadata; undecodable images raise an error anyway
 
-# Pillow averages blocks of pixels first. According to its manual, from 3.0 on this mostly looks like a plain resize.
+# Pillow first averages blocks of pixels. From a gap of 3.0 on, says its manual, this mostly looks like a plain resize.
 _REDUCING_GAP = 3.0
 _FILTER = Image.Resampling.BILINEAR  # the transforms use this filter by default, too
 
@@ -36,7 +36,7 @@ def load_rgb(
     `grey_range` says which values become black and white in grey images of more than 8 bits (`thaw.data.grey`).
 
     An image whose short side has more than `short_side` pixels is reduced to that size. A JPEG of at least twice that
-    size is first decoded at a half, a quarter or an eighth of its size: several times faster than at full size.
+    size is first decoded at a half, a quarter or an eighth of its size, which is several times faster.
 
     Raises:
         UnreadableImageError: if Pillow cannot decode the image to the last row, or the header states more pixels than
@@ -55,7 +55,7 @@ def load_rgb(
 def upright_rgb(image: Image.Image, short_side: int | None, grey_range: GreyRange) -> Image.Image:
     """Return an opened image as `load_rgb` does: decoded, reduced, upright and RGB. This changes `image`."""
     size = reduced_size(image.size, short_side)
-    # Only JPEG supports `draft`: it decodes at a reduced size of at least `size`. The photograph fills the area `box`.
+    # `draft` decodes a JPEG at a reduced size of at least `size`. The photograph then fills the area `box`.
     drafted = image.draft(None, size) if size != image.size else None
     image.load()
     turn = orientation(image)
@@ -123,7 +123,7 @@ def _opened(
 
 
 def _refuse_many_pixels(size: tuple[int, int], short_side: int | None) -> None:
-    """Refuse images above Pillow's limit, where Pillow only warns, and strips that exceed the limit when resized."""
+    """Refuse images that exceed Pillow's limit, or would exceed it when resized. Pillow itself may only warn."""
     pixels, most = size[0] * size[1], Image.MAX_IMAGE_PIXELS
     if most is not None and pixels > most:
         raise ValueError(f"it has {pixels} pixels, more than Pillow's safety limit of {most}")

@@ -1,4 +1,4 @@
-"""Recognise plain JPEG files, which all decoders decode alike: complete, baseline, upright, and in grey or YCbCr."""
+"""Recognise plain JPEG files (complete, baseline, upright, grey or YCbCr): all decoders return the same for them."""
 
 import struct
 from typing import NamedTuple

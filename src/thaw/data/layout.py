@@ -12,7 +12,7 @@ _SPLIT_NAMES = ("train", "training", "val", "valid", "validation")
 
 
 def layout(root: Path) -> tuple[list[str], list[Path], Path | None]:
-    """Return the class names, the folders that contain class folders, and the folder of test images or None.
+    """Return the class names, the folders that contain class folders, and the folder of test images (or None).
 
     Raises:
         UserError: if `root` is not a valid data set.
@@ -45,7 +45,7 @@ def has_test_beside_classes(root: Path) -> bool:
 
 
 def _is_class(root: Path, name: str, names: Sequence[str]) -> bool:
-    """Return whether a folder with the name of a split is a class, for example `train` beside `car` and `ship`."""
+    """Return whether a folder named like a split is really a class, for example `train` beside `car` and `ship`."""
     others = [other for other in names if other.casefold() not in (*_SPLIT_NAMES, "test")]
     alone = not any(other != name and other.casefold() in _SPLIT_NAMES for other in names)
     return alone and len(others) > 1 and not visible_folders(root / name)
@@ -57,7 +57,7 @@ def _refuse_other_roots(root: Path, classes: Sequence[str]) -> None:
         named = [name for name in names if name.casefold() in _SPLIT_NAMES and not _is_class(folder, name, names)]
         if named:
             raise UserError(
-                f"{folder} holds {listed(named)}, named like a split, not like a class; "
+                f"{folder} holds folders named like splits, not like classes: {listed(named)}. "
                 f"data.root={root} needs train/ and val/, or only class folders."
             )
     if len(classes) < 2:
@@ -70,8 +70,8 @@ def find_classes(root: Path) -> list[str]:
         beside = sorted(path.name for path in root.parent.iterdir()) if root.parent.is_dir() else []
         there = f"{root.parent} holds {listed(beside)}" if beside else f"{root.parent} does not exist or is empty"
         raise UserError(
-            f"there is no folder {root}: data.root needs train/ and val/ with one folder per class, "
-            f"or only class folders, from which Thaw chooses validation images at random; {there}."
+            f"there is no folder {root}: {there}. data.root needs train/ and val/ with one folder per class, "
+            "or only class folders; Thaw then chooses validation images at random."
         )
     return visible_folders(root)
 
@@ -82,12 +82,12 @@ def aligned_classes(train: Path, val: Path) -> list[str]:
     refuse_other_classes(train, classes, val)
     if len(classes) < 2:
         found = f"only {classes[0]!r}" if classes else "none"
-        raise UserError(f"{train} needs at least two class folders, and there is {found}.")
+        raise UserError(f"{train} needs at least two class folders, but there is {found}.")
     return classes
 
 
 def refuse_other_classes(folder: Path, classes: Sequence[str], split: Path) -> None:
-    """Raise UserError if `split` does not exist, or its class folders differ from `classes`, those of `folder`."""
+    """Raise UserError if `split` does not exist, or its class folders differ from `classes`, the ones in `folder`."""
     others = find_classes(split)
     refuse_confusable_names(folder, classes)
     differences = {folder: set(classes) - set(others), split: set(others) - set(classes)}
@@ -95,7 +95,7 @@ def refuse_other_classes(folder: Path, classes: Sequence[str], split: Path) -> N
     if found:
         alike = "; ".join(confusable_names({*classes, *others}))
         raise UserError(
-            f"{folder.name} and {split.name} must have the same class folders, but there is {found}"
+            f"{folder.name} and {split.name} must have the same class folders, but they differ: {found}"
             f"{alike and f' ({alike})'}."
         )
 

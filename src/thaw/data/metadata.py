@@ -58,7 +58,7 @@ def is_turned_by_loading(image: Image.Image) -> bool:
 
 
 def orientation(image: Image.Image) -> int:
-    """Return the EXIF orientation of a loaded image, 1 to 8; 1 (upright) if it is missing or broken."""
+    """Return the EXIF orientation of a loaded image, 1 to 8; 1 (upright) if the orientation is missing or broken."""
     try:
         value = image.getexif().get(EXIF_ORIENTATION, 1)
         return int(value) if value in _TURNS else 1
@@ -67,7 +67,7 @@ def orientation(image: Image.Image) -> int:
 
 
 def upright(image: Image.Image, orientation: int) -> Image.Image:
-    """Return an upright copy of an image that has this EXIF orientation."""
+    """Return an upright copy of an image that has the EXIF orientation `orientation`."""
     return image.transpose(_TURNS[orientation]) if orientation in _TURNS else image.copy()
 
 
@@ -150,7 +150,7 @@ def _chunks(content: bytes, offset: int, order: str, layout: str) -> Iterator[tu
 
 
 def _tiff(content: bytes) -> bytes:
-    """Append a tag directory with only the needed tags of the first image, and let the header point to it."""
+    """Append a directory with only the needed tags of the first image; let the header point to this directory."""
     order = "<" if content.startswith(b"II") else ">"
     (offset,) = struct.unpack_from(f"{order}I", content, 4)
     (count,) = struct.unpack_from(f"{order}H", content, offset)

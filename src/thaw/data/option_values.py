@@ -29,7 +29,7 @@ def number_or_auto(name: str, value: float | str) -> float | str:
 
 
 def bounds(name: str, value: Sequence[float]) -> tuple[float, float]:
-    """Return `value` as (lower, upper), two bounds of a share that are above 0 and at most 1."""
+    """Return `value` as (lower, upper): bounds of a share, both above 0 and at most 1."""
     pair = list(value) if isinstance(value, Sequence) and not isinstance(value, str) else []
     if len(pair) != 2 or any(type(bound) not in (int, float) for bound in pair) or not 0 < pair[0] <= pair[1] <= 1:
         raise UserError(f"{name}={value!r} must be two numbers above 0 and at most 1, the lower one first.")

@@ -7,7 +7,7 @@ from torch.utils.data import Sampler
 
 
 class SeededOrder(Sampler):
-    """Sampler that yields (image index, seed) in an order that depends only on `seed` and the epoch Lightning sets.
+    """Sampler that yields (image index, seed). The order depends only on `seed` and the epoch, which Lightning sets.
 
     Each of several processes yields every `processes`-th pair, from pair number `rank` on. The batches of all processes
     together then equal those of a single process. The last batch is dropped if it has fewer than `fewest` images per
@@ -37,7 +37,7 @@ class SeededOrder(Sampler):
         self.epoch = epoch
 
     def skip(self, epoch: int, batches: int) -> None:
-        """Leave out the first `batches` batches of `epoch`, because the run was resumed after them."""
+        """Leave out the first `batches` batches of `epoch`: a resumed run has already trained on these."""
         self._skipped = epoch, batches * self._local_batch_size
 
     def __len__(self) -> int:

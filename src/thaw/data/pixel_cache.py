@@ -26,10 +26,10 @@ _COUNTS_KEPT = 100  # cache entries, a few bytes each
 
 
 class StoredPixels:
-    """The decoded images of a split, in order. Pickles hold no pixels: spawned loader processes open the file again."""
+    """The decoded images of a split, in order. Pickles lack pixels: spawned loader processes open the file again."""
 
     def __init__(self, pixels: np.memmap, sizes: np.ndarray):
-        """Take all pixels in one array, uint8, and the (height, width) of each image, int64 (N, 2)."""
+        """`pixels`, uint8, holds the pixels of all images; `sizes`, int64 (N, 2), holds each (height, width)."""
         self.pixels, self.sizes = pixels, sizes
         self._flat, self._ends = np.asarray(pixels), np.cumsum(3 * sizes.prod(1))  # indexing a memmap is slow
 
@@ -86,7 +86,7 @@ def stored_pixels(
 
 
 def bytes_needed(paths: Sequence[str], contents: str, short_side: int | None) -> int:
-    """Return the size of all decoded images in bytes; cache it under `contents`, one digest of all files."""
+    """Return the total size of the decoded images in bytes; cache this size under `contents`, a digest of all files."""
     key = digest_of(contents, short_side, Image.MAX_IMAGE_PIXELS, reading_version(PIXELS))
 
     def write(part: Path) -> None:

@@ -15,7 +15,7 @@ log = logging.getLogger(__name__)
 
 
 class PreparedPixels:
-    """Mixin for a data module that decodes all images only once; the data module sets the attributes."""
+    """Mixin that decodes a data module's images only once. The data module sets the attributes."""
 
     train: ClassFolders
     val: ClassFolders
@@ -66,7 +66,7 @@ class PreparedPixels:
 
     @property
     def device(self) -> torch.device:
-        """The device that batches are moved to: the Trainer's, or the CPU without a Trainer."""
+        """The device that batches are moved to: the Trainer's device, or the CPU without a Trainer."""
         return self.trainer.strategy.root_device if self.trainer else torch.device("cpu")
 
     @property

@@ -43,14 +43,14 @@ def random_boxes(
 def _draws(seeds: Sequence[int]) -> np.ndarray:
     """Return the first 24 random numbers of torch's generator for each seed, int64 (N, 24) in 0..2^32 - 1."""
     generator = torch.Generator()
-    pairs = torch.empty(len(seeds), _TRIES + 2, dtype=torch.int64)  # each int64 is two numbers, the higher half first
+    pairs = torch.empty(len(seeds), _TRIES + 2, dtype=torch.int64)  # each int64: two numbers, the higher half first
     for row, seed in zip(pairs, seeds, strict=True):
         row.random_(-(2**63), None, generator=generator.manual_seed(seed))
     return np.stack([pairs.numpy() >> 32 & _LARGEST, pairs.numpy() & _LARGEST], 2).reshape(len(seeds), -1)
 
 
 def _uniform(draws: np.ndarray, low: float, high: float) -> torch.Tensor:
-    """Convert `draws` to float32 as torch's `uniform_` does: rounded only once, as by a fused multiply-add."""
+    """Convert `draws` to float32 from `low` to `high` as torch's `uniform_` does, which rounds only once."""
     start, width = np.float32(low), np.float32(high) - np.float32(low)
     return torch.from_numpy((draws % 2**24 * 2.0**-24 * float(width) + float(start)).astype(np.float32))
 

@@ -1,4 +1,4 @@
-"""Find images that cannot be decoded before training starts, and replace or remove them."""
+"""Before training starts, find images that cannot be decoded, and replace or remove them."""
 
 import json
 import os
@@ -21,7 +21,7 @@ _KEPT = 100  # cache entries, a few bytes each
 
 
 def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
-    """Remove images that cannot be opened or decoded from `splits`, and return the removed paths by split.
+    """Remove from `splits` all images that cannot be opened or decoded; return their paths by split.
 
     In the training split, the next image of the same class replaces each removed image. The other splits get no
     replacements, because duplicate images would make confidence intervals too narrow.
@@ -43,13 +43,13 @@ def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
     for name, images in splits.items():
         if len(skipped[name]) > max(1, _SHARE * len(before[name])):
             raise RunError(
-                f"{len(skipped[name])} of {len(before[name])} {name} images cannot be decoded, which is more than the "
-                f"{_SHARE:.0%} (or one) that data.on_bad_image=skip may skip: {listed(skipped[name], 3)}."
+                f"{len(skipped[name])} of {len(before[name])} {name} images cannot be decoded, but data.on_bad_image="
+                f"skip skips at most {_SHARE:.0%} of a split (or one image): {listed(skipped[name], 3)}."
             )
         kept = [sample for sample in before[name] if sample[0] not in bad]
         if lost := {label for _, label in before[name]} - {label for _, label in kept}:
             names = listed(repr(images.classes[label]) for label in sorted(lost))
-            raise RunError(f"no {name} image of the class {names} can be decoded, so skipping would leave none.")
+            raise RunError(f"no {name} image of the class {names} can be decoded, so skipping would empty this class.")
         images.keep(with_replacements(before[name], bad) if name == "train" else kept)
     return skipped
 
@@ -84,7 +84,7 @@ def unreadable(paths: Sequence[str], digests: Sequence[bytes], short_side: int |
 
 
 def with_replacements(samples: Sequence[Sample], bad: Collection[str]) -> list[Sample]:
-    """Replace samples whose path is in `bad` by the next good sample of their class; after the last comes the first."""
+    """Replace samples whose path is in `bad` by the next good sample of their class; wrap around at the end."""
     repaired = list(samples)
     following: dict[int, Sample] = {}
     for index in [*reversed(range(len(samples)))] * 2:  # twice, so that the first sample follows the last

@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import torch
 
-_PIXELS_AT_ONCE = 2**16  # pixels of a step on a CPU, so that intermediate results fit into the CPU's cache
+_PIXELS_AT_ONCE = 2**16  # pixels that a CPU rotates at a time, so that intermediate results fit into the CPU's cache
 
 
 class Crop(NamedTuple):
@@ -38,7 +38,7 @@ def rotate(batch: Crop) -> torch.Tensor:
 
 
 def _bordered(pixels: torch.Tensor) -> torch.Tensor:
-    """Add a black border, from which pixels outside an image are taken: uint8 (N, 3, (S + 2)^2)."""
+    """Add a black border, the source of all pixels outside an image; return uint8 (N, 3, (S + 2)^2)."""
     count, channels, _, size = pixels.shape
     bordered = pixels.new_zeros(count, channels, size + 2, size + 2)
     bordered[..., 1:-1, 1:-1] = pixels
@@ -48,7 +48,7 @@ def _bordered(pixels: torch.Tensor) -> torch.Tensor:
 def _sources(angles: torch.Tensor, mirrored: torch.Tensor, size: int) -> torch.Tensor:
     """Return the index of each pixel's source in the bordered image, int64 (N, S * S).
 
-    A source's row is the sum of two terms: for the pixel's row and the pixel's column. So is the source's column.
+    The source's row is a sum of two terms, one for the pixel's row and one for its column. So is the source's column.
     """
     radians = angles.deg2rad()
     cos, sin = radians.cos()[:, None], radians.sin()[:, None]

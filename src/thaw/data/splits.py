@@ -19,7 +19,7 @@ _SALT = b"Thaw divides images, version 1"
 
 @dataclass(frozen=True)
 class Split:
-    """`samples` are the images of a split, `whole` is its folder. With `folds`, images come from several folders."""
+    """`samples` are a split's images; `whole` is its folder. With `folds`, images can come from several folders."""
 
     whole: ClassFolders
     samples: list[Sample]
@@ -33,7 +33,7 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """All splits of a data set. If Thaw drew the validation images at random, `split_note` is a text that says how."""
+    """All splits of a data set. If Thaw drew the validation images at random, `split_note` says how."""
 
     classes: list[str]
     train: Split
@@ -50,14 +50,14 @@ def read_splits(
     val_as_test: bool = False,
     test: bool = True,
 ) -> Splits:
-    """Return the splits in `root`: `train/` and `val/`, or only class folders, and in both cases perhaps `test/`.
+    """Return the splits in `root`, which has `train/` and `val/`, or only class folders, and can also have `test/`.
 
     Without `train/` and `val/`, the share `val_fraction` of each class becomes the validation split. With `folds`, all
     images except test images are divided into that many parts, and part `fold`, counted from 0, is the validation
     split. Copies of a file stay in the same split.
 
-    With `val_as_test` the validation images become the test images, and other validation images are drawn from the
-    training images, by `folds` or `val_fraction`. Without `test` the result has no test images.
+    With `val_as_test`, the validation images become the test images. New validation images are then drawn from the
+    training images, by `folds` or `val_fraction`. If `test` is False, the result has no test images.
 
     Raises:
         UserError: if the folders or values cannot be used.
@@ -79,7 +79,7 @@ def read_splits(
 
 
 def _val_as_test(splits: Sequence[Split], val_fraction: float) -> tuple[list[Split], Split]:
-    """Return the training split in a list, as the only split to draw from, and the validation split."""
+    """Return [training split], from which Thaw draws, and the validation split, which becomes the test split."""
     train, val = splits if len(splits) == 2 else _drawn(splits[0].whole.classes, splits, val_fraction, None, 0)[:2]
     return [train], val
 
@@ -87,7 +87,7 @@ def _val_as_test(splits: Sequence[Split], val_fraction: float) -> tuple[list[Spl
 def _drawn(
     classes: Sequence[str], splits: Sequence[Split], val_fraction: float, folds: int | None, fold: int
 ) -> tuple[Split, Split, str]:
-    """Divide the images of `splits`; return the training and the validation split, and a note on how."""
+    """Divide the images of `splits`; return the training split, the validation split and the `split_note`."""
     samples = [sample for split in splits for sample in split.samples]
     copies = _copies([digest for split in splits for digest in split.digests])
     if folds is None:
@@ -109,7 +109,7 @@ def _read(folder: Path, classes: Sequence[str]) -> Split:
 
 
 def check_division(val_fraction: float, folds: int | None, fold: int) -> None:
-    """Raise UserError if these options of `read_splits` are invalid for every data set."""
+    """Raise UserError if these options of `read_splits` are invalid whatever the data set."""
     if type(val_fraction) not in (int, float) or not 0 < val_fraction < 1:
         raise UserError(f"data.val_fraction={val_fraction!r} must be above 0 and below 1.")
     if folds is not None and (type(folds) is not int or folds < 2):
@@ -118,7 +118,8 @@ def check_division(val_fraction: float, folds: int | None, fold: int) -> None:
         raise UserError(f"data.fold={fold!r} needs data.folds, the number of parts.")
     if folds is not None and (type(fold) is not int or not 0 <= fold < folds):
         raise UserError(
-            f"data.fold={fold!r} must be one of 0 to {folds - 1}; 'data.fold=range({folds})' runs all {folds} folds."
+            f"data.fold={fold!r} must be a whole number from 0 to {folds - 1}; "
+            f"'data.fold=range({folds})' runs all {folds} folds."
         )
 
 
@@ -163,6 +164,6 @@ def _refuse_missing_classes(
     for label, name in enumerate(classes):
         if not all(count[label] for count in counts):
             raise UserError(
-                f"{option} is not possible: each part needs an image of {name!r}, and copies of an image stay in one "
-                f"part; {name!r} has only {sum(count[label] for count in counts)} images, copies included."
+                f"{option} is not possible: each part needs an image of {name!r}, which has only "
+                f"{sum(count[label] for count in counts)} images. Copies of an image stay in one part."
             )

@@ -6,7 +6,7 @@ import torch
 
 
 def sent(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """Return `tensor` on `device`; if the device is a GPU that is still computing, do not wait for it."""
+    """Return `tensor` on `device`; if the device is a GPU that is still computing, do not wait for this GPU."""
     if tensor.device.type == "cpu" and device.type == "cuda":
         return tensor.pin_memory().to(device, non_blocking=True)
     return tensor.to(device)  # must wait: the source's memory could change during the copy

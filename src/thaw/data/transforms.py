@@ -20,7 +20,7 @@ _ROOM = 2
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Draw a random crop, resized to `size` x `size` pixels, and how to rotate and mirror it later, in a whole batch.
+    """Return a random crop, resized to `size` x `size` pixels, and how to rotate and mirror it in a batch later.
 
     `crop_scale` bounds the share of the image's area that a crop covers. `rotation` is the largest angle in degrees.
     """
@@ -36,9 +36,9 @@ class TrainTransform:
         return Crop(pixels, angle, torch.rand(()) < 0.5)
 
     def of_batch(self, images: ImageBatch, seeds: Sequence[int]) -> Crop | None:
-        """Return for each image the crop that a call returns after `torch.manual_seed` with the image's seed.
+        """Return, for each image, the same crop as a call after `torch.manual_seed` with the image's seed.
 
-        Return None if there are no seeds, or if calls for single images are necessary or faster.
+        Return None if there are no seeds, or if single calls are necessary or faster.
         """
         if not seeds or not images.can_resize(self.size, self.interpolation):
             return None
@@ -70,7 +70,7 @@ class EvalTransform:
         return self._centre(image)
 
     def of_batch(self, images: ImageBatch, seeds: Sequence[int]) -> torch.Tensor | None:
-        """Return the centre of each resized image, or None if calls for single images are necessary or faster."""
+        """Return the centre of each resized image, or None if single calls are necessary or faster."""
         resize, crop = self.preprocessing.resize, self.preprocessing.crop
         if resize < crop or not images.can_resize(crop, self.preprocessing.interpolation):
             return None

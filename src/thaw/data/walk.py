@@ -39,7 +39,7 @@ class Walk:
 
     @property
     def _start(self) -> str:
-        """The prefix of all paths. In the current folder it is empty, not `./`, as in pathlib."""
+        """The prefix of all paths. For the current folder, it is empty as in pathlib, not `./`."""
         return "" if str(self.root) == "." else os.path.join(self.root, "")
 
 
@@ -61,7 +61,7 @@ def walk(root: Path) -> Walk:
     """Return the files below `root`.
 
     Links are followed, but each real folder is read once: at its own path if that is below `root`, otherwise at the
-    first link to the folder. A link to a folder that contains the link is not followed. A broken link is like a file.
+    first link to the folder. A link to a folder that contains the link is not followed. A broken link counts as a file.
 
     Raises:
         UserError: if a folder cannot be opened.
@@ -89,7 +89,7 @@ def walk(root: Path) -> Walk:
 def _read_tree(
     found: Walk, top: str, real_top: str, read: set[str], others: Collection[str] = ()
 ) -> list[tuple[str, str]]:
-    """Add the files below `top`, whose real path is `real_top`, to `found`, without folders in `read` and `others`.
+    """Add to `found` the files below `top`, whose real path is `real_top`; skip folders in `read` or `others`.
 
     Return all links to folders, each with the real path of the folder that contains the link.
     """

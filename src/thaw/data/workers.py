@@ -10,7 +10,7 @@ from typing import TypeVar
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
-_ROOMY_PIXELS = {"cpu": 50 * 224**2, "gpu": 256 * 224**2}  # per batch: at most 2 GB or 10 GB of activations
+_ROOMY_PIXELS = {"cpu": 50 * 224**2, "gpu": 256 * 224**2}  # a batch of at most 2 GB of activations, 10 GB on a GPU
 
 
 def usable_cores() -> int:
@@ -25,7 +25,7 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
 
 
 def in_threads_ahead(function: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
-    """Do the same as `in_threads`, but compute at most `most` results before the caller needs them."""
+    """Do the same as `in_threads`, but compute up to `most` results ahead of the caller."""
     with ThreadPoolExecutor(usable_cores()) as pool:
         rest = (pool.submit(function, item) for item in items)
         ahead = deque(islice(rest, most))
@@ -38,7 +38,7 @@ def in_threads_ahead(function: Callable[[Item], Result], items: Iterable[Item], 
 
 
 def best_workers(feeds_gpu: bool) -> int:
-    """Return the number of loader processes: one per usable core if batches go to a GPU, else none."""
+    """Return the number of loader processes: one per usable core if batches go to a GPU, otherwise 0."""
     return usable_cores() if feeds_gpu else 0
 
 

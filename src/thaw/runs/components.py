@@ -38,7 +38,7 @@ def check_components(cfg: DictConfig, values: Mapping) -> None:
 
 
 def components(value: Any, path: str = "") -> Iterator[tuple[str, Mapping]]:
-    """Yield (path, part) for every part of `value` with a `_target_`; a path looks like `strategy.phases.0.solver`."""
+    """Yield (path, part) for each part of `value` that has a `_target_`; a path is, say, `strategy.phases.0.solver`."""
     if isinstance(value, Mapping) and isinstance(value.get("_target_"), str):
         yield path, value
     items = value.items() if isinstance(value, Mapping) else enumerate(value) if isinstance(value, list) else ()
@@ -82,7 +82,7 @@ def _escaped(value: Any) -> Any:
 def first_line(error: BaseException) -> str:
     """Return the first line of an exception's message without its full stop.
 
-    The name of the class comes first for LookupError, AssertionError and AttributeError, whose messages are short.
+    LookupError, AssertionError and AttributeError have short messages, so the name of the class precedes these.
     """
     lines = str(error).strip().splitlines()
     line = lines[0].strip().rstrip(".") if lines else "no reason given"

@@ -17,7 +17,7 @@ from thaw.storage.files import write_whole
 
 # Options that runs of earlier versions lack, with the values under which those runs trained.
 _ADDED = {"robustness": False, "strategy": {"lr_factor": 1.0}, "data": {"val_as_test": False, "test": True}}
-# Keys whose values may change when a run is resumed. The keys in _SPEED affect its speed (data.decoder also changes
+# Keys whose values may change when a run is resumed. The keys in _SPEED affect the speed (data.decoder also changes
 # some pixels by one grey level). Runs of earlier versions lack the keys in _SPEED.
 _SPEED = ("graph", "data.pixels_gb", "data.device_gb", "data.decoder", "features.device_gb")
 CHANGEABLE = ("data.root", "trainer.max_epochs", "trainer.max_time", *_SPEED)
@@ -42,7 +42,7 @@ def resolved(cfg: DictConfig) -> dict:
 
 
 def chosen_values(cfg: DictConfig, weights: str, image_size: int) -> dict[str, object]:
-    """Return the main options of this run, and every option set on the command line, for a table of runs.
+    """Return, for a table of runs, this run's main options and all options set on the command line.
 
     `weights` and `image_size` are the values that the run actually used.
     """
@@ -106,8 +106,8 @@ def refuse_other_configuration(cfg: DictConfig, folder: Path) -> None:
     for key in sorted(before.keys() | now.keys()) if before else ():
         if before.get(key) != now.get(key) and key not in CHANGEABLE:
             raise UserError(
-                f"resume={folder}: the run was started with {key}={before.get(key)!r}, but now it is {now.get(key)!r}; "
-                "resume it without this change, or start a new run."
+                f"resume={folder}: the run was started with {key}={before.get(key)!r}, not {now.get(key)!r}; "
+                "resume the run without this change, or start a new run."
             )
 
 
@@ -126,7 +126,7 @@ def is_run(folder: Path) -> bool:
 def read_resolved(folder: Path) -> dict:
     """Return the configuration of the run in `folder`, with the current names of classes and functions.
 
-    Options that were added after the run have the values under which it trained.
+    An option that Thaw added after the run has the value under which this run trained.
     """
     values = with_current_names(OmegaConf.to_container(OmegaConf.load(folder / run_files.RESOLVED), resolve=False))
     for key, added in _ADDED.items():

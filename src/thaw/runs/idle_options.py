@@ -1,4 +1,4 @@
-"""Refuse options that have no effect on the configured run, because the user who sets one expects an effect."""
+"""Refuse options that have no effect on the configured run: a user who sets an option expects an effect."""
 
 from collections.abc import Iterable, Mapping, Sequence
 
@@ -25,7 +25,7 @@ def options_without_effect(values: Mapping) -> dict[str, str]:
     if found and not any(isinstance(solver, Mapping) and solver.get("views") for solver in solvers):
         found |= dict.fromkeys(_WHEN_SOLVED, "a solver computes the head without augmentation (solver.views=0)")
     if found:
-        found["features.views"] = f"{_SOLVED}; a solver has its own views, strategy.phases.0.solver.views"
+        found["features.views"] = f"{_SOLVED}; a solver uses strategy.phases.0.solver.views instead"
     if found and data.get("balance") == "sampler":
         found["data.balance"] = f"{_SOLVED}; data.balance=weights has an effect"
     if learned and all(phase.get("train") in ("head", ["head"]) for phase in learned):

@@ -1,4 +1,4 @@
-"""Start a command that Hydra configures. A wrong command line prints one error sentence and exits with status 2."""
+"""Start a command that Hydra configures. If the command line is wrong, print one error and exit with status 2."""
 
 import os
 import sys

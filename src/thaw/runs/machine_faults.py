@@ -33,15 +33,15 @@ def _shared_memory(error: BaseException, folder: Path, saved: str) -> str | None
     if not isinstance(error, RuntimeError) or not any(word in str(error).lower() for word in _SHARED_MEMORY):
         return None
     return (
-        "the loader processes have too little shared memory: give them more, in a container with docker "
-        f"run --shm-size=8g, or lower data.num_workers (0 starts no loader process); {saved}."
+        "the loader processes have too little shared memory: lower data.num_workers (0 starts no loader process) "
+        f"or allow more shared memory (in a container: docker run --shm-size=8g); {saved}."
     )
 
 
 def _worker(error: BaseException, folder: Path, saved: str) -> str | None:
     if isinstance(error, RuntimeError) and "DataLoader timed out" in str(error):
         return (
-            f"a loader process gave no batch for {str(error).rpartition('after ')[2]}: check whether the images' disk "
+            f"a loader process sent no batch for {str(error).rpartition('after ')[2]}: check whether the images' disk "
             f"responds, or load in the main process with data.num_workers=0; {saved}."
         )
     died = isinstance(error, RuntimeError) and str(error).startswith(("DataLoader worker", "Pin memory thread"))
@@ -68,7 +68,7 @@ def _disk(error: BaseException, folder: Path, saved: str) -> str | None:
     except OSError:
         free = "its free space is unknown"
     return (
-        f"the disk of {folder} is full ({free}), and a file could not be written: make room or choose another folder "
+        f"the disk of {folder} is full ({free}), so a file could not be written: make room or choose another folder "
         f"with hydra.run.dir; {saved}."
     )
 

@@ -26,7 +26,7 @@ _PLACES = re.compile(r"\s*(Config search path|Search path|See https://hydra\.cc)
 def with_additions(error: HydraException, arguments: list[str], conf: Path) -> list[str] | None:
     """Return `arguments` with a `+` before each key that the configuration lacks but the configured class accepts.
 
-    Return None if this does not cure `error`, for example because a key is misspelled.
+    Return None if this does not remove `error`, for example because a key is misspelled.
     """
     if not _MISSING.match(str(error)):
         return None
@@ -83,8 +83,7 @@ def _no_key(key: str, arguments: Sequence[str], conf: Path) -> str:
 def _composed(arguments: Sequence[str], conf: Path) -> tuple[DictConfig | None, list[str]]:
     """Return the composed configuration, and the overrides that it leaves out because their keys do not exist.
 
-    The configuration is None if composing fails for another reason. For a sweep, it is the configuration of the first
-    job.
+    The configuration is None if composing fails for another reason. A sweep yields the first job's configuration.
     """
     given = [one for one in arguments if not one.startswith("-") and ("=" in one or one.startswith("~"))]
     unknown: list[str] = []
@@ -109,7 +108,7 @@ def _first(argument: str) -> str:
 
 
 def _further_keys(cfg: DictConfig, key: str) -> list[str]:
-    """Return all keys that the component containing `key` accepts: for `optimizer.x`, all options of the optimizer."""
+    """Return all keys that are accepted beside `key`: for `optimizer.x`, all options of the optimizer."""
     from thaw.runs.call_signatures import parameters
 
     parent = key.rpartition(".")[0]

@@ -41,7 +41,7 @@ def new_folder(wanted: Path) -> Path:
 
 
 def note_new(folder: Path) -> None:
-    """Before `folder` is created, remember which parts of its path are missing: `remove_new` can remove these."""
+    """Remember which parts of the path `folder` do not exist yet, so that `remove_new` can later remove these."""
     place = folder.resolve()
     missing = [path for path in (place, *place.parents) if not path.exists()]
     if missing:
@@ -115,9 +115,9 @@ def foreign(folder: Path, leftovers: frozenset[str]) -> list[str]:
 
 
 def refuse_other_results(folder: Path, names: tuple[str, ...], what: str) -> None:
-    """Raise UserError if `folder` has content but none of the files `names`, which Thaw would have written there.
+    """Raise UserError if `folder` has content but none of the files `names`. Thaw's own results have one.
 
-    `what` names the allowed content in the message, such as "an audit".
+    The message also says `what` is allowed in the folder, such as "an audit".
     """
     refuse_foreign(folder, lambda folder: any((folder / name).is_file() for name in names), frozenset(), what)
 
@@ -129,15 +129,15 @@ def refuse_inside(folder: Path, root: Path, option: str) -> None:
     """
     if folder.absolute().resolve().is_relative_to(root.absolute().resolve()):
         raise UserError(
-            f"{folder} lies in {root}, where Thaw would read its results as a class of images: choose another folder "
-            f"with {option}=…."
+            f"{folder} lies in {root}, so Thaw would later read the results as a class of images: choose another "
+            f"folder with {option}=…."
         )
 
 
 def refuse_foreign(folder: Path, is_ours: Callable[[Path], bool], leftovers: frozenset[str], what: str) -> None:
     """Raise UserError if `folder` contains anything except `leftovers`, unless `is_ours(folder)` is True.
 
-    The message names some of the files found, and `what`, the allowed content, such as "a run".
+    The message names some of these files, and says `what` is allowed instead, such as "a run".
     """
     found = [] if is_ours(folder) else foreign(folder, leftovers)
     if found:

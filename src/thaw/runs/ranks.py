@@ -1,4 +1,4 @@
-"""Ranks of the processes of one distributed run, from the variables of Lightning, torchrun and SLURM."""
+"""Ranks of the processes of one distributed run, from environment variables of Lightning, torchrun and SLURM."""
 
 import atexit
 import os
@@ -10,7 +10,7 @@ _RANKS = ("RANK", "SLURM_PROCID", "LOCAL_RANK", "NODE_RANK")
 
 
 def is_first_process() -> bool:
-    """Return whether this process has rank 0. Only this process prints, and writes into the run's folder."""
+    """Return whether this process has rank 0. Only this process prints and writes into the run's folder."""
     return _rank() == "0"
 
 

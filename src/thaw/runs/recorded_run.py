@@ -66,7 +66,7 @@ def _recorded(cfg: DictConfig) -> Iterator[tuple[RunFolder, dict]]:
     record = _Record(cfg)
     try:
         for key in sorted(OmegaConf.missing_keys(cfg)):
-            raise UserError(f"{key} is not set, and there is no default for it: add {key}=….")
+            raise UserError(f"{key} is not set and has no default: add {key}=….")
         record.folder.start(cfg)
         record.summary.update(model=str(cfg.model.name), weights=cfg.weights, seed=cfg.seed)
         yield record.folder, record.summary

@@ -41,9 +41,9 @@ PASSED_BY_RUN: dict[str, dict[str, str]] = {
 }
 
 _EVERY_EPOCH = "every epoch is validated once, because the best one is kept"
-# Options of Lightning's Trainer that no run supports: the values that are harmless, and what to use instead.
+# Options of Lightning's Trainer that no run supports, each with its harmless values and what to use instead.
 _TRAINER: dict[str, tuple[tuple, str]] = {
-    "fast_dev_run": ((False, 0), "use trainer=debug, which trains two batches an epoch"),
+    "fast_dev_run": ((False, 0), "use trainer=debug, which trains two batches per epoch"),
     "overfit_batches": ((0,), "use +trainer.limit_train_batches={value} and data.augment=false"),
     "num_sanity_val_steps": ((0,), "folders are checked before the run starts"),
     "check_val_every_n_epoch": ((1,), _EVERY_EPOCH),
@@ -122,7 +122,7 @@ def _callback_fault(values: Mapping) -> str | None:
     if misplaced := _misplaced_file(callbacks) or _shared_file(callbacks):
         return misplaced
     if values["trainer"].get("callbacks") != list(callbacks.values()):
-        return "trainer.callbacks is filled from callbacks: add yours with +callbacks.NAME._target_=…"
+        return "the run sets trainer.callbacks from callbacks: add yours with +callbacks.NAME._target_=…"
     return None
 
 
@@ -130,7 +130,7 @@ def _misplaced_file(callbacks: Mapping) -> str | None:
     for name, callback in callbacks.items():
         filename = str((callback or {}).get("filename") or "")
         if posixpath.isabs(filename) or ".." in filename.split("/"):
-            return f"callbacks.{name}.filename={filename!r} lies outside its folder: choose the folder with dirpath"
+            return f"callbacks.{name}.filename={filename!r} lies outside dirpath: choose the folder with dirpath"
     return None
 
 
@@ -176,5 +176,5 @@ def _trainer_fault(values: Mapping) -> str | None:
             return f"trainer.{name}=0 leaves no batch to train on or to validate: set at least 1"
     strategy = options.get("strategy", "auto")
     if isinstance(strategy, str) and strategy != "auto" and not strategy.startswith("ddp"):
-        return f"trainer.strategy={strategy!r} is not supported; the choices are auto and Lightning's kinds of ddp"
+        return f"trainer.strategy={strategy!r} is not supported; the choices are auto and Lightning's ddp strategies"
     return None

@@ -51,7 +51,7 @@ def resume_arguments(arguments: list[str]) -> list[str]:
 
 
 def _merged(folder: Path, recorded: list[str], ours: list[str]) -> list[str]:
-    """Return the run's overrides with new values for `CHANGEABLE` keys; exit with an error if another one is new."""
+    """Return the run's overrides with new values for `CHANGEABLE` keys; exit with an error for other new values."""
     merged = recorded
     for override in ours:
         if _key(override) in CHANGEABLE:
@@ -59,7 +59,7 @@ def _merged(folder: Path, recorded: list[str], ours: list[str]) -> list[str]:
         elif override.lstrip("+") not in [one.lstrip("+") for one in recorded]:
             started = " ".join(recorded) or "no options"
             refuse(
-                f"resume={folder} continues the run as it was started, with {started}; {override} is not among them."
+                f"resume={folder} continues with {started}, not {override}; only {', '.join(CHANGEABLE)} may change."
             )
     return merged
 

@@ -25,7 +25,7 @@ class RunFolder:
     """The folder of a run, at `path`. Before `take`, it can contain the files of an earlier run.
 
     Attributes:
-        taken: whether the run may write into the folder: after `take`, or from the start if the folder had no run.
+        taken: whether the run may write into the folder. True after `take`, or at once if the folder had no run.
         checkpoints: a function that returns the checkpoints written so far; None before training.
 
     """
@@ -40,7 +40,7 @@ class RunFolder:
 
     @property
     def may_be_written(self) -> bool:
-        """Whether the summary may be written; in a sweep always, because the sweep reads the summaries of its jobs."""
+        """Whether the summary may be written. Always True in a sweep, because the sweep reads its jobs' summaries."""
         return self.taken or HydraConfig.get().mode == RunMode.MULTIRUN
 
     @property
@@ -54,7 +54,7 @@ class RunFolder:
         return resume_command(self.path, *([] if self.taken else self._changes))
 
     def start(self, cfg: DictConfig) -> None:
-        """Store the configuration before building objects changes `cfg`; write it unless the folder contains a run."""
+        """Copy the configuration, because building objects changes `cfg`; write it unless the folder has a run."""
         self._configuration = configuration_files(cfg)
         if self.taken and is_first_process():
             write_configuration(self._configuration, self.path)
@@ -109,8 +109,8 @@ def refuse_interrupted(folder: Path) -> None:
     ended = read_summary(folder).get("status") in ("finished", "failed")
     if is_run(folder) and not ended and (folder / run_files.LAST).is_file():
         raise UserError(
-            f"{folder} holds a run that was interrupted: {option('resume', folder)} resumes it; or choose another "
-            f"{_OPTION}, or delete the folder."
+            f"{folder} holds an interrupted run: resume it with {option('resume', folder)}, choose another {_OPTION}, "
+            "or delete the folder."
         )
 
 

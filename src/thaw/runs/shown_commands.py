@@ -11,7 +11,7 @@ _NO_TEXT = re.compile(r"[0-9.+_-]*(e[0-9+_-]+)?|[+-]?(inf|nan)|null|true|false",
 def quoted(value: object) -> str:
     """Return `value` in quotes for a Hydra override, so that Hydra reads every character literally, even `${`.
 
-    Only a backslash before a quote, before `${` or at the end is special to Hydra.
+    Hydra reads a backslash literally, except before a quote, before `${` and at the end.
     """
     escaped = re.sub(r"(\\*)('|\$\{|$)", _escaped, str(value))
     return f"'{escaped}'"
@@ -27,7 +27,7 @@ def is_plain(value: str) -> bool:
 
 
 def unquoted(value: str) -> str:
-    """Return the value of an override without its quotes and escapes, if it has any."""
+    """Return the value of an override; remove quotes and escapes, if the value has any."""
     if len(value) < 2 or value[0] not in "'\"" or value[-1] != value[0]:
         return value
     special = rf"(\\+)({value[0]}|\$\{{|$)"

@@ -1,4 +1,4 @@
-"""Handle the signals that stop a run: after the current step in training, at once at any other time."""
+"""Handle the signals that stop a run. Training stops after the current step, everything else at once."""
 
 import os
 import signal
@@ -103,8 +103,7 @@ def is_not_ignored(number: int) -> bool:
 class WorkerDeaths:
     """A switch for PyTorch's SIGCHLD handler, which raises an error as soon as a loader process dies.
 
-    `mute` turns the handler off, so that no second error interrupts the handling of the first. `listen` turns it on
-    again.
+    `mute` turns the handler off, so that no second error interrupts the handling of a first. `listen` turns it on.
     """
 
     def __init__(self) -> None:
@@ -122,9 +121,9 @@ class WorkerDeaths:
 
 
 def leave_stopping_to_main(worker: int) -> None:
-    """Make a loader process ignore stop signals: these reach all processes, but the main one still needs batches.
+    """Make a loader process ignore stop signals, which reach all processes: the main process still needs batches.
 
-    PyTorch itself ends loader processes with SIGTERM and repeats it, so only the first SIGTERM is ignored.
+    PyTorch ends loader processes with repeated SIGTERM signals, so only the first SIGTERM is ignored.
     """
     for number in filter(None, (signal.SIGINT, HANGUP)):
         signal.signal(number, signal.SIG_IGN)

@@ -1,4 +1,4 @@
-"""Keep a command working if the reader of its output goes away, such as `head` or a closed terminal."""
+"""Keep a command working if the reader of its output, such as `head` or a terminal, goes away."""
 
 import errno
 import io
@@ -65,7 +65,7 @@ class _SafeStream:
 
 @contextmanager
 def tolerate_closed_output(ends: bool = False) -> Iterator[None]:
-    """Inside the block and when Python exits, tolerate that the reader of this process's output is gone.
+    """Inside the block and when Python exits, ignore that the reader of this process's output is gone.
 
     The command continues, because it writes its results to files. With `ends`, the command exits with status 0 instead,
     because its output is the result.

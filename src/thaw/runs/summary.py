@@ -50,7 +50,7 @@ def has_finished(folder: Path) -> bool:
 def remove_old_results(folder: Path) -> bool:
     """Remove the files of an earlier run from `folder`, so that they do not mix with those of a new run.
 
-    Files that no run writes stay.
+    Keep files that no run writes.
 
     Returns:
         whether any file was removed.

@@ -34,8 +34,8 @@ def refuse_foreign_targets(values: Mapping) -> None:
         # `thaw.x.os.system` only seems to belong to `thaw`, so the module that defines the code is checked as well.
         if not _within(target, allowed) or not _within(_defining_module(target), allowed):
             raise UserError(
-                f"{key}={target} is refused: configurations may name code in {', '.join(allowed)}; list your own "
-                "modules in the environment variable, THAW_TARGETS=module,module."
+                f"{key}={target} is refused: configurations may name code in {', '.join(allowed)}. To allow "
+                "your own modules, set the environment variable THAW_TARGETS=module,module."
             )
 
 

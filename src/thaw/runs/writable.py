@@ -1,4 +1,4 @@
-"""Check, before long work, that its results can be written afterwards."""
+"""Check, before long work starts, that the results can be written."""
 
 import errno
 import re

@@ -21,7 +21,7 @@ def cache_dir() -> Path:
 
 
 def build_once(name: str, build: Callable[[Path], None], is_whole: Callable[[Path], bool], keep: int) -> Path:
-    """Return the path of the cache entry `name`, a file or folder; build it if it is missing or `is_whole` is False.
+    """Return the path of the cache entry `name`, a file or folder; build it if missing or not `is_whole(path)`.
 
     `build` writes to a temporary path, which is then renamed. Other processes that need the entry wait. Afterwards,
     the folder keeps only its `keep` most recently used entries. Raise UserError if the cache folder is not writable.
@@ -42,7 +42,7 @@ def build_once(name: str, build: Callable[[Path], None], is_whole: Callable[[Pat
 def build_bounded(
     name: str, build: Callable[[Path], None], is_whole: Callable[[Path], bool], size: int, max_size: float
 ) -> Path:
-    """Do the same as `build_once`, but limit the total size of the folder's entries, to `max_size` bytes.
+    """Do the same as `build_once`, but limit the folder's entries to `max_size` bytes in total.
 
     Before an entry of `size` bytes is built, the least recently used entries are deleted. A process that has a deleted
     file open can keep reading that file.
@@ -56,7 +56,7 @@ def build_bounded(
         _make_room(path.parent, max_size - size)
         free = shutil.disk_usage(path.parent).free
         if free < size:
-            raise OSError(errno.ENOSPC, f"{size / 1e9:.2f} GB are needed and {free / 1e9:.2f} GB are free")
+            raise OSError(errno.ENOSPC, f"{size / 1e9:.2f} GB are needed, but only {free / 1e9:.2f} GB are free")
         build(part)
 
     path = cache_dir() / name

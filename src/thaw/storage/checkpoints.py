@@ -28,5 +28,5 @@ def read_checkpoint(path: str | Path) -> dict:
             "Start its run again."
         ) from error
     if not isinstance(content, dict):
-        raise RunError(f"{path} is not a checkpoint: it does not contain named values.")
+        raise RunError(f"{path} is not a checkpoint: a checkpoint is a dict of values.")
     return content

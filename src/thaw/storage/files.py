@@ -62,9 +62,9 @@ def is_remote(path: str) -> bool:
 
 
 def refuse_remote(name: str, path: str) -> None:
-    """Raise UserError if `path`, the value of the option `name`, is a URL, because its content could change later."""
+    """Raise UserError if `path`, the value of the option `name`, is a URL: the content of a URL can change."""
     if is_remote(path):
-        raise UserError(f"{name}={path} is a URL, and Thaw reads only local files: download it first.")
+        raise UserError(f"{name}={path} is a URL, and Thaw reads only local files: download the file first.")
 
 
 def is_utf8(path: str | Path) -> bool:

@@ -1,7 +1,7 @@
 """Version numbers of the code whose results are cached, and of installed libraries.
 
 The cache key of a result contains the version number of the code that computed the result. If you change what a file
-below computes, raise the number next to it. Changes of names or comments need no new number.
+below computes, raise the number next to it. A change of names or comments needs no new number.
 `tests/storage/test_versions.py` fails if the code of such a file changed and its number did not.
 """
 
