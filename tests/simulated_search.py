@@ -68,7 +68,7 @@ class Runs:
 
 def space(nets=("good", "other"), strategies=("probe", "feature_extractor", "fine_tune"), instances=([],)):
     dimensions = [
-        Dimension("strategy.lr_factor", FloatDistribution(0.1, 10, log=True)),
+        Dimension("lr_factor", FloatDistribution(0.1, 10, log=True)),
         Dimension("scheduler", CategoricalDistribution(["step_lr", "cosine"])),
     ]
     return Space({name: [f"model={name}"] for name in nets}, list(strategies), dimensions, list(instances))
@@ -80,9 +80,7 @@ def search(folder, runs, varied, seconds=1e6, most=None, reserve=lambda trials: 
     def active(params):
         return {key: params[key] for key in ("backbone", "strategy")} if params["strategy"] == "probe" else params
 
-    proposals = Proposals(
-        varied, lambda params: {"strategy.lr_factor": 1.0, "scheduler": "step_lr"}, active, runs.right, seed
-    )
+    proposals = Proposals(varied, lambda params: {"lr_factor": 1.0, "scheduler": "step_lr"}, active, runs.right, seed)
     budget = TimeBudget(folder, seconds, runs.clock)
     return Search(TrialRecord(folder), proposals, runs, budget, most, reserve, sleep=runs.clock.sleep)
 

@@ -72,7 +72,7 @@ def test_a_run_recorded_with_former_names_is_resumed_as_the_same_run(configure, 
 def test_a_run_without_options_that_were_added_later_has_their_former_behaviour(configure, tmp_path):
     cfg = configure("strategy=lp_ft")
     values = resolved(cfg)
-    del values["robustness"], values["strategy"]["lr_factor"], values["data"]["val_as_test"], values["data"]["test"]
+    del values["robustness"], values["lr_factor"], values["data"]["val_as_test"], values["data"]["test"]
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra/resolved.yaml").write_text(OmegaConf.to_yaml(values))
     assert read_resolved(tmp_path) == resolved(cfg)

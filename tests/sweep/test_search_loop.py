@@ -27,7 +27,7 @@ def curve(trial, repetition):
     """A learning curve that depends on nothing but the trial's parameters."""
     drawn = np.random.default_rng(zlib.crc32(repr(sorted(trial.params.items())).encode()) + repetition)
     tuned = 0.05 * (trial.params["strategy"] == "fine_tune")
-    tuned -= 0.05 * abs(np.log10(trial.params.get("strategy.lr_factor", 1) / 2))
+    tuned -= 0.05 * abs(np.log10(trial.params.get("lr_factor", 1) / 2))
     noise = drawn.normal(0, 0.01, 20)
     rise = 0.3 * np.exp(-np.arange(1, 21) * drawn.uniform(0.3, 1))
     return (TOP[trial.params["backbone"]] + tuned - rise + noise).clip(0, 1).tolist()
@@ -52,7 +52,7 @@ def test_the_strategies_defaults_follow_the_probes(tmp_path):
     one.search()
     tried = [(trial.params["strategy"], trial.params["backbone"]) for trial in one.record.trials()[2:]]
     assert Counter(tried) == Counter((s, n) for s in ("feature_extractor", "fine_tune") for n in ("good", "other"))
-    assert all(trial.params["strategy.lr_factor"] == 1 for trial in one.record.trials()[2:])
+    assert all(trial.params["lr_factor"] == 1 for trial in one.record.trials()[2:])
 
 
 def test_proposals_are_better_than_the_defaults(tmp_path):
@@ -60,7 +60,7 @@ def test_proposals_are_better_than_the_defaults(tmp_path):
     one.search()
     trials = one.record.trials()
     assert best_trial(trials).accuracy > best_trial(trials[:6]).accuracy + 0.005
-    assert 1 < best_trial(trials).params["strategy.lr_factor"] < 4, "2 is best"
+    assert 1 < best_trial(trials).params["lr_factor"] < 4, "2 is best"
 
 
 @pytest.mark.parametrize("seed", range(20))

@@ -121,7 +121,7 @@ def test_the_finalists_are_the_winner_the_best_default_and_the_next_best(tmp_pat
     varied = space(("good", "other"))
 
     def curve(one, repetition):
-        factor = one.params.get("strategy.lr_factor", 1)
+        factor = one.params.get("lr_factor", 1)
         start = 0.9 if one.params["strategy"] == "fine_tune" else 0.85
         return [start - 0.02 * abs(factor - 3) / 3 + 0.001 * one.number] * 20
 
@@ -130,7 +130,7 @@ def test_the_finalists_are_the_winner_the_best_default_and_the_next_best(tmp_pat
     trials = found.record.trials()
     chosen = finalists(trials, varied)
     assert chosen[0].accuracy == max(one.accuracy for one in trials if one.complete)
-    assert chosen[1].params["strategy.lr_factor"] == 1 and chosen[1].params["strategy"] == "fine_tune"
+    assert chosen[1].params["lr_factor"] == 1 and chosen[1].params["strategy"] == "fine_tune"
     assert len({one.number for one in chosen}) == len(chosen) <= 7
     names = [run.name for run in FinalStage(None, found.record, varied, ["data.val_as_test=true"], 4).runs(chosen)]
     assert [name.rpartition("-")[2] for name in names] == [seed for seed in "567" for _ in chosen]

@@ -90,7 +90,7 @@ def test_the_command_line_replaces_fixes_and_adds_options(plan):
     }
     assert made.fixed == ["trainer.max_epochs=3", "data.root=photos"]
     keys = [one.key for one in made.space.dimensions]
-    assert "data.rotation" in keys and "trainer.max_epochs" not in keys and "strategy.lr_factor" in keys
+    assert "data.rotation" in keys and "trainer.max_epochs" not in keys and "lr_factor" in keys
     assert (made.budget, made.trials, made.workers, made.seed) == (300, 7, 1, 0)
     assert made.space.instances == [[]]
     assert made.space.strategies[0] == "probe"

@@ -42,7 +42,7 @@ def build_step(cfg: DictConfig, classes: int) -> tuple[Callable[[], None], torch
     names = [str(number) for number in range(classes)]
     classifier = ImageClassifier(net, names, build_recipe(cfg, graph=cfg.graph)).to(device)
     classifier.trainer = trainer
-    classifier.start(instantiate(cfg.strategy).schedule(net, trainer.max_epochs)[0])
+    classifier.start(instantiate(cfg.strategy).schedule(net, trainer.max_epochs, cfg.lr_factor)[0])
     optimizer = classifier.phase_optimizer()
     images = torch.randint(256, (cfg.data.batch_size, 3, size, size), dtype=torch.uint8, device=device)
     labels = torch.randint(classes, (cfg.data.batch_size,), device=device)

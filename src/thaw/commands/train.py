@@ -28,6 +28,7 @@ def main(cfg: DictConfig) -> float | None:
         from lightning import seed_everything
 
         from thaw.demo.pretraining import load_pretrained
+        from thaw.inference.robustness import write_robustness
         from thaw.report.pictures import picture_results
         from thaw.report.results import finish_run, log_setup, take_folder
         from thaw.report.tensorboard import record_values
@@ -53,8 +54,6 @@ def main(cfg: DictConfig) -> float | None:
         facts, seen = finish_run(cfg.output_dir, parts.trainer, parts.classifier, data, parts.features)
         summary.update(facts)
         if cfg.robustness and parts.trainer.is_global_zero:
-            from thaw.inference.robustness import write_robustness
-
             summary["robustness"] = write_robustness(folder.path, data)
     # The results are already written, so an error below loses no result.
     picture_results(cfg.output_dir, parts.trainer, data, seen)

@@ -6,7 +6,7 @@ from thaw.errors import UserError
 
 _RATES = ("lr", "lr_decay", "head_lr")
 _OF_STEPS = (
-    *("optimizer", "scheduler", "mix", "loss", *(f"strategy.{key}" for key in (*_RATES, "lr_factor"))),
+    *("optimizer", "scheduler", "mix", "loss", "lr_factor", *(f"strategy.{key}" for key in _RATES)),
     *("head", "trainer.gradient_clip_val", "trainer.accumulate_grad_batches"),
     *("callbacks.ema", "callbacks.find_lr", "callbacks.early_stopping"),
 )

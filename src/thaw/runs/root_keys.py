@@ -14,7 +14,7 @@ _KEYS: dict[str, Any] = {
     "seed": int, "weights": Any, "compile": bool, "graph": bool | str, "channels_last": bool | str, "data": dict,
     "head": dict, "features": dict, "strategy": dict, "loss": dict, "mix": dict | None, "model": dict,
     "optimizer": dict, "scheduler": dict, "callbacks": dict, "logger": dict, "trainer": dict,
-    "robustness": bool,
+    "robustness": bool, "lr_factor": float,
 }  # fmt: skip
 _COLLECTIONS = ("callbacks", "logger")
 _SEEDS = 2**32  # NumPy accepts seeds from 0 to 2**32 - 1

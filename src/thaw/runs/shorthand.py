@@ -7,8 +7,8 @@ from thaw.runs.shown_commands import is_plain, quoted
 
 # The configuration groups in conf/.
 GROUPS = (
-    "callbacks", "data", "experiment", "logger", "mix", "model", "optimizer", "scheduler", "strategy", "sweep",
-    "trainer",
+    "callbacks", "data", "experiment", "logger", "mix", "model", "optimizer", "scheduler", "search",
+    "strategy", "sweep", "trainer",
 )  # fmt: skip
 _FOLDER = "data=image_folder"
 _PATHS = ("data.root", "weights", "hydra.run.dir", "hydra.sweep.dir")

@@ -23,6 +23,7 @@ _RANGES: dict[str, tuple[Callable[[Any], bool], str]] = {
     "trainer.accumulate_grad_batches": _COUNT,
     "trainer.gradient_clip_val": _POSITIVE,
     "trainer.devices": (lambda value: value not in (0, "0", []), "at least one device, or auto"),
+    "lr_factor": _POSITIVE,
     "loss.label_smoothing": (lambda value: _is_number(value) and 0 <= value < 1, "a number of at least 0 and below 1"),
     "scheduler.step_size": _COUNT,
     "scheduler.gamma": _POSITIVE,

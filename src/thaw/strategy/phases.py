@@ -61,7 +61,7 @@ class Strategy:
     Each phase is a dict. Its key `train` selects the trainable parameters, as `thaw.strategy.selection.selected`
     describes. A phase can have `epochs`, `lr`, `lr_decay`, `head_lr`, `optimizer` and `scheduler`, too; the strategy's
     `lr`, `lr_decay` and `head_lr` are the defaults. The head always trains, at `head_lr` if given. Any other selected
-    stage trains at `lr * lr_decay ** n`, where n is the number of stages after it. `lr_factor` multiplies these rates.
+    stage trains at `lr * lr_decay ** n`, where n is the number of stages after it.
     One phase can omit `epochs` and then takes the run's remaining epochs.
 
     A phase that trains only the head can have a `solver` and then takes one epoch. If all phases have a solver, the
@@ -82,16 +82,12 @@ class Strategy:
         head_lr: float | None = None,
         pretrained: bool = True,
         keep_statistics: bool = False,
-        lr_factor: float = 1.0,
     ):
         self.name = name
         self.pretrained = pretrained
         self.keep_statistics = keep_statistics
         if type(keep_statistics) is not bool:
             self._refuse(f"keep_statistics={keep_statistics!r} is neither true nor false")
-        if type(lr_factor) not in (int, float) or not 0 < lr_factor < float("inf"):
-            self._refuse(f"lr_factor={lr_factor!r} must be a number above 0")
-        self._lr_factor = lr_factor
         given = dict.fromkeys(_KEYS) | {"lr": lr, "lr_decay": lr_decay, "head_lr": head_lr}
         self._phases = [{**given, **phase} for phase in phases]
         for phase in self._phases:
@@ -99,7 +95,7 @@ class Strategy:
             if phase["solver"]:
                 phase["epochs"] = 1
 
-    def schedule(self, net: StagedNet, max_epochs: int) -> list[Phase]:
+    def schedule(self, net: StagedNet, max_epochs: int, lr_factor: float = 1.0) -> list[Phase]:
         """Return the phases for `net`, which together last `max_epochs` epochs.
 
         Raises:
@@ -115,7 +111,7 @@ class Strategy:
         for number, phase in enumerate(self._phases, start=1):
             last = first + (phase["epochs"] or left)
             own = phase["optimizer"], phase["scheduler"]
-            groups, solver = self._groups(phase, net), phase["solver"]
+            groups, solver = self._groups(phase, net, lr_factor), phase["solver"]
             if solver:
                 self._check_solved(groups, net)
             phases.append(Phase(number, groups, first, last, max_epochs, *own, solver))
@@ -141,17 +137,17 @@ class Strategy:
             )
         return left
 
-    def _groups(self, phase: dict, net: StagedNet) -> tuple[Group, ...]:
+    def _groups(self, phase: dict, net: StagedNet, lr_factor: float) -> tuple[Group, ...]:
         try:
             names = selected(phase["train"], net)
         except SelectionError as error:
             self._refuse(f"a phase trains {error}")
-        groups, lr = [], 0.0 if phase["solver"] else phase["lr"] * self._lr_factor
+        groups, lr = [], 0.0 if phase["solver"] else phase["lr"] * lr_factor
         for stage in reversed(net.learned_stages):
             learning = tuple(name for name in net.stage_parameters(stage) if name in names)
             if learning:
                 own = phase["head_lr"] if stage == net.head_name and not phase["solver"] else None
-                groups.append(Group(stage, own * self._lr_factor if own else lr, learning))
+                groups.append(Group(stage, own * lr_factor if own else lr, learning))
             lr *= phase["lr_decay"]
         return tuple(reversed(groups))
 

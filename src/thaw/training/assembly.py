@@ -44,7 +44,7 @@ def assemble(cfg: DictConfig, data: ImageFolderDataModule) -> Parts:
     net = instantiate(cfg.model, num_classes=len(data.classes), image_size=min(data.image_size, data.train_size))
     check_net(net, data)
     strategy = instantiate(cfg.strategy)
-    phases = strategy.schedule(net, cfg.trainer.max_epochs)
+    phases = strategy.schedule(net, cfg.trainer.max_epochs, cfg.lr_factor)
     trainer = instantiate(cfg.trainer, bf16_suits=bf16_suits(net, phases, data.image_size))
     weights = cfg.weights if strategy.pretrained else "none"
     recipe = build_recipe(

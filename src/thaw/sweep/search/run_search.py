@@ -59,38 +59,48 @@ def run_search(
     _refuse_elsewhere(config, folder)
     plan = plan_search(config, arguments, models)
     import_once()
+    jobs = Jobs(folder, plan.fixed, compose, _with_threads(task, plan.workers))
     images = search_images(compose, plan)
-    first = next(iter(plan.space.backbones.values()))
-    _check(Jobs(folder, plan.fixed, compose, task), plan, images, first)
+    _check(jobs, plan, images)
+    record = _open_record(config, folder, plan, images)
+    budget = TimeBudget(folder, plan.budget)
+    print(f"search in {folder}: {_extent(plan)}", flush=True)
+    workers = _start_workers(jobs, plan, images)
+    try:
+        progress = SearchProgress(record, budget)
+        _work(replace(jobs, tick=progress.running), plan, images, record, budget, progress)
+    except Stopped as stop:
+        _stop_workers(workers, stop, record)
+        raise
+    _await(workers, folder)
+    _conclude(jobs, plan, images, record, budget, shlex.join(["python", "train.py", *arguments]))
+
+
+def _open_record(config: DictConfig, folder: Path, plan: Plan, images: SearchImages) -> TrialRecord:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / run_files.SWEEP_CONFIG).is_file():
         OmegaConf.save(config, folder / run_files.SWEEP_CONFIG)
     record = TrialRecord(folder)
     _refuse_other_search(record, plan, images, folder)
-    budget = TimeBudget(folder, plan.budget)
-    jobs = Jobs(folder, plan.fixed, compose, _with_threads(task, plan.workers))
-    print(f"search in {folder}: {_extent(plan)}", flush=True)
-    command = shlex.join(["python", "train.py", *arguments])
-    workers = [
-        # Locks do not survive a fork: each process opens the record itself.
-        Process(
-            lambda: _work(jobs, plan, images, TrialRecord(folder), TimeBudget(folder, plan.budget)),
-            folder / _WORKERS / f"{number}.log",
-        )
-        for number in range(1, plan.workers)
-    ]
-    try:
-        progress = SearchProgress(record, budget)
-        _work(replace(jobs, tick=progress.running), plan, images, record, budget, progress)
-    except Stopped as stop:
-        for worker in workers:
-            worker.stop(grace=30)
-        done = sum(not trial.open for trial in record.trials())
-        name = signal.Signals(int(stop.code or 0) - 128).name
-        print_error(f"stopped by {name} after {amount(done, 'trial')}; the same command continues.")
-        raise
-    _await(workers, folder)
-    _conclude(folder, jobs, plan, images, record, budget, command)
+    return record
+
+
+def _start_workers(jobs: Jobs, plan: Plan, images: SearchImages) -> list[Process]:
+    """Start all processes but this one. Each opens the record itself, because locks do not survive a fork."""
+    folder = jobs.folder
+
+    def work() -> None:
+        _work(jobs, plan, images, TrialRecord(folder), TimeBudget(folder, plan.budget))
+
+    return [Process(work, folder / _WORKERS / f"{number}.log") for number in range(1, plan.workers)]
+
+
+def _stop_workers(workers: Sequence[Process], stop: Stopped, record: TrialRecord) -> None:
+    for worker in workers:
+        worker.stop(grace=30)
+    done = sum(not trial.open for trial in record.trials())
+    name = signal.Signals(int(stop.code or 0) - 128).name
+    print_error(f"stopped by {name} after {amount(done, 'trial')}; the same command continues.")
 
 
 def _await(workers: Sequence[Process], folder: Path) -> None:
@@ -127,7 +137,7 @@ def _proposals(trial_jobs: TrialJobs) -> Proposals:
 
 
 def _conclude(
-    folder: Path, jobs: Jobs, plan: Plan, images: SearchImages, record: TrialRecord, budget: TimeBudget, command: str
+    jobs: Jobs, plan: Plan, images: SearchImages, record: TrialRecord, budget: TimeBudget, command: str
 ) -> None:
     """Write the results, print a summary, and exit with 1 if nothing was found."""
     trials = record.trials()
@@ -137,7 +147,7 @@ def _conclude(
     with warn_on_failure("averages of weights"):
         merged = _merged(stage, budget)
     found = Finished(
-        folder=folder,
+        folder=jobs.folder,
         trials=trials,
         dimensions=plan.space.all_dimensions,
         dropped=proposals.dropped(trials),
@@ -151,7 +161,7 @@ def _conclude(
         chosen_on=images.chosen_on,
     )
     summary = write_results(found)
-    print(f"\n{summary}{naming_page('report', folder / PAGE)}", flush=True)
+    print(f"\n{summary}{naming_page('report', jobs.folder / PAGE)}", flush=True)
     failed = [trial for trial in trials if trial.state.name == "FAIL" and trial.overrides]
     if failed and not any(trial.accuracy is not None for trial in trials):
         print_error(f"all {amount(len(failed), 'trial')} failed: {failed[0].reason}")
@@ -181,13 +191,14 @@ def _merged(stage: FinalStage, budget: TimeBudget) -> list[Merged]:
     return [one for one in (soup, wise) if one]
 
 
-def _check(jobs: Jobs, plan: Plan, images: SearchImages, backbone: Sequence[str]) -> None:
+def _check(jobs: Jobs, plan: Plan, images: SearchImages) -> None:
     """Check each value of each option once, before the first trial.
 
     Raises:
         UserError: if a run could not start with it.
 
     """
+    backbone = next(iter(plan.space.backbones.values()))
     tried = [[*chosen, f"strategy={plan.space.strategies[0]}"] for chosen in plan.space.backbones.values()]
     tried += [[*backbone, f"strategy={name}"] for name in plan.space.strategies[1:]]
     for one in plan.space.dimensions:

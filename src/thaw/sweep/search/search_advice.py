@@ -1,6 +1,6 @@
 """The conclusions of a search, in sentences and in a table for the terminal."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from thaw.pages.limits import LINES
@@ -23,41 +23,41 @@ def search_advice(facts: Mapping[str, Any]) -> list[str]:
             "this number."
         ]
     seeds = "one seed" if len(final["seeds"]) == 1 else f"mean of {len(final['seeds'])} seeds"
-    sentences = [
+    return [
         f"Use {winner['name']}: it classifies {_percent(final['acc'])} of {amount(final['images'], 'unseen image')} "
         f"correctly ({seeds}; 95 % interval {_percent(final['low'])} to {_percent(final['high'])}). Unseen images are "
         f"{final['measured_on']}, which the search did not use.",
-        f"The search's own best value was {_percent(final['search_best'])}, on {winner['chosen_on']}: "
-        f"{100 * (final['search_best'] - final['acc']):.1f} points more than the winner reaches on unseen images.",
+        _optimism(winner, final),
+        *_verdicts(facts["finalists"]),
+        *(
+            f"{one['name'].capitalize()} is better beyond chance: {_percent(one['acc'])}, for {one['cost']}."
+            for one in facts["ensembles"]
+            if one["verdict"] == "better"
+        ),
     ]
-    if final["search_best"] <= final["acc"]:
-        sentences[1] = (
-            f"The search's own best value was {_percent(final['search_best'])}, on {winner['chosen_on']}: not too high."
+
+
+def _optimism(winner: Mapping[str, Any], final: Mapping[str, Any]) -> str:
+    own, more = final["search_best"], 100 * (final["search_best"] - final["acc"])
+    end = f"{more:.1f} points more than the winner reaches on unseen images" if more > 0 else "not too high"
+    return f"The search's own best value was {_percent(own)}, on {winner['chosen_on']}: {end}."
+
+
+def _verdicts(finalists: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Return a sentence each for the finalists that are better than the winner, tied with it, and worse."""
+    named = {
+        verdict: ", ".join(
+            f"{shown(one['name'], 60)} ({_percent(one['acc'])})" for one in finalists if one["verdict"] == verdict
         )
-    for verdict in ("better", "tied"):
-        names = [
-            f"{shown(one['name'], 60)} ({_percent(one['acc'])})"
-            for one in facts["finalists"]
-            if one["verdict"] == verdict
-        ]
-        if names and verdict == "better":
-            sentences.append(
-                f"Better on these images, beyond chance: {', '.join(names)}. Use the first of them; its accuracy is a "
-                "little too high, because these images chose it."
-            )
-        elif names:
-            sentences.append(f"On these images, it is not clearly better than {', '.join(names)}.")
-    worse = [
-        f"{shown(one['name'], 60)} (p {p_value(one['p'])})" for one in facts["finalists"] if one["verdict"] == "worse"
-    ]
-    if worse:
-        sentences.append(f"It is better than {', '.join(worse)}.")
-    for one in facts["ensembles"]:
-        if one["verdict"] == "better":
-            sentences.append(
-                f"{one['name'].capitalize()} is better beyond chance: {_percent(one['acc'])}, for {one['cost']}."
-            )
-    return sentences
+        for verdict in ("better", "tied", "worse")
+    }
+    sentences = {
+        "better": f"Better on these images, beyond chance: {named['better']}. Use the first of them; its accuracy is a "
+        "little too high, because these images chose it.",
+        "tied": f"On these images, it is not clearly better than {named['tied']}.",
+        "worse": f"It is better, beyond chance, than {named['worse']}.",
+    }
+    return [sentence for verdict, sentence in sentences.items() if named[verdict]]
 
 
 def search_table(facts: Mapping[str, Any]) -> str:

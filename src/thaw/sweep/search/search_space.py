@@ -16,7 +16,7 @@ _DIGITS = 3  # significant digits of a drawn number
 
 @dataclass(frozen=True)
 class Dimension:
-    """An option that a search varies; `key` is the left side of its override, such as `strategy.lr_factor`."""
+    """An option that a search varies; `key` is the left side of its override, such as `lr_factor`."""
 
     key: str
     distribution: BaseDistribution
