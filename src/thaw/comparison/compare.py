@@ -157,7 +157,8 @@ def dominates(other: dict, entry: dict, cost: str) -> bool:
 def _disagreements(found: Sequence[Candidate], good: Sequence[bool]) -> list[dict]:
     """Return the images for which the share of seeds with a correct prediction varies most between candidates.
 
-    Candidates that are not worse than the best count first, because the mistakes of bad ones say little about an image.
+    The variation among the candidates that are not worse than the best decides first, because the mistakes of bad
+    candidates say little about an image.
     """
     if len(found) < 2:
         return []

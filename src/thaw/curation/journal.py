@@ -25,7 +25,7 @@ def inspected(root: Path, paths: Sequence[Path], journal: Path, title: str) -> l
 
 
 def file_stamp(path: Path) -> list[int]:
-    """Return a file's size and modification time in ns, or [] if the file cannot be read, such as a broken link."""
+    """Return a file's size and modification time in ns, or [] if the file is not readable, like a broken link."""
     try:
         facts = path.stat()
     except OSError:
@@ -36,7 +36,7 @@ def file_stamp(path: Path) -> list[int]:
 def _line(path: Path, stamp: list[int], found: Inspection) -> str:
     values = asdict(found) | {"path": str(path), "stamp": stamp}
     thumbnail = values.pop("thumbnail")
-    values["marks"] = thumbnail  # the thumbnail's key in journals of older versions
+    values["marks"] = thumbnail  # older versions use this key for the thumbnail
     if thumbnail is not None:
         values["marks"] = [thumbnail.shape, base64.b64encode(thumbnail.tobytes()).decode()]
     return json.dumps(values) + "\n"
