@@ -21,7 +21,7 @@ SHOWN = 12  # the page shows this many images on which candidates disagree
 def compare(runs: Sequence[Run], folder: Path) -> dict:
     """Compare `runs`, and return plain values; the paths of runs are relative to `folder`.
 
-    Only runs with the most common validation images are compared; `left_out` lists the other finished runs.
+    Only the largest group of runs with the same validation images is compared; `left_out` lists the other runs.
     """
     finished = without_repetitions([run for run in runs if run.finished])
     same = _with_common_images(trials(finished))

@@ -162,7 +162,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
 
 
 def without_repetitions(runs: Sequence[Run]) -> list[Run]:
-    """Return `runs`, but of several runs with equal configuration, seed and fold only the newest."""
+    """Return `runs`; of several runs with equal configuration, seed and fold, keep only the newest."""
     repeated = grouped(runs, lambda run, other: _same_trial(run, other) and run.fold == other.fold)
     kept = [max(group, key=lambda run: (run.folder / run_files.SUMMARY).stat().st_mtime_ns) for group in repeated]
     return [run for run in runs if run in kept]

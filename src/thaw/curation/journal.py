@@ -13,7 +13,7 @@ from thaw.curation.similarity import SIDE
 
 
 def inspected(root: Path, paths: Sequence[Path], journal: Path, title: str) -> list[Inspection]:
-    """Inspect the files `paths` below `root`, in order, or read the results of unchanged files from `journal`."""
+    """Inspect the files `paths` below `root`, in order. The results of unchanged files are read from `journal`."""
     stamps = {path: file_stamp(root / path) for path in paths}
     known = {path: found for path, stamp, found in _read(journal, root) if stamps.get(path) == stamp}
     left = [path for path in paths if path not in known]

@@ -24,13 +24,13 @@ _FLAT = 2.0  # an image is blank below this standard deviation, on the scale 0 t
 _EXPLAINED = 0.2  # largest residue (unexplained share of variance) of a copy
 _RULE = 0.25  # quantile of the ratio (residue of a median candidate) / (residue of a far image)
 _CLEARLY = 0.7  # largest ratio of a copy's residue to the residue of the image's other candidates
-_DOUBTFUL, _NO_MORE = 1.0, 1.5  # largest excess of a copy: with control pairs, or if doubtful; otherwise
+_DOUBTFUL, _NO_MORE = 1.0, 1.5  # largest excess of a copy: for doubtful pairs and homogeneous sets; for others
 _HOMOGENEOUS = 0.15  # a set is homogeneous if the median residue of images that are no copies is below this
-_CONTROLS, _ENOUGH = 100, 20  # number of control pairs (similar images, no copies): largest; smallest for a limit
+_CONTROLS, _ENOUGH = 100, 20  # largest number of control pairs (similar images, no copies); smallest number for a limit
 _STRAY = 0.05  # share of control pairs that may be copies by mistake
 _BELOW = 0.5  # largest ratio of a copy's excess to the excess of pairs that are no copies
 _CERTAIN = 0.2  # in a homogeneous set, a pair with an excess below this is certainly a copy
-_UNSURE, _UNLIKE = 0.75, 0.05  # check pairs again up to this excess; above the limit, this replaces _BELOW
+_UNSURE, _UNLIKE = 0.75, 0.05  # largest excess of pairs to check again; a stricter _BELOW for pairs above the limit
 _ALIKE = 0.85  # images look alike by design above this median correlation of nearest neighbours
 _SAMPLED = 1000  # number of images from which the median correlation is estimated
 
@@ -108,8 +108,8 @@ def alike_by_design(thumbnails: Sequence[np.ndarray]) -> str | None:
     if likeness < _ALIKE:
         return None
     return (
-        f"nearly all images look alike (correlation {likeness:.2f}), so similar images are not always copies: "
-        "images count as copies only if re-encoding can explain their difference"
+        f"nearly all images look alike (correlation {likeness:.2f}), so images count as copies only "
+        "if re-encoding can explain their difference"
     )
 
 

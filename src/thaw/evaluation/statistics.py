@@ -75,7 +75,7 @@ class Correctness:
 class PairedTests:
     """Paired tests between candidates that predicted the same images.
 
-    `correctness` maps the name of each candidate to its correctness; all have the images in the same order.
+    `correctness` maps the name of each candidate to its correctness. All candidates have the images in the same order.
     """
 
     def __init__(self, correctness: Mapping[str, Correctness]):
@@ -136,7 +136,7 @@ class PairedTests:
         images = len(by_image)
         own = sum(one.seed_variance / one.seeds for one in among)
         of_seeds = max(own, sum(self._odds_variance * one.odds_slope**2 / one.seeds for one in among))
-        rest = sum(one.rest_variance / (one.seeds * images) for one in among)  # both variances contain it
+        rest = sum(one.rest_variance / (one.seeds * images) for one in among)  # both variances contain this term
         of_images = max(by_image.var(ddof=1) / images - rest, 0.0)
         return of_seeds, of_images, self._freedom * (1 + of_images / of_seeds) ** 2 if of_seeds else np.inf
 

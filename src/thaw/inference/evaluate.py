@@ -35,8 +35,8 @@ class Evaluated:
 def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = True, top: int = 24) -> Evaluated:
     """Return the metrics of a model on all images of a folder.
 
-    With `robustness`, the metrics include the accuracy for each of `CORRUPTIONS`. `top` images are listed, those with
-    the highest loss.
+    With `robustness`, the metrics include the accuracy for each of `CORRUPTIONS`. `top` is the number of listed
+    images, which have the highest losses.
 
     Raises:
         UserError: if no image can be read.

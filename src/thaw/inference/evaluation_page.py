@@ -105,7 +105,7 @@ def _interval(score: dict | None) -> str:
 
 
 def hardest(rows: Sequence[dict], most: int) -> list[dict]:
-    """Return the rows of the `most` classes with the lowest F1, in the same order; classes without images rank last."""
+    """Return the rows of the `most` classes with the lowest F1, in the old order; classes without images rank last."""
     order = sorted(range(len(rows)), key=lambda place: 2.0 if rows[place]["f1"] is None else rows[place]["f1"])
     return [rows[place] for place in sorted(order[:most])]
 

@@ -41,7 +41,7 @@ def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[s
 
 
 def _lines(listed: TextIO) -> list[str]:
-    """Read `listed` and return its names. There, line ends or zero bytes (`find -print0`) separate names.
+    """Return the names that `listed` contains, one per line or separated by zero bytes (`find -print0`).
 
     Bytes that are not UTF-8 become surrogate escapes.
     """

@@ -184,7 +184,7 @@ def _refuse_unnamed(run: Path) -> None:
 
 
 def run_folder(checkpoint: Path) -> Path:
-    """Return the folder of the run that saved a checkpoint, or the checkpoint's own folder if it was moved."""
+    """Return the folder of the run that saved a checkpoint, or the folder of the checkpoint if it was moved."""
     run = next((folder for folder in list(checkpoint.parents)[:4] if is_run(folder)), None)
     return run or (checkpoint.parent.parent if checkpoint.parent.name == BEST.parent.name else checkpoint.parent)
 

@@ -15,7 +15,7 @@ _DEFAULT = "DejaVu Sans"  # ships with Matplotlib
 _EVERYTHING = "last resort"  # Matplotlib's fallback font, which draws a box for every character
 _NAMED = 5  # the log message lists at most this many characters
 
-_families: dict[str, str | None] = {}  # each character looked up so far, with its font, or None without one
+_families: dict[str, str | None] = {}  # maps each character looked up so far to its font, or to None
 
 
 def drawable(name: str, most: int) -> str:

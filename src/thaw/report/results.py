@@ -123,7 +123,7 @@ def _write_description(best: Path, **entries: object) -> None:
     try:
         describe_checkpoint(best, **entries)
     except (OSError, RunError) as error:  # only warn: the checkpoint is usable without these entries
-        log.warning(f"cannot write the temperature to {best}, so predictions with it stay uncalibrated: {error}")
+        log.warning(f"cannot write the temperature to {best}; predictions from this file stay uncalibrated: {error}")
 
 
 def predict_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> Predictions:

