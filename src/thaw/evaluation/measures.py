@@ -17,7 +17,7 @@ _ERRORS = (3, 4)  # indices of the calibration errors in MEASURES
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Return the expected calibration error: the mean of |confidence - accuracy| over bins (Naeini et al. 2015)."""
+    """Return the expected calibration error: the weighted mean |confidence - accuracy| of bins (Naeini et al. 2015)."""
     return float(np.abs(np.bincount(_bins(confidence), confidence - right, BINS)).sum() / len(right))
 
 

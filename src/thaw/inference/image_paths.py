@@ -82,7 +82,7 @@ def _selected(name: str) -> tuple[list[str], str]:
         return images, "" if images else f"there is no file {name}."
     except UserError as error:
         return [], str(error)
-    except (OSError, ValueError, RuntimeError) as error:  # for example, the name is too long or ~user unknown
+    except (OSError, ValueError, RuntimeError) as error:  # for example, the name is too long, or ~user is unknown
         return [], f"{name[:200]} cannot be read as a path: {getattr(error, 'strerror', None) or error}."
 
 

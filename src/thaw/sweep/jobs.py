@@ -21,7 +21,7 @@ class Job:
     """One run of a sweep, with the command line `overrides`."""
 
     number: int  # counted from 1
-    name: str  # the overrides that distinguish it from the other jobs
+    name: str  # the overrides that distinguish this job from others
     folder: Path
     overrides: list[str]
     strategy: str
