@@ -67,7 +67,7 @@ class Progress:
         self._stream.flush()
 
     def _time_left(self, current: Job | None = None, epochs: int = 0) -> str:
-        """Estimate the time left from jobs of the same strategy, else from all jobs, else from epochs of the first job."""
+        """Estimate the time left from jobs of the same strategy, else all jobs, else epochs of the first job."""
         elapsed = time.monotonic() - self._start
         taken = [seconds for of_strategy in self._seconds.values() for seconds in of_strategy]
         if not taken and epochs and current:
