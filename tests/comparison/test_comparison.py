@@ -190,7 +190,7 @@ def test_where_nothing_finished_the_page_says_so(tmp_path):
 
 def test_few_images_and_single_seeds_are_warned_of(compared):
     facts = compared(bias=some(seeds=1, images=153)[0])
-    assert "one of 153 images changes an accuracy by 0.65\N{NO-BREAK SPACE}%" in facts["cautions"][0]
+    assert "each of the 153 changes an accuracy by 0.65\N{NO-BREAK SPACE}%" in facts["cautions"][0]
     assert any("One seed says nothing" in sentence for sentence in facts["cautions"])
 
 

@@ -66,7 +66,7 @@ def test_a_data_set_is_fetched_once(archive, tmp_path):
 
 def test_a_connection_that_breaks_off_is_gone_on_with(archive, tmp_path):
     what, archive.cut = archive.described(), 2000
-    with pytest.raises(RunError, match=r"2000 of .* bytes.*the same command resumes"):
+    with pytest.raises(RunError, match=r"2000 of .* bytes.*the same command again to resume"):
         fetch(what, tmp_path / "pets")
     archive.cut = None
     fetch(what, tmp_path / "pets")

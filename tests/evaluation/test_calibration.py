@@ -106,4 +106,4 @@ def test_a_disk_without_room_for_it_costs_the_temperature_alone(tiny_run, tmp_pa
     monkeypatch.setattr("thaw.report.results.describe_checkpoint", full)
     main(tiny_run())
     assert json.loads((tmp_path / "run/summary.json").read_text())["status"] == "finished"
-    assert "so its probabilities stay uncalibrated" in caplog.text
+    assert "predictions from this file stay uncalibrated" in caplog.text

@@ -109,7 +109,7 @@ def test_relative_paths_are_refused_where_they_would_be_looked_for_in_the_runs_f
             cfg = compose("train", options, return_hydra_config=True)
         with pytest.raises(SystemExit) if status else nullcontext():
             refuse_paths(cfg)
-    assert f"give the whole path, data.root={tmp_path}/photos, or" in capsys.readouterr().err
+    assert f"Give the whole path, data.root={tmp_path}/photos, or" in capsys.readouterr().err
 
 
 def test_a_name_that_is_taken_gets_a_number(tmp_path):

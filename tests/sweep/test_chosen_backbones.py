@@ -84,8 +84,8 @@ def test_a_mapping_sets_other_options_of_its_backbone_alone(tmp_path, monkeypatc
         ([3], r"^backbones=3 must be at_hand, a name, a pattern, or a mapping with model\.$"),
         ([{"weights": "none"}], r"has no model"),
         ([None], r"^backbones=null must be"),
-        ([{"model": "resnet*"}], r"^backbones=resnet\* is a pattern, which cannot stand in a mapping"),
-        ([{"model": "resnet18", "weights": "absent.pth"}], r"^backbones: weights=absent\.pth is no file"),
+        ([{"model": "resnet*"}], r"^backbones=resnet\* is a pattern, but a mapping must name one network"),
+        ([{"model": "resnet18", "weights": "absent.pth"}], r"^backbones: weights=absent\.pth is not a file"),
         ([{"model": "resnet18", "data": {"image_size": 96}}], r"^backbones: data is a mapping itself"),
     ],
 )

@@ -3,8 +3,8 @@
 from thaw.evaluation.statistics import MCNEMAR
 from thaw.pages.text import agreeing, amount, duration, p_value, shown
 
-_WIDEST = 60  # most columns of the recommended candidate's name
-_ENOUGH = 500  # validation images that suffice to show a difference of a few percent
+_WIDEST = 60  # largest width of the recommended candidate's name, in columns
+_ENOUGH = 500  # number of images that is enough to show a difference of a few percent
 _QUICKER = 2  # mention a tied candidate if it is faster by at least this factor
 
 
@@ -68,14 +68,14 @@ def cautions(facts: dict) -> list[str]:
     if entries and images < _ENOUGH:
         low, high = entries[0]["acc_ci95"]
         sentences.append(
-            f"There are few {agreeing(f'{image_kind(facts)}[s]', images)}: one of {images} images changes an accuracy "
+            f"There are few {agreeing(f'{image_kind(facts)}[s]', images)}: each of the {images} changes an accuracy "
             f"by {_percent(1 / images)}, and "
-            f"chance alone changes it by about {_percent((high - low) / 2)}. More of them would reduce both."
+            f"chance alone changes it by about {_percent((high - low) / 2)}. More images would reduce both."
         )
     if copies := facts["copies"]:
         sentences.append(
-            f"{amount(copies, image_kind(facts))} {agreeing('[are]', copies)} also in training, byte for byte, so "
-            "that all accuracies are too high; scripts/audit_data.py names them."
+            f"{amount(copies, image_kind(facts))} {agreeing('[are]', copies)} also in training, byte for byte. "
+            "Therefore all accuracies are too high; scripts/audit_data.py lists these images."
         )
     if entries and min(len(one["seeds"]) for one in entries) == 1:
         sentences.append(
@@ -95,12 +95,12 @@ def cautions(facts: dict) -> list[str]:
 
 
 def image_kind(facts: dict) -> str:
-    """Return what the images are called by which candidates are compared."""
+    """Return the name of the images on which candidates are compared."""
     return "test image" if facts["split"] == "test" else "validation image"
 
 
 def left_out_sentence(facts: dict) -> list[str]:
-    """Return a list of one sentence that names the finished runs that were left out, or an empty list."""
+    """Return a list with one sentence that names the left-out finished runs, or an empty list without such runs."""
     names, how = facts["left_out"], "tested" if facts["split"] == "test" else "validated"
     return [f"Runs that were {how} on other images are left out: {_listed(names)}."] if names else []
 

@@ -37,7 +37,7 @@ class Candidate:
 
     @cached_property
     def robustness(self) -> Correctness | None:
-        """Return how correct the predictions for corrupted images are; None if a run was not tested on them."""
+        """Return the correctness on corrupted images, or None if a run was not tested on corrupted images."""
         shares = [trial.corrupted for trial in self.trials]
         complete = all(shares) and len({len(one) for one in shares}) == 1
         return Correctness(np.array(shares)) if complete else None
@@ -75,7 +75,7 @@ def candidates(trials: Sequence[Trial]) -> list[Candidate]:
 
 
 def _names(groups: Sequence[Sequence[Trial]]) -> list[str]:
-    """Name each group by its strategy, if the strategies differ, and by the overrides that not all groups have."""
+    """Name each group by the overrides that not all groups have, and by its strategy if the strategies differ."""
     first = [group[0].runs[0] for group in groups]
     distinctive = [[o for o in run.overrides if not o.startswith(_NAMELESS)] for run in first]
     strategies = [run.summary["strategy"] for run in first]

@@ -21,7 +21,7 @@ SHOWN = 12  # the page shows this many images on which candidates disagree
 def compare(runs: Sequence[Run], folder: Path) -> dict:
     """Compare `runs`, and return plain values; the paths of runs are relative to `folder`.
 
-    Only runs with the most common validation images are compared; `left_out` lists the other finished runs.
+    Only the largest group of runs with the same validation images is compared; `left_out` lists the other runs.
     """
     finished = without_repetitions([run for run in runs if run.finished])
     same = _with_common_images(trials(finished))
@@ -157,7 +157,8 @@ def dominates(other: dict, entry: dict, cost: str) -> bool:
 def _disagreements(found: Sequence[Candidate], good: Sequence[bool]) -> list[dict]:
     """Return the images for which the share of seeds with a correct prediction varies most between candidates.
 
-    Candidates that are not worse than the best count first, because the mistakes of bad ones say little about an image.
+    The variation among the candidates that are not worse than the best decides first, because the mistakes of bad
+    candidates say little about an image.
     """
     if len(found) < 2:
         return []

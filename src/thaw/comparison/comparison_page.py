@@ -52,7 +52,7 @@ def table(facts: dict) -> str:
 
 
 def verdict(entry: dict) -> str:
-    """Return whether a candidate is tied with the best one or worse, with the p-value of the difference."""
+    """Return a candidate's verdict against the best one, with the p-value of the difference."""
     return entry["verdict"] + (f" (p {p_value(entry['p'])})" if entry["p"] is not None else "")
 
 

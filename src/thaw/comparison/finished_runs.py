@@ -22,7 +22,7 @@ Item = TypeVar("Item")
 
 @dataclass(frozen=True)
 class Run:
-    """A run, finished or not, read from its folder. Its results are those on `split`, `val` or `test`."""
+    """A run, finished or not, read from its folder. Its results are those on `split`, which is `val` or `test`."""
 
     folder: Path
     split: str = "val"
@@ -118,14 +118,14 @@ class Trial:
 
     @cached_property
     def corrupted(self) -> list[float]:
-        """Return `Run.corrupted` of all folds together, sorted by path; empty if a run lacks it."""
+        """Return `Run.corrupted` of all folds together, sorted by path; [] if a run tested no corrupted images."""
         if not all(run.corrupted for run in self.runs):
             return []
         return [share for _, share in sorted(item for run in self.runs for item in run.corrupted.items())]
 
     @cached_property
     def images(self) -> tuple:
-        """Return a key of the split's images; trials with equal keys can be compared image by image."""
+        """Return a key that identifies the split's images; trials with equal keys can be compared image by image."""
         contents = tuple(run.summary.get("fingerprint", {}).get(run.split) for run in self.runs)
         return contents, tuple((path, label) for path, label, _, _ in self.predictions)
 
@@ -162,7 +162,7 @@ def find_runs(folders: Iterable[Path]) -> list[Run]:
 
 
 def without_repetitions(runs: Sequence[Run]) -> list[Run]:
-    """Return `runs` with only the newest of those that have equal configuration, seed and fold."""
+    """Return `runs`; of several runs with equal configuration, seed and fold, keep only the newest."""
     repeated = grouped(runs, lambda run, other: _same_trial(run, other) and run.fold == other.fold)
     kept = [max(group, key=lambda run: (run.folder / run_files.SUMMARY).stat().st_mtime_ns) for group in repeated]
     return [run for run in runs if run in kept]
@@ -174,7 +174,7 @@ def trials(runs: Sequence[Run]) -> list[Trial]:
 
 
 def grouped(items: Iterable[Item], alike: Callable[[Item, Item], bool]) -> list[list[Item]]:
-    """Return groups of items for which `alike` is True, in the order of their first items."""
+    """Group the items that are `alike`; return the groups in the order of their first items."""
     groups: list[list[Item]] = []
     for item in items:
         group = next((group for group in groups if alike(item, group[0])), None)

@@ -10,8 +10,8 @@ from functools import lru_cache
 import numpy as np
 
 WHOLE = (0.0, 1.0, 0.0, 1.0)
-_FARTHEST = 0.45  # fraction of the side that an edge of a box may move inwards
-_OUTSIDE = 0.1  # fraction of the side that an edge of a box may move outwards
+_FARTHEST = 0.45  # an edge of a box may move inwards by this fraction of the side
+_OUTSIDE = 0.1  # an edge of a box may move outwards by this fraction of the side
 _STEP = 0.04  # largest move of a box's edge in one step, as a fraction of the side
 _BLURS = (2.5, 2.5, 1.8, 1.8, 1.2, 1.2, 0.8)  # standard deviations in pixels of a 48 × 48 image
 
@@ -71,7 +71,7 @@ def _improvement(blurred: np.ndarray, moving: np.ndarray, boxes: np.ndarray, ker
 def _least_squares(terms: np.ndarray, target: np.ndarray) -> np.ndarray:
     products = (terms @ terms.swapaxes(1, 2)).astype(np.float64)
     diagonal = np.arange(terms.shape[1])
-    products[:, diagonal, diagonal] *= 1 + 1e-4  # ridge, because the pixels may not determine all unknowns
+    products[:, diagonal, diagonal] *= 1 + 1e-4  # a ridge term, because the pixels may not determine all unknowns
     products[:, diagonal, diagonal] += 1e-6
     return np.linalg.solve(products, (terms @ target).astype(np.float64))[:, :, 0]
 
@@ -101,7 +101,7 @@ def _samples(side: int, starts: np.ndarray, ends: np.ndarray) -> tuple[np.ndarra
 @lru_cache
 def _blur(side: int, sigma: float) -> np.ndarray:
     """Return the matrix (side, side) of a Gaussian blur with mirrored padding."""
-    apart = np.arange(-round(4 * sigma), round(4 * sigma) + 1)  # farther weights may be denormal, which is slow
+    apart = np.arange(-round(4 * sigma), round(4 * sigma) + 1)  # weights beyond this may be denormal, which is slow
     kernel = np.exp(-0.5 * (apart / sigma) ** 2)
     source = np.arange(side)[:, None] + apart
     source = np.where(source % (2 * side) < side, source % side, side - 1 - source % side)

@@ -22,7 +22,7 @@ from thaw.errors import UserError
 
 @dataclass(frozen=True)
 class Doubt:
-    """Image with a doubtful label; a classifier computes `probability` for `label` and `other` for `suggested`."""
+    """Image with a doubtful label. A classifier gives `probability` to `label`, and `other` to `suggested`."""
 
     path: Path
     label: str

@@ -14,10 +14,10 @@ from thaw.pages.text import agreeing, amount, counted, printable, shown
 from thaw.runs.optional_output import write_page
 from thaw.storage.files import write_whole
 
-_SHOWN = 24  # groups of images per finding on the page
-_TOGETHER = 12  # pictures per group of images
+_SHOWN = 24  # largest number of groups of images per finding on the page
+_TOGETHER = 12  # largest number of pictures per group of images
 _SIDE = 200  # side of a picture in pixels
-_DOUBTS = 10  # doubtful labels in the terminal table
+_DOUBTS = 10  # largest number of doubtful labels in the terminal table
 
 
 def facts(audit: Audit, doubts: Sequence[Doubt] | None) -> dict:

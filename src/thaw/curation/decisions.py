@@ -61,12 +61,12 @@ def _own_verdict(found: Inspection) -> tuple[str, str]:
         return found.kind, found.fault
     if found.misnamed:
         ending = suffixes(found.format)[0]
-        return "misnamed", f"is a {found.format} file (it should end in {ending}); used anyway"
+        return "misnamed", f"is a {found.format} file, but its name does not end in {ending}; used anyway"
     return "ok", "ok"
 
 
 def _set_copies_aside(entries: list[Entry]) -> None:
-    """Exclude faulty files and all but the first of identical files; exclude all if their classes differ."""
+    """Exclude faulty files. Of identical files, keep only the first; if their classes differ, keep none."""
     equal = defaultdict(list)
     for index, entry in enumerate(entries):
         if entry.found.fault:

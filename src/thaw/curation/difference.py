@@ -16,20 +16,20 @@ from thaw.errors import UnreadableImageError
 
 _SIDE = 192  # size at which images are compared, in pixels
 _READ = 512  # short side at which images are read, in pixels
-_BLURS = (0.6, 0.4, 0.3, 0.3)  # for `fit`; small, because the boxes are nearly correct already
+_BLURS = (0.6, 0.4, 0.3, 0.3)  # blurs for `fit`; small, because the boxes are almost correct already
 _QUALITY = 40  # JPEG quality of the reference re-encoding
-_BLOCKS = 12  # number of blocks along a side of the image; blocks are also compared one by one
-_LOCAL = 4.0  # a block of a copy may differ this many times as much as the whole image
+_BLOCKS = 12  # number of blocks along a side of the image; each block is also compared by itself
+_LOCAL = 4.0  # a block of a copy may have this many times the difference allowed for the whole image
 _COLOURS = 48  # size at which colours are compared, in pixels
 _ROUNDING = 0.01  # squared error of rounding, on the scale 0 to 255, added to the error of re-encoding
-_FEW = 0.2  # if a smaller share of the pixels is comparable, all pixels are compared
-_GREY = 2.0  # an image is grey if its colours have a smaller standard deviation, on the scale 0 to 255
-_TOLERATED, _TOLERATED_SHARE = 3.0, 0.35  # allowed colour difference: constant part, and share of the image's spread
+_FEW = 0.2  # compare all pixels if less than this share of them is comparable
+_GREY = 2.0  # an image is grey if the standard deviation of its colours is below this, on the scale 0 to 255
+_TOLERATED, _TOLERATED_SHARE = 3.0, 0.35  # allowed colour difference: this constant plus this share of the spread
 
 
 @dataclass(frozen=True)
 class Pair:
-    """Possible copies: `first`, perhaps mirrored, may show the `box` (top, bottom, left, right) of `second`."""
+    """Possible copies: `first`, or its mirror image, may show the part `box` (top, bottom, left, right) of `second`."""
 
     first: Path
     second: Path
@@ -40,8 +40,8 @@ class Pair:
 def excess(pair: Pair) -> float:
     """Return the difference between two images, divided by the difference that JPEG re-encoding makes.
 
-    Changes of brightness and contrast do not count. Copies have a ratio below 1, unless one has a JPEG quality below
-    `_QUALITY`. The ratio is infinite if the colours differ or an image cannot be read.
+    Changes of brightness and contrast do not count. Copies have a ratio below 1, unless one of the two has a JPEG
+    quality below `_QUALITY`. The ratio is infinite if the colours differ or an image cannot be read.
     """
     try:
         first, second = _read(pair.first), _read(pair.second)
@@ -86,7 +86,7 @@ def _same_part(first: Image.Image, second: Image.Image, box: np.ndarray) -> tupl
 
 
 def _colours_differ(first: Image.Image, second: Image.Image) -> bool:
-    """Return whether colours differ more than a change of lighting explains; False if one image is grey."""
+    """Return whether colours differ more than a change of lighting can explain; False if one image is grey."""
     colours = [_colours(image) for image in (first, second)]
     if min(colour.std(0).max() for colour in colours) < _GREY:
         return False

@@ -43,7 +43,7 @@ def fetch(what: Archive, dest: Path) -> Path:
     if not found:
         _download(what.url, what.sha256, archive)
     elif _sha256(archive) != what.sha256:
-        raise UserError(f"{archive} exists and is not the archive of {what.url}; move it, or choose another SOURCE.")
+        raise UserError(f"{archive} exists, but is not the archive from {what.url}; move it, or choose another SOURCE.")
     with tempfile.TemporaryDirectory(prefix=".unpacked-", dir=dest.parent) as unpacked:
         _unpack(archive, Path(unpacked))
         os.replace(Path(unpacked) / what.folder, dest)
@@ -59,11 +59,9 @@ def _download(url: str, sha256: str, archive: Path) -> None:
         _receive(url, part)
     except (urllib.error.URLError, OSError) as error:
         reason = getattr(error, "reason", None) or error
-        raise RunError(
-            f"cannot fetch {url} ({reason}); the same command resumes where the download stopped."
-        ) from error
+        raise RunError(f"cannot fetch {url} ({reason}). Run the same command again to resume the download.") from error
     if (digest := _sha256(part)) != sha256:
-        cure = f"; this download continued an earlier one: remove {part} and try again" if resumed else ""
+        cure = f". This download resumed an earlier one: remove {part} and try again" if resumed else ""
         if not resumed:
             part.unlink()
         raise RunError(f"{url} is not the expected file: its SHA-256 is {digest}, not {sha256}{cure}.")

@@ -14,14 +14,14 @@ from thaw.data.endings import what_to_install
 from thaw.data.walk import is_hidden
 from thaw.pages.text import agreeing, amount, shown
 
-ERROR, WARNING, NOTE = "error", "warning", "note"  # distorts metrics; may distort metrics; does not
+ERROR, WARNING, NOTE = "error", "warning", "note"  # distorts metrics; may distort metrics; does not distort metrics
 _FEW, _IMBALANCE = 10, 3  # warn below this many training images per class, or above this ratio of class sizes
 _SMALL, _LARGE, _LONG = 32, 50e6, 5  # limits of: short side in pixels; number of pixels; ratio of long to short side
 _FAULTS = {
     "empty": "file[s] [have] no bytes",
     "truncated": "image[s] [are] cut off",
     "unreadable": "image[s] cannot be decoded",
-    "no image": "file[s] [are] named like an image but [are] not one",
+    "no image": "file[s] [have] an image file extension but [contain] no image",
     "bomb": f"image[s] [have] more than {pixel_limit()} and [are] refused",
 }
 _MODES = {
@@ -72,11 +72,11 @@ def folder_findings(root: Path, trees: dict[str, Tree]) -> Iterator[Finding]:
         stray += [Path(name) for name in beside if not is_hidden(name)]
         hidden += [Path(name) for name in beside if is_hidden(name)]
     needed = what_to_install(path.name for path in stray)
-    text = f"skipped file[s] or folder[s] [have] no image ending or [are] in no class folder{needed and f' ({needed})'}"
+    text = f"skipped file[s] or folder[s] [have] no image file extension or no class folder{needed and f' ({needed})'}"
     yield from _finding("stray", WARNING, text, stray)
     yield from _finding("hidden", NOTE, "file[s] or folder[s] [are] hidden and skipped", hidden)
     repeated = [Path(split) / path for split, tree in trees.items() for path in tree.repeated]
-    text = "link[s] [are] not followed: the linked folder contains the link, or is read in another place"
+    text = "link[s] [are] not followed: the linked folder contains the link, or is read at another path"
     yield from _finding("repeated", NOTE, text, repeated)
 
 
@@ -105,7 +105,7 @@ def image_findings(files: Sequence[File]) -> Iterator[Finding]:
     for kind, text in _FAULTS.items():
         yield from _finding(kind, ERROR, text, where(lambda found, kind=kind: found.kind == kind))
     files = [file for file in files if not file.found.fault]
-    text = "image[s] [have] the ending of another format; Thaw goes by the content"
+    text = "image[s] [have] the file extension of another format; Thaw reads the format from the content"
     yield from _finding("misnamed", WARNING, text, where(lambda found: found.misnamed))
     small = where(lambda found: min(found.width, found.height) < _SMALL)
     yield from _finding("small", WARNING, f"image[s] [have] fewer than {_SMALL} pixels on a side", small)
@@ -118,7 +118,7 @@ def image_findings(files: Sequence[File]) -> Iterator[Finding]:
     for name, modes in _MODES.items():
         stored = "with" if name in ("16 bits", "alpha") else "as"
         chosen = where(lambda found, modes=modes: found.mode in modes)
-        yield from _finding(name, NOTE, f"image[s] [are] stored {stored} {name} and [become] RGB", chosen)
+        yield from _finding(name, NOTE, f"image[s] [are] stored {stored} {name} and [are] converted to RGB", chosen)
     yield from _finding("turned", NOTE, "image[s] [are] turned upright by EXIF", where(lambda found: found.turned))
 
 

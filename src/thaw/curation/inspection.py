@@ -53,7 +53,7 @@ class Inspection:
 
 
 def suffixes(image_format: str) -> Sequence[str]:
-    """Return the file name endings of a Pillow format such as `JPEG`, the most usual ending first."""
+    """Return the file extensions of a Pillow format such as `JPEG`, the most common extension first."""
     return _SUFFIXES.get(image_format, (f".{image_format.lower()}",))
 
 
@@ -106,5 +106,5 @@ def _fault(error: Exception) -> tuple[str, str]:
     if any(words in text.lower() for words in _CUT_OFF):
         return "truncated", f"is cut off ({text})"
     if "cannot identify image file" in text:
-        return "no image", "is in no image format that Pillow reads"
+        return "no image", "does not have an image format that Pillow can read"
     return "unreadable", f"cannot be decoded ({text})"

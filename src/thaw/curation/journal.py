@@ -13,7 +13,7 @@ from thaw.curation.similarity import SIDE
 
 
 def inspected(root: Path, paths: Sequence[Path], journal: Path, title: str) -> list[Inspection]:
-    """Inspect the files `paths` below `root`, in order, or read the results of unchanged files from `journal`."""
+    """Inspect the files `paths` below `root`, in order. The results of unchanged files are read from `journal`."""
     stamps = {path: file_stamp(root / path) for path in paths}
     known = {path: found for path, stamp, found in _read(journal, root) if stamps.get(path) == stamp}
     left = [path for path in paths if path not in known]
@@ -25,7 +25,7 @@ def inspected(root: Path, paths: Sequence[Path], journal: Path, title: str) -> l
 
 
 def file_stamp(path: Path) -> list[int]:
-    """Return a file's size and modification time in ns, or [] if the file cannot be read, such as a broken link."""
+    """Return a file's size and modification time in ns, or [] if the file is not readable, like a broken link."""
     try:
         facts = path.stat()
     except OSError:
@@ -36,7 +36,7 @@ def file_stamp(path: Path) -> list[int]:
 def _line(path: Path, stamp: list[int], found: Inspection) -> str:
     values = asdict(found) | {"path": str(path), "stamp": stamp}
     thumbnail = values.pop("thumbnail")
-    values["marks"] = thumbnail  # the thumbnail's key in journals of older versions
+    values["marks"] = thumbnail  # older versions use this key for the thumbnail
     if thumbnail is not None:
         values["marks"] = [thumbnail.shape, base64.b64encode(thumbnail.tobytes()).decode()]
     return json.dumps(values) + "\n"

@@ -88,7 +88,7 @@ def out_of_fold(features: np.ndarray, labels: np.ndarray, folds: np.ndarray) -> 
 
 
 def ranked(probabilities: np.ndarray, labels: np.ndarray) -> list[tuple[int, int]]:
-    """Return (image, suggested class) for each doubtful label, sorted by how much more probable the suggestion is."""
+    """Return (image, suggested class) for each doubtful label, sorted by P(suggested) - P(label), largest first."""
     rows = np.arange(len(labels))
     own = probabilities[rows, labels]
     usual = np.array(

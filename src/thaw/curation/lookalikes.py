@@ -1,8 +1,8 @@
 """Find candidate copies: a few other images for each image, and the box in which the two images may overlap.
 
 Three searches run, because each finds copies that the other two miss. The first compares whole images. The second
-compares whole images with crops on a grid. The third compares images after it has aligned them with their common
-content, which finds crops in a set of very similar images. `pictures` are standardised grey thumbnails.
+compares whole images with crops on a grid. The third aligns all images with their common content
+before it compares them. It finds crops in a set of very similar images. `pictures` are standardised grey thumbnails.
 """
 
 from collections.abc import Iterator, Sequence
@@ -16,13 +16,13 @@ from thaw.curation.signatures import Box, Signatures, blocks, crops, damping, un
 
 _COARSE, _MIDDLE, _FINE = Signatures(9), Signatures(16), Signatures(28)
 _DAMPED = 48  # number of signature directions to damp, at most a tenth of the number of images
-_WHOLES = [0, 1, 2, 5, 12, 25]  # candidates' ranks by similarity; 12 and 25 connect large groups of copies
+_WHOLES = [0, 1, 2, 5, 12, 25]  # ranks, by similarity, of the candidates; 12 and 25 connect large groups of copies
 _MIRRORED, _CROPS, _FITTED = 2, 6, 2  # candidates per image in the other searches
 _SAMPLED = 500  # number of images from which the common content is computed
-_COMMON = 0.8  # no third search if the common content leaves a larger share of variance unexplained
-_FAR = 32  # rank of a similar image that is hardly a copy, because few images have 32 copies
+_COMMON = 0.8  # skip the third search if the common content leaves more than this share of variance unexplained
+_FAR = 32  # rank of a similar image that is almost certainly no copy, because few images have 32 copies
 _GRIDS = [(0.04, 5), (0.06, 3), (0.1, 1), (0.0, 0)]  # arguments of `crops`, from the finest grid to no grid
-_MOST = 4e10  # largest number of comparisons, which take a few minutes
+_MOST = 4e10  # largest number of comparisons; this many take a few minutes
 
 
 class Nominations(NamedTuple):
@@ -41,7 +41,7 @@ class Nominations(NamedTuple):
 
 
 def nominate(pictures: np.ndarray) -> tuple[Nominations, np.ndarray]:
-    """Return about 12 candidate copies per picture (n, side, side), and for each picture that of rank `_FAR`."""
+    """For each of `pictures` (n, side, side), return about 12 candidate copies, and the candidate of rank `_FAR`."""
     wholes, far = _whole_images(pictures)
     found = [*wholes, *_on_a_grid(pictures), *_fitted(pictures)]
     return Nominations(*(np.concatenate(parts) for parts in zip(*found, strict=True))), far
@@ -126,7 +126,7 @@ def _distinct_best(found: np.ndarray, outliers: np.ndarray) -> np.ndarray:
 
 
 def _fitted(pictures: np.ndarray) -> Iterator[Nominations]:
-    """Compare images after aligning them with the common content of the set; yield nothing if there is none."""
+    """Compare images after aligning them with the common content of the set; yield nothing without such content."""
     tried = crops(0.04, 5)
     frame = _frame(pictures, tried)
     if frame is None:
@@ -157,7 +157,7 @@ def _frame(pictures: np.ndarray, tried: Sequence[Box]) -> np.ndarray | None:
 
 
 def _boxes_in(frame: np.ndarray, pictures: np.ndarray, tried: Sequence[Box]) -> np.ndarray:
-    """Return the box of `frame` that looks most like each picture, (n, 4), starting from the boxes `tried`."""
+    """For each picture, return the most similar box of `frame`, (n, 4). The search starts from the boxes `tried`."""
     parts = unit(np.concatenate([_COARSE.of(frame[None], box) for box in tried]))
     boxes = np.array(tried, np.float32)[(unit(_COARSE.of(pictures, WHOLE)) @ parts.T).argmax(1)]
     for start in range(0, len(pictures), 64):

@@ -15,7 +15,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 _CHUNK = 16  # items that a worker process receives at a time
-_FEW = 64  # fewer items are finished sooner than worker processes start
+_FEW = 64  # for fewer items, starting worker processes takes longer than the work itself
 
 
 def on_every_core(

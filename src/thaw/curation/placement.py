@@ -57,7 +57,7 @@ def _link(source: Path, target: Path, how: str) -> None:
         raise UserError(
             f"{target} exists already: the file system of DEST treats two names of images as the same."
         ) from error
-    except OSError as error:  # such as a file system without hard links
+    except OSError as error:  # for example, the file system has no hard links
         if how != "hard" or error.errno not in _NO_HARD_LINKS:
             raise
         _link(source, target, "copy")

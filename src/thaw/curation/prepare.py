@@ -60,8 +60,8 @@ def prepare(request: Request) -> str:
     part = _part(request.dest)
     if part.exists() and not _is_own(part):
         raise UserError(
-            f"{part} exists and was not made by this command, which needs that path for its unfinished work; move it "
-            "or choose another DEST."
+            f"{part} exists, but was not made by this command. The command needs that path for its unfinished work: "
+            f"move {part}, or choose another DEST."
         )
     refuse_unwritable(part, "DEST")
     with _alone(part / _LOCK, request.dest):
@@ -140,7 +140,7 @@ def _complete(request: Request, record: dict) -> str:
 
 def _difference(before: dict | None, record: dict) -> str:
     if before is None:
-        return "exists and was not made by this command"
+        return "exists, but was not made by this command"
     changed = [f"{key}={before.get(key)}" for key in record if key != "files" and before.get(key) != record[key]]
     return f"was prepared with {', '.join(changed)}" if changed else "was prepared from other files in SOURCE"
 
@@ -157,10 +157,10 @@ def _write_lists(root: Path, tree: Tree, entries: Sequence[Entry]) -> None:
         rows = csv.writer(file, lineterminator="\n")
         rows.writerow(["path", "class", "kind", "reason"])
         aside = [(entry.path, entry.label, entry.kind, entry.verdict) for entry in entries if entry.split == QUARANTINE]
-        aside += [(path, "", "stray", "does not end like an image, or is in no class folder") for path in tree.stray]
+        aside += [(path, "", "stray", "has no image file extension or no class folder") for path in tree.stray]
         aside += [(path, "", "hidden", "is hidden") for path in tree.hidden]
         aside += [
-            (path, "", "repeated", "is a link to a folder that contains it or is read in another place")
+            (path, "", "repeated", "is a link to a folder that contains the link or is read at another path")
             for path in tree.repeated
         ]
         rows.writerows((path.as_posix(), *rest) for path, *rest in sorted(aside))
@@ -176,7 +176,7 @@ def _summary(entries: Sequence[Entry], tree: Tree, request: Request) -> str:
     kinds = Counter(entry.kind for entry in entries if entry.split == QUARANTINE)
     kinds |= Counter({name: len(getattr(tree, name)) for name in ("stray", "hidden", "repeated")})
     aside = ", ".join(f"{count} {kind}" for kind, count in sorted(kinds.items()) if count)
-    notes = f"\nset aside, with reasons in {request.dest / QUARANTINED}: {aside}" if aside else ""
+    notes = f"\nexcluded ({request.dest / QUARANTINED} has the reasons): {aside}" if aside else ""
     alike = alike_by_design([entry.found.thumbnail for entry in entries if entry.found.thumbnail is not None])
     notes += f"\nnote     {alike}" if alike else ""
     return "\n".join(table) + notes + f"\ndata     {request.dest}"

@@ -22,7 +22,7 @@ def best_pairs(pictures: np.ndarray, nominated: Nominations) -> tuple[Nomination
 
 
 def far_residues(pictures: np.ndarray, far: np.ndarray) -> np.ndarray:
-    """Return the residue (n,) between each picture and the picture with the index `far`, which is hardly a copy."""
+    """Return the residue (n,) of each picture with the picture of index `far`, which is almost certainly no copy."""
     count = len(pictures)
     boxes = np.tile(np.array(WHOLE, np.float32), (count, 1))
     pairs = Nominations(np.arange(count), far, np.zeros(count, bool), boxes)
@@ -60,7 +60,7 @@ def pair_numbers(compared: Nominations) -> np.ndarray:
 def other_pairs(
     compared: Nominations, residues: np.ndarray, among: np.ndarray | None = None
 ) -> tuple[np.ndarray, np.ndarray]:
-    """For each pair, return two other pairs of its first image, with the least and with the median residue.
+    """For each pair, return two other pairs with the same first image: those with the least and the median residue.
 
     A pair without other pairs gets its own index. `among`, bool for each pair, selects which pairs may be returned.
     """

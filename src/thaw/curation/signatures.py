@@ -44,7 +44,7 @@ def _transform(waves: int, side: int, start: float, end: float) -> np.ndarray:
 
 
 def damping(signatures: np.ndarray, directions: int) -> np.ndarray:
-    """Return a matrix (D, D) that shrinks the `directions` of largest variance to the next direction's variance."""
+    """Return a matrix (D, D) that shrinks the first `directions` principal directions to the variance of the next."""
     apart = signatures - signatures.mean(0)
     variances, axes = np.linalg.eigh((apart.T @ apart / len(apart)).astype(np.float64))
     level = variances[max(0, len(variances) - 1 - directions)]

@@ -1,8 +1,8 @@
 """Find near-duplicates: images that were re-encoded, resized, mirrored, cropped or changed in brightness.
 
-Similarity alone does not make a copy, because images of one kind, such as X-rays, are all similar. Two images are
-copies if they meet two conditions: they are much more similar to each other than to other images, and they differ no
-more than re-encoding explains.
+Similar images are not always copies, because images of one kind, such as X-rays, are all similar. Two images are copies
+if they meet two conditions: they are much more similar to each other than to other images, and re-encoding can explain
+their difference.
 """
 
 from collections.abc import Sequence
@@ -22,15 +22,15 @@ from thaw.curation.residues import best_pairs, far_residues, other_pairs, pair_n
 SIDE = 48  # side of a thumbnail in pixels
 _FLAT = 2.0  # an image is blank below this standard deviation, on the scale 0 to 255
 _EXPLAINED = 0.2  # largest residue (unexplained share of variance) of a copy
-_RULE = 0.25  # quantile of the ratio of a median candidate's residue to a far image's residue
+_RULE = 0.25  # quantile of the ratio (residue of a median candidate) / (residue of a far image)
 _CLEARLY = 0.7  # largest ratio of a copy's residue to the residue of the image's other candidates
-_DOUBTFUL, _NO_MORE = 1.0, 1.5  # largest excess (difference / that by re-encoding) of a copy: doubtful; clear
-_HOMOGENEOUS = 0.15  # a set is homogeneous if images that are no copies have a smaller median residue
-_CONTROLS, _ENOUGH = 100, 20  # number of control pairs (similar images, no copies); fewest to compute a limit from
+_DOUBTFUL, _NO_MORE = 1.0, 1.5  # largest excess of a copy: for doubtful pairs and homogeneous sets; for others
+_HOMOGENEOUS = 0.15  # a set is homogeneous if the median residue of images that are no copies is below this
+_CONTROLS, _ENOUGH = 100, 20  # largest number of control pairs (similar images, no copies); smallest number for a limit
 _STRAY = 0.05  # share of control pairs that may be copies by mistake
 _BELOW = 0.5  # largest ratio of a copy's excess to the excess of pairs that are no copies
-_CERTAIN = 0.2  # in a homogeneous set, a pair with a smaller excess is certainly a copy
-_UNSURE, _UNLIKE = 0.75, 0.05  # largest excess that is compared further; like _BELOW, above the limit
+_CERTAIN = 0.2  # in a homogeneous set, a pair with an excess below this is certainly a copy
+_UNSURE, _UNLIKE = 0.75, 0.05  # largest excess of pairs to check again; a stricter _BELOW for pairs above the limit
 _ALIKE = 0.85  # images look alike by design above this median correlation of nearest neighbours
 _SAMPLED = 1000  # number of images from which the median correlation is estimated
 
@@ -45,8 +45,8 @@ def grey_thumbnail(rgb: Image.Image) -> np.ndarray:
 def similar_pairs(paths: Sequence[Path], thumbnails: Sequence[np.ndarray]) -> list[tuple[int, int]]:
     """Return index pairs (i < j) of near-duplicates.
 
-    The pairs connect all copies of an image, but not every two copies are a pair. The number of comparisons is limited
-    to about twenty of thumbnails per image, and one of full images per four images.
+    The pairs connect all copies of an image, but not every two copies are a pair. The number of comparisons is limited:
+    about twenty comparisons of thumbnails per image, and one comparison of full images per four images.
     """
     shown, pictures = _pictures(thumbnails)
     if len(shown) < 2:
@@ -89,7 +89,7 @@ def _pairs(paths: Sequence[Path], shown: np.ndarray, compared: Nominations) -> l
 
 
 def _limit(of_controls: np.ndarray) -> float:
-    """Return the largest excess of a copy, well below that of control pairs (similar images, no copies)."""
+    """Return the largest excess allowed for a copy, well below that of control pairs (similar images, no copies)."""
     if len(of_controls) < _ENOUGH:
         return _NO_MORE
     return min(_DOUBTFUL, _BELOW * float(np.quantile(of_controls, _STRAY)))
@@ -108,8 +108,8 @@ def alike_by_design(thumbnails: Sequence[np.ndarray]) -> str | None:
     if likeness < _ALIKE:
         return None
     return (
-        f"nearly all images look alike (correlation {likeness:.2f}), so that similarity alone does not make a copy: "
-        "only images that differ no more than re-encoding explains are copies"
+        f"nearly all images look alike (correlation {likeness:.2f}), so images count as copies only "
+        "if re-encoding can explain their difference"
     )
 
 
@@ -125,7 +125,7 @@ def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
 
 
 def _pictures(thumbnails: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Return indices and standardised thumbnails without blank images, because these would resemble any image."""
+    """Return indices and standardised thumbnails of all images except blank ones, which would resemble any image."""
     shown = np.array([index for index, thumbnail in enumerate(thumbnails) if thumbnail.any()], np.int64)
     pictures = np.array([thumbnails[index] for index in shown], np.float32).reshape(-1, SIDE, SIDE)
     pictures -= pictures.mean((1, 2), keepdims=True)
@@ -142,7 +142,7 @@ def _suspects_and_controls(
     be copies, or the set is homogeneous. A suspect is doubtful if the other candidates are about equally similar.
     """
     usual = far[compared.first]
-    # If an image has several copies, its median candidate is a copy, too. Then use a residue that other images suggest.
+    # If an image has several copies, its median candidate is a copy, too. Then estimate a residue from other images.
     typical = np.quantile(residues[middle] / (usual + 1e-9), _RULE) * usual
     clear = (residues <= _CLEARLY * np.maximum(residues[middle], typical)) | (middle == np.arange(len(residues)))
     homogeneous = np.median(far) < _HOMOGENEOUS

@@ -19,8 +19,8 @@ SPLITS = ("train", "val", "test")
 class Tree:
     """Files in a folder; all paths are sorted and relative to `root`.
 
-    `images` are the files with an image's ending, with their class. `stray` are all other files. `repeated` are links
-    which are not followed, because their folder is read in another place. `empty` are classes without images.
+    `images` are the files with an image file extension, and their classes. `stray` are all other files. `repeated` are
+    links that `walk` does not follow. `empty` are classes without images.
     """
 
     root: Path

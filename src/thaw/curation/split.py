@@ -21,10 +21,10 @@ class Shares:
 def assign(groups: Mapping[str, Sequence[int]], label: str, shares: Shares) -> dict[int, str]:
     """Return the split of each image of a class by its index; images beyond `shares.limit` get `unused`.
 
-    Each of `groups` has the indices of all copies of an image; its key is the smallest SHA-256 of these copies.
+    `groups` maps the smallest SHA-256 of all copies of an image to the indices of these copies.
 
     Raises:
-        UserError: if the class has too few images, or copies, which stay in one split, prevent the exact sizes.
+        UserError: if the class has too few images, or the exact sizes would put copies into different splits.
 
     """
     keys = sorted(groups, key=lambda key: hashlib.sha256(f"{shares.seed}/{key}".encode()).digest())
@@ -34,9 +34,9 @@ def assign(groups: Mapping[str, Sequence[int]], label: str, shares: Shares) -> d
     held_out = sum(wanted.values())
     if used <= held_out:
         raise UserError(
-            f"class {label} has {amount(available, 'usable image')}{_limit_note(shares, available)}, of which "
-            f"{held_out} {agreeing('[are]', held_out)} to be held out, so that none is left to train on; "
-            "choose fewer with --val or --test."
+            f"class {label} has {amount(available, 'usable image')}{_limit_note(shares, available)}, but "
+            f"{held_out} {agreeing('[are]', held_out)} to be held out, so none is left to train on. "
+            "Choose fewer with --val or --test."
         )
     splits: dict[int, str] = {}
     for name, count in (*wanted.items(), ("train", used - held_out)):

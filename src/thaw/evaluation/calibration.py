@@ -41,7 +41,7 @@ def fitted_temperature(logits: np.ndarray, labels: np.ndarray, rows: np.ndarray 
 
 
 def cross_fitted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return a temperature for each image, float (n,), fitted on the other folds, as in cross-validation."""
+    """Return a temperature for each image, float (n,), fitted on the folds without this image (cross-validation)."""
     fold = np.random.default_rng(0).permutation(len(labels)) % _FOLDS
     temperatures = np.ones(len(labels))
     for number in range(_FOLDS):

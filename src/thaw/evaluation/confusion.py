@@ -12,7 +12,7 @@ def confusion_counts(labels: np.ndarray, predicted: np.ndarray, classes: int) ->
 
 
 def confused_pairs(confusion: np.ndarray | csr_array, classes: Sequence[str], most: int = 10) -> list[dict]:
-    """Return the `most` most frequent mistakes, each with its count and its share of the true class's images."""
+    """Return at most `most` of the most frequent mistakes, with their counts and shares of the true class's images."""
     counts, totals = coo_array(confusion), confusion.sum(1)
     found = zip(*(values.tolist() for values in (counts.row, counts.col, counts.data)), strict=True)
     pairs = [(true, predicted, count) for true, predicted, count in found if true != predicted and count]

@@ -1,7 +1,7 @@
-"""Image corruptions: four of those in ImageNet-C (Hendrycks and Dietterich 2019).
+"""Image corruptions: four kinds from ImageNet-C (Hendrycks and Dietterich 2019).
 
 The strengths are severities 1, 3 and 5 of "Benchmarking Neural Network Robustness to Common Corruptions and
-Perturbations". Corruptions are deterministic, and change the crop that the network sees.
+Perturbations". Corruptions change the crop that the network sees. They are deterministic.
 """
 
 import io
@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from PIL import Image, ImageFilter
 
-_REFERENCE_SIDE = 224  # side, in pixels, of the crops that the strengths were chosen for
+_REFERENCE_SIDE = 224  # the strengths were chosen for crops with this side, in pixels
 
 
 @dataclass(frozen=True)
 class Corruption:
-    """A corruption of one kind. `strength` is in units of `unit`; `severity` is 1 to 5, as in ImageNet-C."""
+    """A corruption of one kind and strength. `unit` describes `strength`; `severity` is 1 to 5, as in ImageNet-C."""
 
     kind: str
     severity: int
@@ -63,7 +63,7 @@ def compressed(pixels: np.ndarray, quality: float, index: int) -> np.ndarray:
 
 
 def brightened(pixels: np.ndarray, more: float, index: int) -> np.ndarray:
-    """Return the pixels, uint8 (S, S, 3), with `more` added to HSV's value channel, which is 0 to 1."""
+    """Return the pixels, uint8 (S, S, 3), after adding `more` to HSV's value channel, whose range is 0 to 1."""
     scaled = pixels / np.float32(255)
     value = scaled.max(2, keepdims=True)
     raised = np.minimum(value + np.float32(more), 1)

@@ -1,4 +1,4 @@
-"""Metrics of predictions with 95 % confidence intervals, which treat the images as a sample."""
+"""Metrics of predictions. Their 95 % confidence intervals treat the images as a random sample."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -11,13 +11,13 @@ from thaw.evaluation.predictions import Predictions
 
 BINS = 15  # number of equally wide confidence bins
 RESAMPLES = 1000
-_AT_ONCE = 2**22  # most bootstrap weights in memory at once
+_AT_ONCE = 2**22  # largest number of bootstrap weights in memory
 MEASURES = ("macro_acc", "macro_f1", "loss", "ece", "ece_uncalibrated")
 _ERRORS = (3, 4)  # indices of the calibration errors in MEASURES
 
 
 def calibration_error(confidence: np.ndarray, right: np.ndarray) -> float:
-    """Return the expected calibration error, the mean gap |confidence - accuracy| of bins (Naeini et al. 2015)."""
+    """Return the expected calibration error: the weighted mean |confidence - accuracy| of bins (Naeini et al. 2015)."""
     return float(np.abs(np.bincount(_bins(confidence), confidence - right, BINS)).sum() / len(right))
 
 
@@ -41,7 +41,7 @@ def metrics(predictions: Predictions) -> dict:
 
 
 def calibration(predictions: Predictions) -> dict:
-    """Return the `calibration` entry of a run's summary: temperature, and ECE and loss [before, after] scaling."""
+    """Return the `calibration` entry of a run's summary: the temperature; ECE and loss as [unscaled, scaled]."""
     labels, logits = predictions.labels, predictions.logits
     both = predictions, predictions.divided_by(cross_fitted(logits, labels))
     return {
@@ -88,9 +88,9 @@ def bootstrap(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return values (k,) and their 95 % percentile intervals (k, 2) from `RESAMPLES` bootstrap samples (Efron 1979).
 
-    `measure` maps weights, float (draws, n), which count how often each image was drawn, to metrics, float (draws, k).
-    Every call draws the same samples, so that metrics of the same images are paired. `biased` lists the indices of
-    non-negative metrics that resampling inflates; their intervals are shifted by the mean inflation.
+    `measure` maps weights, float (draws, n), to metrics, float (draws, k). Weights count how often an image was drawn.
+    Every call draws the same samples, so that metrics of the same images are paired. Resampling inflates some
+    non-negative metrics. `biased` has their indices; the mean inflation is subtracted from their intervals.
     """
     drawn = np.concatenate([measure(weights) for weights in _resamples(n)])
     values = measure(np.ones((1, n)))[0]

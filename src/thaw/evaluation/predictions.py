@@ -11,7 +11,7 @@ from scipy.special import log_softmax
 
 from thaw.evaluation.confusion import confusion_counts
 
-_AT_ONCE = 2**16  # logits per part: they fit into a CPU's cache, while a copy of all may not fit into memory
+_AT_ONCE = 2**16  # logits per part: a part fits into a CPU's cache; a copy of all logits may not fit into memory
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ def parts(count: int, classes: int) -> Iterator[slice]:
 
 
 def joined(batches: list[torch.Tensor]) -> np.ndarray:
-    """Return all batches as one float32 array (n, classes); empty the list `batches` on the way to save memory."""
+    """Return all batches as one float32 array (n, classes). The list `batches` is emptied, which saves memory."""
     rows = np.empty((sum(map(len, batches)), batches[0].shape[1]), np.float32)
     end = len(rows)
     while batches:

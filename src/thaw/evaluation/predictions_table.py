@@ -15,7 +15,7 @@ Row = tuple[str, str, str, float]  # path, label, predicted, confidence
 
 
 def probability_column(name: str) -> str:
-    """Return the column name for a class's probability; the prefix prevents equality with a name in `COLUMNS`."""
+    """Return the name of a class's probability column. The prefix makes it different from all `COLUMNS`."""
     return f"p_{name}"
 
 
@@ -38,8 +38,8 @@ def write_predictions(path: Path, predictions: Predictions, root: Path) -> None:
 def read_predictions(path: Path) -> Iterator[Row]:
     """Yield the rows of a table; yield nothing if the file is missing.
 
-    In older tables, the column of a class has the name of the class, which may be "label". Of columns with equal names,
-    the first is read.
+    Older tables name a class's column after the class, for example "label". If several columns have the same name, only
+    the first one is read.
     """
     if not path.is_file():
         return

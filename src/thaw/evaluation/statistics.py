@@ -1,10 +1,10 @@
-"""Test differences in accuracy between candidates (configurations), with seeds and images both taken as samples.
+"""Test differences in accuracy between candidates (configurations). Seeds and images are treated as random samples.
 
-Every seed classifies every image, as every reader sees every case in diagnostic studies. The variance of a mean
+Every seed classifies every image, just as every reader judges every case in a diagnostic study. The variance of a mean
 accuracy is estimated as in these studies (Obuchowski and Rockette 1995; degrees of freedom by Hillis 2007): the
 variance between seeds plus the remaining variance between images. Three seeds are too few to estimate the variance
-between seeds. Therefore all candidates share one variance between seeds, assumed to be equal on the log-odds scale,
-unless the two compared candidates vary more.
+between seeds. Therefore all candidates share one variance between seeds, assumed to be equal on the log-odds scale.
+If the compared candidates themselves vary more between seeds, their own variance is used instead.
 """
 
 from collections.abc import Mapping, Sequence
@@ -59,7 +59,7 @@ class Correctness:
 
     @cached_property
     def rest_variance(self) -> float:
-        """Variance of single predictions that neither their seed nor their image explains."""
+        """Residual variance of single predictions, beyond the effects of their seed and of their image."""
         if self.seeds == 1:
             return 0.0
         rest = self.right - self.right.mean(1, keepdims=True) - self.by_image + self.accuracy
@@ -67,7 +67,7 @@ class Correctness:
 
     @cached_property
     def odds_slope(self) -> float:
-        """Derivative of accuracy by its log-odds. One more image, half correct, keeps the derivative above 0."""
+        """Derivative of accuracy by its log-odds, kept above 0 by an imaginary extra image that is half correct."""
         share = (self.by_image.sum() + 0.5) / (self.images + 1)
         return share * (1 - share)
 
@@ -75,7 +75,7 @@ class Correctness:
 class PairedTests:
     """Paired tests between candidates that predicted the same images.
 
-    `correctness` maps the name of each candidate to its correctness; all have the images in the same order.
+    `correctness` maps the name of each candidate to its correctness. All candidates have the images in the same order.
     """
 
     def __init__(self, correctness: Mapping[str, Correctness]):
@@ -87,7 +87,7 @@ class PairedTests:
     def interval(self, name: str) -> tuple[float, float]:
         """Return the 95 % interval of a candidate's accuracy over all seeds and images.
 
-        This is Wilson's interval for the effective number of images (Korn and Graubard 1998).
+        This is Wilson's interval for the number of images that would give the same variance (Korn and Graubard 1998).
         """
         one = self.correctness[name]
         binomial = one.accuracy * (1 - one.accuracy)
@@ -119,7 +119,7 @@ class PairedTests:
             return difference, None, mcnemar(a.right[0], b.right[0]), MCNEMAR
         by_image = a.by_image - b.by_image
         of_seeds, of_images, freedom = self._variances(by_image, [a, b])
-        # If seeds agree by chance, the standard error must not become smaller than the images alone make it.
+        # If seeds agree by chance, use at least the standard error that the images alone give.
         error = np.sqrt(max(of_seeds + of_images, by_image.var(ddof=1) / a.images))
         if error == 0:  # the difference is the same on every image
             return difference, (difference, difference), 1.0 if difference == 0 else 0.0, CROSSED
@@ -130,19 +130,19 @@ class PairedTests:
     def _variances(self, by_image: np.ndarray, among: Sequence[Correctness]) -> tuple[float, float, float]:
         """Return the variances that seeds and images add to the mean of `by_image`, and the degrees of freedom.
 
-        `by_image` is the accuracy on each image of a candidate, or the difference of two; `among` lists these
-        candidates.
+        `by_image` has, for each image, the accuracy of one candidate, or the difference between two candidates. `among`
+        has this candidate or both.
         """
         images = len(by_image)
         own = sum(one.seed_variance / one.seeds for one in among)
         of_seeds = max(own, sum(self._odds_variance * one.odds_slope**2 / one.seeds for one in among))
-        rest = sum(one.rest_variance / (one.seeds * images) for one in among)  # subtract what both variances contain
+        rest = sum(one.rest_variance / (one.seeds * images) for one in among)  # both variances contain this term
         of_images = max(by_image.var(ddof=1) / images - rest, 0.0)
         return of_seeds, of_images, self._freedom * (1 + of_images / of_seeds) ** 2 if of_seeds else np.inf
 
 
 def _all_binary(*of: Correctness) -> bool:
-    """Return whether each prediction is either correct or not; for corrupted images it can be a share."""
+    """Return whether each prediction is either correct or wrong. For corrupted images, correctness can be a share."""
     return all(np.isin(one.right, (0, 1)).all() for one in of)
 
 

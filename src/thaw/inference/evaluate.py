@@ -35,8 +35,8 @@ class Evaluated:
 def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = True, top: int = 24) -> Evaluated:
     """Return the metrics of a model on all images of a folder.
 
-    With `robustness`, the metrics include the accuracy for each of `CORRUPTIONS`. `top` is the number of images with
-    the highest loss to list.
+    With `robustness`, the metrics include the accuracy for each of `CORRUPTIONS`. `top` is the number of listed
+    images, which have the highest losses.
 
     Raises:
         UserError: if no image can be read.
@@ -81,7 +81,7 @@ def _loss_row(clean: Predictions, root: Path, index: int) -> dict:
 
 
 def _robustness(found: FolderPredictions, corruptions: Sequence[Corruption], clean: Predictions) -> list[dict]:
-    """Return a row per corruption. Intervals and p-values are paired: each corrupted image against its original."""
+    """Return a row per corruption. Intervals and p-values compare each corrupted image with its original."""
     changes = np.stack([right.astype(float) - clean.right for right, _ in found.corrupted], 1)
     n = len(clean.labels)
     drops, intervals = bootstrap(lambda weights: weights @ changes / n, n)

@@ -27,8 +27,8 @@ _NAMES = {
     "ece": "ECE",
     "ece_uncalibrated": "ECE, uncalibrated",
 }
-_PAIRS = 10  # rows in the terminal table of confused classes
-_CURVE_COLOURS = COLOURS[1::-1]  # of the uncalibrated and the calibrated curve
+_PAIRS = 10  # largest number of rows in the terminal table of confused classes
+_CURVE_COLOURS = COLOURS[1::-1]  # colours of the uncalibrated and of the calibrated curve
 _COUNT_STYLE = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 
 
@@ -57,7 +57,7 @@ def _summary(facts: dict) -> list[str]:
     if facts["missing"]:
         lines.append(f"no images of: {counted(facts['missing'])}; macro averages are over the other classes")
     if facts["ignored"]:
-        lines.append(f"files skipped, without an image's ending or outside the class folders: {facts['ignored']}")
+        lines.append(f"skipped files (no image file extension or no class folder): {facts['ignored']}")
     return lines
 
 
@@ -105,7 +105,7 @@ def _interval(score: dict | None) -> str:
 
 
 def hardest(rows: Sequence[dict], most: int) -> list[dict]:
-    """Return the rows of the `most` classes with the lowest F1, in given order; classes without images rank last."""
+    """Return the rows of the `most` classes with the lowest F1, in the old order; classes without images rank last."""
     order = sorted(range(len(rows)), key=lambda place: 2.0 if rows[place]["f1"] is None else rows[place]["f1"])
     return [rows[place] for place in sorted(order[:most])]
 

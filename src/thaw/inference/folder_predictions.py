@@ -16,15 +16,15 @@ from thaw.evaluation.corruptions import Corruption
 from thaw.evaluation.predictions import Predictions, joined
 from thaw.inference.trained_model import TrainedModel
 
-_Judged = tuple[np.ndarray, np.ndarray]  # of N images: prediction is correct, bool (N,); confidence, float (N,)
+_Judged = tuple[np.ndarray, np.ndarray]  # whether N predictions are correct, bool (N,); their confidences, float (N,)
 
 
 @dataclass(frozen=True)
 class FolderPredictions:
     """Calibrated predictions for the readable images of a folder.
 
-    Each of `corrupted` is for one corruption: whether the predictions are correct, bool (N,), and their confidences,
-    float (N,). `faults` has a sentence for each unreadable image.
+    `corrupted` has one pair of arrays per corruption: whether the predictions are correct, bool (N,), and their
+    confidences, float (N,). `faults` has a sentence for each unreadable image.
     """
 
     clean: Predictions

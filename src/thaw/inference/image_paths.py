@@ -22,7 +22,7 @@ _MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
-_LAST_PLANE = 0x10  # last Unicode plane, stored in the second highest byte of UTF-32
+_LAST_PLANE = 0x10  # number of the last Unicode plane; the second highest byte of UTF-32 has the plane's number
 
 
 def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[str]]:
@@ -41,7 +41,7 @@ def image_paths(named: Sequence[str], listed: TextIO) -> tuple[list[str], list[s
 
 
 def _lines(listed: TextIO) -> list[str]:
-    """Return the names in a list, separated by line ends or by zero bytes (`find -print0`).
+    """Return the names that `listed` contains, one per line or separated by zero bytes (`find -print0`).
 
     Bytes that are not UTF-8 become surrogate escapes.
     """
@@ -73,7 +73,7 @@ def _selected(name: str) -> tuple[list[str], str]:
         path = Path(name).expanduser()
         if path.is_dir():
             return _images_in(path)
-        accents = (unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD"))  # how file systems store accents
+        accents = (unicodedata.normalize(form, str(path)) for form in ("NFC", "NFD"))  # file systems use both forms
         existing = next((form for form in (path, *map(Path, accents)) if form.exists()), None)
         if existing:
             return [str(existing)], ""
@@ -82,7 +82,7 @@ def _selected(name: str) -> tuple[list[str], str]:
         return images, "" if images else f"there is no file {name}."
     except UserError as error:
         return [], str(error)
-    except (OSError, ValueError, RuntimeError) as error:  # such as a too long name, or ~unknown_user
+    except (OSError, ValueError, RuntimeError) as error:  # for example, the name is too long, or ~user is unknown
         return [], f"{name[:200]} cannot be read as a path: {getattr(error, 'strerror', None) or error}."
 
 
@@ -106,7 +106,7 @@ def _matches(pattern: str) -> list[str]:
 
 
 def _matches_below(root: str, named: bool, parts: Sequence[str]) -> list[str]:
-    """Return the files below `root` that match a pattern with `**`, without repeating files behind several links."""
+    """Return the files below `root` that match a pattern with `**`; a file behind several links is listed once."""
     below = [os.path.relpath(path, root) for path in walk(Path(root)).paths()]
     found = [path for path in below if _match(path.split(os.sep), parts) and (parts[-1] != "**" or is_image(path))]
     return sorted(os.path.join(root, path) if named else path for path in found)

@@ -18,8 +18,8 @@ _SPLITS = ("train", "val", "test")
 class LabelledFolder:
     """Labelled images in `root`; each of `samples` is a path and the index of its class in `classes`.
 
-    `missing` are the classes without images. `ignored` is the number of visible files that have no image's ending or
-    are outside the class folders.
+    `missing` are the classes without images. `ignored` is the number of visible files that have no image file
+    extension or are outside the class folders.
     """
 
     root: Path
@@ -45,7 +45,7 @@ def read_labelled(root: Path, classes: Sequence[str]) -> LabelledFolder:
     if not samples:
         needed = what_to_install(files.paths())
         raise UserError(
-            f"there is no image in {root}. ROOT must be a folder with {_wanted(classes)}, which contain images that "
+            f"there is no image in {root}. ROOT must be a folder with {_wanted(classes)}. The names of images "
             f"end in {', '.join(EXTENSIONS)}{needed and f'; {needed}'}."
         )
     labels = {label for _, label in samples}

@@ -82,7 +82,7 @@ def _likeliest(model: TrainedModel, images: torch.Tensor, top: int) -> Iterator[
 
 
 class _Images(Dataset):
-    """Dataset of (path or index, image as uint8 (3, S, S), fault); an image with a fault is None."""
+    """Dataset of (path or index, image as uint8 (3, S, S), fault). The image is None if there is a fault."""
 
     def __init__(self, model: TrainedModel, images: Sequence[str | Image.Image]):
         self._model, self._images = model, images

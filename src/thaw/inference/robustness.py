@@ -15,8 +15,8 @@ from thaw.storage.files import write_rows
 def write_robustness(folder: Path, data: ImageFolderDataModule) -> dict[str, float]:
     """Write whether the run in `folder` classifies each corrupted validation image correctly; return the accuracies.
 
-    `corrupted_predictions.csv` has a row per image and a column of 0 or 1 for each corruption. The result has the
-    accuracy for each kind of corruption, as the mean over its severities, and the mean over all corruptions, `acc`.
+    `corrupted_predictions.csv` has a row per image and a column of 0 or 1 for each corruption. The result has, for
+    each kind of corruption, the mean accuracy over its severities. `acc` is the mean over all corruptions.
     """
     found = predict_folder(load_model(folder), data.val.samples, CORRUPTIONS)
     columns = {

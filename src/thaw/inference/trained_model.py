@@ -58,7 +58,7 @@ class TrainedModel:
         return self.transform(load_rgb(source, read_size(used.resize), formats, used.grey_range))
 
     def pixels(self, image: Image.Image) -> torch.Tensor:
-        """Return a PIL image as uint8 (3, crop, crop), equal to `read` of a lossless file with these pixels."""
+        """Return a PIL image as uint8 (3, crop, crop), like `read` for a lossless file with these pixels."""
         used = self.preprocessing
         return self.transform(upright_rgb(image.copy(), read_size(used.resize), used.grey_range))
 
@@ -140,7 +140,7 @@ def checkpoint_path(run: Path) -> Path:
 
 
 def best_file(run: Path) -> Path | None:
-    """Return the best checkpoint that a run's summary names, or the best checkpoint so far of an unfinished run.
+    """Return the best checkpoint: the one that the run's summary names, or the best so far of an unfinished run.
 
     Raises:
         UserError: if the file that the summary names is missing.
@@ -157,7 +157,7 @@ def best_file(run: Path) -> Path | None:
 
 
 def _saved_best(run: Path) -> Iterator[Path]:
-    """Yield the best checkpoint's path as saved in the last checkpoint, because a killed run has no summary."""
+    """Yield the path of the best checkpoint from the last checkpoint, because a killed run has no summary."""
     last = run / LAST
     if last.is_file():
         with suppress(RunError):
@@ -184,7 +184,7 @@ def _refuse_unnamed(run: Path) -> None:
 
 
 def run_folder(checkpoint: Path) -> Path:
-    """Return the folder of the run that saved a checkpoint, or the checkpoint's own folder if it was moved."""
+    """Return the folder of the run that saved a checkpoint, or the folder of the checkpoint if it was moved."""
     run = next((folder for folder in list(checkpoint.parents)[:4] if is_run(folder)), None)
     return run or (checkpoint.parent.parent if checkpoint.parent.name == BEST.parent.name else checkpoint.parent)
 
@@ -200,7 +200,7 @@ def load_weights(net: StagedNet, state: Mapping[str, torch.Tensor], path: Path) 
     try:
         net.load_state_dict({key.removeprefix(prefix): t for key, t in state.items() if key.startswith(prefix)})
     except RuntimeError as error:
-        raise RunError(f"the weights in {path} do not fit the network named in it, {net.config['name']}.") from error
+        raise RunError(f"the weights in {path} do not fit the checkpoint's network, {net.config['name']}.") from error
 
 
 def _build(path: Path, config: dict) -> StagedNet:

@@ -13,7 +13,7 @@ RIGHT, WRONG = "#1a7f37", "#cf222e"
 
 
 def rate_curve(rates: Sequence[float], losses: Sequence[float], proposed: float | None, own: float) -> Figure:
-    """Plot the smoothed loss over rising learning rates; mark the proposed rate and `own`, the run's own rate."""
+    """Plot the smoothed loss against the learning rate; mark the proposed rate and `own`, the run's own rate."""
     figure = Figure((6.4, 4), layout="constrained")
     axes = figure.subplots()
     axes.plot(rates, losses, color="black")
@@ -29,7 +29,7 @@ def rate_curve(rates: Sequence[float], losses: Sequence[float], proposed: float 
 
 
 def penalty_path(solution: dict) -> Figure:
-    """Plot loss and accuracy on held-out training images over the L2 penalties of a solver; mark the chosen penalty."""
+    """Plot loss and accuracy on held-out training images against a solver's L2 penalty; mark the chosen penalty."""
     path = solution["path"]
     penalties = [point["penalty"] for point in path]
     figure = Figure((6.4, 4), layout="constrained")

@@ -13,16 +13,16 @@ log = logging.getLogger(__name__)
 
 _DEFAULT = "DejaVu Sans"  # ships with Matplotlib
 _EVERYTHING = "last resort"  # Matplotlib's fallback font, which draws a box for every character
-_NAMED = 5  # most missing characters that the log message lists
+_NAMED = 5  # the log message lists at most this many characters
 
-_families: dict[str, str | None] = {}  # the font of each character looked up so far; None: no font has it
+_families: dict[str, str | None] = {}  # maps each character looked up so far to its font, or to None
 
 
 def drawable(name: str, most: int) -> str:
     """Return `name` in at most `most` columns; `$` and characters without a font are escaped."""
     text = printable(name)
     _find_fonts(text + "…")
-    for columns in range(most, 2, -1):  # an escape is wider than its character: shorten until all fits
+    for columns in range(most, 2, -1):  # an escape is wider than its character: shorten the name until it fits
         escaped = "".join(c if _families[c] else c.encode("unicode_escape").decode() for c in cut(text, columns))
         if width(escaped) <= most:
             return escaped.replace("$", r"\$")
@@ -37,7 +37,7 @@ def families(texts: Iterable[str]) -> list[str]:
 
 
 def _find_fonts(text: str) -> None:
-    """Add the characters of `text` to `_families`, and log the first time that a character has no font."""
+    """Add the characters of `text` to `_families`. Log a message for the first characters without a font."""
     already_logged = None in _families.values()
     new = {character for character in text if character not in _families}
     default = _charmap(findfont(FontProperties(family=_DEFAULT)))
@@ -53,8 +53,8 @@ def _find_fonts(text: str) -> None:
         names = " ".join(sorted(missing)[:_NAMED]) + (" …" if len(missing) > _NAMED else "")
         example = min(missing).encode("unicode_escape").decode()
         log.info(
-            f"no installed font has characters such as {names}: figures write {example} for {min(missing)}. "
-            "Install a font that has them, such as Noto Sans CJK (fonts-noto-cjk)."
+            f"no installed font has characters such as {names}: figures show {example} instead of {min(missing)}. "
+            "Install a font with these characters, such as Noto Sans CJK (fonts-noto-cjk)."
         )
 
 
@@ -62,7 +62,7 @@ def _find_fonts(text: str) -> None:
 def _find_new_fonts() -> None:
     """Add the fonts that were installed after Matplotlib cached its list of system fonts."""
     for path in set(findSystemFonts()) - {entry.fname for entry in fontManager.ttflist}:
-        with suppress(Exception):  # Matplotlib cannot draw with every kind of font
+        with suppress(Exception):  # Matplotlib does not support every kind of font
             fontManager.addfont(path)
 
 

@@ -1,4 +1,4 @@
-"""HTML pages without external files: readable offline, in light and dark, with tables that a click sorts."""
+"""HTML pages without external files. They work offline, in light and dark mode; a click sorts a table."""
 
 import base64
 import io

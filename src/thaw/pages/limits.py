@@ -1,8 +1,8 @@
-"""Limits on how much figures, pages and tables show of a data set with many classes."""
+"""Limits that keep figures, pages and tables readable for data sets with many classes."""
 
-MATRIX = 30  # most classes in a confusion matrix; with more classes, a list of the most frequent confusions is shown
-KEPT_MATRIX = 100  # most classes whose matrix is written to JSON, because its size grows with their number squared
-CONFUSIONS = 20  # most pairs in a list of confused classes
-ROWS = 100  # most rows of a table on a page
-LINES = 40  # most rows of a table in the terminal
-CANDIDATES = 40  # most candidates in the plots of a comparison
+MATRIX = 30  # largest number of classes in a confusion matrix; with more, the most frequent confusions are listed
+KEPT_MATRIX = 100  # largest number of classes for which the matrix is written to JSON; its size is quadratic
+CONFUSIONS = 20  # largest number of pairs in a list of confused classes
+ROWS = 100  # largest number of rows of a table on a page
+LINES = 40  # largest number of rows of a table in the terminal
+CANDIDATES = 40  # largest number of candidates in the plots of a comparison

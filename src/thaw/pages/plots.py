@@ -19,10 +19,10 @@ from scipy.special import expit, logit
 from thaw.pages.text import cut, printable, width
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999999")  # Okabe and Ito
-INK = "#010203"  # placeholder for the page's text colour, used for nothing else
+INK = "#010203"  # placeholder for the page's text colour; nothing else has this colour
 _STYLE: dict[Any, object] = {
-    "svg.fonttype": "none",  # text remains text, in the font of the page
-    "svg.hashsalt": "thaw",  # makes the SVG of equal runs equal
+    "svg.fonttype": "none",  # keep text as text, so that the font of the page applies
+    "svg.hashsalt": "thaw",  # a constant, so that equal results give equal SVGs
     "font.size": 10,
     "axes.spines.top": False,
     "axes.spines.right": False,
@@ -30,11 +30,11 @@ _STYLE: dict[Any, object] = {
     **dict.fromkeys(("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color"), INK),
 }
 _WIDTH = 7.2  # inches; wide screens enlarge the plot
-_WIDEST, _WIDEST_LABEL = 36, 28  # most columns of a candidate's name at an axis, and beside a point
-_LABELLED = 12  # most candidates for which names fit into a plot
-_ENDS = 1e-3, 1 - 1e-3  # limits of accuracies, because log-odds are infinite at 0 and 1
+_WIDEST, _WIDEST_LABEL = 36, 28  # largest width of a candidate's name, in columns: at an axis; beside a point
+_LABELLED = 12  # names fit into a plot of at most this many candidates
+_ENDS = 1e-3, 1 - 1e-3  # clip accuracies to this range, because log-odds are infinite at 0 and 1
 _STEPS = (0.1, 0.05, 0.02, 0.01, 0.005, 0.002, 0.001, 0.0005, 0.0002, 0.0001)  # possible steps between ticks
-_SHIFTS = (8, -8, 0, 19, -19, 30, -30)  # vertical offsets, in points, of a name from its point
+_SHIFTS = (8, -8, 0, 19, -19, 30, -30)  # vertical offsets between a marker and its name, in points (1/72 inch)
 _ROUND = (0.01, 0.02, 0.05, 0.95, 0.98, 0.99, 0.995)
 
 
@@ -193,7 +193,7 @@ def svg(size: tuple[float, float], draw: Callable, columns: int = 1) -> str:
     `size` is the figure's (width, height) in inches. `INK` becomes the text colour of the page.
     """
     with rc_context(_STYLE), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing")  # no fault: the browser draws the text with its own font
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # harmless: the browser draws the text with its own font
         figure = Figure(size, layout="constrained")
         axes = figure.subplots(1, columns, squeeze=False)[0]
         draw(*axes)

@@ -13,12 +13,12 @@ from thaw.pages.text import cut, printable
 
 _WIDTH = 7.2  # inches
 _MARKS = {"complete": "o", "ended early": "x", "failed": "^", "unfinished": "s"}
-_LABEL = 14  # columns of a value's name at an axis
-_FEW = 8  # most values of an option that stand at its axis
+_LABEL = 14  # largest width of a value's label at an axis, in columns
+_FEW = 8  # largest number of labels at an option's axis
 
 
 def best_so_far(rows: Sequence[dict], final: dict | None) -> str:
-    """Plot each trial's accuracy at the time when it ended, the best so far, and the winner's on unseen images."""
+    """Plot each trial's accuracy against the time of its end, the best so far, and the winner on unseen images."""
     ended = sorted(rows, key=lambda row: row["ended"])
     strategies = sorted({row["strategy"] for row in ended})
     colours = dict(zip(strategies, cycle(COLOURS)))
@@ -66,7 +66,7 @@ def importances(shares: Mapping[str, float]) -> str:
 
 
 def parallel(rows: Sequence[dict], keys: Sequence[str]) -> str:
-    """Plot each trial as a line through its values of all options, the better the darker, to its accuracy."""
+    """Plot each trial as a line through the values of its options to its accuracy. Better trials are darker."""
     values = {key: {str(row["params"][key]) for row in rows if key in row["params"]} for key in keys}
     used = [key for key in keys if len(values[key]) > 1]
     scales = {key: _scale([row["params"].get(key) for row in rows]) for key in used}
@@ -98,7 +98,7 @@ def parallel(rows: Sequence[dict], keys: Sequence[str]) -> str:
 
 
 def _scale(values: Sequence[object]) -> tuple[dict[str, float], list[tuple[float, str]]]:
-    """Return the height of each value within 0..1, and the labels with their heights; None has neither."""
+    """Return the height, within 0..1, of each value except None, and the labels with their heights."""
     given = [value for value in values if value is not None]
     distinct = list(dict.fromkeys(given))
     numbers = [value for value in distinct if isinstance(value, float)]
@@ -123,7 +123,7 @@ def _order(value: object) -> tuple[float, str]:
 
 
 def front(rows: Sequence[dict]) -> str | None:
-    """Plot accuracy over the seconds of a trial; a line joins the trials that no other beats in both."""
+    """Plot accuracy against the seconds of a trial; a line joins the trials of the Pareto front."""
     if not rows:
         return None
     entries = [{**row, "name": f"trial {row['number']}"} for row in rows if row["seconds"] > 0]

@@ -5,7 +5,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 
 _WIDE = ("W", "F")  # East Asian width classes that take two columns of a terminal
-WIDEST_NAME = 40  # most columns of a class name in a table
+WIDEST_NAME = 40  # largest width of a class name in a table, in terminal columns
 _SINGULAR = {"are": "is", "were": "was", "have": "has", "do": "does"}
 
 
@@ -23,7 +23,7 @@ def decoded(text: str) -> str:
     """Return `text` with a replacement character for each byte that is not UTF-8."""
     try:
         return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    except UnicodeEncodeError:  # `text` has half a surrogate pair, which no file name has
+    except UnicodeEncodeError:  # `text` has a lone surrogate that does not come from a file name
         return text.encode("utf-8", "replace").decode()
 
 
@@ -90,8 +90,8 @@ def aligned(
 ) -> list[str]:
     """Return a text line for each row of cells; each column is as wide as its widest cell.
 
-    With `numbers`, all columns but the first `words` are right-aligned. `ruled` lists the indices of rows that have a
-    line of dashes above them; negative indices count from the end.
+    The first `words` columns are left-aligned. With `numbers`, the other columns are right-aligned. `ruled` has the
+    indices of rows with a line of dashes above them; negative indices count from the end.
     """
     widths = [max(map(width, column)) for column in zip(*rows, strict=True)]
     above, lines = {place % len(rows) for place in ruled}, []

@@ -21,7 +21,7 @@ from thaw.pages.text import amount, width
 
 SHOWN = 24
 _DPI = 100
-# Most columns of a class name: above an image, at an axis, and at an axis without rotation.
+# Largest width of a class name, in columns: above an image, at an axis, and at an axis without rotation.
 _LONGEST_CAPTION, _LONGEST_LABEL, _LONGEST_LEVEL = 18, 28, 9
 
 
@@ -37,7 +37,7 @@ def samples(shown: Sequence[tuple[torch.Tensor, int]], classes: Sequence[str]) -
 
 
 def predictions(images: Dataset, given: Predictions) -> Figure:
-    """Plot validation images: first the most confident mistakes (at most half), then random correct predictions.
+    """Plot validation images: at most half are the most confident mistakes, the others are random correct predictions.
 
     Confidences are calibrated, as in `predict`: logits are divided by the temperature.
     """
@@ -90,7 +90,7 @@ def _most_confused(given: Predictions) -> Figure:
     for place, pair in zip(places, pairs, strict=True):
         axes.annotate(f"{pair['share']:.0%}", (pair["count"], place), (3, 0), textcoords="offset points", va="center")
     axes.set_yticks(places, names, fontfamily=fonts)
-    axes.set(ylim=(len(pairs) - 0.4, -0.6), xlabel="images (percentages are of the true class's images)")
+    axes.set(ylim=(len(pairs) - 0.4, -0.6), xlabel="images (percentage: share of the true class's images)")
     axes.xaxis.set_major_locator(MaxNLocator("auto", steps=[1, 2, 2.5, 5, 10], integer=True))
     axes.margins(x=0.1)
     title = f"The {len(pairs)} most frequent confusions of" if pairs else "No mistakes among"

@@ -31,13 +31,13 @@ class Results:
 def picture_samples(folder: str, trainer: Trainer, data: ImageFolderDataModule) -> None:
     """Plot some training images before training starts."""
     tensorboard.add_layout(trainer)
-    shown = figures.first_samples(data.train, data.seed)  # read outside the lambda: an unreadable image must fail
+    shown = figures.first_samples(data.train, data.seed)  # not in the lambda: an unreadable image must fail the run
     _save_figure(Path(folder), trainer, "samples", lambda: figures.samples(shown, data.classes))
 
 
 @rank_zero_only
 def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, results: Results | None) -> None:
-    """Plot the results of a run, which are already written; above rank 0, `results` is None."""
+    """Plot the results of a run after writing them to files. On ranks above 0, `results` is None."""
     if results is None:
         return
     try:

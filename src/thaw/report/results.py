@@ -1,4 +1,4 @@
-"""Log the setup of a run before training; evaluate it and log its results afterwards."""
+"""Log a run's setup before training. After training, evaluate the run and log its results."""
 
 import logging
 import os
@@ -113,7 +113,7 @@ def best_checkpoint(trainer: Trainer) -> Path:
 
 
 def _best_entries(folder: Path, checkpoint: Path) -> dict:
-    """The checkpoint's path is relative to the run's folder if it lies inside. The epoch is counted from 1."""
+    """Return the checkpoint's path, relative to `folder` if it lies inside, and its epoch, counted from 1."""
     place = Path(os.path.relpath(checkpoint, folder))
     inside = checkpoint.absolute() if ".." in place.parts else place
     return {"checkpoint": inside.as_posix(), "best_epoch": read_checkpoint(checkpoint)["epoch"] + 1}
@@ -123,7 +123,7 @@ def _write_description(best: Path, **entries: object) -> None:
     try:
         describe_checkpoint(best, **entries)
     except (OSError, RunError) as error:  # only warn: the checkpoint is usable without these entries
-        log.warning(f"the temperature cannot be written to {best}, so its probabilities stay uncalibrated: {error}")
+        log.warning(f"cannot write the temperature to {best}; predictions from this file stay uncalibrated: {error}")
 
 
 def predict_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> Predictions:
@@ -168,7 +168,7 @@ def _summary_entries(trainer: Trainer, classifier: ImageClassifier, data: ImageF
 
 
 def _gpu_share(classifier: ImageClassifier, table: EpochTable) -> float | None:
-    """Return the share of the training time that the GPU spent on replaying CUDA graphs, or None without a replay."""
+    """Return the share of the training time in which the GPU replayed CUDA graphs, or None if it replayed none."""
     replayed = classifier.step_graph.seconds
     return replayed / (table.training_seconds - table.seconds_before) if replayed else None
 
@@ -184,7 +184,7 @@ def _log_results(folder: Path, facts: dict, logged: bool) -> None:
         f"calibration error {before:.3f}, {after:.3f} with the temperature {calibration['temperature']:.2f}\n"
         f"{seconds['features']:.1f} s features, "
         f"{seconds['training']:.1f} s training ({facts['train_images_per_second']:.0f} images/s"
-        + (f", {busy:.0%} of the time in passes on the GPU" if busy else "")
+        + (f", {busy:.0%} of the time on the GPU" if busy else "")
         + f"), {seconds['validation']:.1f} s validation\n"
         f"results  {folder}" + (f"\ncurves   {tensorboard_command(folder)}" if logged else "")
     )
@@ -201,7 +201,7 @@ def _device_name(trainer: Trainer) -> str:
 
 
 def _peak_memory_mb(device: torch.device) -> float:
-    """Return the peak memory in MiB: of tensors on a CUDA device, otherwise of this process."""
+    """Return the peak memory in MiB: that of the tensors on a CUDA device, otherwise that of this process."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / 2**20
     unit = 1 if sys.platform == "darwin" else 1024  # bytes on macOS, kilobytes on Linux

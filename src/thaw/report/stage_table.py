@@ -8,9 +8,9 @@ from thaw.strategy.phases import Phase
 
 
 def stage_table(net: StagedNet, phases: Sequence[Phase]) -> str:
-    """Return a text table with a row per stage, from the input to the head, and a column per phase with learning rates.
+    """Return a text table with a row per stage, from the input to the head, and a column of learning rates per phase.
 
-    If only some parameters of a stage are trainable, their share comes before the learning rate.
+    If only some parameters of a stage are trainable, their share is shown before the learning rate.
     """
     headings = ["trains"] if len(phases) == 1 else [_epochs(phase) for phase in phases]
     rows = [["stage", "parameters", *headings]]

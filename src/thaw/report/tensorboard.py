@@ -23,7 +23,7 @@ _LAYOUT = {
         "accuracy": ["Multiline", ["train/acc", "val/acc"]],
     }
 }
-_PROJECTED_IMAGES, _PROJECTED_NUMBERS = 1000, 1_000_000  # limits, because the browser parses all numbers as text
+_PROJECTED_IMAGES, _PROJECTED_NUMBERS = 1000, 1_000_000  # limited, because the browser parses all numbers as text
 
 
 def add_layout(trainer: Trainer) -> None:
@@ -61,7 +61,7 @@ def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict)
 
 
 class HeadInputs:
-    """Collects the inputs of a network's head for evenly spread images among the next `images` images.
+    """Collects the inputs of a network's head for some of the next `images` images, evenly spaced.
 
     `shown` has the indices of these k images, int64 (k,); `vectors` has their inputs, float32 (k, D).
     """
@@ -84,7 +84,7 @@ class HeadInputs:
 
     @property
     def vectors(self) -> torch.Tensor | None:
-        """The kept vectors, or None unless each image was seen once: a compiled network may skip hooks."""
+        """The kept vectors, or None if an image was not seen exactly once: a compiled network may skip hooks."""
         return torch.cat(self._kept) if self._seen == self._images else None
 
 
@@ -92,7 +92,7 @@ class HeadInputs:
 def head_inputs(net: StagedNet, images: int) -> Iterator[HeadInputs]:
     """Record the input of the head for the next `images` images that `net` computes in this block."""
     inputs = HeadInputs(images)
-    # Hook the first layer with weights: dropout before it is inactive here, and some networks skip the dropout.
+    # Hook the first layer with weights. A dropout layer in front is inactive here, and some networks skip it.
     first = next(part for part in net.stage_modules(net.head_name) if next(part.parameters(), None) is not None)
     with first.register_forward_pre_hook(lambda head, args: inputs.keep(args[0].detach())):
         yield inputs
@@ -119,7 +119,7 @@ def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions
 
 
 def _rounded(numbers: torch.Tensor) -> torch.Tensor:
-    """Round to a ten-thousandth of the largest number or finer, so that the numbers take a third of the characters."""
+    """Round so that the largest number has five significant digits. The numbers then take a third of the characters."""
     largest = numbers.abs().max().item() or 1.0
     return numbers.double().round(decimals=4 - math.floor(math.log10(largest)))
 

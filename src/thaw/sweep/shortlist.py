@@ -39,7 +39,7 @@ def write_shortlist(folder: Path, compared: dict) -> str:
     timed = [row for row in rows if row["milliseconds"]]
     for row in rows:
         row["pareto"] = row in timed and not any(dominates(other, row, "milliseconds") for other in timed)
-    # Names of rows are shorter than those of candidates. How long a run took depends on what was stored before.
+    # Rows have shorter names than candidates. Seconds are made equal, because stored features shorten a run.
     named = [{**entry, "name": row["name"], "seconds": 1.0} for entry, row in zip(entries, rows, strict=True)]
     kept = {key: compared[key] for key in ("cautions", "images", "command", "failures", "machine")}
     sentences = advice({**compared, "candidates": named})
@@ -78,7 +78,7 @@ def _published(model: str) -> tuple[Path | None, str | None]:
     try:
         family = family_of(model)
         return family.weights_file(model), family.licence(model)
-    except UserError:  # the package that has them is gone since the run
+    except UserError:  # the package with the weights was removed after the run
         return None, None
 
 

@@ -27,7 +27,7 @@ class Exported:
 
 
 def export(run: Path, destination: Path, kind: str, images: list[str]) -> Exported:
-    """Export a model to `destination`, described by `<destination>.json`, or by `export.json` inside a folder.
+    """Export a model to `destination`. The description is `<destination>.json`, or `export.json` in an exported folder.
 
     Raises:
         UserError: if the run has no model, the destination exists or cannot be written, or there are no images to check

@@ -62,8 +62,9 @@ class Check:
         others = int((probabilities.argmax(1) != self.expected.argmax(1)).sum())
         if not largest <= TOLERANCE or others:
             raise RunError(
-                f"the export differs from the checkpoint by {largest:.2g} in probability, and in the class of {others} "
-                f"of {len(self.expected)} images; rounding explains at most {TOLERANCE:g}, so the export was deleted."
+                f"the export differs from the checkpoint by {largest:.2g} in probability; {others} of "
+                f"{len(self.expected)} images get another class. The export was deleted, because "
+                f"rounding explains at most {TOLERANCE:g}."
             )
         return largest
 
@@ -74,7 +75,7 @@ class Check:
 
 
 def check(model: TrainedModel, paths: list[str]) -> Check:
-    """Compute the checkpoint's probabilities for the images `paths`, or for validation images of its run by default.
+    """Compute the checkpoint's probabilities for the images `paths`, or by default for validation images of the run.
 
     `model` must compute in float32.
 

@@ -65,7 +65,7 @@ def as_torch(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
 
 
 def as_safetensors(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
-    """Write a folder with `config.json` and `model.safetensors`; its tensors have the published checkpoint's names.
+    """Write a folder with `config.json` and `model.safetensors`, whose tensors have the published checkpoint's names.
 
     timm can load the folder if timm has the same network.
     """

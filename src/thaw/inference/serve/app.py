@@ -33,7 +33,7 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Limits:
-    """Largest `body` of a request in bytes, longest time to read it in seconds, and most `requests` at a time."""
+    """Largest `body` of a request in bytes, longest time to read it in seconds, largest number of open `requests`."""
 
     body: int = 20_000_000
     body_seconds: float = 30.0

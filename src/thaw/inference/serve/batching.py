@@ -55,7 +55,7 @@ class Batcher:
         return self._waiting.qsize()
 
     def submit(self, image: torch.Tensor, explain: bool = False) -> Future[Answer]:
-        """Put an image, uint8 (3, S, S), into the queue and return the future answer.
+        """Put an image, uint8 (3, S, S), into the queue and return its answer as a future.
 
         Raises: BusyError: if the queue is full.
         """

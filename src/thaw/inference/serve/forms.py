@@ -8,7 +8,7 @@ from itertools import islice
 from starlette.exceptions import HTTPException
 
 _MOST_PARTS, _MOST_HEAD = 16, 8192  # limits: parts of a form; size of a part's header in bytes
-_USE = "send the bytes of one image, or a form with one file as curl -F file=@cat.jpg does"
+_USE = "send the bytes of one image, or a form with one file, such as curl -F file=@cat.jpg"
 
 
 def image_in(content_type: str, body: bytes) -> bytes:

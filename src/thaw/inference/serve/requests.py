@@ -44,7 +44,7 @@ def top(request: Request, classes: int) -> int:
     """
     text = request.query_params.get("top", str(classes))
     if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
-        raise HTTPException(400, "top must be a whole number from 1 on.")
+        raise HTTPException(400, "top must be a whole number of at least 1.")
     return min(int(text), classes)
 
 

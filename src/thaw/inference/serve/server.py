@@ -55,7 +55,7 @@ def _listening(found: socket.socket, address: tuple) -> socket.socket:
 def serve(app: ASGIApp, address: Address) -> None:
     """Run the server until SIGINT or SIGTERM. Requests that it has not yet answered get five more seconds."""
     server = _Server(config(app), address)
-    # uvicorn alone would send the signal again after its end, and miss a signal that comes before its handlers exist.
+    # uvicorn's own handlers come too late for an early signal, and send the signal again after the server ends.
     for ending in (signal.SIGINT, signal.SIGTERM):
         signal.signal(ending, lambda *_: setattr(server, "should_exit", True))
     server.run([address.socket])
