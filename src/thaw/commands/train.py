@@ -45,7 +45,6 @@ def main(cfg: DictConfig) -> float | None:
         summary["weights"] = parts.weights
         log_setup(parts.trainer, parts.net, parts.phases, data, checkpoint)
         remark(cfg, parts.trainer, parts.classifier, parts.phases)
-
         if not checkpoint:
             load_pretrained(parts.net, parts.weights)
         finish_net(parts, cfg.channels_last, cfg.compile)
