@@ -137,6 +137,6 @@ def test_a_training_step_of_the_feature_extractor_changes_the_whole_head_and_not
 
 def test_imagenet_weights_are_refused_with_the_ways_on():
     with pytest.raises(
-        UserError, match=r"no weights for caffe_resnet101; choose weights=PATH .* weights=demo or weights=none"
+        UserError, match=r"no weights for caffe_resnet101; choose weights=demo, weights=none, or weights=PATH of"
     ):
         load_weights(build_net("caffe_resnet101", 2), "imagenet")

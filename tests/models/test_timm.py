@@ -194,7 +194,7 @@ def test_imagenet_weights_that_cannot_be_had_name_the_ways_on(name, tmp_path, mo
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)  # without it, it tries again for a minute
     net = build_timm_net(name, 2)
     ways_on = "weights=demo, weights=none or weights=PATH"
-    with pytest.raises(UserError, match=rf"weights=imagenet: timm cannot load .* of {name} .*{ways_on}"):
+    with pytest.raises(UserError, match=rf"weights=imagenet: timm cannot load .* for {name} .*{ways_on}"):
         load_weights(net, "imagenet")
 
 
