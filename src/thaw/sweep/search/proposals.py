@@ -25,7 +25,7 @@ PROBE = "probe"
 _FIRST = 2  # backbones with which every strategy is tried first
 _TIMES_ERROR = 1.5  # a backbone is left out if the probe's error is so many times the best backbone's, beyond chance
 _ATTEMPTS = 30  # proposals of TPE, of which the first one that is new is taken
-_TINY = 1e-3  # weight of the loss among trials of equal accuracy
+_TINY = 1e-3  # weight of the loss among trials of equal accuracy; rounded, so that the number of threads hardly matters
 
 
 def known_before(number: int, trials: Sequence[Trial]) -> list[Trial]:
@@ -165,7 +165,7 @@ def _as_complete(trial: Trial, kinds: Mapping[str, BaseDistribution]) -> optuna.
     """Return a trial for TPE. Of trials with equal accuracy, the one with the lower loss is better."""
     accuracy, loss = trial.score
     own = {key: kinds[key] for key in trial.params}
-    return create_trial(params=trial.params, distributions=own, value=accuracy + _TINY * max(loss, -100.0))
+    return create_trial(params=trial.params, distributions=own, value=round(accuracy + _TINY * max(loss, -100.0), 6))
 
 
 def _probes(space: Space) -> list[dict[str, Any]]:
