@@ -15,7 +15,7 @@ from thaw.errors import RunError, UserError
 from thaw.runs import run_files
 from thaw.runs.moved_names import use_current_names
 from thaw.runs.shown_commands import quoted
-from thaw.runs.streams import refuse
+from thaw.runs.streams import print_error, refuse
 from thaw.sweep.execution import finish_sweep, launch_jobs, locked, run_jobs
 from thaw.sweep.jobs import Job, check_jobs, plan, refuse_other_images
 from thaw.sweep.launched import LaunchedTask, threads_each
@@ -134,6 +134,12 @@ class SearchSweeper(ThawSweeper):
             run_search(self.config, arguments, models, self._compose, self._run_job)
         except (UserError, RunError) as error:
             refuse(str(error))
+        except OSError as error:
+            if error.errno is None:  # an error of Hydra that is called OSError
+                raise
+            folder = self.config.hydra.sweep.dir
+            print_error(f"{folder} cannot be written ({error.strerror}): make room; the same command continues.")
+            sys.exit(1)
 
 
 class ShortlistSweeper(ThawSweeper):

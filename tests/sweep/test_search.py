@@ -5,10 +5,12 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 
 import pytest
 from command_line import TINY, TRAIN, train, with_nets
+from conftest import ROOT
 
 pytest.importorskip("optuna")
 
@@ -28,6 +30,14 @@ def search(tmp_path, image_folder):
 
 def facts(tmp_path):
     return json.loads((tmp_path / "outputs" / "search" / "search.json").read_text())
+
+
+def predict(model):
+    image = next(model.parents[1].glob("photos/val/ants/*.png"), None) or next(
+        model.parents[3].glob("photos/val/ants/*.png")
+    )
+    command = [sys.executable, str(ROOT / "scripts" / "predict.py"), str(model), str(image)]
+    return subprocess.run(command, env=with_nets(), capture_output=True, text=True, check=True)
 
 
 @pytest.mark.slow
@@ -54,7 +64,7 @@ def test_a_search_names_a_winner_measures_it_on_unseen_images_and_leaves_a_model
     again = train(*search("trials=4"), cwd=tmp_path)
     assert again.returncode == 0, again.stderr
     assert {**facts(tmp_path), "used": 0} == {**found, "used": 0}
-    more = train(*search("trials=6"), cwd=tmp_path)
+    more = train(*reversed(search("trials=6")), cwd=tmp_path)  # the order of options does not matter
     assert more.returncode == 0, more.stderr
     before = [{**row, "pareto": None} for row in found["trials"]]
     assert [{**row, "pareto": None} for row in facts(tmp_path)["trials"][:4]] == before
@@ -63,9 +73,10 @@ def test_a_search_names_a_winner_measures_it_on_unseen_images_and_leaves_a_model
     other = train(*search("trials=6", "data.rotation=0,15"), cwd=tmp_path)
     assert (other.returncode, other.stdout) == (2, "")
     assert other.stderr == (
-        "error: outputs/search holds a search that varies other options: choose another folder with "
-        "hydra.sweep.dir=….\n"
+        "error: outputs/search holds a search with other options. Only there: nothing; only here: data.rotation in 0, "
+        "15. Repeat its options, or choose another folder with hydra.sweep.dir=….\n"
     )
+    assert predict(folder).stdout == predict(folder / found["model"]).stdout, "the search's model is used"
 
 
 @pytest.mark.slow
@@ -96,6 +107,7 @@ def test_a_stopped_search_continues_with_the_same_command(search, tmp_path):
     _, errors = process.communicate()
     assert process.returncode == 130
     assert errors.splitlines()[-1].startswith("error: stopped by SIGINT after ")
+    assert facts(tmp_path)["final"] is None and (folder / "search.html").is_file(), "the trials so far"
     done = train(*search("trials=4"), cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert len(facts(tmp_path)["trials"]) == 4
@@ -117,6 +129,9 @@ def test_workers_share_a_search(search, tmp_path):
     [
         ("budget=soon", "budget=soon is no duration: write 90s, 30min, 2h or 1h30min."),
         ("data.rotation=-1,0", "data.rotation=-1"),
+        ("seed=0,x", "seed='x' must be a whole number"),
+        ("data.batch_size=interval(2,9)", "data.batch_size must be a whole number: write int(interval(2,9))."),
+        ("strategy=[]", "names no strategy"),
         ("scheduler=step_lr,none", "scheduler=none"),
         ("backbones=resnet18", "model=resnet18 and backbones=… both choose networks: leave one of them out."),
     ],

@@ -113,7 +113,8 @@ def test_a_search_without_time_for_the_last_stage_says_that_its_number_is_too_hi
 def test_a_search_that_found_nothing_says_so(tmp_path):
     failed = Trial(0, TrialState.FAIL, {"backbone": "net00", "strategy": "bias"}, reason="it broke")
     facts = conclude(tmp_path, [failed], None, seeds=())
-    assert facts["advice"] == ["No trial finished an epoch within the budget: give the search more time."]
+    assert facts["advice"] == ["No trial succeeded. The first one failed: it broke"]
+    assert facts["epochs"] == {"run": 0, "full": 0, "saved": 0.0}, "a failed trial saves nothing"
     assert "it broke" in (tmp_path / "search.html").read_text()
 
 

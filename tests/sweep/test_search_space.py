@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import time
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from thaw.sweep.search.proposals import LAG
 from thaw.sweep.search.rungs import KEPT, RUNGS, clearly_worse, falls_behind
 from thaw.sweep.search.search_setup import plan_search
 from thaw.sweep.search.search_space import dimension, parsed
-from thaw.sweep.search.time_budget import TimeBudget, seconds_of
+from thaw.sweep.search.time_budget import TimeBudget, process_start, seconds_of
 
 
 def of(text):
@@ -113,7 +114,9 @@ def test_a_model_and_a_strategy_can_be_fixed_or_listed(plan):
         plan("model=resnet50", NETS)
 
 
-@pytest.mark.parametrize("wrong", ["budget=0s", "budget=soon", "budget=30", "trials=0", "sweep.workers=0"])
+@pytest.mark.parametrize(
+    "wrong", ["budget=0s", "budget=soon", "budget=30", "trials=0", "sweep.workers=0", "sweep.workers=5000", "seed=0,x"]
+)
 def test_wrong_extents_are_refused(plan, wrong):
     with pytest.raises(UserError, match=f"^{wrong.partition('=')[0]}="):
         plan(NETS, wrong)
@@ -163,6 +166,12 @@ def test_equal_accuracies_are_ranked_by_their_losses():
 def test_trials_of_different_lengths_are_compared_at_equal_shares():
     others = [(rising(0.9, 20), 20)] * 5
     assert falls_behind(rising(0.9, 20)[1:2], 10, others) is None, "one of 10 epochs beside two of 20"
+
+
+def test_the_time_before_the_budget_is_made_counts(tmp_path):
+    clock = Clock(1000.0)
+    assert TimeBudget(tmp_path, 100, clock, start=990.0).used() == pytest.approx(10)
+    assert 0 < time.time() - process_start() < 3600
 
 
 def test_wilcoxons_test_ends_a_trial_that_is_worse_on_the_same_seeds():

@@ -12,7 +12,8 @@ def advice(facts: dict) -> list[str]:
     """Return sentences that recommend a candidate and say how certain the recommendation is."""
     entries = facts["candidates"]
     if not entries:
-        return ["No run has finished, so there is nothing to compare."]
+        lacking = "has predictions for test images" if facts["split"] == "test" else "has finished"
+        return [f"No run {lacking}, so there is nothing to compare."]
     best, others = entries[0], entries[1:]
     low, high = best["acc_ci95"]
     seeds = amount(len(best["seeds"]), "seed")

@@ -20,14 +20,26 @@ _ROUND = 5  # steps between two checks of the gradient
 _MOST_STEPS = 500
 _SEARCH_TOLERANCE = 1e-4  # tolerance of the gradient while penalties are compared
 _SEARCH_STEPS = 100
-_IDLE = 3  # the solver stops after this many rounds in a row without progress
-_PROGRESS = 1e-9, 0.1  # a round makes progress if it lowers the loss or the gradient by this share
 _EQUAL = 0.003  # penalties are equally good if their held-out losses differ by at most this, times log2 C
 _WORSE = 4  # the search ends after this many penalties in a row without improvement
 _HALF_DECADES = tuple(10 ** (-exponent / 2) for exponent in range(2, 19))
 _WEAKEST = 0.01  # smallest product of penalty and images, for two classes; smaller ones change little but take long
 _SMALL = 2e7  # images * features * classes below which one thread is as fast as several
-_LARGE = 5e9  # images * features * classes above which only one fold is held out
+_LARGE = 5e9  # images * features * classes above which only one fold is held out, and `_QUICK` and `_QUICKER` apply
+
+
+@dataclass(frozen=True)
+class _Patience:
+    """When the solver stops: after `rounds` in a row that lower neither loss nor gradient by these shares."""
+
+    rounds: int
+    loss: float
+    gradient: float
+
+
+_FULL = _Patience(3, 1e-9, 0.1)
+_QUICK = _Patience(1, 1e-5, 1.0)  # with 1,000 classes, later steps change no prediction and take minutes
+_QUICKER = _Patience(1, 1e-3, 1.0)  # while penalties are compared
 
 
 @dataclass(frozen=True)
@@ -72,10 +84,12 @@ class LogisticProbe:
     classes. The default penalties are 0.1 to 1e-9, two per decade, without those too weak for the number of images.
 
     The solver trains on every image without augmentation and on `views` augmented views of each image. Images are
-    divided into `folds`; all views of an image are in the same fold. If a solution would take minutes, only one fold is
-    held out. The solver stops when the gradient's norm, divided by its norm at zero weights, is at most `tolerance`. It
-    also stops after 500 steps, or after three rounds of 5 steps without progress. A round makes progress if it lowers
-    the loss by 1e-9 of its value or the gradient by a tenth.
+    divided into `folds`; all views of an image are in the same fold. The solver stops when the gradient's norm, divided
+    by its norm at zero weights, is at most `tolerance`. It also stops after 500 steps, or after three rounds of 5 steps
+    without progress. A round makes progress if it lowers the loss by 1e-9 of its value or the gradient by a tenth.
+
+    If a solution would take minutes, only one fold is held out. The solver then stops after the first round that lowers
+    the loss by less than 1e-5 of its value, or 1e-3 while it compares penalties.
 
     Raises:
         UserError: from the constructor, if a value is invalid.
@@ -116,7 +130,8 @@ class LogisticProbe:
         lowest, dtype = min(point.loss for point in path), exact_dtype(rows.device)
         penalty = max(point.penalty for point in path if point.loss <= lowest + _EQUAL * math.log2(rows.classes))
         loss = problem(weights=weights, penalty=penalty, dtype=dtype)
-        learned, iterations, gradient = minimise(loss, near, self.tolerance, _MOST_STEPS)
+        patience = _QUICK if _is_large(rows) else _FULL
+        learned, iterations, gradient = minimise(loss, near, self.tolerance, _MOST_STEPS, patience)
         weight, plain_bias = loss.plain(learned)
         value, _ = loss(learned)
         seconds = round(time.perf_counter() - start, 3)
@@ -142,8 +157,9 @@ class LogisticProbe:
         Larger penalties are tried first. Each solution starts from the solution of the penalty before.
         """
         parts, rows = fold.unique().tolist(), problem.args[0]
-        if len(rows) * rows.width * rows.classes > _LARGE:
-            parts = parts[:1]
+        patience = _FULL
+        if _is_large(rows):
+            parts, patience = parts[:1], _QUICKER
         path, solutions, near, best = [], dict.fromkeys(parts), None, 0
         weakest = self._least / len(rows) / math.sqrt(rows.classes / 2)
         worthwhile = [p for p in self.penalties if p >= weakest] or self.penalties[-1:]
@@ -152,7 +168,7 @@ class LogisticProbe:
             for part in parts:
                 held = fold == part
                 loss = problem(weights * ~held, penalty, torch.float32)
-                learned, *_ = minimise(loss, solutions[part], _SEARCH_TOLERANCE, _SEARCH_STEPS)
+                learned, *_ = minimise(loss, solutions[part], _SEARCH_TOLERANCE, _SEARCH_STEPS, patience)
                 solutions[part] = _scaled(learned, 1 / loss.roots)
                 measured += np.array(loss.held_out(learned, weights * held)) * held.sum().item()
                 counted += held.sum().item()
@@ -166,12 +182,12 @@ class LogisticProbe:
 
 
 def minimise(
-    loss: LinearLoss, start: torch.Tensor | None, tolerance: float, most_steps: int
+    loss: LinearLoss, start: torch.Tensor | None, tolerance: float, most_steps: int, patience: _Patience = _FULL
 ) -> tuple[torch.Tensor, int, float]:
     """Return the optimal parameters, the number of steps, and the gradient's norm divided by its norm at zero weights.
 
     `start` (r + 1, C) is W in the principal axes, with the biases in the last row. The search ends when the divided
-    norm is at most `tolerance`, after `most_steps`, or after 15 steps in a row without progress.
+    norm is at most `tolerance`, after `most_steps`, or when `patience` is over.
     """
     _, at_zero = loss.value_and_norm(loss.zero)
     parameters = loss.zero if start is None else _scaled(start.to(loss.dtype), loss.roots)
@@ -191,18 +207,22 @@ def minimise(
     best, steps, idle = parameters.clone(), 0, 0
     lowest, norm = loss.value_and_norm(best)
     share = norm / at_zero if at_zero else 0.0
-    while share > tolerance and steps < most_steps and idle < _IDLE:
+    while share > tolerance and steps < most_steps and idle < patience.rounds:
         with torch.no_grad():
             optimizer.step(closure)
         value, norm = loss.value_and_norm(parameters)
         now = norm / at_zero
         steps, before = optimizer.state[parameters]["n_iter"], steps
-        lower = value < lowest * (1 - _PROGRESS[0]) or now < share * (1 - _PROGRESS[1])
+        lower = value < lowest * (1 - patience.loss) or now < share * (1 - patience.gradient)
         idle = 0 if steps > before and lower else idle + 1
         lowest = min(lowest, value)
         if now < share:
             best, share = parameters.clone(), now
     return best, steps, share
+
+
+def _is_large(rows: FeatureRows) -> bool:
+    return len(rows) * rows.width * rows.classes > _LARGE
 
 
 @contextmanager

@@ -1,5 +1,6 @@
 """Load a trained model from a run's folder or a checkpoint."""
 
+import json
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
@@ -130,6 +131,7 @@ def checkpoint_path(run: Path) -> Path:
     if os.path.isfile(run):  # Path.is_file raises an error if the name is too long
         return run
     if os.path.isdir(run):
+        run = _model_of_search(run)
         if best := best_file(run):
             return best
         _refuse_several(run)
@@ -137,6 +139,13 @@ def checkpoint_path(run: Path) -> Path:
     raise UserError(
         f"there is no trained model in {run}; choose the folder of a run, which contains {BEST}, or a checkpoint file."
     )
+
+
+def _model_of_search(folder: Path) -> Path:
+    """Return the run that a search in `folder` recommends, or `folder` itself if there is no search."""
+    path = folder / run_files.SEARCH
+    model = json.loads(path.read_text(encoding="utf-8")).get("model") if path.is_file() else None
+    return folder / model if model else folder
 
 
 def best_file(run: Path) -> Path | None:

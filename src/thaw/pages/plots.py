@@ -2,7 +2,7 @@
 
 import io
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import cycle, product
 from typing import Any
 
@@ -63,14 +63,14 @@ def accuracy_and_time(entries: Sequence[dict]) -> str:
     return accuracy_and_cost(entries, "seconds", "seconds per run (median)")
 
 
-def accuracy_and_cost(entries: Sequence[dict], cost: str, label: str) -> str:
+def accuracy_and_cost(entries: Sequence[dict], cost: str, label: str, colours: Iterable[str] | None = None) -> str:
     """Plot accuracy against `cost`, a key of `entries`; a line joins the candidates of the Pareto front."""
 
     def draw(axes: Axes) -> None:
         front = sorted((entry[cost], entry["acc"]) for entry in entries if entry["pareto"])
         costs, accuracies = zip(*front, strict=True)
         axes.plot(costs, _log_odds(accuracies), drawstyle="steps-post", color=INK, linewidth=1, alpha=0.5, zorder=1)
-        for entry, colour in zip(entries, cycle(COLOURS)):
+        for entry, colour in zip(entries, colours or cycle(COLOURS), strict=False):
             filled = colour if entry["pareto"] else "none"
             (place,) = _log_odds([entry["acc"]])
             axes.plot(entry[cost], place, "o", color=colour, markerfacecolor=filled, markersize=7)

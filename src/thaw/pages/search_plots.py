@@ -20,8 +20,8 @@ _FEW = 8  # largest number of labels at an option's axis
 def best_so_far(rows: Sequence[dict], final: dict | None) -> str:
     """Plot each trial's accuracy against the time of its end, the best so far, and the winner on unseen images."""
     ended = sorted(rows, key=lambda row: row["ended"])
-    strategies = sorted({row["strategy"] for row in ended})
-    colours = dict(zip(strategies, cycle(COLOURS)))
+    colours = strategy_colours(rows)
+    strategies = list(colours)
 
     def draw(axes: Axes) -> None:
         for row in ended:
@@ -52,6 +52,11 @@ def best_so_far(rows: Sequence[dict], final: dict | None) -> str:
     return svg((_WIDTH, 4.2), draw)
 
 
+def strategy_colours(rows: Sequence[dict]) -> dict[str, str]:
+    """Return a colour for each strategy, the same in all plots of a page."""
+    return dict(zip(sorted({row["strategy"] for row in rows}), cycle(COLOURS)))
+
+
 def importances(shares: Mapping[str, float]) -> str:
     """Plot how much each option decides whether a trial is good."""
 
@@ -65,7 +70,7 @@ def importances(shares: Mapping[str, float]) -> str:
     return svg((_WIDTH, 0.7 + 0.3 * len(shares)), draw)
 
 
-def parallel(rows: Sequence[dict], keys: Sequence[str]) -> str:
+def parallel(rows: Sequence[dict], keys: Sequence[str], winner: int | None) -> str:
     """Plot each trial as a line through the values of its options to its accuracy. Better trials are darker."""
     values = {key: {str(row["params"][key]) for row in rows if key in row["params"]} for key in keys}
     used = [key for key in keys if len(values[key]) > 1]
@@ -78,7 +83,7 @@ def parallel(rows: Sequence[dict], keys: Sequence[str]) -> str:
         for row, rank in sorted(zip(rows, ranks, strict=True), key=lambda pair: pair[1]):
             places = [scales[key][0].get(str(row["params"].get(key)), -0.08) for key in used]
             heights = [*places, (row["acc"] - low) / (high - low) if high > low else 0.5]
-            colour = COLOURS[1] if rank == 1 else COLOURS[0]
+            colour = COLOURS[1] if row["number"] == winner else COLOURS[0]
             axes.plot(range(len(heights)), heights, color=colour, alpha=0.1 + 0.7 * rank**3, linewidth=1 + rank)
         ticks = {"accuracy": [(0.0, f"{100 * low:.4g} %"), (1.0, f"{100 * high:.4g} %")]}
         for place, name in enumerate([*used, "accuracy"]):
@@ -122,9 +127,10 @@ def _order(value: object) -> tuple[float, str]:
         return float("inf"), str(value)
 
 
-def front(rows: Sequence[dict]) -> str | None:
+def front(rows: Sequence[dict], colours: Mapping[str, str]) -> str | None:
     """Plot accuracy against the seconds of a trial; a line joins the trials of the Pareto front."""
     if not rows:
         return None
     entries = [{**row, "name": f"trial {row['number']}"} for row in rows if row["seconds"] > 0]
-    return accuracy_and_cost(entries, "seconds", "seconds per trial") if entries else None
+    drawn = [colours[entry["strategy"]] for entry in entries]
+    return accuracy_and_cost(entries, "seconds", "seconds per trial", drawn) if entries else None

@@ -86,10 +86,10 @@ class FinalStage:
     def reserve(self, trials: Sequence[Trial], budget: float) -> float:
         """Return the seconds to keep for the last stage: at most `_LARGEST` of the budget, or what the winner needs."""
         chosen = finalists(trials, self.space)
-        runs = self.runs(chosen)
+        runs = [run for run in self.runs(chosen) if not self.job(run).finished]  # some were, before a larger budget
         if not runs:
             return 0.0
-        wanted = _PAGE + sum(run.seconds for run in runs) + self._model_seconds(chosen)
+        wanted = _PAGE + sum(run.seconds for run in runs) + self._model_seconds(runs)
         return max(min(wanted, _LARGEST * budget), min(_PAGE + runs[0].seconds, _LARGEST_FOR_WINNER * budget))
 
     def runs(self, chosen: Sequence[Trial]) -> list[FinalRun]:
@@ -107,22 +107,24 @@ class FinalStage:
 
     def run(self, budget: Budget, report: Callable[[FinalRun, RunResult], None]) -> None:
         """Run what fits into the time that is left; the final model comes last, and its time is kept for it."""
-        chosen = self._chosen()
-        runs, for_model = self.runs(chosen), self._model_seconds(chosen)
-        if runs and budget.left() < _PAGE + runs[0].seconds + for_model:  # a measured winner is worth more
-            for_model = 0.0
-        self._run_all(runs, budget, for_model, report)
+        runs = self.runs(self._chosen())
+        self._run_all(runs[:1], budget, lambda run: 0.0, report)  # a measured winner is worth more than a final model
+        self._run_all(runs, budget, lambda run: self._model_seconds([run, *self._ended(runs)]), report)
         while any(self.record.is_claimed(_claim(run)) for run in runs):  # their results decide the winner
             self.sleep(_WAIT)
-        self._run_all(self.model(), budget, 0.0, report)
+        self._run_all(self.model(), budget, lambda run: 0.0, report)
 
     def _run_all(
-        self, runs: Sequence[FinalRun], budget: Budget, kept: float, report: Callable[[FinalRun, RunResult], None]
+        self,
+        runs: Sequence[FinalRun],
+        budget: Budget,
+        kept: Callable[[FinalRun], float],
+        report: Callable[[FinalRun, RunResult], None],
     ) -> None:
-        """Run what fits into the time that is left, except the last `kept` seconds."""
+        """Run what fits into the time that is left, without the seconds to keep after each run."""
         failed, slower = set(), 1.0
         while left := [run for run in runs if run not in failed and not self.job(run).finished]:
-            fitting = [run for run in left if budget.left() >= _PAGE + slower * (run.seconds + kept)]
+            fitting = [run for run in left if budget.left() >= _PAGE + slower * (run.seconds + kept(run))]
             if not fitting:
                 return
             taken = self._take(fitting)
@@ -142,6 +144,9 @@ class FinalStage:
             else:
                 slower = max(1.0, result.seconds / run.seconds)
 
+    def _ended(self, runs: Sequence[FinalRun]) -> list[FinalRun]:
+        return [run for run in runs if self.job(run).finished]
+
     def _watch(self, budget: Budget) -> Callable[[Curve], str | None]:
         return lambda curve: OUT_OF_TIME if budget.left() < _PAGE / 2 else None
 
@@ -152,9 +157,9 @@ class FinalStage:
                 return run, give_back
         return None
 
-    def _model_seconds(self, chosen: Sequence[Trial]) -> float:
-        longest = max((run.seconds for run in self.runs(chosen)), default=0.0)
-        return _MORE_IMAGES * longest if self.unseen else 0.0
+    def _model_seconds(self, runs: Sequence[FinalRun]) -> float:
+        """Return the expected seconds of the final model, if any of these runs may win."""
+        return _MORE_IMAGES * max((run.seconds for run in runs), default=0.0) if self.unseen else 0.0
 
     def model(self) -> list[FinalRun]:
         """Return the run of the final model: the winner, trained on all images that are not test images.
@@ -200,7 +205,7 @@ class FinalStage:
         return [*self._finished(chosen), *(run for run in self.model() if self.job(run).finished)]
 
     def _finished(self, chosen: Sequence[Trial]) -> list[FinalRun]:
-        return [run for run in self.runs(chosen) if self.job(run).finished]
+        return self._ended(self.runs(chosen))
 
     def _chosen(self) -> list[Trial]:
         """Return the finalists, which the first process that gets here decides for all."""

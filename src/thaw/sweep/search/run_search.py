@@ -9,14 +9,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from omegaconf import DictConfig, OmegaConf
+from optuna.distributions import FloatDistribution
 
 from thaw.data.workers import usable_cores
 from thaw.errors import UserError
-from thaw.pages.text import amount, duration
+from thaw.pages.text import amount, duration, listed
 from thaw.runs import run_files
 from thaw.runs.configuration import as_hydra_config
 from thaw.runs.optional_output import naming_page, warn_on_failure
-from thaw.runs.stopping import Stopped
+from thaw.runs.stopping import Stopped, StopSignals
 from thaw.runs.streams import print_error
 from thaw.sweep.jobs import Job, check_jobs
 from thaw.sweep.processes import Process, can_fork, import_once
@@ -24,11 +25,12 @@ from thaw.sweep.search.final_stage import FINALISTS, WINNER, FinalStage
 from thaw.sweep.search.merged_weights import Merged, Merging
 from thaw.sweep.search.proposals import PROBE, Proposals
 from thaw.sweep.search.search_images import SearchImages, search_images
-from thaw.sweep.search.search_loop import Search
+from thaw.sweep.search.search_loop import Search, all_fail, best_trial
 from thaw.sweep.search.search_progress import SearchProgress
 from thaw.sweep.search.search_results import PAGE, Finished, write_results
 from thaw.sweep.search.search_setup import Plan, plan_search
-from thaw.sweep.search.time_budget import TimeBudget
+from thaw.sweep.search.search_space import BACKBONE, STRATEGY, WHOLE, Dimension
+from thaw.sweep.search.time_budget import TimeBudget, process_start
 from thaw.sweep.search.trial_jobs import Jobs, TrialJobs
 from thaw.sweep.search.trial_record import JOURNAL, TrialRecord
 
@@ -44,12 +46,8 @@ def run_search(
 ) -> None:
     """Search in the folder `hydra.sweep.dir`, or continue there; exit with a status above 0 if it did not end well.
 
-    Args:
-        config: the composed configuration of the sweep.
-        arguments: the overrides of the command line.
-        models: the options of conf/model.
-        compose: returns the configuration of a run from its overrides.
-        task: runs a job in the current process.
+    `arguments` are the overrides of the command line, `models` the options of conf/model. `compose` returns the
+    configuration of a run from its overrides, and `task` runs a job in the current process.
 
     Raises:
         UserError: if the search cannot start.
@@ -63,17 +61,20 @@ def run_search(
     images = search_images(compose, plan)
     _check(jobs, plan, images)
     record = _open_record(config, folder, plan, images)
-    budget = TimeBudget(folder, plan.budget)
+    budget = TimeBudget(folder, plan.budget, start=process_start())
     print(f"search in {folder}: {_extent(plan)}", flush=True)
     workers = _start_workers(jobs, plan, images)
+    command = shlex.join(["python", "train.py", *arguments])
     try:
-        progress = SearchProgress(record, budget)
-        _work(replace(jobs, tick=progress.running), plan, images, record, budget, progress)
+        with StopSignals():
+            progress = SearchProgress(record, budget)
+            _work(replace(jobs, tick=progress.running), plan, images, record, budget, progress)
     except Stopped as stop:
         _stop_workers(workers, stop, record)
+        _write(jobs, plan, images, record, budget, command, None)
         raise
     _await(workers, folder)
-    _conclude(jobs, plan, images, record, budget, shlex.join(["python", "train.py", *arguments]))
+    _conclude(jobs, plan, images, record, budget, command)
 
 
 def _open_record(config: DictConfig, folder: Path, plan: Plan, images: SearchImages) -> TrialRecord:
@@ -140,12 +141,32 @@ def _conclude(
     jobs: Jobs, plan: Plan, images: SearchImages, record: TrialRecord, budget: TimeBudget, command: str
 ) -> None:
     """Write the results, print a summary, and exit with 1 if nothing was found."""
-    trials = record.trials()
     stage = FinalStage(jobs, record, plan.space, images.final, plan.seed)
-    proposals = _proposals(TrialJobs(jobs, plan.space, images.trial))
+    summary = _write(jobs, plan, images, record, budget, command, stage)
+    print(f"\n{summary}{naming_page('report', jobs.folder / PAGE)}", flush=True)
+    trials = record.trials()
+    if all_fail([trial for trial in trials if not trial.open], 1):
+        reason = next((trial.reason for trial in trials if trial.overrides and trial.reason), "")
+        print_error(f"all trials failed: {reason}")
+    if not any(trial.complete for trial in trials):
+        sys.exit(1)
+
+
+def _write(
+    jobs: Jobs,
+    plan: Plan,
+    images: SearchImages,
+    record: TrialRecord,
+    budget: TimeBudget,
+    command: str,
+    stage: FinalStage | None,
+) -> str:
+    """Write the results of the trials and, if it has run, of the last `stage`; return a summary."""
+    trials = record.trials()
     merged: list[Merged] = []
     with warn_on_failure("averages of weights"):
-        merged = _merged(stage, budget)
+        merged = _merged(stage, budget) if stage else []
+    proposals = _proposals(TrialJobs(jobs, plan.space, images.trial))
     found = Finished(
         folder=jobs.folder,
         trials=trials,
@@ -153,21 +174,15 @@ def _conclude(
         dropped=proposals.dropped(trials),
         seconds=(plan.budget, budget.used()),
         repetitions=len(plan.space.instances),
-        runs=stage.finished(),
+        runs=stage.finished() if stage else [],
         fixed=plan.fixed,
         command=command,
-        winner=stage.winner(),
+        winner=stage.winner() if stage else best_trial(trials),
         merged=merged,
         chosen_on=images.chosen_on,
+        holds_back=bool(images.final),
     )
-    summary = write_results(found)
-    print(f"\n{summary}{naming_page('report', jobs.folder / PAGE)}", flush=True)
-    failed = [trial for trial in trials if trial.state.name == "FAIL" and trial.overrides]
-    if failed and not any(trial.accuracy is not None for trial in trials):
-        print_error(f"all {amount(len(failed), 'trial')} failed: {failed[0].reason}")
-        sys.exit(1)
-    if not any(trial.complete for trial in trials):
-        sys.exit(1)
+    return write_results(found)
 
 
 def _merged(stage: FinalStage, budget: TimeBudget) -> list[Merged]:
@@ -209,6 +224,26 @@ def _check(jobs: Jobs, plan: Plan, images: SearchImages) -> None:
         tried += [[*backbone, f"strategy={plan.space.strategies[0]}", *instance]]
     for overrides in tried:
         check_jobs([jobs.job("check", [*overrides, *images.trial])])
+    for one in plan.space.dimensions:
+        _refuse_without_effect(one, jobs, plan, images)
+
+
+def _refuse_without_effect(one: Dimension, jobs: Jobs, plan: Plan, images: SearchImages) -> None:
+    """Refuse an option that the command line varies and no strategy uses, and fractions where a number must be whole.
+
+    Raises:
+        UserError: in both cases.
+
+    """
+    if one.key in WHOLE and isinstance(one.distribution, FloatDistribution):
+        raise UserError(f"{one.key} must be a whole number: write int(interval({one.shown.replace(' to ', ',')})).")
+    runner = TrialJobs(jobs, plan.space, images.trial)
+    backbone = next(iter(plan.space.backbones))
+    value = next(iter(getattr(one.distribution, "choices", (getattr(one.distribution, "low", None),))))
+    tried = [{BACKBONE: backbone, STRATEGY: name, one.key: value} for name in plan.space.strategies]
+    if one.key in plan.asked and not any(one.key in runner.active(params) for params in tried):
+        strategies = ",".join(plan.space.strategies)
+        raise UserError(f"{one.key} has no effect with strategy={strategies}: leave it out, or add another strategy.")
 
 
 def _refuse_elsewhere(config: DictConfig, folder: Path) -> None:
@@ -229,17 +264,19 @@ def _refuse_other_search(record: TrialRecord, plan: Plan, images: SearchImages, 
         UserError: if something else than the extent of the search has changed.
 
     """
-    now = json.loads(json.dumps({"space": plan.space.describe(), "fixed": plan.fixed, "images": images.fingerprint}))
+    now = {"options": sorted([*plan.fixed, *plan.space.listed()]), "images": json.loads(json.dumps(images.fingerprint))}
     with record.alone():
         before = record.noted("search")
         if before is None:
             record.note("search", now)
-        elif before != now:
-            part = next(key for key in now if before.get(key) != now[key])
-            what = {"space": "varies other options", "fixed": "has other fixed options", "images": "has other images"}[
-                part
-            ]
-            raise UserError(f"{folder} holds a search that {what}: choose another folder with hydra.sweep.dir=….")
+        elif before["options"] != now["options"]:
+            gone, new = (sorted(set(a["options"]) - set(b["options"])) for a, b in ((before, now), (now, before)))
+            raise UserError(
+                f"{folder} holds a search with other options. Only there: {listed(gone, 3) or 'nothing'}; only here: "
+                f"{listed(new, 3) or 'nothing'}. Repeat its options, or choose another folder with hydra.sweep.dir=…."
+            )
+        elif before["images"] != now["images"]:
+            raise UserError(f"{folder} holds a search on other images: choose another folder with hydra.sweep.dir=….")
         extent = [plan.budget, plan.trials]
         if record.noted("extent") != extent:  # the last stage begins again, with what the longer search finds
             record.note("extent", extent)

@@ -1,6 +1,7 @@
 """The conclusions of a search, in sentences and in a table for the terminal."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from thaw.pages.limits import LINES
@@ -15,6 +16,9 @@ def search_advice(facts: Mapping[str, Any]) -> list[str]:
     """Return sentences that name the winner, say how sure its accuracy is, and what the search itself believed."""
     winner, final = facts["winner"], facts["final"]
     if winner is None:
+        failed = [row["reason"] for row in facts["trials"] if row["result"] == "failed" and row["reason"]]
+        if failed:
+            return [f"No trial succeeded. The first one failed: {failed[0]}"]
         return ["No trial finished an epoch within the budget: give the search more time."]
     if final is None:
         return [
@@ -39,7 +43,7 @@ def search_advice(facts: Mapping[str, Any]) -> list[str]:
 
 def _optimism(winner: Mapping[str, Any], final: Mapping[str, Any]) -> str:
     own, more = final["search_best"], 100 * (final["search_best"] - final["acc"])
-    end = f"{more:.1f} points more than the winner reaches on unseen images" if more > 0 else "not too high"
+    end = f"{more:.1f} points more than the winner reaches on unseen images" if more >= 0.05 else "not too high"
     return f"The search's own best value was {_percent(own)}, on {winner['chosen_on']}: {end}."
 
 
@@ -60,7 +64,7 @@ def _verdicts(finalists: Sequence[Mapping[str, Any]]) -> list[str]:
     return [sentence for verdict, sentence in sentences.items() if named[verdict]]
 
 
-def search_table(facts: Mapping[str, Any]) -> str:
+def search_table(facts: Mapping[str, Any], folder: Path) -> str:
     """Return a summary for the terminal."""
     lines = [["", "search's val/acc", "unseen images", "95 % interval", "against the winner"]]
     searched = {row["number"]: row["acc"] for row in facts["trials"]}
@@ -73,15 +77,21 @@ def search_table(facts: Mapping[str, Any]) -> str:
     parts += ["", *facts["advice"], ""]
     tried = [row for row in facts["trials"] if row["result"] != "unfinished"]
     early = sum(row["result"] == "ended early" for row in tried)
+    failed = sum(row["result"] == "failed" and row["strategy"] is not None for row in tried)
+    saved = f", {early} ended early, which saved {100 * epochs['saved']:.0f} % of {amount(epochs['full'], 'epoch')}"
     parts.append(
-        f"{amount(len(tried), 'trial')} in {duration(facts['used'])}, {early} ended early, which saved "
-        f"{100 * epochs['saved']:.0f} % of {amount(epochs['full'], 'epoch')}"
+        f"{amount(len(tried), 'trial')} in {duration(facts['used'])}{saved if early else ''}"
+        + (f", {failed} failed" if failed else "")
     )
     for name, one in facts["dropped"].items():
         parts.append(
             f"backbone {name} left out after its probe: {100 * one['difference']:.1f} points, p {p_value(one['p'])}"
         )
     if facts["winner"]:
-        parts.append(f"model    {facts['model']}" if facts["model"] else f"best     trial {facts['winner']['trial']}")
+        parts.append(
+            f"model    {folder / facts['model']}" if facts["model"] else f"best     trial {facts['winner']['trial']}"
+        )
+        if facts["model"] and not facts["model_is_final"]:
+            parts.append("         trained on a part of the images, because no time was left to train it on all")
         parts.append(f"again    {facts['winner']['command']}")
     return "\n".join(parts)

@@ -29,7 +29,12 @@ class SearchImages:
 
 
 def search_images(compose: Callable[[Sequence[str]], DictConfig], plan: Plan) -> SearchImages:
-    """Return what the search chooses by: without test images, a part of the training images."""
+    """Return what the search chooses by: without test images, a part of the training images.
+
+    Raises:
+        UserError: if the images cannot be divided.
+
+    """
     cfg = compose([*plan.fixed, *next(iter(plan.space.backbones.values()))])
     with as_hydra_config(cfg):
         data = instantiate(cfg.data)
@@ -40,5 +45,8 @@ def search_images(compose: Callable[[Sequence[str]], DictConfig], plan: Plan) ->
             ["data.test=false", *quick], [], ("the validation images", "the images in test/"), data.fingerprint
         )
     held = ["data.val_as_test=true"]
+    cfg = compose([*plan.fixed, *held, *next(iter(plan.space.backbones.values()))])
+    with as_hydra_config(cfg):
+        instantiate(cfg.data)  # there may be too few images for another division
     chosen_on = "a part of the training images", "the validation images"
     return SearchImages([*held, "data.test=false", *quick], held, chosen_on, data.fingerprint)

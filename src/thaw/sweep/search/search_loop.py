@@ -174,10 +174,10 @@ class Search:
         return True
 
     def _watch(self, epochs: int, others: Sequence[tuple[Curve, int]]) -> Callable[[Curve], str | None]:
-        trials = self.record.trials()
+        reserve = self.reserve(self.record.trials())
 
         def watch(curve: Curve) -> str | None:
-            if self._time_for_search(trials) <= 0:
+            if self.budget.left() <= reserve:
                 return OUT_OF_TIME
             return BEHIND if falls_behind(curve, epochs, others) else None  # a fast run may end before it is stopped
 

@@ -8,6 +8,7 @@ from typing import TextIO
 
 from thaw.pages.text import duration, shown
 from thaw.sweep.jobs import Job
+from thaw.sweep.search.final_stage import FINAL, MODEL
 from thaw.sweep.search.search_loop import EXHAUSTED, Budget, RunResult, best_trial
 from thaw.sweep.search.search_results import trial_name
 from thaw.sweep.search.trial_jobs import epoch_metrics
@@ -37,8 +38,10 @@ class SearchProgress:
         if self._in_place or now - self._line >= _SECONDS_PER_LINE:
             self._line = now
             epochs = epoch_metrics(job)
-            seen = f"epoch {len(epochs)}/{job.epochs} · val/acc so far {max(epochs)[0]:.4f}" if epochs else "starts"
-            self._print(f"{job.name} · {seen} · {self._left()}", end="" if self._in_place else "\n")
+            seen = (
+                f"epoch {len(epochs)}/{job.epochs} · val/acc so far {max(epochs)[0]:.4f}" if epochs else "no epoch yet"
+            )
+            self._print(f"{_shown_name(job.name)} · {seen} · {self._left()}", end="" if self._in_place else "\n")
 
     def ended(self, trials: Sequence[Trial]) -> None:
         """Print a line for each trial that has ended and has none yet."""
@@ -58,8 +61,8 @@ class SearchProgress:
 
     def final(self, name: str, result: RunResult) -> None:
         """Print the end of a run of the last stage; its accuracy on unseen images stays hidden until all have run."""
-        how = result.error or result.stopped or duration(result.seconds)
-        self._print(f"{name} · {how} · {self._left()}")
+        how = result.error or result.stopped or f"took {duration(result.seconds)}"
+        self._print(f"{_shown_name(name)} · {how} · {self._left()}")
 
     def _left(self) -> str:
         return f"{duration(max(0.0, self._budget.left()))} left"
@@ -69,3 +72,11 @@ class SearchProgress:
             line = "\r\033[K" + (line if end else line[: shutil.get_terminal_size().columns - 1])
         self._stream.write(line + end)
         self._stream.flush()
+
+
+def _shown_name(name: str) -> str:
+    """Return a run in words: `trial 7 · fine_tune` for `trials/007-fine_tune`."""
+    stage, _, rest = name.partition("/")
+    number, strategy, *seed = rest.split("-")
+    shown_stage = {FINAL: "last stage, trial", MODEL: "final model, trial"}.get(stage, "trial")
+    return f"{shown_stage} {int(number)} · {strategy}" + (f" · seed {seed[0]}" if seed and stage == FINAL else "")

@@ -18,6 +18,7 @@ from thaw.pages import search_plots
 from thaw.pages.html import render
 from thaw.pages.limits import ROWS
 from thaw.pages.text import duration
+from thaw.runs import run_files
 from thaw.runs.optional_output import warn_on_failure, write_page
 from thaw.storage.files import write_rows, write_whole
 from thaw.sweep.search.ensembles import ensembles
@@ -44,6 +45,7 @@ class Finished:
         command: the command line of the search.
         winner: the trial that won, or None without any.
         merged: networks of averaged weights.
+        holds_back: whether runs of the last stage train on fewer images than a run without a search.
         chosen_on: what the search chose by, and what its winner was measured on.
 
     """
@@ -60,15 +62,16 @@ class Finished:
     winner: Trial | None
     chosen_on: tuple[str, str]
     merged: Sequence[Merged] = ()
+    holds_back: bool = False
 
 
 def write_results(search: Finished) -> str:
     """Write the files, and return a summary for the terminal."""
     facts = _facts(search)
-    write_whole(search.folder / "search.json", json.dumps(facts, indent=1) + "\n")
+    write_whole(search.folder / run_files.SEARCH, json.dumps(facts, indent=1) + "\n")
     write_rows(search.folder / "trials.csv", _COLUMNS, facts["trials"])
     write_page(search.folder / PAGE, lambda: _page(facts, search))
-    return search_table(facts)
+    return search_table(facts, search.folder)
 
 
 def _facts(search: Finished) -> dict[str, Any]:
@@ -76,8 +79,9 @@ def _facts(search: Finished) -> dict[str, Any]:
     timed = [row for row in rows if row["result"] == "complete"]
     for row in rows:
         row["pareto"] = row in timed and not any(dominates(other, row, "seconds") for other in timed)
-    run = sum(len(curve) for trial in search.trials for curve in trial.curves)
-    full = sum(trial.epochs * search.repetitions for trial in search.trials if trial.curves)
+    ended = [trial for trial in finished(search.trials)]
+    full = sum(trial.epochs * search.repetitions for trial in ended)
+    run = sum(len(curve) for trial in ended for curve in trial.curves)
     winner = search.winner
     facts = {
         "command": search.command,
@@ -140,7 +144,13 @@ def _final_facts(winner: Trial | None, search: Finished) -> dict[str, Any]:
     runs = [run for run in search.runs if run.name.startswith(f"{FINAL}/")]
     model = next((run.name for run in search.runs if run.name.startswith(f"{MODEL}/")), None)
     own = [run for run in runs if winner and run.trial == winner.number]
-    facts: dict[str, Any] = {"final": None, "finalists": [], "ensembles": [], "model": model}
+    facts: dict[str, Any] = {
+        "final": None,
+        "finalists": [],
+        "ensembles": [],
+        "model": model,
+        "model_is_final": bool(model),
+    }
     if winner is None or not own:
         return facts
     folders = [search.folder / run.name for run in runs]
@@ -160,6 +170,7 @@ def _final_facts(winner: Trial | None, search: Finished) -> dict[str, Any]:
     }
     facts["finalists"] = _verdicts(best, entries, compared["tests"], search.trials)
     facts["model"] = model or f"{FINAL}/{best['runs'][0]['folder']}"
+    facts["model_is_final"] = bool(model) or not search.holds_back
     with warn_on_failure("the ensembles"):
         own_runs = {number: entry["runs"] for number, entry in entries.items()}
         facts["ensembles"] = ensembles(search.folder, own_runs, winner.number, search.merged)
@@ -217,11 +228,13 @@ def _importances(search: Finished) -> dict[str, float]:
 
 def _page(facts: dict, search: Finished) -> str:
     ended = [row for row in facts["trials"] if row["acc"] is not None]
+    complete, keys = [row for row in ended if row["result"] == "complete"], [one.key for one in search.dimensions]
+    winner = facts["winner"]["trial"] if facts["winner"] else None
     drawn = {
         "progress": search_plots.best_so_far(ended, facts["final"]) if ended else None,
         "importances": search_plots.importances(facts["importances"]) if facts["importances"] else None,
-        "parallel": search_plots.parallel(ended, [one.key for one in search.dimensions]) if len(ended) > 1 else None,
-        "front": search_plots.front([row for row in ended if row["result"] == "complete"]) if ended else None,
+        "parallel": search_plots.parallel(ended, keys, winner) if len(ended) > 1 else None,
+        "front": search_plots.front(complete, search_plots.strategy_colours(ended)),
     }
     listed = sorted(facts["trials"], key=lambda row: -1.0 if row["acc"] is None else row["acc"], reverse=True)[:ROWS]
     return render("search.html.jinja", **{**facts, "listed": listed}, plots=drawn, duration=duration)

@@ -8,6 +8,7 @@ from hydra.core.override_parser.types import Override
 from omegaconf import DictConfig
 
 from thaw.data.option_values import whole_number
+from thaw.data.workers import usable_cores
 from thaw.errors import UserError
 from thaw.sweep.chosen_backbones import backbones, wanted_backbones
 from thaw.sweep.search.search_space import INSTANCES, STRATEGY, Space, dimension, parsed
@@ -22,6 +23,7 @@ class Plan:
 
     Args:
         fixed: the overrides of all runs.
+        asked: keys that the command line, not conf/search, asks to vary.
         budget: in seconds.
         trials: the number of trials after which the search ends, or None.
         workers: the number of processes.
@@ -31,6 +33,7 @@ class Plan:
 
     space: Space
     fixed: list[str]
+    asked: list[str]
     budget: float
     trials: int | None
     workers: int
@@ -58,13 +61,27 @@ def plan_search(config: DictConfig, arguments: Sequence[str], models: Sequence[s
     space = Space(
         found, strategies, [dimension(one) for one in swept.values()], [list(one) for one in product(*repeated)]
     )
-    whole_number("sweep.workers", config.sweep.workers)
+    whole_number("sweep.workers", config.sweep.workers, 1, usable_cores())
     if config.trials is not None:
         whole_number("trials", config.trials)
-    seeds = [int(one.partition("=")[2]) for instance in space.instances for one in instance if one.startswith("seed=")]
+    seeds = [
+        whole_number(*_pair(one), 0) for instance in space.instances for one in instance if one.startswith("seed=")
+    ]
     return Plan(
-        space, fixed, seconds_of(config.budget), config.trials, config.sweep.workers, max([config.seed, *seeds])
+        space,
+        fixed,
+        [one.get_key_element() for one in given if one.is_sweep_override()],
+        seconds_of(config.budget),
+        config.trials,
+        config.sweep.workers,
+        max([config.seed, *seeds]),
     )
+
+
+def _pair(override: str) -> tuple[str, int | str]:
+    """Return key and value of an override, the value as a whole number if it is one."""
+    key, _, value = override.partition("=")
+    return key, int(value) if value.isdecimal() else value
 
 
 def _keys(overrides: Sequence[Override]) -> set[str]:
@@ -78,9 +95,10 @@ def _values(override: Override) -> list[str]:
 
 
 def _fixed_strategy(config: DictConfig, given: Sequence[Override]) -> str:
-    return next(
-        (str(one.value()) for one in given if one.key_or_group == STRATEGY), config.hydra.runtime.choices.strategy
-    )
+    values = [one.value() for one in given if one.key_or_group == STRATEGY]
+    if values and not isinstance(values[-1], str):
+        raise UserError(f"{STRATEGY}={values[-1]} names no strategy: list some, as in strategy=probe,fine_tune.")
+    return str(values[-1]) if values else config.hydra.runtime.choices.strategy
 
 
 def _backbones(

@@ -11,6 +11,7 @@ from thaw.errors import UserError
 
 BACKBONE, STRATEGY = "backbone", "strategy"
 INSTANCES = ("seed", "data.fold")  # a trial is repeated for their values; a search must not choose among them
+WHOLE = ("trainer.max_epochs", "data.batch_size", "data.image_size", "data.train_size", "scheduler.step_size")
 _DIGITS = 3  # significant digits of a drawn number
 
 
@@ -23,6 +24,15 @@ class Dimension:
 
     def override(self, value: object) -> str:
         return f"{self.key}={format(value, f'.{_DIGITS}g') if isinstance(value, float) else value}"
+
+    @property
+    def shown(self) -> str:
+        """Return the values in words."""
+        kind = self.distribution
+        if isinstance(kind, CategoricalDistribution):
+            return ", ".join(map(str, kind.choices))
+        assert isinstance(kind, FloatDistribution | IntDistribution)
+        return f"{kind.low:g} to {kind.high:g}" + (" (log)" if kind.log else "")
 
     def value_of(self, configured: object) -> object | None:
         """Return the configured value as a value of this dimension, or None if the dimension does not contain it."""
@@ -61,14 +71,15 @@ class Space:
         chosen = [*self.backbones[str(params[BACKBONE])], f"{STRATEGY}={params[STRATEGY]}"]
         return chosen + [one.override(params[one.key]) for one in self.dimensions if one.key in params]
 
-    def describe(self) -> dict:
-        """Return the space as plain values. A search can be continued only with an equal space."""
-        return {
-            "backbones": dict(self.backbones),
-            "strategies": list(self.strategies),
-            "dimensions": {one.key: repr(one.distribution) for one in self.dimensions},
-            "instances": [list(instance) for instance in self.instances],
-        }
+    def listed(self) -> list[str]:
+        """Return the space as texts. A search can be continued only with the same texts."""
+        instances = [" ".join(instance) for instance in self.instances if instance]
+        return [
+            *(f"backbone {' '.join(overrides) or name}" for name, overrides in self.backbones.items()),
+            f"strategy={','.join(self.strategies)}",
+            *(f"{one.key} in {one.shown}" for one in self.dimensions),
+            *([f"runs with {', '.join(instances)}"] if instances else []),
+        ]
 
 
 def _written(value: object) -> str:
@@ -100,10 +111,10 @@ def dimension(override: Override) -> Dimension:
     if isinstance(value, IntervalSweep):
         low, high, log = value.start, value.end, "log" in value.tags
         assert low is not None and high is not None, "Hydra's grammar asks for both ends"
-        if low >= high or (log and low <= 0):
-            raise UserError(
-                f"{override.input_line} is empty: it needs a lower end, above 0 with log, and a higher end."
-            )
+        if low >= high:
+            raise UserError(f"{override.input_line} is empty: its first number, {low:g}, must be below {high:g}.")
+        if log and low <= 0:
+            raise UserError(f"{override.input_line}: on a logarithmic scale, the interval must begin above 0.")
         if isinstance(low, int) and isinstance(high, int):
             return Dimension(key, IntDistribution(low, high, log=log))
         return Dimension(key, FloatDistribution(low, high, log=log))

@@ -5,6 +5,7 @@ import re
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from thaw.errors import UserError
@@ -33,13 +34,16 @@ def seconds_of(text: object) -> float:
 class TimeBudget:
     """Time of the processes that search in `folder`. Time in which none of them ran does not count.
 
-    Each process has a file whose content is its start; the file's modification time is its latest sign of life.
+    `start` is when this process began, or None for now. Each process has a file whose content is its start; the file's
+    modification time is when the process was last alive.
     """
 
-    def __init__(self, folder: Path, seconds: float, clock: Callable[[], float] = time.time):
+    def __init__(
+        self, folder: Path, seconds: float, clock: Callable[[], float] = time.time, start: float | None = None
+    ):
         self.seconds, self._clock, self._folder = seconds, clock, folder / _SESSIONS
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._start = clock()
+        self._start = clock() if start is None else start
         self._own = self._folder / f"{socket.gethostname()}-{os.getpid()}-{self._start:.3f}"
         self._own.write_text(repr(self._start))
         self.tick()
@@ -65,3 +69,12 @@ class TimeBudget:
 
     def left(self) -> float:
         return self.seconds - self.used()
+
+
+def process_start() -> float:
+    """Return the time when this process began; imports take seconds, which count."""
+    with suppress(OSError, ValueError, IndexError):  # Linux only
+        ticks = float(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        uptime = float(Path("/proc/uptime").read_text().split()[0])
+        return time.time() - (uptime - ticks / os.sysconf("SC_CLK_TCK"))
+    return time.time()
