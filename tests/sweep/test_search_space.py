@@ -47,6 +47,9 @@ def test_hydras_sweep_syntax_describes_what_is_varied(text, kind):
 def test_a_dimension_writes_overrides_that_hydra_reads_back():
     drawn = of("strategy.lr=tag(log,interval(0.001,0.1))").override(0.0123456)
     assert drawn == "strategy.lr=0.0123"
+    assert of("strategy.lr=tag(log,interval(0.001,0.1))").rounded(0.0123456) == 0.0123
+    assert of("strategy.lr=interval(0.00123456,0.1)").rounded(0.00123457) == 0.00123457, "0.00123 lies outside"
+    assert of("data.augment=true,false").rounded("true") == "true"
     assert parsed([of("data.crop_scale=[0.08,1],[0.5,1]").override("[0.5,1]")])[0].value() == [0.5, 1]
 
 

@@ -140,7 +140,8 @@ class Proposals:
         study = optuna.create_study(sampler=sampler, direction="maximize")
         study.add_trials([_as_complete(trial, kinds) for trial in finished(known) if _lies_in(trial, kinds)])
         trial = study.ask()
-        return self._active({key: trial._suggest(key, kind) for key, kind in kinds.items()})
+        drawn = {key: trial._suggest(key, kind) for key, kind in kinds.items()}
+        return self._active({one.key: one.rounded(drawn[one.key]) for one in self.space.all_dimensions})
 
     def _kinds(self, known: Sequence[Trial], dropped: Collection[str]) -> dict[str, BaseDistribution] | None:
         """Return the distributions without backbones that are left out and strategies without an option to vary.

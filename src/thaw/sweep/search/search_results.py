@@ -156,7 +156,7 @@ def _final_facts(winner: Trial | None, search: Finished) -> dict[str, Any]:
     folders = [search.folder / run.name for run in runs]
     compared = write_comparison(search.folder / FINAL, folders, split="test")
     trial_of = {run.name.removeprefix(f"{FINAL}/"): run.trial for run in runs}
-    entries = {trial_of[entry["runs"][0]["folder"]]: entry for entry in compared["candidates"]}
+    entries = {trial_of[run["folder"]]: entry for entry in compared["candidates"] for run in entry["runs"]}
     best = entries[winner.number]
     low, high = best["acc_ci95"]
     facts["final"] = {

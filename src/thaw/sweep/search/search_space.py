@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, RangeSweep
@@ -24,6 +25,11 @@ class Dimension:
 
     def override(self, value: object) -> str:
         return f"{self.key}={format(value, f'.{_DIGITS}g') if isinstance(value, float) else value}"
+
+    def rounded(self, value: Any) -> Any:
+        """Return a number as its override has it, so that equal runs have equal parameters."""
+        short = float(format(value, f".{_DIGITS}g")) if isinstance(value, float) else value
+        return short if self.distribution._contains(self.distribution.to_internal_repr(short)) else value
 
     @property
     def shown(self) -> str:
