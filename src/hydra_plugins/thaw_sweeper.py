@@ -106,13 +106,13 @@ class ThawSweeper(BasicSweeper):
                 launcher = job.configuration.hydra.runtime.choices["hydra/launcher"]
                 refuse(
                     f"trainer.strategy={strategy} starts processes, which fails within hydra/launcher={launcher}: "
-                    "leave the launcher out, and jobs run one after another, each with its processes; on a cluster "
-                    "hydra/launcher=submitit_slurm starts the processes (docs/clusters.md)."
+                    "leave the launcher out. Jobs then run one after another, and each starts its own processes. On a "
+                    "cluster, hydra/launcher=submitit_slurm starts them (docs/clusters.md)."
                 )
 
 
 def _folder_overrides(job: Job) -> list[str]:
-    """Return overrides that name the job's folder, also as `hydra.run.dir`, the option of a single run.
+    """Return overrides that set the job's folder. One sets `hydra.run.dir`, which Hydra uses only for single runs.
 
     Processes that train together read that option.
     """

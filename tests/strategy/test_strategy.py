@@ -69,7 +69,7 @@ def test_a_phase_may_have_an_optimizer_of_its_own():
         ([{"train": "all", "lr_decay": 0}], "lr_decay=0, which must be above 0 and at most 1"),
         ([{"train": "all", "lr_decay": 1.1}], "lr_decay=1.1"),
         ([{"train": "all", "lr_decay": True}], "lr_decay=True"),
-        ([{"train": "all", "optimizer": "adam"}], "optimizer='adam', not a class given as"),
+        ([{"train": "all", "optimizer": "adam"}], "optimizer='adam', but needs a class, given as"),
         ([{"train": "all", "scheduler": {"step_size": 3}}], "scheduler={'step_size': 3}"),
         ([{"train": "all", "epochs": 0}], "epochs=0"),
         ([{"train": "all", "epochs": 5}], "need 5 epochs, more than trainer.max_epochs=4; set it higher"),

@@ -82,7 +82,7 @@ def test_the_winner_is_the_search_s_best_even_if_another_is_better_on_unseen_ima
     assert [(one["trial"], one["verdict"]) for one in facts["finalists"]] == [(0, "winner"), (1, "better"), (2, "tied")]
     assert facts["advice"][0].startswith("Use bias net00: it classifies 80.00")
     assert "15.0 points more than the winner reaches on unseen images" in facts["advice"][1]
-    assert any("Better on these images, beyond chance: bias net01" in sentence for sentence in facts["advice"])
+    assert any("Significantly better on these images: bias net01" in sentence for sentence in facts["advice"])
     page = (tmp_path / "search.html").read_text()
     assert "net01" in page and "<svg" in page
 

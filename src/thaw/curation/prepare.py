@@ -160,7 +160,12 @@ def _write_lists(root: Path, tree: Tree, entries: Sequence[Entry]) -> None:
         aside += [(path, "", "stray", "has no image file extension or no class folder") for path in tree.stray]
         aside += [(path, "", "hidden", "is hidden") for path in tree.hidden]
         aside += [
-            (path, "", "repeated", "is a link to a folder that contains the link or is read at another path")
+            (
+                path,
+                "",
+                "repeated",
+                "is a link to a folder that contains the link, or to a folder that is read under another path",
+            )
             for path in tree.repeated
         ]
         rows.writerows((path.as_posix(), *rest) for path, *rest in sorted(aside))

@@ -64,6 +64,6 @@ def _refuse_moved(run: Path, root: Path) -> None:
     recorded = read_resolved(run)["data"].get("root") if is_run(run) else None
     if isinstance(recorded, str) and Path(recorded).expanduser() != root:
         raise UserError(
-            f"resume={run}: the run was trained on data.root={recorded}. Its checkpoint does not record these images, "
-            f"so Thaw cannot check that {root} holds the same ones. Start a new run."
+            f"resume={run}: the run was trained on data.root={recorded}. Its checkpoint does not record which "
+            f"images were there, so Thaw cannot check that {root} holds the same images. Start a new run."
         )

@@ -96,7 +96,7 @@ class LinearLoss:
 
     @cached_property
     def roots(self) -> torch.Tensor:
-        """Return the divisors (r, 1) that turn parameters into W in the principal axes."""
+        """Return divisors of shape (r, 1): the parameters divided by them are W, expressed in the principal axes."""
         count = self.rows.classes
         return (self.axes.variances * (count - 1) / count**2 + self.penalty).sqrt()[:, None].to(self.dtype)
 

@@ -16,7 +16,7 @@ _SOLVED = "all phases of strategy={name} have a solver, so no optimizer takes st
 
 
 def options_without_effect(values: Mapping) -> dict[str, str]:
-    """Return the keys and groups of the configuration `values` that have no effect, each mapped to the reason."""
+    """Find keys and groups without an effect in the configuration `values`; return the reason for each."""
     strategy, data = values["strategy"], values["data"]
     phases = [phase for phase in strategy["phases"] if isinstance(phase, Mapping)]
     learned = [phase for phase in phases if not phase.get("solver")]
@@ -29,7 +29,7 @@ def options_without_effect(values: Mapping) -> dict[str, str]:
     if found and data.get("balance") == "sampler":
         found["data.balance"] = f"{_SOLVED}; data.balance=weights has an effect"
     if learned and all(phase.get("train") in ("head", ["head"]) for phase in learned):
-        reason = "strategy={name} trains only the head with an optimizer"
+        reason = "with strategy={name}, an optimizer trains only the head"
         found |= dict.fromkeys(("strategy.lr_decay", "strategy.keep_statistics"), reason)
     for key in _RATES:
         if learned and all(phase.get(key) is not None for phase in learned):

@@ -118,7 +118,7 @@ def _callback_fault(values: Mapping) -> str | None:
             if (value := callbacks[name].get(argument, allowed)) != allowed:
                 return f"callbacks.{name}.{argument}={value!r} is not possible: {reason}"
     if callbacks["best"].get("save_top_k") == 0 or not callbacks["best"].get("monitor", True):
-        return "callbacks.best has to keep an epoch: leave its monitor and save_top_k unchanged"
+        return "callbacks.best must save the best epoch's checkpoint: do not change its monitor and save_top_k"
     if misplaced := _misplaced_file(callbacks) or _shared_file(callbacks):
         return misplaced
     if values["trainer"].get("callbacks") != list(callbacks.values()):

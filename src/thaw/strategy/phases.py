@@ -167,7 +167,7 @@ class Strategy:
             self._refuse(f"a phase has lr_decay={decay!r}, which must be above 0 and at most 1")
         for key, value in (("optimizer", optimizer), ("scheduler", scheduler)):
             if value is not None and not callable(value):
-                self._refuse(f"a phase has {key}={value!r}, not a class given as _target_: …, _partial_: true")
+                self._refuse(f"a phase has {key}={value!r}, but needs a class, given as _target_: …, _partial_: true")
         if solver is not None and not isinstance(solver, HeadSolver):
             self._refuse(f"a phase has solver={solver!r}, which must be a thaw.features.linear_solver.LogisticProbe")
         if solver and epochs not in (None, 1):

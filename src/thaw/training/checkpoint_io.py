@@ -101,7 +101,7 @@ class MovableCheckpoint(ModelCheckpoint):
         super().load_state_dict({**state_dict, **paths, "best_k_models": files, "dirpath": self.dirpath})
 
     def moved(self, path: str, before: str) -> str:
-        """Return the present path of the file `path`, which was saved when the checkpoint folder was `before`."""
+        """Return where a file is now; its `path` was saved when the checkpoint folder was at the path `before`."""
         return os.path.join(str(self.dirpath), os.path.relpath(path, before)) if path else path
 
 

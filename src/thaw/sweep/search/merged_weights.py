@@ -82,7 +82,7 @@ class Merging:
                 best, chosen = (rank, share) if rank > best else (best, chosen)
         if chosen is None:
             return None
-        name = f"the interpolation of the probe and {100 * chosen:.0f} % of the fine-tuned network"
+        name = f"weights interpolated between probe and fine-tuned network ({100 * chosen:.0f} % fine-tuned)"
         return self._merged(name, model, _average(states, (chosen, 1 - chosen)), tuned, "wise.ckpt")
 
     def _has_time(self) -> bool:
@@ -139,7 +139,7 @@ def _state(run: Path) -> State:
 
 
 def _alike(states: Sequence[State]) -> list[State]:
-    """Return the states with the tensors of the first one."""
+    """Return the states whose tensors have the same names and shapes as those of the first state."""
     shapes = {key: tensor.shape for key, tensor in states[0].items()}
     return [state for state in states if {key: tensor.shape for key, tensor in state.items()} == shapes]
 

@@ -34,7 +34,7 @@ def search_advice(facts: Mapping[str, Any]) -> list[str]:
         _optimism(winner, final),
         *_verdicts(facts["finalists"]),
         *(
-            f"{one['name'].capitalize()} is better beyond chance: {_percent(one['acc'])}, for {one['cost']}."
+            f"{one['name'].capitalize()} is significantly better: {_percent(one['acc'])}, for {one['cost']}."
             for one in facts["ensembles"]
             if one["verdict"] == "better"
         ),
@@ -56,10 +56,10 @@ def _verdicts(finalists: Sequence[Mapping[str, Any]]) -> list[str]:
         for verdict in ("better", "tied", "worse")
     }
     sentences = {
-        "better": f"Better on these images, beyond chance: {named['better']}. Use the first of them; its accuracy is a "
+        "better": f"Significantly better on these images: {named['better']}. Use the first of them; its accuracy is a "
         "little too high, because these images chose it.",
         "tied": f"On these images, it is not clearly better than {named['tied']}.",
-        "worse": f"It is better, beyond chance, than {named['worse']}.",
+        "worse": f"It is significantly better than {named['worse']}.",
     }
     return [sentence for verdict, sentence in sentences.items() if named[verdict]]
 

@@ -1,4 +1,4 @@
-"""The images that a search chooses by, and those that it does not see before its winner is decided."""
+"""The images on which a search compares trials, and the images that it holds back until the winner is decided."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass

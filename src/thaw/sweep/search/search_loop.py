@@ -22,7 +22,7 @@ _WAIT = 0.2  # seconds between two looks at what other processes do
 
 @dataclass(frozen=True)
 class RunResult:
-    """The end of one run.
+    """How one run ended.
 
     Attributes:
         curve: validation accuracy and loss of each epoch.
