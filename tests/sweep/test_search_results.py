@@ -48,6 +48,7 @@ def conclude(folder, trials, answers, seeds=(1, 2, 3), dimensions=()):
         Finished(
             folder, trials, [Dimension("backbone", CategoricalDistribution(NAMES)), *dimensions], {}, (300.0, 250.0), 1,
             runs, ["data.root=PHOTOS"], "python train.py sweep=search", next(iter(chosen), None), ("val/", "test/"),
+            {one.number: 1000 + one.number for one in trials},
         )
     )  # fmt: skip
     return json.loads((folder / "search.json").read_text())

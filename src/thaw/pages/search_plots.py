@@ -84,7 +84,8 @@ def parallel(rows: Sequence[dict], keys: Sequence[str], winner: int | None) -> s
             places = [scales[key][0].get(str(row["params"].get(key)), -0.08) for key in used]
             heights = [*places, (row["acc"] - low) / (high - low) if high > low else 0.5]
             colour = COLOURS[1] if row["number"] == winner else COLOURS[0]
-            axes.plot(range(len(heights)), heights, color=colour, alpha=0.1 + 0.7 * rank**3, linewidth=1 + rank)
+            alpha = 1.0 if row["number"] == winner else 0.1 + 0.7 * rank**3
+            axes.plot(range(len(heights)), heights, color=colour, alpha=alpha, linewidth=1 + rank)
         ticks = {"accuracy": [(0.0, f"{100 * low:.4g} %"), (1.0, f"{100 * high:.4g} %")]}
         for place, name in enumerate([*used, "accuracy"]):
             axes.axvline(place, color=INK, linewidth=0.6)
@@ -127,10 +128,8 @@ def _order(value: object) -> tuple[float, str]:
         return float("inf"), str(value)
 
 
-def front(rows: Sequence[dict], colours: Mapping[str, str]) -> str | None:
-    """Plot accuracy against the seconds of a trial; a line joins the trials of the Pareto front."""
-    if not rows:
-        return None
-    entries = [{**row, "name": f"trial {row['number']}"} for row in rows if row["seconds"] > 0]
+def front(rows: Sequence[dict], colours: Mapping[str, str], cost: str, label: str) -> str | None:
+    """Plot accuracy over the entry `cost`; a line joins the trials of the Pareto front."""
+    entries = [{**row, "name": f"trial {row['number']}"} for row in rows]
     drawn = [colours[entry["strategy"]] for entry in entries]
-    return accuracy_and_cost(entries, "seconds", "seconds per trial", drawn) if entries else None
+    return accuracy_and_cost(entries, cost, label, drawn) if entries else None

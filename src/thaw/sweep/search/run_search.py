@@ -166,12 +166,12 @@ def _write(
     merged: list[Merged] = []
     with warn_on_failure("averages of weights"):
         merged = _merged(stage, budget) if stage else []
-    proposals = _proposals(TrialJobs(jobs, plan.space, images.trial))
+    runner = TrialJobs(jobs, plan.space, images.trial)
     found = Finished(
         folder=jobs.folder,
         trials=trials,
         dimensions=plan.space.all_dimensions,
-        dropped=proposals.dropped(trials),
+        dropped=_proposals(runner).dropped(trials),
         seconds=(plan.budget, budget.used()),
         repetitions=len(plan.space.instances),
         runs=stage.finished() if stage else [],
@@ -180,6 +180,7 @@ def _write(
         winner=stage.winner() if stage else best_trial(trials),
         merged=merged,
         chosen_on=images.chosen_on,
+        sizes=runner.sizes(trials),
         holds_back=bool(images.final),
     )
     return write_results(found)

@@ -29,8 +29,8 @@ from thaw.sweep.search.search_space import BACKBONE, STRATEGY, Dimension
 from thaw.sweep.search.trial_record import Trial, finished
 
 PAGE = "search.html"
-_COLUMNS = ("number", "result", "backbone", "strategy", "options", "acc", "loss", "epochs", "of_epochs", "seconds",
-            "ended", "pareto", "reason")  # fmt: skip
+_COLUMNS = ("number", "result", "backbone", "strategy", "options", "acc", "loss", "epochs", "of_epochs",
+            "parameters", "seconds", "ended", "pareto", "reason")  # fmt: skip
 _FEWEST = 6  # trials without which nothing can be said about the importance of an option
 
 
@@ -44,6 +44,7 @@ class Finished:
         runs: the finished runs of the last stage.
         command: the command line of the search.
         winner: the trial that won, or None without any.
+        sizes: the number of parameters of each trial's network, by the trial's number.
         merged: networks of averaged weights.
         holds_back: whether runs of the last stage train on fewer images than a run without a search.
         chosen_on: what the search chose by, and what its winner was measured on.
@@ -61,6 +62,7 @@ class Finished:
     command: str
     winner: Trial | None
     chosen_on: tuple[str, str]
+    sizes: Mapping[int, int]
     merged: Sequence[Merged] = ()
     holds_back: bool = False
 
@@ -75,10 +77,10 @@ def write_results(search: Finished) -> str:
 
 
 def _facts(search: Finished) -> dict[str, Any]:
-    rows = [_row(trial) for trial in search.trials]
-    timed = [row for row in rows if row["result"] == "complete"]
+    rows = [{**_row(trial), "parameters": search.sizes.get(trial.number)} for trial in search.trials]
+    on_front = [row["number"] for row in _with_front(rows, "seconds") if row["pareto"]]
     for row in rows:
-        row["pareto"] = row in timed and not any(dominates(other, row, "seconds") for other in timed)
+        row["pareto"] = row["number"] in on_front
     ended = [trial for trial in finished(search.trials)]
     full = sum(trial.epochs * search.repetitions for trial in ended)
     run = sum(len(curve) for trial in ended for curve in trial.curves)
@@ -95,6 +97,12 @@ def _facts(search: Finished) -> dict[str, Any]:
         **_final_facts(winner, search),
     }
     return {"advice": search_advice(facts), **facts}
+
+
+def _with_front(rows: Sequence[dict], cost: str) -> list[dict]:
+    """Return the complete trials; `pareto` says that no other is at least as accurate and costs less."""
+    complete = [row for row in rows if row["result"] == "complete" and row[cost]]
+    return [{**row, "pareto": not any(dominates(other, row, cost) for other in complete)} for row in complete]
 
 
 def _row(trial: Trial) -> dict[str, Any]:
@@ -228,13 +236,14 @@ def _importances(search: Finished) -> dict[str, float]:
 
 def _page(facts: dict, search: Finished) -> str:
     ended = [row for row in facts["trials"] if row["acc"] is not None]
-    complete, keys = [row for row in ended if row["result"] == "complete"], [one.key for one in search.dimensions]
-    winner = facts["winner"]["trial"] if facts["winner"] else None
+    keys = [one.key for one in search.dimensions]
+    winner, colours = facts["winner"] and facts["winner"]["trial"], search_plots.strategy_colours(ended)
     drawn = {
         "progress": search_plots.best_so_far(ended, facts["final"]) if ended else None,
         "importances": search_plots.importances(facts["importances"]) if facts["importances"] else None,
         "parallel": search_plots.parallel(ended, keys, winner) if len(ended) > 1 else None,
-        "front": search_plots.front(complete, search_plots.strategy_colours(ended)),
+        "seconds": search_plots.front(_with_front(ended, "seconds"), colours, "seconds", "seconds per trial"),
+        "size": search_plots.front(_with_front(ended, "parameters"), colours, "parameters", "parameters"),
     }
     listed = sorted(facts["trials"], key=lambda row: -1.0 if row["acc"] is None else row["acc"], reverse=True)[:ROWS]
     return render("search.html.jinja", **{**facts, "listed": listed}, plots=drawn, duration=duration)

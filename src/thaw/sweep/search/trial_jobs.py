@@ -142,6 +142,11 @@ class TrialJobs:
         rows = Run(self.job(trial, 0).folder).predictions
         return np.array([label == predicted for _, label, predicted, _ in rows])
 
+    def sizes(self, trials: Sequence[Trial]) -> dict[int, int]:
+        """Return the number of parameters of each complete trial's network, by the trial's number."""
+        summaries = {trial.number: self.job(trial, 0).summary for trial in trials if trial.complete}
+        return {number: summary["parameters"]["total"] for number, summary in summaries.items() if summary}
+
     def configured(self, params: Mapping[str, Any]) -> dict[str, Any]:
         """Return the values of the space's dimensions that a run with `params` has by default."""
         cfg = self.jobs.configuration([*self.space.overrides(params), *self.unseen])
