@@ -237,13 +237,14 @@ def _importances(search: Finished) -> dict[str, float]:
 def _page(facts: dict, search: Finished) -> str:
     ended = [row for row in facts["trials"] if row["acc"] is not None]
     keys = [one.key for one in search.dimensions]
+    sized = [{**row, "millions": row["parameters"] / 1e6} for row in ended if row["parameters"]]
     winner, colours = facts["winner"] and facts["winner"]["trial"], search_plots.strategy_colours(ended)
     drawn = {
         "progress": search_plots.best_so_far(ended, facts["final"]) if ended else None,
         "importances": search_plots.importances(facts["importances"]) if facts["importances"] else None,
         "parallel": search_plots.parallel(ended, keys, winner) if len(ended) > 1 else None,
         "seconds": search_plots.front(_with_front(ended, "seconds"), colours, "seconds", "seconds per trial"),
-        "size": search_plots.front(_with_front(ended, "parameters"), colours, "parameters", "parameters"),
+        "size": search_plots.front(_with_front(sized, "millions"), colours, "millions", "millions of parameters"),
     }
     listed = sorted(facts["trials"], key=lambda row: -1.0 if row["acc"] is None else row["acc"], reverse=True)[:ROWS]
     return render("search.html.jinja", **{**facts, "listed": listed}, plots=drawn, duration=duration)
