@@ -77,5 +77,5 @@ def test_a_run_that_kept_no_fingerprint_goes_on_where_its_images_were(drawn, tmp
     (tmp_path / ".hydra").mkdir()
     (tmp_path / ".hydra/resolved.yaml").write_text(f"data: {{root: {drawn}}}")
     refuse_other_data(tmp_path, tmp_path / "last.ckpt", of(drawn), drawn)
-    with pytest.raises(UserError, match="does not record these images"):
+    with pytest.raises(UserError, match="does not record which images were there"):
         refuse_other_data(tmp_path, tmp_path / "last.ckpt", of(drawn), tmp_path / "moved")

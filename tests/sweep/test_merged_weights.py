@@ -64,7 +64,7 @@ def test_the_best_interpolation_is_chosen_by_validation_images(runs, monkeypatch
     monkeypatch.setattr(Merging, "_rank", lambda self, model, state: next(ranks))
     wise = Merging(data, lambda: 1e9).wise(folders[0], folders[1])
     probe, tuned = (weights(folder / "checkpoints" / "best.ckpt") for folder in folders)
-    assert "40 % of the fine-tuned" in wise.name
+    assert "(40 % fine-tuned)" in wise.name
     for key, tensor in weights(wise.path).items():
         if "running" not in key:
             torch.testing.assert_close(tensor, 0.4 * tuned[key] + 0.6 * probe[key])
