@@ -80,7 +80,10 @@ def search(folder, runs, varied, seconds=1e6, most=None, reserve=lambda trials: 
     def active(params):
         return {key: params[key] for key in ("backbone", "strategy")} if params["strategy"] == "probe" else params
 
-    proposals = Proposals(varied, lambda params: {"lr_factor": 1.0, "scheduler": "step_lr"}, active, runs.right, seed)
+    def configured(params):
+        return {key: params.get(key, default) for key, default in (("lr_factor", 1.0), ("scheduler", "step_lr"))}
+
+    proposals = Proposals(varied, configured, active, runs.right, seed)
     budget = TimeBudget(folder, seconds, runs.clock)
     return Search(TrialRecord(folder), proposals, runs, budget, most, reserve, sleep=runs.clock.sleep)
 

@@ -11,6 +11,7 @@ import time
 import pytest
 from command_line import TINY, TRAIN, train, with_nets
 from conftest import ROOT
+from omegaconf import OmegaConf
 
 pytest.importorskip("optuna")
 
@@ -46,6 +47,12 @@ def test_a_search_names_a_winner_measures_it_on_unseen_images_and_leaves_a_model
     assert done.returncode == 0, done.stderr
     folder, found = tmp_path / "outputs" / "search", facts(tmp_path)
     assert len(found["trials"]) == 4
+    for row in found["trials"]:
+        run = next((folder / "trials").glob(f"{row['number']:03d}-*"))
+        values = OmegaConf.load(run / ".hydra" / "resolved.yaml")
+        for key in row["params"].keys() - {"backbone", "strategy", "scheduler", "data.crop_scale"}:
+            assert float(OmegaConf.select(values, key)) == pytest.approx(float(row["params"][key])), key
+    assert len({row["options"] for row in found["trials"]}) > 1
     assert found["final"]["seeds"] == [1, 2, 3]
     unseen = found["final"]["images"]
     summary = json.loads((folder / found["model"] / "summary.json").read_text())

@@ -55,6 +55,18 @@ def test_the_strategies_defaults_follow_the_probes(tmp_path):
     assert all(trial.params["lr_factor"] == 1 for trial in one.record.trials()[2:])
 
 
+def test_trials_run_with_the_values_that_were_proposed(tmp_path):
+    one = search(tmp_path, Runs(Clock(), curve), space(), most=25)
+    one.search()
+    for trial in one.record.trials():
+        values = {"lr_factor": 1.0, "scheduler": "step_lr"} | dict(text.split("=") for text in trial.overrides)
+        for key in trial.params.keys() - {"backbone"}:
+            assert str(trial.params[key]) == str(values[key]) or float(trial.params[key]) == float(values[key])
+    tried = {tuple(trial.overrides) for trial in one.record.trials()}
+    assert len(tried) == 25, "no run twice"
+    assert any("scheduler=cosine" in overrides for overrides in tried)
+
+
 def test_proposals_are_better_than_the_defaults(tmp_path):
     one = search(tmp_path, Runs(Clock(), curve), space(), most=40)
     one.search()

@@ -65,7 +65,7 @@ class Proposals:
 
     def overrides(self, params: Mapping[str, Any]) -> list[str]:
         """Return the overrides for parameters, without those that a run has by default."""
-        defaults = self._configured(params)
+        defaults = self._configured({key: params[key] for key in (BACKBONE, STRATEGY)})
         chosen = {key: value for key, value in params.items() if key not in defaults or defaults[key] != value}
         return self.space.overrides(chosen)
 

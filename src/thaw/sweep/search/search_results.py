@@ -165,6 +165,8 @@ def _final_facts(winner: Trial | None, search: Finished) -> dict[str, Any]:
     compared = write_comparison(search.folder / FINAL, folders, split="test")
     trial_of = {run.name.removeprefix(f"{FINAL}/"): run.trial for run in runs}
     entries = {trial_of[run["folder"]]: entry for entry in compared["candidates"] for run in entry["runs"]}
+    if winner.number not in entries:  # another trial with an equal configuration stands for it
+        return facts
     best = entries[winner.number]
     low, high = best["acc_ci95"]
     facts["final"] = {
