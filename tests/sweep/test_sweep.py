@@ -270,7 +270,7 @@ def test_a_stopped_sweep_goes_on_with_the_same_command(tmp_path, image_folder):
         wait_for(lambda: lines(tmp_path / "sweep" / "0-bias" / "metrics.csv") > 5)
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130
-        assert "stopped by SIGINT, 0 of 2 jobs done; the same command" in process.stderr.read()
+        assert "stopped by SIGINT, 0 of 2 jobs done. To resume, add" in process.stderr.read()
     assert statuses(tmp_path / "sweep") == {"0-bias": "interrupted"}
     done = train(*overrides, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
