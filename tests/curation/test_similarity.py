@@ -129,7 +129,7 @@ def test_copies_are_told_from_images_that_are_alike_by_design(tmp_path):
     paths, expected = _with_copies(tmp_path, "cells", 40, 6)
     found = [inspect(path) for path in paths]
     assert set(similar_pairs(paths, [each.thumbnail for each in found])) == expected
-    assert "images count as copies only if re-encoding can explain" in alike_by_design([each.thumbnail for each in found])
+    assert "copies only if re-encoding can explain" in alike_by_design([each.thumbnail for each in found])
 
 
 @pytest.mark.slow
