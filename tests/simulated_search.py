@@ -42,14 +42,14 @@ class Runs:
     images: int = 200
     ran: list = field(default_factory=list)
 
-    def epochs(self, overrides):
-        return 1 if "strategy=probe" in overrides else self.length
+    def epochs(self, trial):
+        return 1 if "strategy=probe" in trial.overrides else self.length
 
     def run(self, trial, repetition, watch):
         self.ran.append((trial.number, repetition))
         curve, seen, began = self.curve(trial, repetition), [], self.clock.now
         self.clock.sleep(self.start)
-        for accuracy in curve[: self.epochs(trial.overrides)]:
+        for accuracy in curve[: self.epochs(trial)]:
             end = self.clock.now + self.seconds(trial)
             while self.clock.now < end:
                 self.clock.sleep(min(POLL, end - self.clock.now))
@@ -108,8 +108,10 @@ class LastRuns:
     seconds: object
     jobs: dict = field(default_factory=dict)
 
-    def job(self, name, overrides):
-        return self.jobs.setdefault(name, SimulatedJob(name, overrides))
+    folder: Path = Path("nowhere")
+
+    def job(self, folder, name, overrides):
+        return self.jobs.setdefault(folder, SimulatedJob(name, overrides))
 
     def run(self, job, watch):
         began, end = self.clock.now, self.clock.now + self.seconds()

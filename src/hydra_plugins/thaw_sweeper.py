@@ -1,7 +1,8 @@
 """Thaw's sweeper, in the package where Hydra looks for plugins."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -39,7 +40,7 @@ class ThawSweeper(BasicSweeper):
     def sweep(self, arguments: list[str]) -> None:
         assert self.config is not None, "Hydra calls setup first"
         folder = Path(self.config.hydra.sweep.dir)
-        with locked(folder):
+        with locked(folder), self._explained():
             OmegaConf.save(self.config, folder / run_files.SWEEP_CONFIG)
             jobs = self._plan(arguments, folder)
             forks = can_fork() and self.config.hydra.launcher._target_.endswith("BasicLauncher")
@@ -47,14 +48,26 @@ class ThawSweeper(BasicSweeper):
             finish_sweep(folder, jobs, stopped_by, self.shortlists)
 
     def _plan(self, arguments: list[str], folder: Path) -> list[Job]:
+        jobs = plan(self._compose, self._combinations(arguments), folder)
+        import_once()
+        check_jobs([job for job in jobs if not job.finished])
+        refuse_other_images(jobs)
+        return jobs
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        """End the program with a sentence for a known fault, such as a wrong option or a full disk."""
+        assert self.config is not None, "Hydra calls setup first"
         try:
-            jobs = plan(self._compose, self._combinations(arguments), folder)
-            import_once()
-            check_jobs([job for job in jobs if not job.finished])
-            refuse_other_images(jobs)
+            yield
         except (UserError, RunError) as error:
             refuse(str(error))
-        return jobs
+        except OSError as error:
+            if error.errno is None:  # an error of Hydra that is called OSError
+                raise
+            folder = self.config.hydra.sweep.dir
+            print_error(f"{folder} cannot be written ({error.strerror}): make room; the same command continues.")
+            sys.exit(1)
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
         """Return the overrides of each job; a value on the command line replaces the recipe's value of that key."""
@@ -130,16 +143,8 @@ class SearchSweeper(ThawSweeper):
         from thaw.sweep.search.run_search import run_search
 
         models = self.hydra_context.config_loader.get_group_options("model")
-        try:
+        with self._explained():
             run_search(self.config, arguments, models, self._compose, self._run_job)
-        except (UserError, RunError) as error:
-            refuse(str(error))
-        except OSError as error:
-            if error.errno is None:  # an error of Hydra that is called OSError
-                raise
-            folder = self.config.hydra.sweep.dir
-            print_error(f"{folder} cannot be written ({error.strerror}): make room; the same command continues.")
-            sys.exit(1)
 
 
 class ShortlistSweeper(ThawSweeper):
@@ -149,10 +154,11 @@ class ShortlistSweeper(ThawSweeper):
 
     def _combinations(self, arguments: list[str]) -> list[list[str]]:
         assert self.hydra_context is not None and self.config is not None, "Hydra calls setup first"
-        from thaw.sweep.chosen_backbones import backbones, wanted_backbones  # they import torch
+        from thaw.sweep.chosen_backbones import backbones, refuse_idle_in_shortlist, wanted_backbones  # import torch
 
         loader = self.hydra_context.config_loader
         given = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+        refuse_idle_in_shortlist(given)
         wanted = wanted_backbones(given, self.config.backbones)
         rest = [argument for argument in arguments if not argument.startswith("backbones=")]
         configured = self.config.weights == "imagenet" or any(o.key_or_group == "weights" for o in given)

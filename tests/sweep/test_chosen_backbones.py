@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from thaw.errors import UserError
 from thaw.models.backbones import family_of
 from thaw.models.families.torchvision_chain import default_weights
-from thaw.sweep.chosen_backbones import backbones, wanted_backbones
+from thaw.sweep.chosen_backbones import backbones, refuse_idle_in_shortlist, wanted_backbones
 
 OPTIONS = [path.stem for path in (ROOT / "conf" / "model").glob("*.yaml")]
 
@@ -38,7 +38,9 @@ def put_in_hugging_faces_cache(hub, repository):
 
 
 def wanted(*arguments, configured="at_hand"):
-    return wanted_backbones(OverridesParser.create().parse_overrides([*arguments]), configured)
+    given = OverridesParser.create().parse_overrides([*arguments])
+    refuse_idle_in_shortlist(given)
+    return wanted_backbones(given, configured)
 
 
 def test_weights_are_found_in_the_caches_of_torchvision_and_timm(tmp_path):

@@ -35,10 +35,9 @@ def weights(path):
     return {key: tensor for key, tensor in read_checkpoint(path)["state_dict"].items() if tensor.is_floating_point()}
 
 
-def test_a_soup_is_the_mean_of_its_members_and_predicts_as_a_network_with_these_weights(runs, monkeypatch):
+def test_a_soup_is_the_mean_of_its_members_and_predicts_as_a_network_with_these_weights(runs):
     folders, data = runs
-    monkeypatch.setattr(Merging, "_rank", lambda self, model, state: (1.0, 0.0))  # every member is welcome
-    soup = Merging(data, lambda: 1e9).soup(folders)
+    soup = Merging(data, lambda: 1e9, lambda model: (1.0, 0.0)).soup(folders)  # every member is welcome
     first, second = (weights(folder / "checkpoints" / "best.ckpt") for folder in folders)
     merged = weights(soup.path)
     trained = [key for key in first if "running" not in key]
@@ -50,19 +49,17 @@ def test_a_soup_is_the_mean_of_its_members_and_predicts_as_a_network_with_these_
     assert soup.name == "the soup of 2 runs"
 
 
-def test_a_member_that_makes_the_soup_worse_stays_out(runs, monkeypatch):
+def test_a_member_that_makes_the_soup_worse_stays_out(runs):
     folders, data = runs
     ranks = iter([(0.9, 0.0), (0.8, 0.0)])
-    monkeypatch.setattr(Merging, "_rank", lambda self, model, state: next(ranks))
-    assert Merging(data, lambda: 1e9).soup(folders) is None
+    assert Merging(data, lambda: 1e9, lambda model: next(ranks)).soup(folders) is None
     assert not list(folders[0].glob("**/soup.ckpt"))
 
 
-def test_the_best_interpolation_is_chosen_by_validation_images(runs, monkeypatch):
+def test_the_best_interpolation_is_chosen_by_validation_images(runs):
     folders, data = runs
     ranks = iter([(0.5, 0), (0.5, 0), (0.6, 0), (0.9, 0), (0.7, 0), (0.7, 0)])  # both ends, then 20, 40, 60 and 80 %
-    monkeypatch.setattr(Merging, "_rank", lambda self, model, state: next(ranks))
-    wise = Merging(data, lambda: 1e9).wise(folders[0], folders[1])
+    wise = Merging(data, lambda: 1e9, lambda model: next(ranks)).wise(folders[0], folders[1])
     probe, tuned = (weights(folder / "checkpoints" / "best.ckpt") for folder in folders)
     assert "(40 % fine-tuned)" in wise.name
     for key, tensor in weights(wise.path).items():
@@ -70,14 +67,14 @@ def test_the_best_interpolation_is_chosen_by_validation_images(runs, monkeypatch
             torch.testing.assert_close(tensor, 0.4 * tuned[key] + 0.6 * probe[key])
 
 
-def test_an_end_that_is_as_good_needs_no_interpolation_and_no_time_none(runs, monkeypatch):
+def test_an_end_that_is_as_good_needs_no_interpolation_and_no_time_none(runs):
     folders, data = runs
-    monkeypatch.setattr(Merging, "_rank", lambda self, model, state: (0.5, 0.0))
-    assert Merging(data, lambda: 1e9).wise(*folders) is None
-    assert Merging(data, lambda: -1.0).wise(*folders) is None
+    assert Merging(data, lambda: 1e9, lambda model: (0.5, 0.0)).wise(*folders) is None
+    rising = iter(range(9))
+    assert Merging(data, lambda: -1.0, lambda model: (next(rising), 0.0)).wise(*folders) is None
 
 
-def test_batch_norms_with_their_own_statistics_get_new_ones(runs, monkeypatch):
+def test_batch_norms_with_their_own_statistics_get_new_ones(runs):
     folders, data = runs
     for place, folder in enumerate(folders):  # as after training with keep_statistics=false
         path = folder / "checkpoints" / "best.ckpt"
@@ -86,13 +83,14 @@ def test_batch_norms_with_their_own_statistics_get_new_ones(runs, monkeypatch):
             if key.endswith("running_mean"):
                 tensor += 1 + place
         torch.save(checkpoint, path)
-    soup = Merging(data, lambda: 1e9)
-    monkeypatch.setattr(Merging, "_rank", lambda self, model, state: (1.0, 0.0))
-    merged = weights(soup.soup(folders).path)
+    soup = Merging(data, lambda: 1e9, lambda model: (1.0, 0.0)).soup(folders)
+    merged, old = weights(soup.path), weights(folders[0] / "checkpoints" / "best.ckpt")
     means = [key for key in merged if key.endswith("running_mean")]
-    if means:
-        model = load_model(folders[0], exact=True)
-        assert model.net is not None
-        old = weights(folders[0] / "checkpoints" / "best.ckpt")
-        assert all(not torch.allclose(merged[key], old[key] + 0.5) for key in means)
-        assert all(torch.isfinite(merged[key]).all() for key in means)
+    assert means
+    assert all(not torch.allclose(merged[key], old[key] + 0.5) for key in means)
+    assert all(torch.isfinite(merged[key]).all() for key in means)
+    first, model = means[0].removeprefix("net.").rpartition(".")[0], load_model(soup.path, exact=True)
+    inputs = []
+    model.net.get_submodule(first).register_forward_pre_hook(lambda module, images: inputs.append(images[0]))
+    predict_folder(model, data.train.samples, [])
+    torch.testing.assert_close(merged[means[0]], torch.cat(inputs).mean((0, 2, 3)), atol=1e-4, rtol=1e-4)

@@ -29,12 +29,12 @@ def trial(number, accuracy, **params):
 
 def final_run(folder, one, right, seed):
     """Writes what a run of the last stage leaves: test predictions that are correct where `right` is True."""
-    run = FinalRun(f"{FINAL}/{one.number:03d}-bias-{seed}", one.number, [*one.overrides, f"seed={seed}"], 5.0)
+    run = FinalRun(FINAL, one, seed, [*one.overrides, f"seed={seed}"], 5.0)
     acc = float(np.mean(right))
     metrics = {"acc": acc, "acc_ci95": [0, 1], "macro_acc": acc, "macro_f1": acc, "loss": 0.6, "ece": 0.05, "n": 3}
     prints = {"train": "a" * 64, "val": "b" * 64, "test": "c" * 64}
     written = write_run(
-        folder / run.name, right, "bias", seed, [*one.overrides, f"seed={seed}"], test=metrics, fingerprint=prints
+        folder / run.folder, right, "bias", seed, [*one.overrides, f"seed={seed}"], test=metrics, fingerprint=prints
     )
     (written / "predictions.csv").rename(written / "test_predictions.csv")
     return run
@@ -134,5 +134,5 @@ def test_the_finalists_are_the_winner_the_best_default_and_the_next_best(tmp_pat
     assert chosen[0].accuracy == max(one.accuracy for one in trials if one.complete)
     assert chosen[1].params["lr_factor"] == 1 and chosen[1].params["strategy"] == "fine_tune"
     assert len({one.number for one in chosen}) == len(chosen) <= 7
-    names = [run.name for run in FinalStage(None, found.record, varied, ["data.val_as_test=true"], 4).runs(chosen)]
+    names = [run.folder for run in FinalStage(None, found.record, varied, ["data.val_as_test=true"], 4).runs(chosen)]
     assert [name.rpartition("-")[2] for name in names] == [seed for seed in "567" for _ in chosen]

@@ -1,7 +1,7 @@
 """Write the conclusions of a comparison as sentences."""
 
 from thaw.evaluation.statistics import MCNEMAR
-from thaw.pages.text import agreeing, amount, duration, p_value, shown
+from thaw.pages.text import agreeing, amount, duration, p_value, percentage, shown
 
 _WIDEST = 60  # largest width of the recommended candidate's name, in columns
 _ENOUGH = 500  # number of images that is enough to show a difference of a few percent
@@ -18,9 +18,9 @@ def advice(facts: dict) -> list[str]:
     low, high = best["acc_ci95"]
     seeds = amount(len(best["seeds"]), "seed")
     sentences = [
-        f"Use {shown(best['name'], _WIDEST)}: it classifies {_percent(best['acc'])} of "
+        f"Use {shown(best['name'], _WIDEST)}: it classifies {percentage(best['acc'])} of "
         f"{amount(facts['images'], image_kind(facts))} correctly (mean of {seeds}; 95 % interval "
-        f"{_percent(low)} to {_percent(high)})."
+        f"{percentage(low)} to {percentage(high)})."
     ]
     tied, worse = ([other for other in others if other["verdict"] == verdict] for verdict in ("tied", "worse"))
     if worse:
@@ -40,21 +40,14 @@ def _robustness_sentence(best: dict, others: list[dict]) -> list[str]:
     """Return a sentence if other candidates are clearly better than the recommended one on corrupted images."""
     if not best.get("robustness") or best["robustness"]["verdict"] != "worse":
         return []
-    (name, accuracy), own = (
-        max(
-            ((one["name"], one["robustness"]["acc"]) for one in others if one.get("robustness")),
-            key=lambda pair: pair[1],
-        ),
-        best["robustness"]["acc"],
-    )
-    return [
-        f"On corrupted images (blur, noise, JPEG, brightness), {shown(name)} is better: {_percent(accuracy)} instead "
-        f"of {_percent(own)}."
-    ]
+    measured = [one for one in others if one.get("robustness")]
+    better = max(measured, key=lambda one: one["robustness"]["acc"])
+    accuracies = f"{percentage(better['robustness']['acc'])} instead of {percentage(best['robustness']['acc'])}"
+    return [f"On corrupted images (blur, noise, JPEG, brightness), {shown(better['name'])} is better: {accuracies}."]
 
 
 def _tie_sentence(best: dict, tied: list[dict]) -> str:
-    names = _listed([f"{shown(one['name'])} ({_percent(one['acc'])})" for one in tied])
+    names = _listed([f"{shown(one['name'])} ({percentage(one['acc'])})" for one in tied])
     sentence = f"On these images, it is not clearly better than {names}"
     quickest = min(tied, key=lambda one: one["seconds"])
     if quickest["seconds"] * _QUICKER <= best["seconds"]:
@@ -70,8 +63,8 @@ def cautions(facts: dict) -> list[str]:
         low, high = entries[0]["acc_ci95"]
         sentences.append(
             f"There are few {agreeing(f'{image_kind(facts)}[s]', images)}: each of the {images} changes an accuracy "
-            f"by {_percent(1 / images)}, and "
-            f"chance alone changes it by about {_percent((high - low) / 2)}. More images would reduce both."
+            f"by {percentage(1 / images)}, and "
+            f"chance alone changes it by about {percentage((high - low) / 2)}. More images would reduce both."
         )
     if copies := facts["copies"]:
         sentences.append(
@@ -108,10 +101,6 @@ def left_out_sentence(facts: dict) -> list[str]:
 
 def _seconds(entry: dict) -> str:
     return f"{entry['seconds']:.3g} s" if entry["seconds"] < 60 else duration(entry["seconds"])
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
 
 
 def _points(difference: float) -> str:

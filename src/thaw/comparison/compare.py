@@ -57,15 +57,14 @@ def _add_robustness(entries: Sequence[dict], found: Sequence[Candidate]) -> None
     """Add each candidate's accuracy on corrupted images, and its verdict compared with the most robust candidate."""
     measured = {one.name: one.robustness for one in found if one.robustness}
     tested = measured if len({one.images for one in measured.values()}) == 1 else {}
-    best = max(tested, key=lambda name: tested[name].accuracy, default=None)
+    best = max(tested, key=lambda name: tested[name].accuracy, default="")
     tests = PairedTests(tested).results()
     for entry in entries:
         entry["robustness"] = None
         if entry["name"] in tested:
-            pair = next((test for test in tests if {test.a, test.b} == {entry["name"], best}), None)
-            verdict = "best" if pair is None else "tied" if pair.verdict == "tied" else "worse"
+            found_verdict = _verdict(entry["name"], best, tests)
             accuracy = tested[entry["name"]].accuracy
-            entry["robustness"] = {"acc": accuracy, "verdict": verdict, "p": pair.adjusted if pair else None}
+            entry["robustness"] = {"acc": accuracy, "verdict": found_verdict["verdict"], "p": found_verdict["p"]}
 
 
 def _images_by_class(one: Candidate, classes: Sequence[str]) -> dict[str, int]:
@@ -95,7 +94,7 @@ def _candidate_entry(
         "acc": one.correctness.accuracy,
         "acc_ci95": paired.interval(one.name),
         "acc_by_seed": one.correctness.right.mean(1).tolist(),
-        **_verdict(one, best, tests),
+        **_verdict(one.name, best.name, tests),
         **{key: one.mean(one.runs[0].split, key) for key in ("macro_acc", "macro_f1", "ece", "loss")},
         "parameters": {key: int(one.mean("parameters", key)) for key in ("total", "trainable")},
         "seconds": one.median("seconds", "total"),
@@ -109,10 +108,10 @@ def _candidate_entry(
     }
 
 
-def _verdict(one: Candidate, best: Candidate, tests: Sequence[PairedTest]) -> dict:
-    if one is best:
+def _verdict(name: str, best: str, tests: Sequence[PairedTest]) -> dict:
+    if name == best:
         return {"verdict": "best", "difference": 0.0, "p": None}
-    test = next(test for test in tests if {test.a, test.b} == {one.name, best.name})
+    test = next(test for test in tests if {test.a, test.b} == {name, best})
     verdict = "tied" if test.verdict == "tied" else "worse"
     return {"verdict": verdict, "difference": -abs(test.difference), "p": test.adjusted}
 

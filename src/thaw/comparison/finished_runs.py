@@ -5,7 +5,6 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from statistics import mean
 from typing import TypeVar, cast
 
 from omegaconf import OmegaConf
@@ -94,7 +93,7 @@ class Run:
         """Return, for each validation image, the share of corrupted copies that the run classified correctly."""
         path = self.folder / run_files.CORRUPTED_PREDICTIONS
         rows = read_rows(path) if path.is_file() else []
-        return {row.pop("path"): mean(map(int, row.values())) for row in rows}
+        return {row.pop("path"): sum(map(int, row.values())) / len(row) for row in rows}
 
 
 @dataclass(frozen=True)

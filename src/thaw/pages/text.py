@@ -53,6 +53,8 @@ def counted(names: Iterable[str], most: int = 12) -> str:
 
 def amount(count: int, thing: str) -> str:
     """Return `count` with `thing` in the singular or the plural: 1 image, 2 images."""
+    if count != 1 and re.search("[^aeiou]y$", thing):
+        return f"{count:,} {thing[:-1]}ies"
     return f"{count:,} " + agreeing(f"{thing}[{'es' if thing.endswith('s') else 's'}]", count)
 
 
@@ -69,6 +71,11 @@ def agreeing(text: str, count: int) -> str:
         return "" if word in ("s", "es") else _SINGULAR.get(word, f"{word}s")
 
     return re.sub(r"\[(\w+)\]", form, text)
+
+
+def percentage(share: float) -> str:
+    """Return a share as 12.34 %, on one line."""
+    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
 
 
 def p_value(value: float) -> str:

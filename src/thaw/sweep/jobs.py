@@ -14,6 +14,7 @@ from thaw.runs.idle_options import refuse_idle_sweep
 from thaw.runs.run_folder import is_free
 from thaw.runs.shown_commands import quoted
 from thaw.runs.summary import read_summary
+from thaw.storage.files import read_rows
 
 
 @dataclass(frozen=True)
@@ -36,6 +37,13 @@ class Job:
     def summary(self) -> dict:
         """Return the run's summary; empty if it has not ended."""
         return read_summary(self.folder)
+
+    @property
+    def metrics(self) -> list[tuple[float, float]]:
+        """Return validation accuracy and loss of each epoch. Until training starts, an earlier run's are left."""
+        path = self.folder / run_files.METRICS
+        rows = read_rows(path) if path.is_file() else []  # the last one may be half written
+        return [(float(row["val/acc"]), float(row["val/loss"])) for row in rows if row["seconds"]]
 
     @property
     def arguments(self) -> list[str]:

@@ -10,11 +10,17 @@ from statistics import mean
 from typing import TextIO
 
 from thaw.pages.text import amount, duration
-from thaw.runs import run_files
-from thaw.storage.files import read_rows
 from thaw.sweep.jobs import Job
 
-_SECONDS_PER_LINE = 30  # between status lines, if the output is not a terminal
+SECONDS_PER_LINE = 30  # between status lines, if the output is not a terminal
+
+
+def write_line(stream: TextIO, line: str, end: str = "\n") -> None:
+    """Write a line; on a terminal it replaces a line that was written with `end=""`, which the next one replaces."""
+    if stream.isatty():
+        line = "\r\033[K" + (line if end else line[: shutil.get_terminal_size().columns - 1])
+    stream.write(line + end)
+    stream.flush()
 
 
 class Progress:
@@ -42,10 +48,10 @@ class Progress:
 
     def update(self, job: Job) -> None:
         now = time.monotonic()
-        if not self._in_place and now - self._printed < _SECONDS_PER_LINE:
+        if not self._in_place and now - self._printed < SECONDS_PER_LINE:
             return
         self._printed = now
-        accuracies = _accuracies(job)
+        accuracies = [accuracy for accuracy, _ in job.metrics]
         parts = [f"epoch {len(accuracies)}/{job.epochs}", f"val/acc so far {max(accuracies):.4f}"] if accuracies else []
         self._print(job, *parts, self._time_left(job, len(accuracies)), end="" if self._in_place else "\n")
 
@@ -61,10 +67,7 @@ class Progress:
 
     def _print(self, job: Job, *parts: str, end: str = "\n") -> None:
         line = " · ".join([f"job {job.number}/{len(self._jobs)}", job.name, *filter(None, parts)])
-        if self._in_place:
-            line = "\r\033[K" + (line if end else line[: shutil.get_terminal_size().columns - 1])
-        self._stream.write(line + end)
-        self._stream.flush()
+        write_line(self._stream, line, end)
 
     def _time_left(self, current: Job | None = None, epochs: int = 0) -> str:
         """Estimate the time left from jobs of the same strategy, else all jobs, else epochs of the first job."""
@@ -82,11 +85,3 @@ class Progress:
                     return ""
                 expected[current.number] = elapsed * (current.epochs / epochs - 1)
         return f"{duration(sum(expected.values()))} left"
-
-
-def _accuracies(job: Job) -> list[float]:
-    """Return the validation accuracy of each epoch. Until training starts, these are values of an earlier run."""
-    path = job.folder / run_files.METRICS
-    if not path.is_file():
-        return []
-    return [float(row["val/acc"]) for row in read_rows(path) if row["seconds"]]  # the last row may be half written

@@ -42,7 +42,7 @@ def ensembles(
     for one in merged:
         path = str(one.path.relative_to(folder))
         rows.append({**_row(one.name, Correctness(one.right[None]), alone, "the time of one network"), "model": path})
-    for row, p in zip(rows, holm([row["p"] for row in rows]) if rows else [], strict=True):
+    for row, p in zip(rows, holm([row["p"] for row in rows]), strict=True):
         row["p"] = p
         row["verdict"] = "tied" if p >= LEVEL else "better" if row["difference"] > 0 else "worse"
     return rows

@@ -11,15 +11,15 @@ from statistics import mean
 from typing import Any
 
 from thaw.runs import run_files
+from thaw.runs.summary import has_finished, read_summary
 from thaw.sweep.jobs import Job
 from thaw.sweep.search.rungs import Curve, epoch_rank
 from thaw.sweep.search.search_loop import OUT_OF_TIME, Budget, RunResult, best_trial
 from thaw.sweep.search.search_space import BACKBONE, STRATEGY, Space
 from thaw.sweep.search.trial_jobs import Jobs
-from thaw.sweep.search.trial_record import Trial, TrialRecord, finished
+from thaw.sweep.search.trial_record import FINALISTS, WINNER, Trial, TrialRecord, finished
 
 FINAL, MODEL = "final", "model"  # folders
-FINALISTS, WINNER = "finalists", "winner"  # what is noted in the record
 _BEST = 3  # trials that run again
 _SEEDS = 3  # fresh seeds
 _LARGEST = 0.45  # share of the budget that may be kept for the last stage
@@ -39,31 +39,37 @@ def finalists(trials: Sequence[Trial], space: Space) -> list[Trial]:
     if winner is None:
         return []
     ranked = sorted((t for t in finished(trials) if t.complete), key=lambda t: (t.score, -t.number), reverse=True)
-    defaults = [trial for trial in ranked if _is_default(trial, trials, space, winner.params[BACKBONE])]
+    defaults = [trial for trial in ranked if _is_default(trial, space, winner.params[BACKBONE])]
     chosen = [winner, *defaults[:1], *ranked[:_BEST], *defaults]
     return [trials[number] for number in dict.fromkeys(trial.number for trial in chosen)]
 
 
-def _is_default(trial: Trial, trials: Sequence[Trial], space: Space, backbone: str) -> bool:
-    """Return whether a trial is the first one of its strategy on `backbone`, which tries the strategy's defaults."""
-    alike = [
-        t for t in trials if t.params.get(BACKBONE) == backbone and t.params.get(STRATEGY) == trial.params[STRATEGY]
-    ]
-    return (
-        bool(alike)
-        and alike[0].number == trial.number
-        and trial.number < len(space.backbones) + 2 * len(space.strategies)
-    )
+def _is_default(trial: Trial, space: Space, backbone: str) -> bool:
+    """Return whether a trial tries a strategy's default options on `backbone`."""
+    defaults = space.overrides({BACKBONE: backbone, STRATEGY: trial.params[STRATEGY]})
+    return trial.params[BACKBONE] == backbone and trial.overrides == defaults
 
 
 @dataclass(frozen=True, eq=False)
 class FinalRun:
-    """A run of the last stage; `trial` is the number of the trial that it repeats."""
+    """A run of the last stage, which repeats `trial`; `stage` is FINAL on a fresh seed, or MODEL."""
 
-    name: str
-    trial: int
+    stage: str
+    trial: Trial
+    seed: int
     overrides: list[str]
     seconds: float  # expected
+
+    @property
+    def folder(self) -> str:
+        """Return the run's folder, relative to the search's folder."""
+        seed = f"-{self.seed}" if self.stage == FINAL else ""
+        return f"{self.stage}/{self.trial.number:03d}-{self.trial.params[STRATEGY]}{seed}"
+
+    @property
+    def name(self) -> str:
+        trial = f"trial {self.trial.number} · {self.trial.params[STRATEGY]}"
+        return f"last stage, {trial} · seed {self.seed}" if self.stage == FINAL else f"final model, {trial}"
 
 
 @dataclass(frozen=True)
@@ -86,7 +92,7 @@ class FinalStage:
     def reserve(self, trials: Sequence[Trial], budget: float) -> float:
         """Return the seconds to keep for the last stage: at most `_LARGEST` of the budget, or what the winner needs."""
         chosen = finalists(trials, self.space)
-        runs = [run for run in self.runs(chosen) if not self.job(run).finished]  # some were, before a larger budget
+        runs = [run for run in self.runs(chosen) if not self._has_ended(run)]  # some had, before a larger budget
         if not runs:
             return 0.0
         wanted = _PAGE + sum(run.seconds for run in runs) + self._model_seconds(runs)
@@ -95,12 +101,7 @@ class FinalStage:
     def runs(self, chosen: Sequence[Trial]) -> list[FinalRun]:
         """Return the runs on fresh seeds, the most important first."""
         return [
-            FinalRun(
-                f"{FINAL}/{trial.number:03d}-{trial.params[STRATEGY]}-{seed}",
-                trial.number,
-                [*trial.overrides, f"seed={seed}", *self.unseen],
-                _LONGER * trial.seconds / max(1, len(trial.curves)),
-            )
+            FinalRun(FINAL, trial, seed, [*trial.overrides, f"seed={seed}", *self.unseen], _expected_seconds(trial))
             for seed in range(self.seed + 1, self.seed + 1 + _SEEDS)
             for trial in chosen
         ]
@@ -123,7 +124,7 @@ class FinalStage:
     ) -> None:
         """Run what fits into the time that is left, without the seconds to keep after each run."""
         failed, slower = set(), 1.0
-        while left := [run for run in runs if run not in failed and not self.job(run).finished]:
+        while left := [run for run in runs if run not in failed and not self._has_ended(run)]:
             fitting = [run for run in left if budget.left() >= _PAGE + slower * (run.seconds + kept(run))]
             if not fitting:
                 return
@@ -138,14 +139,17 @@ class FinalStage:
                 give_back()
             report(run, result)
             if not result.stopped:  # nothing is left to resume
-                (self.job(run).folder / run_files.LAST).unlink(missing_ok=True)
+                (self.jobs.folder / run.folder / run_files.LAST).unlink(missing_ok=True)
             if result.error:
                 failed.add(run)
             else:
                 slower = max(1.0, result.seconds / run.seconds)
 
     def _ended(self, runs: Sequence[FinalRun]) -> list[FinalRun]:
-        return [run for run in runs if self.job(run).finished]
+        return [run for run in runs if self._has_ended(run)]
+
+    def _has_ended(self, run: FinalRun) -> bool:
+        return has_finished(self.jobs.folder / run.folder)
 
     def _watch(self, budget: Budget) -> Callable[[Curve], str | None]:
         return lambda curve: OUT_OF_TIME if budget.left() < _PAGE / 2 else None
@@ -169,11 +173,8 @@ class FinalStage:
         winner = self.winner()
         if winner is None or not self.unseen:
             return []
-        name = f"{MODEL}/{winner.number:03d}-{winner.params[STRATEGY]}"
-        (first, *_) = self.runs([winner])
-        return [
-            FinalRun(name, winner.number, [*winner.overrides, f"seed={self.seed + 1}"], _MORE_IMAGES * first.seconds)
-        ]
+        overrides = [*winner.overrides, f"seed={self.seed + 1}"]
+        return [FinalRun(MODEL, winner, self.seed + 1, overrides, _MORE_IMAGES * _expected_seconds(winner))]
 
     def winner(self) -> Trial | None:
         """Return the winner, which the first process that asks decides for all; None without a finalist.
@@ -192,17 +193,21 @@ class FinalStage:
     def best_runs(self, winner: Trial) -> list[FinalRun]:
         """Return the finished runs with the winner's backbone, the best first."""
         alike = [trial for trial in self._chosen() if trial.params[BACKBONE] == winner.params[BACKBONE]]
-        vals = {run: self.job(run).summary["val"] for run in self._finished(alike)}
-        return sorted(vals, key=lambda run: epoch_rank((vals[run]["acc"], vals[run]["loss"])), reverse=True)
+        ranks = {run: epoch_rank(self._accuracy_and_loss(run)) for run in self._finished(alike)}
+        return sorted(ranks, key=lambda run: ranks[run], reverse=True)
 
     def _rank(self, trial: Trial) -> tuple[float, ...]:
-        own = [self.job(run).summary["val"] for run in self._finished([trial])]
-        return epoch_rank((mean(one["acc"] for one in own), mean(one["loss"] for one in own))) if own else (-1.0,)
+        own = [self._accuracy_and_loss(run) for run in self._finished([trial])]
+        return epoch_rank((mean(acc for acc, _ in own), mean(loss for _, loss in own))) if own else (-1.0,)
+
+    def _accuracy_and_loss(self, run: FinalRun) -> tuple[float, float]:
+        val = read_summary(self.jobs.folder / run.folder)["val"]
+        return val["acc"], val["loss"]
 
     def finished(self) -> list[FinalRun]:
         """Return the finished runs of the last stage."""
         chosen = self._chosen()
-        return [*self._finished(chosen), *(run for run in self.model() if self.job(run).finished)]
+        return self._ended([*self.runs(chosen), *self.model()])
 
     def _finished(self, chosen: Sequence[Trial]) -> list[FinalRun]:
         return self._ended(self.runs(chosen))
@@ -218,8 +223,12 @@ class FinalStage:
         return [trials[number] for number in numbers]
 
     def job(self, run: FinalRun) -> Job:
-        return self.jobs.job(run.name, run.overrides)
+        return self.jobs.job(run.folder, run.name, run.overrides)
+
+
+def _expected_seconds(trial: Trial) -> float:
+    return _LONGER * trial.seconds / max(1, len(trial.curves))
 
 
 def _claim(run: FinalRun) -> str:
-    return run.name.replace("/", "-")
+    return run.folder.replace("/", "-")

@@ -20,7 +20,11 @@ from thaw.evaluation.predictions import Predictions
 from thaw.inference.folder_predictions import predict_folder
 from thaw.inference.trained_model import TrainedModel, load_model, load_weights
 from thaw.runs import run_files
+from thaw.runs.components import instantiate
+from thaw.runs.configuration import as_hydra_config
 from thaw.storage.checkpoints import read_checkpoint
+from thaw.sweep.search.final_stage import FinalStage
+from thaw.sweep.search.proposals import PROBE
 from thaw.sweep.search.rungs import epoch_rank
 from thaw.training.checkpoint_io import AtomicCheckpointIO
 
@@ -39,17 +43,43 @@ class Merged:
     right: np.ndarray
 
 
+def merged_runs(stage: FinalStage, left: Callable[[], float]) -> list[Merged]:
+    """Return averages of the weights of runs that started like the winner's, if `left()` seconds are enough."""
+    winner = stage.winner()
+    if winner is None:
+        return []
+    alike = {run: stage.job(run) for run in stage.best_runs(winner)}
+    alike = {run: job for run, job in alike.items() if job.summary["weights"] != "none"}
+    if len(alike) < 2 or left() <= 0:
+        return []
+    first = next(iter(alike.values()))
+    with as_hydra_config(first.configuration):
+        merging = Merging(instantiate(first.configuration.data), left)
+    probes = [job.folder for job in alike.values() if job.strategy == PROBE]
+    tuned = [job.folder for run, job in alike.items() if run.trial.number == winner.number and job.strategy != PROBE]
+    soup = merging.soup([job.folder for job in alike.values()])
+    wise = merging.wise(probes[0], tuned[0]) if probes and tuned else None
+    return [one for one in (soup, wise) if one]
+
+
 class Merging:
     """Merges the weights of runs with the same network and pretrained weights.
 
     Args:
         data: training images, validation images to choose by, and test images.
         left: returns the seconds that are left.
+        rank: returns a key that is larger for better models; by default their accuracy and loss on validation images.
 
     """
 
-    def __init__(self, data: ImageFolderDataModule, left: Callable[[], float]):
+    def __init__(
+        self,
+        data: ImageFolderDataModule,
+        left: Callable[[], float],
+        rank: Callable[[TrainedModel], tuple[float, float]] | None = None,
+    ):
         self._data, self._left, self._pass = data, left, 0.0
+        self._rank_of = rank or self._validated
 
     def soup(self, runs: Sequence[Path]) -> Merged | None:
         """Return the greedy soup of runs, ordered from the best to the worst; None if it is one run alone.
@@ -58,7 +88,7 @@ class Merging:
         """
         model = load_model(runs[0], exact=True)
         states = _alike([_state(run) for run in runs[:_MEMBERS]])
-        chosen, best = [states[0]], self._rank(model, states[0])
+        chosen, best = states[:1], self._rank(model, _average(states[:1]))
         for state in states[1:]:
             if not self._has_time():
                 break
@@ -75,7 +105,7 @@ class Merging:
         states = _alike([_state(tuned), _state(probe)])
         if len(states) < 2 or not self._has_time():
             return None
-        best, chosen = max(self._rank(model, state) for state in states), None
+        best, chosen = max(self._rank(model, _average([state])) for state in states), None
         for share in _SHARES:
             if self._has_time():
                 rank = self._rank(model, _average(states, (share, 1 - share)))
@@ -88,18 +118,21 @@ class Merging:
     def _has_time(self) -> bool:
         return self._left() > 2 * self._pass + self._pass * len(self._data.test or ()) / max(1, len(self._data.val))
 
-    def _rank(self, model: TrainedModel, state: State) -> tuple[float, float]:
-        """Return a key that is larger for weights which are better on the validation images."""
+    def _rank(self, model: TrainedModel, average: "_Average") -> tuple[float, float]:
         start = time.monotonic()
-        self._load(model, state)
-        found = metrics(_predicted(model, self._data.val.samples))
+        self._load(model, average)
+        rank = self._rank_of(model)
         self._pass = max(self._pass, time.monotonic() - start)
+        return rank
+
+    def _validated(self, model: TrainedModel) -> tuple[float, float]:
+        found = metrics(_predicted(model, self._data.val.samples))
         return epoch_rank((found["acc"], found["loss"]))
 
-    def _load(self, model: TrainedModel, state: State) -> None:
-        load_weights(model.net, state, model.source)
+    def _load(self, model: TrainedModel, average: "_Average") -> None:
+        load_weights(model.net, average.state, model.source)
         norms = [m for m in model.net.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
-        if norms and state.get("own statistics") is not None:
+        if norms and average.statistics_differ:
             self._renew(model, norms)
 
     def _renew(self, model: TrainedModel, norms: Sequence[_BatchNorm]) -> None:
@@ -114,9 +147,9 @@ class Merging:
             norm.momentum = momentum
             norm.eval()
 
-    def _merged(self, name: str, model: TrainedModel, state: State, run: Path, file: str) -> Merged:
+    def _merged(self, name: str, model: TrainedModel, average: "_Average", run: Path, file: str) -> Merged:
         assert self._data.test is not None, "a search measures its winner on test images"
-        self._load(model, state)
+        self._load(model, average)
         kept = read_checkpoint(run / run_files.BEST)
         weights = {f"net.{key}": tensor for key, tensor in model.net.state_dict().items()}
         described = {**kept["thaw"], "cut": None}
@@ -144,12 +177,20 @@ def _alike(states: Sequence[State]) -> list[State]:
     return [state for state in states if {key: tensor.shape for key, tensor in state.items()} == shapes]
 
 
-def _average(states: Sequence[State], shares: Sequence[float] | None = None) -> State:
-    """Return the weighted mean of each tensor; the key `own statistics` marks states whose batch norms differ."""
+@dataclass(frozen=True)
+class _Average:
+    """Averaged tensors; if `statistics_differ`, those of batch norms belong to none of the averaged networks."""
+
+    state: State
+    statistics_differ: bool
+
+
+def _average(states: Sequence[State], shares: Sequence[float] | None = None) -> _Average:
+    """Return the mean of each tensor, weighted by `shares`, which are equal by default."""
     shares = shares or [1 / len(states)] * len(states)
     first, mean = states[0], {}
     for key, tensor in first.items():
         parts = [share * state[key].double() for share, state in zip(shares, states, strict=True)]
         mean[key] = torch.stack(parts).sum(0).to(tensor.dtype) if tensor.is_floating_point() else tensor
     differ = any(not torch.equal(state[k], first[k]) for state in states for k in first if k.endswith("running_mean"))
-    return {**mean, "own statistics": torch.tensor(1)} if differ else mean
+    return _Average(mean, differ)

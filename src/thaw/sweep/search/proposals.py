@@ -35,9 +35,9 @@ def known_before(number: int, trials: Sequence[Trial]) -> list[Trial]:
 
 def is_ready(number: int, trials: Sequence[Trial], space: Space) -> bool:
     """Return whether all trials that trial `number` learns from have ended."""
-    probes = _probes(space)
-    wanted = len(probes) if len(probes) <= number else 0  # the strategies follow once all probes have ended
-    return not any(trial.open for trial in trials if trial.number <= number - LAG or trial.number < min(number, wanted))
+    probes = len(space.backbones)
+    needed = max(number - LAG + 1, probes if number >= probes else 0)  # the strategies follow all probes
+    return not any(trial.open for trial in trials[:needed])
 
 
 class Proposals:
@@ -62,11 +62,14 @@ class Proposals:
     ):
         self.space, self._configured, self._active, self._right, self._seed = space, configured, active, right, seed
         self.distributions = {one.key: one.distribution for one in space.all_dimensions}
+        self._known_defaults: dict[tuple[str, str], dict[str, Any]] = {}
+        self._known_dropped: dict[str, dict] | None = None
 
     def overrides(self, params: Mapping[str, Any]) -> list[str]:
         """Return the overrides for parameters, without those that a run has by default."""
-        defaults = self._configured({key: params[key] for key in (BACKBONE, STRATEGY)})
-        chosen = {key: value for key, value in params.items() if key not in defaults or defaults[key] != value}
+        defaults = self._defaults(params[BACKBONE], params[STRATEGY])
+        groups = (BACKBONE, STRATEGY)
+        chosen = {key: value for key, value in params.items() if key in groups or defaults.get(key) != value}
         return self.space.overrides(chosen)
 
     def params(self, number: int, trials: Sequence[Trial]) -> dict[str, Any] | None:
@@ -88,42 +91,47 @@ class Proposals:
 
         The test is McNemar's, corrected for the number of backbones.
         """
-        probes = {
-            trial.params[BACKBONE]: trial
-            for trial in trials
-            if trial.complete and trial.number < len(_probes(self.space)) and trial.accuracy is not None
-        }
+        if self._known_dropped is not None:
+            return self._known_dropped
+        first = trials[: len(self.space.backbones)]
+        dropped = self._clearly_worse([trial for trial in first if trial.complete])
+        if len(first) == len(self.space.backbones) and not any(trial.open for trial in first):
+            self._known_dropped = dropped
+        return dropped
+
+    def _clearly_worse(self, probes: Sequence[Trial]) -> dict[str, dict]:
         if len(probes) < 2:
             return {}
-        best = max(probes.values(), key=lambda trial: (trial.score, -trial.number))
-        others = [name for name, trial in probes.items() if trial is not best]
-        right = self._right(best)
-        ps = holm([mcnemar(right, self._right(probes[name])) for name in others])
-        error = 1 - float(best.accuracy or 0)
-        return {
-            name: {"p": p, "difference": float(probes[name].accuracy or 0) - float(best.accuracy or 0)}
-            for name, p in zip(others, ps, strict=True)
-            if p < LEVEL and 1 - float(probes[name].accuracy or 0) > _TIMES_ERROR * error
-        }
+        best = max(probes, key=lambda trial: (trial.score, -trial.number))
+        others = [trial for trial in probes if trial is not best]
+        right, highest = self._right(best), float(best.accuracy or 0)
+        ps = holm([mcnemar(right, self._right(trial)) for trial in others])
+        found = {}
+        for trial, p in zip(others, ps, strict=True):
+            accuracy = float(trial.accuracy or 0)
+            if p < LEVEL and 1 - accuracy > _TIMES_ERROR * (1 - highest):
+                found[trial.params[BACKBONE]] = {"p": p, "difference": accuracy - highest}
+        return found
 
     def _starts(self, before: Sequence[Trial]) -> list[dict[str, Any]]:
         """Return the parameters of the first trials, as far as the trials before decide them."""
-        starts = [self._defaults(params) for params in _probes(self.space)]
+        first, names = _first_strategy(self.space), list(self.space.backbones)
+        starts = [self._defaults(name, first) for name in names]
         if len(before) < len(starts):
             return starts
-        probes = before[: len(starts)]
-        names = [trial.params[BACKBONE] for trial in sorted(probes, key=lambda trial: trial.score, reverse=True)]
-        dropped = self.dropped(probes)
-        best = [name for name in names if name not in dropped][:_FIRST]
-        first = starts[0][STRATEGY]
-        for name in best:
-            for strategy in self.space.strategies:
-                if strategy != first:
-                    starts.append(self._defaults({BACKBONE: name, STRATEGY: strategy}))
-        return starts
+        probes = sorted(before[: len(starts)], key=lambda trial: trial.score, reverse=True)
+        dropped = self.dropped(before)
+        best = [trial.params[BACKBONE] for trial in probes if trial.params[BACKBONE] not in dropped][:_FIRST]
+        others = [strategy for strategy in self.space.strategies if strategy != first]
+        return starts + [self._defaults(name, strategy) for name in best for strategy in others]
 
-    def _defaults(self, params: Mapping[str, Any]) -> dict[str, Any]:
-        return self._active({**params, **self._configured(params)})
+    def _defaults(self, backbone: str, strategy: str) -> dict[str, Any]:
+        """Return the parameters of a run with the strategy's default options."""
+        key = (backbone, strategy)
+        if key not in self._known_defaults:
+            params = {BACKBONE: backbone, STRATEGY: strategy}
+            self._known_defaults[key] = self._active({**params, **self._configured(params)})
+        return self._known_defaults[key]
 
     def _proposed(
         self, known: Sequence[Trial], dropped: Collection[str], seed: tuple[int, ...]
@@ -169,7 +177,5 @@ def _as_complete(trial: Trial, kinds: Mapping[str, BaseDistribution]) -> optuna.
     return create_trial(params=trial.params, distributions=own, value=round(accuracy + _TINY * max(loss, -100.0), 6))
 
 
-def _probes(space: Space) -> list[dict[str, Any]]:
-    """Return the parameters of the first trial of each backbone: the probe, or the first strategy without one."""
-    first = PROBE if PROBE in space.strategies else space.strategies[0]
-    return [{BACKBONE: name, STRATEGY: first} for name in space.backbones]
+def _first_strategy(space: Space) -> str:
+    return PROBE if PROBE in space.strategies else space.strategies[0]

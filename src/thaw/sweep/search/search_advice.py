@@ -5,11 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from thaw.pages.limits import LINES
-from thaw.pages.text import aligned, amount, duration, p_value, shown
-
-
-def _percent(share: float) -> str:
-    return f"{100 * share:.2f}\N{NO-BREAK SPACE}%"
+from thaw.pages.text import aligned, amount, duration, p_value, percentage, shown
 
 
 def search_advice(facts: Mapping[str, Any]) -> list[str]:
@@ -23,18 +19,18 @@ def search_advice(facts: Mapping[str, Any]) -> list[str]:
     if final is None:
         return [
             f"Use {winner['name']}, the best of {amount(len(facts['trials']), 'trial')}. No time was left to measure "
-            f"it on other images. Its {_percent(winner['search_acc'])} is too high, because the search chose it by "
+            f"it on other images. Its {percentage(winner['search_acc'])} is too high, because the search chose it by "
             "this number."
         ]
     seeds = "one seed" if len(final["seeds"]) == 1 else f"mean of {len(final['seeds'])} seeds"
     return [
-        f"Use {winner['name']}: it classifies {_percent(final['acc'])} of {amount(final['images'], 'unseen image')} "
-        f"correctly ({seeds}; 95 % interval {_percent(final['low'])} to {_percent(final['high'])}). Unseen images are "
-        f"{final['measured_on']}, which the search did not use.",
+        f"Use {winner['name']}: it classifies {percentage(final['acc'])} of {amount(final['images'], 'unseen image')} "
+        f"correctly ({seeds}; 95 % interval {percentage(final['low'])} to {percentage(final['high'])}). Unseen images "
+        f"are {final['measured_on']}, which the search did not use.",
         _optimism(winner, final),
         *_verdicts(facts["finalists"]),
         *(
-            f"{one['name'].capitalize()} is significantly better: {_percent(one['acc'])}, for {one['cost']}."
+            f"{one['name'].capitalize()} is significantly better: {percentage(one['acc'])}, for {one['cost']}."
             for one in facts["ensembles"]
             if one["verdict"] == "better"
         ),
@@ -44,14 +40,14 @@ def search_advice(facts: Mapping[str, Any]) -> list[str]:
 def _optimism(winner: Mapping[str, Any], final: Mapping[str, Any]) -> str:
     own, more = final["search_best"], 100 * (final["search_best"] - final["acc"])
     end = f"{more:.1f} points more than the winner reaches on unseen images" if more >= 0.05 else "not too high"
-    return f"The search's own best value was {_percent(own)}, on {winner['chosen_on']}: {end}."
+    return f"The search's own best value was {percentage(own)}, on {winner['chosen_on']}: {end}."
 
 
 def _verdicts(finalists: Sequence[Mapping[str, Any]]) -> list[str]:
     """Return a sentence each for the finalists that are better than the winner, tied with it, and worse."""
     named = {
         verdict: ", ".join(
-            f"{shown(one['name'], 60)} ({_percent(one['acc'])})" for one in finalists if one["verdict"] == verdict
+            f"{shown(one['name'], 60)} ({percentage(one['acc'])})" for one in finalists if one["verdict"] == verdict
         )
         for verdict in ("better", "tied", "worse")
     }

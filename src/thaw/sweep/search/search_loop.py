@@ -40,8 +40,8 @@ class RunResult:
 class Runner(Protocol):
     """Where runs happen: in forks of this process, or in a simulation."""
 
-    def epochs(self, overrides: Sequence[str]) -> int:
-        """Return the number of epochs of a run."""
+    def epochs(self, trial: Trial) -> int:
+        """Return the number of epochs of each of the trial's runs."""
         ...
 
     def run(self, trial: Trial, repetition: int, watch: Callable[[Curve], str | None]) -> RunResult:
@@ -71,7 +71,7 @@ class Search:
     Args:
         most: the number of trials after which the search ends, or None.
         reserve: returns, for the trials so far, the seconds to keep for the last stage.
-        report: is called with a sentence-like line when something has happened.
+        report: is called with each trial that has ended, and with all trials.
         sleep: waits for other processes.
 
     """
@@ -105,7 +105,8 @@ class Search:
         trials = self.record.trials()
         done = [trial for trial in trials if not trial.open]
         used_up = self.most is not None and len(done) >= self.most
-        used_up = used_up or all_fail(done, len(self.proposals.space.backbones))
+        enough = max(_FAILURES, len(self.proposals.space.backbones))
+        used_up = used_up or (len(done) >= enough and not finished(done))  # more trials would fail, too
         used_up = used_up or (any(trial.reason == EXHAUSTED for trial in done) and len(done) == len(trials))
         return not used_up and self._time_for_search(trials) > 0
 
@@ -151,7 +152,7 @@ class Search:
     def _try(self, trial: Trial) -> bool:
         """Run a trial; return False if there is no time for it. It stays open: a larger budget continues it."""
         trials = self.record.trials()
-        epochs, repetitions = self.runner.epochs(trial.overrides), len(self.proposals.space.instances)
+        epochs, repetitions = self.runner.epochs(trial), len(self.proposals.space.instances)
         expected = expected_seconds(trial.params, epochs * repetitions, trials)
         if expected is not None and expected > self._time_for_search(trials):
             return False
@@ -214,11 +215,6 @@ def _facts(results: Sequence[RunResult]) -> dict[str, Any]:
         "loss": mean(loss for _, loss in best) if best else None,
         "seconds": sum(result.seconds for result in results),
     }
-
-
-def all_fail(ended: Sequence[Trial], backbones: int) -> bool:
-    """Return whether so many trials have failed, and no other has ended, that more would fail, too."""
-    return len(ended) >= max(_FAILURES, backbones) and all(trial.accuracy is None for trial in ended)
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:

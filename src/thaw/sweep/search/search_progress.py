@@ -1,6 +1,5 @@
 """What a search prints while it runs: a line per ended trial, and a line about the running one."""
 
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -8,13 +7,12 @@ from typing import TextIO
 
 from thaw.pages.text import duration, shown
 from thaw.sweep.jobs import Job
-from thaw.sweep.search.final_stage import FINAL, MODEL
+from thaw.sweep.progress import SECONDS_PER_LINE, write_line
+from thaw.sweep.search.final_stage import FinalRun
 from thaw.sweep.search.search_loop import EXHAUSTED, Budget, RunResult, best_trial
 from thaw.sweep.search.search_results import trial_name
-from thaw.sweep.search.trial_jobs import epoch_metrics
 from thaw.sweep.search.trial_record import Trial, TrialRecord
 
-_SECONDS_PER_LINE = 30  # where no terminal shows a line that is updated in place
 _SECONDS_PER_LOOK = 1.0
 
 
@@ -35,13 +33,12 @@ class SearchProgress:
             return
         self._looked = now
         self.ended(self._record.trials())
-        if self._in_place or now - self._line >= _SECONDS_PER_LINE:
+        if self._in_place or now - self._line >= SECONDS_PER_LINE:
             self._line = now
-            epochs = epoch_metrics(job)
-            seen = (
-                f"epoch {len(epochs)}/{job.epochs} · val/acc so far {max(epochs)[0]:.4f}" if epochs else "no epoch yet"
-            )
-            self._print(f"{_shown_name(job.name)} · {seen} · {self._left()}", end="" if self._in_place else "\n")
+            seen, metrics = "no epoch yet", job.metrics
+            if metrics:
+                seen = f"epoch {len(metrics)}/{job.epochs} · val/acc so far {max(metrics)[0]:.4f}"
+            self._print(f"{job.name} · {seen}", end="" if self._in_place else "\n")
 
     def ended(self, trials: Sequence[Trial]) -> None:
         """Print a line for each trial that has ended and has none yet."""
@@ -49,7 +46,7 @@ class SearchProgress:
         self._printed |= {trial.number for trial in new}
         for trial in new:
             if trial.reason == EXHAUSTED:
-                self._print("nothing new is left to try")
+                self._print(EXHAUSTED)
                 continue
             best = best_trial(trials)
             accuracy = "failed" if trial.accuracy is None else f"val/acc {trial.accuracy:.4f}"
@@ -57,26 +54,12 @@ class SearchProgress:
             said = f" · best {best.accuracy:.4f} (trial {best.number})" if best and best.accuracy is not None else ""
             failed = f": {trial.reason}" if trial.accuracy is None and trial.reason else ""
             name = f"trial {trial.number} · {shown(trial_name(trial), 110)}"
-            self._print(f"{name} · {accuracy}{failed}{early}{said} · {self._left()}")
+            self._print(f"{name} · {accuracy}{failed}{early}{said}")
 
-    def final(self, name: str, result: RunResult) -> None:
+    def final(self, run: FinalRun, result: RunResult) -> None:
         """Print the end of a run of the last stage; its accuracy on unseen images stays hidden until all have run."""
         how = result.error or result.stopped or f"took {duration(result.seconds)}"
-        self._print(f"{_shown_name(name)} · {how} · {self._left()}")
+        self._print(f"{run.name} · {how}")
 
-    def _left(self) -> str:
-        return f"{duration(max(0.0, self._budget.left()))} left"
-
-    def _print(self, line: str, end: str = "\n") -> None:
-        if self._in_place:
-            line = "\r\033[K" + (line if end else line[: shutil.get_terminal_size().columns - 1])
-        self._stream.write(line + end)
-        self._stream.flush()
-
-
-def _shown_name(name: str) -> str:
-    """Return a run in words: `trial 7 · fine_tune` for `trials/007-fine_tune`."""
-    stage, _, rest = name.partition("/")
-    number, strategy, *seed = rest.split("-")
-    shown_stage = {FINAL: "last stage, trial", MODEL: "final model, trial"}.get(stage, "trial")
-    return f"{shown_stage} {int(number)} · {strategy}" + (f" · seed {seed[0]}" if seed and stage == FINAL else "")
+    def _print(self, text: str, end: str = "\n") -> None:
+        write_line(self._stream, f"{text} · {duration(max(0.0, self._budget.left()))} left", end)

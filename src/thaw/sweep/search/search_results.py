@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import optuna
-from optuna.trial import create_trial
+from optuna.trial import TrialState, create_trial
 
 from thaw.comparison.compare import dominates
 from thaw.comparison.comparison_page import write_comparison
@@ -31,6 +31,7 @@ from thaw.sweep.search.trial_record import Trial, finished
 PAGE = "search.html"
 _COLUMNS = ("number", "result", "backbone", "strategy", "options", "acc", "loss", "epochs", "of_epochs",
             "parameters", "seconds", "ended", "pareto", "reason")  # fmt: skip
+_RESULTS = {TrialState.COMPLETE: "complete", TrialState.PRUNED: "ended early", TrialState.FAIL: "failed"}
 _FEWEST = 6  # trials without which nothing can be said about the importance of an option
 
 
@@ -81,7 +82,7 @@ def _facts(search: Finished) -> dict[str, Any]:
     on_front = [row["number"] for row in _with_front(rows, "seconds") if row["pareto"]]
     for row in rows:
         row["pareto"] = row["number"] in on_front
-    ended = [trial for trial in finished(search.trials)]
+    ended = finished(search.trials)
     full = sum(trial.epochs * search.repetitions for trial in ended)
     run = sum(len(curve) for trial in ended for curve in trial.curves)
     winner = search.winner
@@ -106,19 +107,12 @@ def _with_front(rows: Sequence[dict], cost: str) -> list[dict]:
 
 
 def _row(trial: Trial) -> dict[str, Any]:
-    result = (
-        "unfinished"
-        if trial.open
-        else {"complete": "complete", "pruned": "ended early"}.get(trial.state.name.lower(), "failed")
-    )
-    params = dict(trial.params)
-    given = [one for one in trial.overrides if one.partition("=")[0] in params]
     return {
         "number": trial.number,
-        "result": result,
-        "backbone": params.get(BACKBONE),
-        "strategy": params.get(STRATEGY),
-        "options": " ".join(one for one in given if not one.startswith(f"{STRATEGY}=")),
+        "result": _RESULTS.get(trial.state, "unfinished"),
+        "backbone": trial.params.get(BACKBONE),
+        "strategy": trial.params.get(STRATEGY),
+        "options": _options(trial),
         "params": trial.params,
         "acc": trial.accuracy,
         "loss": trial.loss,
@@ -132,8 +126,12 @@ def _row(trial: Trial) -> dict[str, Any]:
 
 def trial_name(trial: Trial) -> str:
     """Return the trial's strategy and backbone, and the options in which it differs from their defaults."""
-    row = _row(trial)
-    return " ".join(filter(None, (row["strategy"], row["backbone"], row["options"])))
+    return " ".join(filter(None, (trial.params.get(STRATEGY), trial.params.get(BACKBONE), _options(trial))))
+
+
+def _options(trial: Trial) -> str:
+    varied = trial.params.keys() - {STRATEGY}
+    return " ".join(one for one in trial.overrides if one.partition("=")[0] in varied)
 
 
 def _winner(trial: Trial, search: Finished) -> dict[str, Any]:
@@ -149,9 +147,9 @@ def _winner(trial: Trial, search: Finished) -> dict[str, Any]:
 
 def _final_facts(winner: Trial | None, search: Finished) -> dict[str, Any]:
     """Return what the last stage found: the winner's accuracy on unseen images, and the other finalists' verdicts."""
-    runs = [run for run in search.runs if run.name.startswith(f"{FINAL}/")]
-    model = next((run.name for run in search.runs if run.name.startswith(f"{MODEL}/")), None)
-    own = [run for run in runs if winner and run.trial == winner.number]
+    runs = [run for run in search.runs if run.stage == FINAL]
+    model = next((run.folder for run in search.runs if run.stage == MODEL), None)
+    own = [run for run in runs if winner and run.trial.number == winner.number]
     facts: dict[str, Any] = {
         "final": None,
         "finalists": [],
@@ -161,9 +159,8 @@ def _final_facts(winner: Trial | None, search: Finished) -> dict[str, Any]:
     }
     if winner is None or not own:
         return facts
-    folders = [search.folder / run.name for run in runs]
-    compared = write_comparison(search.folder / FINAL, folders, split="test")
-    trial_of = {run.name.removeprefix(f"{FINAL}/"): run.trial for run in runs}
+    compared = write_comparison(search.folder / FINAL, [search.folder / run.folder for run in runs], split="test")
+    trial_of = {run.folder.removeprefix(f"{FINAL}/"): run.trial.number for run in runs}
     entries = {trial_of[run["folder"]]: entry for entry in compared["candidates"] for run in entry["runs"]}
     if winner.number not in entries:  # another trial with an equal configuration stands for it
         return facts
@@ -190,30 +187,20 @@ def _final_facts(winner: Trial | None, search: Finished) -> dict[str, Any]:
 def _verdicts(best: dict, entries: Mapping[int, dict], tests: Sequence[dict], trials: Sequence[Trial]) -> list[dict]:
     """Return each finalist's accuracy, and its verdict compared with the winner, corrected for all finalists."""
     others = {number: entry for number, entry in entries.items() if entry is not best}
-    found = []
-    for number, entry in others.items():
-        test = next(test for test in tests if {test["a"], test["b"]} == {entry["name"], best["name"]})
-        found.append((number, entry, test["p"]))
-    adjusted = holm([p for _, _, p in found]) if found else []
-    rows = [{"trial": next(n for n, e in entries.items() if e is best), "entry": best, "verdict": "winner", "p": None}]
-    for (number, entry, _), p in zip(found, adjusted, strict=True):
-        difference = entry["acc"] - best["acc"]
-        verdict = "tied" if p >= LEVEL else "better" if difference > 0 else "worse"
-        rows.append({"trial": number, "entry": entry, "verdict": verdict, "p": p})
-    return [
-        {
-            "trial": row["trial"],
-            "name": trial_name(trials[row["trial"]]),
-            "acc": row["entry"]["acc"],
-            "acc_low": row["entry"]["acc_ci95"][0],
-            "acc_high": row["entry"]["acc_ci95"][1],
-            "seeds": row["entry"]["seeds"],
-            "seconds": row["entry"]["seconds"],
-            "verdict": row["verdict"],
-            "p": row["p"],
-        }
-        for row in rows
-    ]
+    pairs = [{entry["name"], best["name"]} for entry in others.values()]
+    adjusted = holm([next(test["p"] for test in tests if {test["a"], test["b"]} == pair) for pair in pairs])
+    rows = [_finalist(number, entry, trials, "winner", None) for number, entry in entries.items() if entry is best]
+    for (number, entry), p in zip(others.items(), adjusted, strict=True):
+        verdict = "tied" if p >= LEVEL else "better" if entry["acc"] > best["acc"] else "worse"
+        rows.append(_finalist(number, entry, trials, verdict, p))
+    return rows
+
+
+def _finalist(number: int, entry: dict, trials: Sequence[Trial], verdict: str, p: float | None) -> dict:
+    low, high = entry["acc_ci95"]
+    kept = {key: entry[key] for key in ("acc", "seeds", "seconds")}
+    return {"trial": number, "name": trial_name(trials[number]), **kept, "acc_low": low, "acc_high": high,
+            "verdict": verdict, "p": p}  # fmt: skip
 
 
 def _importances(search: Finished) -> dict[str, float]:

@@ -48,12 +48,10 @@ def plan_search(config: DictConfig, arguments: Sequence[str], models: Sequence[s
 
     """
     given = [one for one in parsed(arguments) if one.key_or_group.partition(".")[0] not in _OWN]
-    varied = {key: text for key, text in config.search.space.items()}
-    overrides = {one.get_key_element(): one for one in parsed(f"{key}={text}" for key, text in varied.items())}
-    overrides |= {one.get_key_element(): one for one in given}
+    configured = parsed(f"{key}={text}" for key, text in config.search.space.items())
+    overrides = {one.get_key_element(): one for one in (*configured, *given)}  # the command line's replace the others
     swept = {key: one for key, one in overrides.items() if one.is_sweep_override()}
-    fixed = [str(one.input_line) for one in given if not one.is_sweep_override()]
-    fixed += [f"{key}={text}" for key, text in varied.items() if key not in swept and key not in _keys(given)]
+    fixed = [str(one.input_line) for one in overrides.values() if not one.is_sweep_override()]
     found = _backbones(config, arguments, given, models)
     strategies = _values(swept.pop(STRATEGY)) if STRATEGY in swept else [_fixed_strategy(config, given)]
     fixed = [one for one in fixed if not one.startswith(f"{STRATEGY}=")]
@@ -84,10 +82,6 @@ def _pair(override: str) -> tuple[str, int | str]:
     return key, int(value) if value.isdecimal() else value
 
 
-def _keys(overrides: Sequence[Override]) -> set[str]:
-    return {one.get_key_element() for one in overrides}
-
-
 def _values(override: Override) -> list[str]:
     if not override.is_discrete_sweep():
         raise UserError(f"{override.input_line}: list the values of {override.get_key_element()}, separated by commas.")
@@ -112,7 +106,7 @@ def _backbones(
     if fixed and not fixed[0].is_sweep_override():
         return {str(fixed[0].value()): []}
     values = fixed[0].value().list if fixed else None  # type: ignore[union-attr]
-    wanted = list(values) if values else wanted_backbones(parsed(arguments), config.backbones, strategy_too=True)
+    wanted = list(values) if values else wanted_backbones(parsed(arguments), config.backbones)
     has_weights = config.weights == "imagenet" or any(one.key_or_group == "weights" for one in given)
     chosen = backbones(wanted, models, None if has_weights else "imagenet")
     return {_name(overrides): overrides for overrides in chosen}

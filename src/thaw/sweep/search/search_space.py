@@ -32,13 +32,21 @@ class Dimension:
         return short if self.distribution._contains(self.distribution.to_internal_repr(short)) else value
 
     @property
-    def shown(self) -> str:
-        """Return the values in words."""
+    def ends(self) -> tuple[Any, ...]:
+        """Return all choices, or the lowest and the highest number."""
         kind = self.distribution
         if isinstance(kind, CategoricalDistribution):
-            return ", ".join(map(str, kind.choices))
+            return kind.choices
         assert isinstance(kind, FloatDistribution | IntDistribution)
-        return f"{kind.low:g} to {kind.high:g}" + (" (log)" if kind.log else "")
+        return kind.low, kind.high
+
+    @property
+    def shown(self) -> str:
+        """Return the values in words."""
+        if isinstance(self.distribution, CategoricalDistribution):
+            return ", ".join(map(str, self.ends))
+        low, high = self.ends
+        return f"{low:g} to {high:g}" + (" (log)" if getattr(self.distribution, "log", False) else "")
 
     def value_of(self, configured: object) -> object | None:
         """Return the configured value as a value of this dimension, or None if the dimension does not contain it."""

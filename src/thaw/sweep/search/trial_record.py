@@ -21,6 +21,7 @@ from thaw.sweep.search.rungs import Epoch, epoch_rank
 JOURNAL = "search.journal"
 _STUDY = "search"
 _CLAIMS = "claims"
+_EXTENT, FINALISTS, WINNER = "extent", "finalists", "winner"  # what is noted of the whole search
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,13 @@ class TrialRecord:
     def noted(self, key: str) -> Any:
         """Return a value that `note` kept, or None."""
         return self._study.user_attrs.get(key)
+
+    def start(self, extent: Any) -> None:
+        """Begin, or go on after an interruption. With another extent, the last stage is decided anew."""
+        with self.alone():
+            if self.noted(_EXTENT) != extent:
+                for key, value in ((_EXTENT, extent), (FINALISTS, None), (WINNER, None)):
+                    self.note(key, value)
 
     def add(self) -> int:
         """Add a trial without values, and return its number."""
