@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import runpy
 import shutil
+import signal
 import sys
 from pathlib import Path
 
@@ -193,6 +194,8 @@ def browser():
         yield browser
         browser.close()
         # A live loader process keeps the pipe of Playwright's driver open, so Playwright would wait for the process.
+        # torch's handler of SIGCHLD raises an error for a killed loader process, in whatever test runs just then.
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         for child in multiprocessing.active_children():
             child.kill()
 
