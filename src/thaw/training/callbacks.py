@@ -122,7 +122,7 @@ class EpochBar(Callback):
         )
 
     def on_train_batch_end(self, trainer, pl_module, outputs, batch, batch_idx) -> None:
-        self._bar.update()
+        self._bar.update(batch_idx + 1 - self._bar.n)  # more than 1 after quick steps
 
     def on_validation_batch_end(self, trainer, pl_module, outputs, batch, batch_idx, dataloader_idx=0) -> None:
         self._bar.update()

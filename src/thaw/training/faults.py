@@ -29,9 +29,14 @@ class FiniteNumbers(Callback):
         self._first = torch.tensor(_NEVER, device=pl_module.device)  # first batch whose loss is NaN or infinite
 
     def on_before_backward(self, trainer, pl_module, loss: torch.Tensor) -> None:
-        number = trainer.fit_loop.epoch_loop.batch_idx
-        self._first = torch.where(loss.isfinite(), self._first, self._first.clamp(max=number))
-        if _is_single_cpu(trainer) or (number + 1) % _EVERY == 0:
+        self.note(trainer, loss, trainer.fit_loop.epoch_loop.batch_idx)
+
+    def note(self, trainer: Any, losses: torch.Tensor, first: int) -> None:
+        """Note the losses of one or several batches, of which the first has the number `first` in its epoch."""
+        end = first + losses.numel()
+        numbers = torch.arange(first, end, device=losses.device).view_as(losses)
+        self._first = torch.minimum(self._first, numbers.where(~losses.isfinite(), _NEVER).min())
+        if _is_single_cpu(trainer) or end // _EVERY > first // _EVERY:
             self._check_losses(trainer)
 
     def on_validation_start(self, trainer, pl_module: Any) -> None:

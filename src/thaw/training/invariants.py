@@ -36,8 +36,13 @@ class SeededSteps(Callback):
     """Callback that seeds every step, so that a resumed run draws the same random numbers as an uninterrupted run."""
 
     def on_train_batch_start(self, trainer: Any, pl_module, batch, batch_idx: int) -> None:
-        root = np.random.SeedSequence((trainer.datamodule.seed, trainer.current_epoch, batch_idx, trainer.global_rank))
-        _seed(int(root.generate_state(1)[0]), pl_module.device)
+        seed_step(trainer, batch_idx)
+
+
+def seed_step(trainer: Any, number: int) -> None:
+    """Seed batch `number` of the present epoch, counted from 0."""
+    root = np.random.SeedSequence((trainer.datamodule.seed, trainer.current_epoch, number, trainer.global_rank))
+    _seed(int(root.generate_state(1)[0]), trainer.strategy.root_device)
 
 
 def _seed(seed: int, device: torch.device) -> None:

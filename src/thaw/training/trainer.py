@@ -32,6 +32,7 @@ from thaw.training.interruption import MidEpochResume, RunTimer, StepStop
 from thaw.training.invariants import FrozenCheck, SeededSteps
 from thaw.training.loggers import shield
 from thaw.training.phase_data import FeatureCache
+from thaw.training.quick_steps import use_quick_steps
 
 log = logging.getLogger(__name__)
 
@@ -76,7 +77,7 @@ def build_trainer(
     if not options.get("logger"):  # LearningRateMonitor needs a logger
         callbacks = [one for one in callbacks if not isinstance(one, LearningRateMonitor)]
     used: Any = best_precision(accelerator, bf16_suits) if precision == "auto" else precision
-    return Trainer(
+    trainer = Trainer(
         accelerator=accelerator,
         precision=used,
         callbacks=[*filter(None, callbacks), *_own_callbacks(max_time)],
@@ -87,6 +88,8 @@ def build_trainer(
         num_sanity_val_steps=0,  # Thaw checks the data earlier, and epochs are short
         **options,
     )
+    use_quick_steps(trainer)
+    return trainer
 
 
 class _NoProfiler(PassThroughProfiler):
