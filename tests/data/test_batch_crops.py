@@ -89,7 +89,7 @@ def check_crops_on(device, images, interpolation):
     tops, lefts = (random.integers(0, sizes[:, axis]) for axis in (0, 1))
     heights, widths = random.integers(1, sizes[:, 0] - tops + 1), random.integers(1, sizes[:, 1] - lefts + 1)
     resizes = [Resize(*box, 30, 28, 2, 1) for box in zip(tops, lefts, heights, widths, strict=True)]
-    pixels = DevicePixels.gathered(torch.from_numpy(image).to(device) for image in images)
+    pixels = DevicePixels.gathered([[torch.from_numpy(image).permute(2, 0, 1).to(device) for image in images]])
     found = pixels.batch(range(len(images))).resized(resizes, 24, interpolation)
     assert (found.device.type, found.dtype) == (device.type, torch.uint8)
     for square, image, (top, left, height, width, *_) in zip(found.cpu(), images, resizes, strict=True):

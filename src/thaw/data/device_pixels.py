@@ -11,7 +11,6 @@ from thaw.data.pixel_cache import StoredPixels
 from thaw.data.transfer import sent
 
 _CHUNK = 2**28  # bytes copied to the device at a time
-_IMAGES_AT_ONCE = 256  # images that are concatenated on the device at a time
 _PIXELS_AT_ONCE = 2**24  # source pixels that a CPU resizes at a time
 _SHARE_AT_ONCE = 1 / 50  # share of a GPU's memory that resizing may use at a time
 _BYTES_PER_PIXEL = 23  # per source pixel: an index of 8 bytes, 3 channels as uint8, and the same 3 as float32
@@ -44,15 +43,13 @@ class DevicePixels:
         return cls(flat, stored.sizes)
 
     @classmethod
-    def gathered(cls, images: Iterable[torch.Tensor]) -> "DevicePixels":
-        """Concatenate `images`, each uint8 (H, W, 3) on the device."""
-        parts, waiting, sizes = [], [], []
-        for image in images:
-            sizes.append(image.shape[:2])
-            waiting.append(image.reshape(-1))
-            if len(waiting) == _IMAGES_AT_ONCE:
-                parts, waiting = [*parts, torch.cat(waiting)], []
-        return cls(torch.cat([*parts, *waiting]), np.array(sizes))
+    def gathered(cls, groups: Iterable[Sequence[torch.Tensor]]) -> "DevicePixels":
+        """Concatenate the images of all groups, each uint8 (3, H, W) on the device."""
+        parts, sizes = [], []
+        for group in groups:
+            sizes += [image.shape[1:] for image in group]
+            parts.append(torch.cat([image.flatten(1) for image in group], dim=1).T.flatten())
+        return cls(torch.cat(parts), np.array(sizes))
 
     def __getitem__(self, index: int) -> np.ndarray:
         """Return image number `index` as uint8 (H, W, 3) in the CPU's memory."""

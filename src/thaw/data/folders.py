@@ -183,7 +183,7 @@ class ClassFolders(ImageFolder):
         if self.decoder and not self.is_on_device:
             paths = tqdm(self.paths, "decoding images", leave=False, disable=not sys.stderr.isatty())
             try:
-                self._stored = DevicePixels.gathered(self.decoder.images(paths, self.short_side, self.grey_range))
+                self._stored = DevicePixels.gathered(self.decoder.groups(paths, self.short_side, self.grey_range))
             except torch.OutOfMemoryError as error:
                 device = self.decoder.device
                 raise RunError(

@@ -1,5 +1,6 @@
 """Decode JPEG files on a GPU with nvJPEG, many at a time, and other files with Pillow."""
 
+import os
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -21,6 +22,7 @@ from thaw.storage.versions import library_version
 
 _FILES_AT_ONCE = 256
 _FILES_PER_TASK = 16  # files that a thread reads at a time
+_READERS = 2  # threads; more of them would mostly wait for Python's lock
 _SAMPLE = 64  # files that are read to find out whether a data set consists of JPEG files
 _ENOUGH = 0.9  # share of the sampled files that must be JPEG files
 
@@ -35,10 +37,10 @@ class JpegDecoder:
     decode: Decode
     device: torch.device
 
-    def images(
+    def groups(
         self, paths: Iterable[str], short_side: int | None, grey_range: GreyRange = None
-    ) -> Iterator[torch.Tensor]:
-        """Yield each image upright, uint8 (H, W, 3) on the device, with a short side of at most `short_side` pixels.
+    ) -> Iterator[list[torch.Tensor]]:
+        """Yield the images in groups. An image is upright, uint8 (3, H, W) on the device, and not above `short_side`.
 
         Raises:
             UnreadableImageError: if an image cannot be decoded; the message contains the image's path.
@@ -47,13 +49,14 @@ class JpegDecoder:
         rest = iter(paths)
         parts = iter(lambda: list(islice(rest, _FILES_PER_TASK)), [])
         read = partial(_contents, short_side=short_side, grey_range=grey_range)
-        contents = chain.from_iterable(in_threads_ahead(read, parts, 2 * _FILES_AT_ONCE // _FILES_PER_TASK))
+        ahead = 2 * _FILES_AT_ONCE // _FILES_PER_TASK
+        contents = chain.from_iterable(in_threads_ahead(read, parts, ahead, _READERS))
         while group := list(islice(contents, _FILES_AT_ONCE)):
-            yield from self._decoded(group, short_side, grey_range)
+            yield self._decoded(group, short_side, grey_range)
 
     def _decoded(
         self, group: list[tuple[str, torch.Tensor]], short_side: int | None, grey_range: GreyRange
-    ) -> Iterator[torch.Tensor]:
+    ) -> list[torch.Tensor]:
         files = [content for _, content in group if content.ndim == 1]
         try:
             decoded = iter(self.decode(files) if files else [])
@@ -62,11 +65,10 @@ class JpegDecoder:
         except RuntimeError:  # a file is damaged: decode the group with Pillow, whose error names the file
             group = [(path, _pixels(path, short_side, grey_range)) for path, _ in group]
             decoded = iter([])
-        for _, content in group:
-            if content.ndim == 1:
-                yield _reduced(next(decoded), short_side).permute(1, 2, 0)
-            else:
-                yield content.to(self.device)
+        return [
+            _reduced(next(decoded), short_side) if content.ndim == 1 else content.to(self.device).permute(2, 0, 1)
+            for _, content in group
+        ]
 
 
 def jpeg_decoder(device: torch.device) -> JpegDecoder | None:
@@ -106,10 +108,11 @@ def _contents(paths: Sequence[str], short_side: int | None, grey_range: GreyRang
 
 def _read(path: str, short_side: int | None, grey_range: GreyRange) -> torch.Tensor:
     with named_fault(path), open(path, "rb", buffering=0) as file:  # not a pipe: `file_digests` refuses pipes
-        content = bytearray(file.readall())
-    size, most = plain_jpeg(content), Image.MAX_IMAGE_PIXELS
+        content = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
+        content = content[: file.readinto(content)]
+    size, most = plain_jpeg(memoryview(content)), Image.MAX_IMAGE_PIXELS
     if size and (most is None or size.width * size.height <= most):
-        return torch.frombuffer(content, dtype=torch.uint8)
+        return torch.from_numpy(content)
     return _pixels(path, short_side, grey_range)
 
 

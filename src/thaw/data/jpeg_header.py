@@ -16,12 +16,12 @@ class JpegSize(NamedTuple):
     height: int
 
 
-def plain_jpeg(content: bytes | bytearray) -> JpegSize | None:
+def plain_jpeg(content: bytes | memoryview) -> JpegSize | None:
     """Return the image size of a plain JPEG file, or None for any other file, which Pillow must decode.
 
     A truncated file counts as not plain, so that Pillow decodes it and reports the fault.
     """
-    if not content.startswith(b"\xff\xd8\xff") or not content.endswith(b"\xff\xd9"):
+    if content[:3] != b"\xff\xd8\xff" or content[-2:] != b"\xff\xd9":
         return None
     try:
         return _scanned(content)
@@ -29,30 +29,30 @@ def plain_jpeg(content: bytes | bytearray) -> JpegSize | None:
         return None
 
 
-def _scanned(content: bytes | bytearray) -> JpegSize | None:
+def _scanned(content: bytes | memoryview) -> JpegSize | None:
     offset, size = 2, None
     while (marker := content[offset + 1]) != _PIXELS:
-        (length,) = struct.unpack_from(">H", content, offset + 2)
-        segment = content[offset + 4 : offset + 2 + length]
-        if content[offset] != 0xFF or marker in _OTHER_FRAMES or _is_odd(marker, segment):
+        end = offset + 2 + (content[offset + 2] << 8 | content[offset + 3])
+        if content[offset] != 0xFF or marker in _OTHER_FRAMES or _is_odd(marker, content, offset + 4, end):
             return None
         if marker == _BASELINE:
-            bits, height, width, components = struct.unpack_from(">BHHB", segment)
-            if bits != 8 or components not in (1, 3) or not height or not width or segment[6::3] == b"RGB":
+            bits, height, width, components = struct.unpack_from(">BHHB", content, offset + 4)
+            named_rgb = content[offset + 10 : end : 3] == b"RGB"
+            if bits != 8 or components not in (1, 3) or not height or not width or named_rgb:
                 return None
             size = JpegSize(width, height)
-        offset += 2 + length
+        offset = end
     return size
 
 
-def _is_odd(marker: int, segment: bytes | bytearray) -> bool:
+def _is_odd(marker: int, content: bytes | memoryview, start: int, end: int) -> bool:
     """Return whether a segment states that the colours are not YCbCr or that the image is not upright."""
-    if marker == _ADOBE and segment.startswith(b"Adobe"):
-        return segment[11:12] != b"\x01"
-    return marker == _EXIF and segment.startswith(b"Exif\0\0") and not _is_upright(segment)
+    if marker == _ADOBE and content[start : start + 5] == b"Adobe":
+        return content[start + 11] != 1
+    return marker == _EXIF and content[start : start + 6] == b"Exif\0\0" and not _is_upright(content[start:end])
 
 
-def _is_upright(segment: bytes | bytearray) -> bool:
+def _is_upright(segment: bytes | memoryview) -> bool:
     exif = Image.Exif()
     try:
         exif.load(bytes(segment))

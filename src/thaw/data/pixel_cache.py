@@ -13,7 +13,7 @@ from thaw.data.batch_resize import HostImages
 from thaw.data.digests import digest_of, reading_version
 from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb, pixel_count
-from thaw.data.workers import in_threads, in_threads_ahead, usable_cores
+from thaw.data.workers import in_threads_ahead, usable_cores
 from thaw.errors import UserError
 from thaw.storage.arrays import DamagedArrayError, read_array, write_array
 from thaw.storage.cache import build_bounded, build_once
@@ -22,6 +22,8 @@ from thaw.storage.versions import PIXELS
 log = logging.getLogger(__name__)
 
 _BYTES_PER_IMAGE = 64  # for an image's size and checksum, in addition to its pixels
+_HEADERS_PER_TASK = 64
+_HEADER_THREADS = 2  # more threads would mostly wait for Python's lock
 _COUNTS_KEPT = 100  # cache entries, a few bytes each
 
 
@@ -102,8 +104,11 @@ def bytes_needed(paths: Sequence[str], contents: str, short_side: int | None) ->
 
 
 def _counted(paths: Sequence[str], short_side: int | None) -> int:
-    counts = in_threads(lambda path: pixel_count(path, short_side), paths)
-    return sum(3 * count + _BYTES_PER_IMAGE for count in counts)
+    def count(part: Sequence[str]) -> int:
+        return sum(3 * pixel_count(path, short_side) + _BYTES_PER_IMAGE for path in part)
+
+    parts = [paths[first : first + _HEADERS_PER_TASK] for first in range(0, len(paths), _HEADERS_PER_TASK)]
+    return sum(in_threads_ahead(count, parts, len(parts), _HEADER_THREADS))
 
 
 def _write(folder: Path, paths: Sequence[str], short_side: int | None, grey_range: GreyRange) -> None:

@@ -24,9 +24,11 @@ def in_threads(function: Callable[[Item], Result], items: Iterable[Item]) -> Ite
         yield from pool.map(function, items)
 
 
-def in_threads_ahead(function: Callable[[Item], Result], items: Iterable[Item], most: int) -> Iterator[Result]:
-    """Do the same as `in_threads`, but compute up to `most` results ahead of the caller."""
-    with ThreadPoolExecutor(usable_cores()) as pool:
+def in_threads_ahead(
+    function: Callable[[Item], Result], items: Iterable[Item], most: int, threads: int | None = None
+) -> Iterator[Result]:
+    """Do the same as `in_threads`, but compute up to `most` results ahead of the caller, in `threads` threads."""
+    with ThreadPoolExecutor(threads or usable_cores()) as pool:
         rest = (pool.submit(function, item) for item in items)
         ahead = deque(islice(rest, most))
         try:
