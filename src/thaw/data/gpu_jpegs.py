@@ -109,8 +109,8 @@ def _contents(paths: Sequence[str], short_side: int | None, grey_range: GreyRang
 def _read(path: str, short_side: int | None, grey_range: GreyRange) -> torch.Tensor:
     with named_fault(path), open(path, "rb", buffering=0) as file:  # not a pipe: `file_digests` refuses pipes
         content = np.empty(os.fstat(file.fileno()).st_size, np.uint8)
-        content = content[: file.readinto(content)]
-    size, most = plain_jpeg(memoryview(content)), Image.MAX_IMAGE_PIXELS
+        content = content[: file.readinto(content.data)]
+    size, most = plain_jpeg(content.data), Image.MAX_IMAGE_PIXELS
     if size and (most is None or size.width * size.height <= most):
         return torch.from_numpy(content)
     return _pixels(path, short_side, grey_range)

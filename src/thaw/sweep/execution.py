@@ -17,17 +17,20 @@ from thaw.runs.stopping import STOPS, Stopped, is_not_ignored
 from thaw.runs.streams import print_error, refuse
 from thaw.runs.summary import remove_old_results, write_summary
 from thaw.sweep.jobs import Job
-from thaw.sweep.processes import Process, import_once
+from thaw.sweep.processes import Process, import_once, share_cores
 from thaw.sweep.progress import Progress
+from thaw.sweep.sharing import most_at_once, shared_features
 
 _GRACE = 20  # seconds that a stopped job has to end
 
 
 class SignalRelay:
-    """Context manager: a stop signal only sets `received`, and is passed on to the running job's `process`."""
+    """Context manager: a stop signal only sets `received`, and is passed on to all `processes`."""
 
     received: int | None = None
-    process: Process | None = None
+
+    def __init__(self):
+        self.processes: list[Process] = []
 
     def __enter__(self) -> "SignalRelay":
         self._before = {number: signal.signal(number, self._note) for number in STOPS if is_not_ignored(number)}
@@ -39,8 +42,8 @@ class SignalRelay:
 
     def _note(self, number: int, frame) -> None:
         self.received = number
-        if self.process:
-            self.process.signal(number)
+        for process in self.processes:
+            process.signal(number)
 
 
 @contextmanager
@@ -72,35 +75,93 @@ def _is_sweep(folder: Path) -> bool:
 
 
 def run_jobs(jobs: Sequence[Job], task: Callable[[Job, list[str]], None]) -> int | None:
-    """Run the unfinished jobs one after another, each in a fork; return the signal that stopped them, or None."""
+    """Run the unfinished jobs, each in a fork; return the signal that stopped them, or None.
+
+    One runs after another, but jobs that share a GPU (`thaw.sweep.sharing`) run at the same time.
+    """
     progress = Progress(jobs)
     progress.print_jobs(jobs[0].folder.parent)
     with SignalRelay() as stop:
         import_once()
+        running, most, features = _Running(progress, stop), most_at_once(), None
         for job in jobs:
-            if not job.finished and not stop.received:
-                _run_job(job, task, progress, stop)
+            if job.finished:
+                continue
+            needed = shared_features(job) if most > 1 else None
+            running.wait(fewer_than=most if needed and needed == features else 1)
+            if stop.received:
+                break
+            running.start(job, task, jobs_at_once=most if needed else 1)
+            features = needed
+        running.wait(fewer_than=1)
     return stop.received
 
 
-def _run_job(job: Job, task: Callable[[Job, list[str]], None], progress: Progress, stop: SignalRelay) -> None:
-    progress.job_starts(job)
-    try:
-        run_fork(job, task, stop, lambda: progress.update(job))
-    except UserError as error:  # this job was resumed separately and is still running
-        progress.job_ends(job)
-        print_error(f"{job.name}: {error}")
-        return
-    progress.job_ends(job)
-    _print_failure(job)
+class _Running:
+    """The jobs that run now."""
+
+    def __init__(self, progress: Progress, stop: SignalRelay):
+        self._progress, self._stop = progress, stop
+        self._forks: list[Fork] = []
+
+    def start(self, job: Job, task: Callable[[Job, list[str]], None], jobs_at_once: int) -> None:
+        self._progress.job_starts(job)
+        try:
+            self._forks.append(Fork(job, task, self._stop, jobs_at_once))
+        except UserError as error:  # this job was resumed separately and is still running
+            self._progress.job_ends(job)
+            print_error(f"{job.name}: {error}")
+
+    def wait(self, fewer_than: int) -> None:
+        """Wait until fewer than `fewer_than` jobs run."""
+        while len(self._forks) >= fewer_than:
+            for fork in [fork for fork in self._forks if fork.ended(seconds=0.2 / len(self._forks))]:
+                self._forks.remove(fork)
+                self._progress.job_ends(fork.job)
+                _print_failure(fork.job)
+            if self._forks:
+                self._progress.update(self._forks[0].job)
+
+
+class Fork:
+    """A fork that runs or resumes a job. A job that dies without a summary gets one, unless it was stopped.
+
+    Raises:
+        UserError: from the constructor, if another process trains in the job's folder.
+
+    """
+
+    def __init__(self, job: Job, task: Callable[[Job, list[str]], None], stop: SignalRelay, jobs_at_once: int = 1):
+        self.job, self._stop, self._stopped = job, stop, False
+        arguments = job.arguments
+        _clear(job)
+
+        def run() -> None:
+            share_cores(jobs_at_once)
+            task(job, arguments)
+
+        self._process = Process(run, job.folder / run_files.CONSOLE)
+        stop.processes.append(self._process)
+
+    def ended(self, seconds: float) -> bool:
+        """Wait at most `seconds`; return whether the job has ended."""
+        if not self._process.wait(seconds):
+            return False
+        self._stop.processes.remove(self._process)
+        status = self._process.status
+        if not self.job.summary and not self._stopped and not self._stop.received:
+            _record_death(self.job, _cause(status))
+        return True
+
+    def stop(self) -> None:
+        self._stopped = True
+        self._process.stop(_GRACE)
 
 
 def run_fork(
     job: Job, task: Callable[[Job, list[str]], None], stop: SignalRelay, look: Callable[[], str | None]
 ) -> str | None:
     """Run or resume a job in a fork; `look` is called while it runs, and returns a reason to stop it, or None.
-
-    A job that dies without a summary gets one, unless it was stopped.
 
     Returns:
         the reason for which it was stopped, or None.
@@ -109,15 +170,10 @@ def run_fork(
         UserError: if another process trains in the job's folder.
 
     """
-    arguments, reason = job.arguments, None
-    _clear(job)
-    stop.process = process = Process(lambda: task(job, arguments), job.folder / run_files.CONSOLE)
-    while not process.wait(seconds=0.2):
+    fork, reason = Fork(job, task, stop), None
+    while not fork.ended(seconds=0.2):
         if not reason and (reason := look()):
-            process.stop(_GRACE)
-    status, stop.process = process.status, None
-    if not job.summary and not reason and not stop.received:
-        _record_death(job, _cause(status))
+            fork.stop()
     return reason
 
 

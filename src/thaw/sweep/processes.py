@@ -30,6 +30,14 @@ def import_once() -> None:
         importlib.import_module(name)
 
 
+def share_cores(processes: int) -> None:
+    """Let this process use its share of the cores if several `processes` run at the same time."""
+    if processes > 1:
+        import torch
+
+        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+
+
 class Process:
     """A fork that runs `task()`; its output goes to the file `console`, which stays if the task fails."""
 

@@ -31,7 +31,8 @@ class Progress:
         self._in_place = self._stream.isatty()
         self._jobs, self._seconds = jobs, defaultdict(list)
         self._left = [job for job in jobs if not job.finished]
-        self._start = self._printed = time.monotonic()
+        self._printed = time.monotonic()
+        self._starts: dict[int, float] = {}  # of the running jobs, by their number
         for job in jobs:
             if job.finished:
                 self._seconds[job.strategy].append(job.summary["seconds"]["total"])
@@ -42,7 +43,7 @@ class Progress:
         print(line, file=self._stream, flush=True)
 
     def job_starts(self, job: Job) -> None:
-        self._start = self._printed = time.monotonic()
+        self._starts[job.number] = self._printed = time.monotonic()
         if self._in_place:
             self.update(job)
 
@@ -56,11 +57,11 @@ class Progress:
         self._print(job, *parts, self._time_left(job, len(accuracies)), end="" if self._in_place else "\n")
 
     def job_ends(self, job: Job) -> None:
-        summary = job.summary
+        summary, seconds = job.summary, time.monotonic() - self._starts.pop(job.number)
         self._left.remove(job)
         if summary.get("status") == "finished":
             self._seconds[job.strategy].append(summary["seconds"]["total"])
-            parts = [f"val/acc {summary['val']['acc']:.4f}", duration(time.monotonic() - self._start)]
+            parts = [f"val/acc {summary['val']['acc']:.4f}", duration(seconds)]
         else:
             parts = [summary.get("status", "stopped")]
         self._print(job, *parts, self._time_left())
@@ -71,7 +72,7 @@ class Progress:
 
     def _time_left(self, current: Job | None = None, epochs: int = 0) -> str:
         """Estimate the time left from jobs of the same strategy, else all jobs, else epochs of the first job."""
-        elapsed = time.monotonic() - self._start
+        elapsed = time.monotonic() - self._starts[current.number] if current else 0.0
         taken = [seconds for of_strategy in self._seconds.values() for seconds in of_strategy]
         if not taken and epochs and current:
             taken = [elapsed * current.epochs / epochs]
@@ -84,4 +85,4 @@ class Progress:
                 if not epochs:
                     return ""
                 expected[current.number] = elapsed * (current.epochs / epochs - 1)
-        return f"{duration(sum(expected.values()))} left"
+        return f"{duration(sum(expected.values()) / max(1, len(self._starts)))} left"

@@ -47,8 +47,8 @@ _MAY_MISS_STEPS = (
 class QuickEpochLoop(_TrainingEpochLoop):
     """Lightning's loop over the batches of an epoch, with quick steps in between if batches hold features.
 
-    A quick step computes exactly what Lightning's step computes, and calls no hooks. So the number of quick steps, which
-    depends on time, changes no result. The first and last step of every epoch are Lightning's.
+    A quick step computes exactly what Lightning's step computes, and calls no hooks. So the number of quick steps,
+    which depends on time, changes no result. The first and last step of every epoch are Lightning's.
     """
 
     def advance(self, data_fetcher: Any) -> None:
@@ -69,15 +69,13 @@ class QuickEpochLoop(_TrainingEpochLoop):
 
     def _count_step(self) -> None:
         optimizer = self.automatic_optimization.optim_progress.optimizer
-        for counter in (self.batch_progress, optimizer.step, optimizer.zero_grad):
-            for progress in (counter.total, counter.current):
-                progress.ready += 1
-                progress.completed += 1
-        for progress in (self.batch_progress.total, self.batch_progress.current):
-            progress.started += 1
-            progress.processed += 1
-        for progress in (optimizer.zero_grad.total, optimizer.zero_grad.current):
-            progress.started += 1
+        for progress in (self.batch_progress, optimizer.zero_grad):
+            progress.increment_ready()
+            progress.increment_started()
+            progress.increment_completed()
+        self.batch_progress.increment_processed()
+        optimizer.step.increment_ready()
+        optimizer.step.increment_completed()
         self._batches_that_stepped += 1
 
 
