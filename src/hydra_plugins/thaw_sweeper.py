@@ -23,12 +23,14 @@ from thaw.sweep.launched import LaunchedTask, threads_each
 from thaw.sweep.own_folder import refuse_paths
 from thaw.sweep.processes import can_fork, import_once
 from thaw.sweep.recipe import without_recipe
+from thaw.sweep.sharing import most_at_once
 
 
 class ThawSweeper(BasicSweeper):
     """Hydra's sweep over lists of values; it resumes where it was interrupted and ends with a comparison.
 
-    Jobs run in forks of this process, unless hydra/launcher names another launcher than Hydra's own.
+    Jobs run in forks of this process, unless hydra/launcher names another launcher than Hydra's own. At most
+    `max_batch_size` jobs share a GPU (`thaw.sweep.sharing`).
     """
 
     shortlists = False
@@ -44,7 +46,9 @@ class ThawSweeper(BasicSweeper):
             OmegaConf.save(self.config, folder / run_files.SWEEP_CONFIG)
             jobs = self._plan(arguments, folder)
             forks = can_fork() and self.config.hydra.launcher._target_.endswith("BasicLauncher")
-            stopped_by = run_jobs(jobs, self._run_job) if forks else self._launch(jobs)
+            stopped_by = (
+                run_jobs(jobs, self._run_job, most_at_once(self.max_batch_size)) if forks else self._launch(jobs)
+            )
             finish_sweep(folder, jobs, stopped_by, self.shortlists)
 
     def _plan(self, arguments: list[str], folder: Path) -> list[Job]:

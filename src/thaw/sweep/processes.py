@@ -8,6 +8,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from thaw.runs.stopping import STOPS, is_not_ignored
@@ -34,8 +35,11 @@ def share_cores(processes: int) -> None:
     """Let this process use its share of the cores if several `processes` run at the same time."""
     if processes > 1:
         import torch
+        from threadpoolctl import threadpool_limits
 
-        torch.set_num_threads(max(1, torch.get_num_threads() // processes))
+        threads = max(1, torch.get_num_threads() // processes)
+        torch.set_num_threads(threads)
+        threadpool_limits(threads)
 
 
 class Process:
@@ -61,7 +65,8 @@ class Process:
 
     def signal(self, number: int) -> None:
         assert self._process.pid is not None, "the process has been started"
-        os.kill(self._process.pid, number)
+        with suppress(ProcessLookupError):  # it has just ended
+            os.kill(self._process.pid, number)
 
     @property
     def status(self) -> int:

@@ -3,6 +3,7 @@
 import os
 import subprocess
 
+from thaw.data.option_values import whole_number
 from thaw.data.workers import usable_cores
 from thaw.runs.configuration import resolved_job
 from thaw.sweep.jobs import Job
@@ -11,8 +12,15 @@ _MB_EACH = 4096  # GPU memory that a job may need
 _SAME_FEATURES = ("seed", "batch_size", "balance", "num_workers")  # options of data that change no feature
 
 
-def most_at_once() -> int:
-    """Return how many jobs may share this machine's GPU: one per core, and one per 4 GB of free memory, at least 1."""
+def most_at_once(chosen: int | None = None) -> int:
+    """Return how many jobs may share this machine's GPU: `chosen`, or one per core and 4 GB of free GPU memory.
+
+    Raises:
+        UserError: if `chosen` is less than 1.
+
+    """
+    if chosen is not None:
+        return whole_number("hydra.sweeper.max_batch_size", chosen)
     if "OMP_NUM_THREADS" in os.environ:
         return 1
     return max(1, min(usable_cores(), _free_gpu_mb() // _MB_EACH))

@@ -15,7 +15,7 @@ from thaw.runs.configuration import resolved_job
 from thaw.runs.idle_options import is_idle, options_without_effect
 from thaw.runs.stopping import Stopped
 from thaw.runs.summary import has_finished, read_summary
-from thaw.sweep.execution import SignalRelay, run_fork
+from thaw.sweep.forks import SignalRelay, run_fork
 from thaw.sweep.jobs import Job
 from thaw.sweep.search.rungs import Curve
 from thaw.sweep.search.search_loop import RunResult
