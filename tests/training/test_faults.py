@@ -57,7 +57,7 @@ def test_a_loss_that_is_not_finite_stops_with_its_step_its_rate_and_its_images(
     failed, image_folder, tmp_path, monkeypatch, value, views, at_once
 ):
     root = image_folder()
-    monkeypatch.setattr("thaw.training.faults._is_single_cpu", lambda trainer: at_once)
+    monkeypatch.setattr("thaw.training.faults.is_single_cpu", lambda trainer: at_once)
     poison = [f"+callbacks.poison={{_target_: callbacks.Poison, epoch: 2, batch: 1, value: {value}}}"]
     told = failed(*poison, f"features.views={views}", "strategy.lr=0.125", "trainer.max_epochs=3", root=root)
     assert "the training loss is NaN or infinite at step 2 of epoch 2 with a learning rate of 0.125: " in told

@@ -36,7 +36,7 @@ class FiniteNumbers(Callback):
         end = first + losses.numel()
         numbers = torch.arange(first, end, device=losses.device).view_as(losses)
         self._first = torch.minimum(self._first, numbers.where(~losses.isfinite(), _NEVER).min())
-        if _is_single_cpu(trainer) or end // _EVERY > first // _EVERY:
+        if is_single_cpu(trainer) or end // _EVERY > first // _EVERY:
             self._check_losses(trainer)
 
     def on_validation_start(self, trainer, pl_module: Any) -> None:
@@ -73,7 +73,7 @@ class MuteWorkerDeaths(Callback):
 _KEPT = "earlier checkpoints are kept"
 
 
-def _is_single_cpu(trainer: Trainer) -> bool:
+def is_single_cpu(trainer: Trainer) -> bool:
     return trainer.strategy.root_device.type == "cpu" and trainer.world_size == 1
 
 

@@ -7,10 +7,11 @@ from typing import Any
 
 import torch
 from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import LearningRateMonitor, ModelCheckpoint
+from lightning.pytorch.callbacks import LearningRateMonitor
 from lightning.pytorch.loops.training_epoch_loop import _TrainingEpochLoop
 
 from thaw.runs.stopping import stop_signals
+from thaw.training import faults
 from thaw.training.best import BestCheckpoint
 from thaw.training.callbacks import EpochBar, EpochTable
 from thaw.training.checkpoint_io import LastCheckpoint
@@ -87,7 +88,7 @@ class _QuickSteps:
         self._classifier: ImageClassifier = trainer.lightning_module
         (self._optimizer,) = trainer.optimizers
         self._finite = next(one for one in trainer.callbacks if isinstance(one, FiniteNumbers))
-        self._on_cpu = trainer.strategy.root_device.type == "cpu"
+        self._looks_at_once = faults.is_single_cpu(trainer)
         self._losses: list[torch.Tensor] = []
         self._predicted: list[torch.Tensor] = []
         self._labels: list[torch.Tensor] = []
@@ -98,7 +99,7 @@ class _QuickSteps:
         seed_step(self._trainer, number)
         with self._trainer.precision_plugin.train_step_context():
             logits, loss = classifier.forward_and_loss(features, labels)
-        if self._on_cpu and not math.isfinite(loss.item()):
+        if self._looks_at_once and not math.isfinite(loss.item()):
             self._finite.note(self._trainer, loss, number)
         if not classifier.step_graph.replayed:
             self._optimizer.zero_grad()
@@ -116,7 +117,7 @@ class _QuickSteps:
         for loss, labels in zip(self._losses, self._labels, strict=True):
             self._classifier.train_loss.update(loss, len(labels))
         self._classifier.train_acc.update(torch.cat(self._predicted), torch.cat(self._labels))
-        if not self._on_cpu:
+        if not self._looks_at_once:
             self._finite.note(self._trainer, torch.stack(self._losses), self._first)
 
 
@@ -130,8 +131,6 @@ def _suits(trainer: Any) -> bool:
         and trainer.world_size == 1
         and trainer.accumulate_grad_batches == 1
         and not trainer.gradient_clip_val
-        and trainer.max_steps == -1
-        and trainer.val_check_batch == trainer.num_training_batches
         and not getattr(trainer.precision_plugin, "scaler", None)
         and all(map(_may_miss_steps, trainer.callbacks))
     )
@@ -141,8 +140,6 @@ def _may_miss_steps(callback: Callback) -> bool:
     kind = type(callback)
     if not any(getattr(kind, hook) is not getattr(Callback, hook) for hook in _STEP_HOOKS):
         return True
-    if isinstance(callback, ModelCheckpoint) and (callback._every_n_train_steps or callback._train_time_interval):
-        return False
     if isinstance(callback, LearningRateMonitor) and callback.logging_interval != "epoch":
         return False
     return kind in _MAY_MISS_STEPS
