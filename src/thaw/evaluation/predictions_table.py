@@ -38,7 +38,7 @@ def write_predictions(path: Path, predictions: Predictions, root: Path) -> None:
 def read_predictions(path: Path) -> Iterator[Row]:
     """Yield the rows of a table; yield nothing if the file is missing.
 
-    Older tables name a class's column after the class, for example "label". If several columns have the same name, only
+    In older tables, the column of a class has the bare name of the class. If several columns have the same name, only
     the first one is read.
     """
     if not path.is_file():

@@ -56,7 +56,7 @@ def refuse_idle(values: Mapping, overrides: Iterable[str]) -> None:
 def refuse_idle_sweep(jobs: Sequence[tuple[Mapping, Sequence[str]]]) -> None:
     """Raise UserError if an override has no effect in any job of a sweep.
 
-    Overrides shared by all jobs are not checked, because they may be meant for only some of the jobs.
+    This check leaves out overrides that all jobs have, because users cannot give an override to only some of the jobs.
 
     Args:
         jobs: the configuration values and the overrides of each job.
