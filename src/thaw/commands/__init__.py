@@ -10,6 +10,7 @@ COMMANDS = {
     "evaluate": ("evaluate_model", "measure accuracy, calibration and robustness on labelled images"),
     "export": ("export_model", "write a model for ONNX, PyTorch or timm"),
     "serve": ("serve_model", "open a page to try a model in the browser"),
+    "label_next": ("label_next", "choose which images to label next"),
     "compare": ("compare_runs", "compare finished runs"),
     "prepare": ("prepare_data", "split unchecked photographs into a data set"),
     "audit": ("audit_data", "look for faults in a data set"),

@@ -15,6 +15,9 @@ from thaw.inference.trained_model import TrainedModel
 
 UNSURE = "unsure"
 
+# Path or index, image as uint8 (3, S, S), and fault; the image is None if there is a fault.
+ReadImage = tuple[str, torch.Tensor | None, str]
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -63,13 +66,17 @@ def _opened(image: str | Path | Image.Image | np.ndarray) -> str | Image.Image:
 
 def predictions(model: TrainedModel, paths: Sequence[str | Image.Image], top: int = 1) -> Iterator[Prediction]:
     """Yield a prediction for each path or PIL image, in order, as soon as its batch is computed."""
-    size = inference_batch_size(model.preprocessing.crop)
-    images = _Images(model, paths)
-    for batch in DataLoader(images, size, num_workers=best_workers(torch.cuda.is_available()), collate_fn=list):
-        pixels = [image for _, image, fault in batch if not fault]
+    for batch in read_batches(model, paths):
+        pixels = [image for _, image, _ in batch if image is not None]
         found = iter(_likeliest(model, torch.stack(pixels), top) if pixels else ())
         for path, _, fault in batch:
             yield Prediction(path, fault=fault) if fault else Prediction(path, next(found))
+
+
+def read_batches(model: TrainedModel, images: Sequence[str | Image.Image]) -> Iterator[list[ReadImage]]:
+    """Yield batches of read images, in order."""
+    size, workers = inference_batch_size(model.preprocessing.crop), best_workers(torch.cuda.is_available())
+    yield from DataLoader(_Images(model, images), size, num_workers=workers, collate_fn=list)
 
 
 def _likeliest(model: TrainedModel, images: torch.Tensor, top: int) -> Iterator[list[tuple[str, float]]]:
@@ -82,7 +89,7 @@ def _likeliest(model: TrainedModel, images: torch.Tensor, top: int) -> Iterator[
 
 
 class _Images(Dataset):
-    """Dataset of (path or index, image as uint8 (3, S, S), fault). The image is None if there is a fault."""
+    """Dataset of images that are read when they are asked for."""
 
     def __init__(self, model: TrainedModel, images: Sequence[str | Image.Image]):
         self._model, self._images = model, images
@@ -90,7 +97,7 @@ class _Images(Dataset):
     def __len__(self) -> int:
         return len(self._images)
 
-    def __getitem__(self, index: int) -> tuple[str, torch.Tensor | None, str]:
+    def __getitem__(self, index: int) -> ReadImage:
         image = self._images[index]
         if isinstance(image, Image.Image):
             return str(index), self._model.pixels(image), ""

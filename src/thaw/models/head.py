@@ -1,7 +1,8 @@
 """The new classifier at the end of a network: its initial weights, and the scale of its input features."""
 
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 
 import torch
 import torch.nn.functional as F
@@ -117,6 +118,23 @@ def linear_head(net: StagedNet) -> nn.Linear | None:
     """Return the head's linear layer if the head has no other layer besides dropout, else None."""
     layers = list(head_layers(net).values())
     return layers[0] if len(layers) == 1 and net.can_be_cut(net.head_name) else None
+
+
+@contextmanager
+def observed_head(net: StagedNet, see: Callable[[torch.Tensor], object]) -> Iterator[None]:
+    """Call `see` with the input of the head, float (N, D), for every batch that `net` computes in this block.
+
+    Maps (N, D, H, W) and tokens (N, T, D) are averaged.
+    """
+
+    def hook(layer: nn.Module, args: tuple[torch.Tensor, ...]) -> None:
+        batch = args[0].detach()
+        see(batch.mean([2, 3]) if batch.ndim == 4 else batch.mean(1) if batch.ndim == 3 else batch)
+
+    # Hook the first layer with weights. A dropout layer in front is inactive here, and some networks skip it.
+    first = next(part for part in net.stage_modules(net.head_name) if next(part.parameters(), None) is not None)
+    with first.register_forward_pre_hook(hook):
+        yield
 
 
 def feature_scale(features: Iterable[torch.Tensor], classes: int) -> tuple[torch.Tensor, float]:

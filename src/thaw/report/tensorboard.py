@@ -13,6 +13,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
 from thaw.evaluation.predictions import Predictions
+from thaw.models.head import observed_head
 from thaw.models.staged import StagedNet
 from thaw.pages.text import printable
 from thaw.training.loggers import attempt
@@ -73,13 +74,12 @@ class HeadInputs:
         self.shown = torch.empty(0, dtype=torch.long)
 
     def keep(self, batch: torch.Tensor) -> None:
-        """Average and keep the selected inputs of a batch: maps (N, C, H, W), tokens (N, T, D) or vectors (N, D)."""
-        pooled = batch.mean([2, 3]) if batch.ndim == 4 else batch.mean(1) if batch.ndim == 3 else batch
+        """Keep the selected inputs of a batch, float (N, D)."""
         if not self._seen:
-            most = min(self._images, _PROJECTED_IMAGES, max(_PROJECTED_NUMBERS // pooled.shape[1], 1))
+            most = min(self._images, _PROJECTED_IMAGES, max(_PROJECTED_NUMBERS // batch.shape[1], 1))
             self.shown = torch.linspace(0, self._images - 1, most, dtype=torch.float64).round().long()
         here = self.shown - self._seen
-        self._kept.append(pooled[here[(here >= 0) & (here < len(batch))]].float().cpu())
+        self._kept.append(batch[here[(here >= 0) & (here < len(batch))]].float().cpu())
         self._seen += len(batch)
 
     @property
@@ -92,9 +92,7 @@ class HeadInputs:
 def head_inputs(net: StagedNet, images: int) -> Iterator[HeadInputs]:
     """Record the input of the head for the next `images` images that `net` computes in this block."""
     inputs = HeadInputs(images)
-    # Hook the first layer with weights. A dropout layer in front is inactive here, and some networks skip it.
-    first = next(part for part in net.stage_modules(net.head_name) if next(part.parameters(), None) is not None)
-    with first.register_forward_pre_hook(lambda head, args: inputs.keep(args[0].detach())):
+    with observed_head(net, inputs.keep):
         yield inputs
 
 

@@ -145,7 +145,8 @@ def _may_miss_steps(callback: Callback) -> bool:
     return kind in _MAY_MISS_STEPS
 
 
-def use_quick_steps(trainer: Trainer) -> None:
-    """Replace the Trainer's loop over batches by `QuickEpochLoop`."""
+def with_quick_steps(trainer: Trainer) -> Trainer:
+    """Replace the Trainer's loop over batches by `QuickEpochLoop`; return the Trainer."""
     loop = trainer.fit_loop.epoch_loop
     trainer.fit_loop.epoch_loop = QuickEpochLoop(trainer, loop.min_steps, loop.max_steps)
+    return trainer

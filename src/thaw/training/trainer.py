@@ -32,7 +32,7 @@ from thaw.training.interruption import MidEpochResume, RunTimer, StepStop
 from thaw.training.invariants import FrozenCheck, SeededSteps
 from thaw.training.loggers import shield
 from thaw.training.phase_data import FeatureCache
-from thaw.training.quick_steps import use_quick_steps
+from thaw.training.quick_steps import with_quick_steps
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +88,7 @@ def build_trainer(
         num_sanity_val_steps=0,  # Thaw checks the data earlier, and epochs are short
         **options,
     )
-    use_quick_steps(trainer)
-    return trainer
+    return with_quick_steps(trainer)
 
 
 class _NoProfiler(PassThroughProfiler):

@@ -1,0 +1,1 @@
+"""Choose unlabelled images to label next."""

@@ -1,0 +1,94 @@
+"""Choose the next images to label for a trained model, and prepare a folder in which to label them."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from thaw.data.digests import file_digests
+from thaw.errors import UserError
+from thaw.inference.labelling.choice import choose
+from thaw.inference.labelling.described_images import described
+from thaw.inference.trained_model import TrainedModel, run_folder
+from thaw.runs.components import instantiate
+from thaw.runs.configuration import is_run, read_resolved
+from thaw.runs.targets import refuse_foreign_targets
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ToLabel:
+    """An image to label. `reason` is "typical" or "doubtful"; `margin` is between the two most probable classes."""
+
+    path: str
+    reason: str
+    predicted: str
+    confidence: float
+    margin: float
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Images to label, the most useful first, out of `candidates` images. `copies` are copies that were left out."""
+
+    images: Sequence[ToLabel]
+    candidates: int
+    copies: int
+    labelled: int
+    faults: Sequence[str]
+
+
+def select(
+    model: TrainedModel, unlabelled: Sequence[str], labelled: Sequence[str], count: int, seed: int = 0
+) -> Selection:
+    """Return up to `count` of the images at the paths `unlabelled` that are most useful to label next.
+
+    `labelled` are the paths of images that have labels. Copies of these, and of other candidates, are left out.
+
+    Raises:
+        UserError: if no image is left.
+
+    """
+    known = described(model, labelled, "labelled images")
+    found = described(model, unlabelled, "unlabelled images")
+    places = _first_copies(found.paths, known.paths)
+    if not places:
+        reason = "none of the images can be read" if not found.paths else "all images are copies of labelled images"
+        raise UserError(f"there is nothing to label: {reason}.")
+    features = known.features if known.paths else np.zeros((0, found.features.shape[1]), np.float32)
+    chosen = choose(found.features[places], found.probabilities[places], features, count, seed)
+    images = [_to_label(model, found.paths, found.probabilities, places[one.index], one.reason) for one in chosen]
+    return Selection(images, len(places), len(found.paths) - len(places), len(known.paths), found.faults)
+
+
+def _first_copies(paths: Sequence[str], labelled: Sequence[str]) -> list[int]:
+    """Return the indices of `paths` without copies of labelled files, and with only the first of equal files."""
+    seen, places = set(file_digests(labelled)), []
+    for index, digest in enumerate(file_digests(paths)):
+        if digest not in seen:
+            seen.add(digest)
+            places.append(index)
+    return places
+
+
+def _to_label(model: TrainedModel, paths: Sequence[str], probabilities: np.ndarray, index: int, reason: str) -> ToLabel:
+    first, second = np.argsort(-probabilities[index], kind="stable")[:2]
+    highest, next_one = probabilities[index, [first, second]].tolist()
+    return ToLabel(paths[index], reason, model.classes[int(first)], highest, highest - next_one)
+
+
+def training_images(model: TrainedModel) -> list[str]:
+    """Return the paths of the images on which `model` was trained; if they are not known, log a warning."""
+    run = run_folder(model.source)
+    if not is_run(run):
+        log.warning(f"warning: {run} is not the folder of a run, so Thaw does not know the labelled images")
+        return []
+    values = read_resolved(run)
+    refuse_foreign_targets(values)
+    try:
+        return instantiate(values["data"]).train.paths
+    except UserError as error:
+        log.warning(f"warning: the labelled images of {run} are missing: {error}")
+        return []
