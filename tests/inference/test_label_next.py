@@ -1,6 +1,5 @@
 """Which images to label next: typical ones first, later doubtful and different ones, and never a copy."""
 
-import json
 import os
 import shutil
 import time
@@ -9,13 +8,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 from conftest import rows
 from PIL import Image
 
 from thaw.inference.labelling.choice import DOUBTFUL, TYPICAL, choose
 from thaw.inference.labelling.clusters import clusters
-from thaw.inference.labelling.expected_gain import expected_gain
 from train import main
 
 SIZES = (200, 100, 50, 25, 12, 6)  # images per group; groups 0, 2 and 4 are one class
@@ -209,25 +206,3 @@ def test_a_request_that_cannot_work_is_refused_in_a_sentence(
     assert status == 2
     assert sentence in errors
     assert not (tmp_path / "outputs/label_next/unsorted").exists()
-
-
-def label_budget(folder, strategy, shares, count=1000):
-    """Write runs whose error is 2 * n^-0.5 for n of `count` training images."""
-    for share in shares:
-        run = folder / f"{strategy}-{share}"
-        (run / ".hydra").mkdir(parents=True)
-        values = {"strategy": {"name": strategy}, "data": {"train_share": share, "seed": 0}, "seed": 0}
-        (run / ".hydra/config.yaml").write_text(yaml.safe_dump(values))
-        (run / ".hydra/resolved.yaml").write_text(yaml.safe_dump(values))
-        error = 2 * (share * count) ** -0.5
-        facts = {"status": "finished", "seed": 0, "val": {"acc": 1 - error, "n": 10_000_000}}
-        (run / "summary.json").write_text(json.dumps(facts))
-
-
-def test_the_expected_gain_follows_the_curve_of_the_same_strategy(tmp_path):
-    label_budget(tmp_path / "sweep", "fine_tune", (0.1, 0.25, 0.5, 1.0))
-    label_budget(tmp_path / "sweep", "probe", (0.1,))
-    label_budget(tmp_path / "own", "fine_tune", (0.5,))
-    gain = expected_gain(tmp_path / "sweep", tmp_path / "own/fine_tune-0.5", labelled=500, more=100)
-    assert gain.runs == 4
-    assert (gain.now, gain.then) == pytest.approx((1 - 2 * 500**-0.5, 1 - 2 * 600**-0.5), abs=1e-5)

@@ -45,8 +45,8 @@ def main() -> int:
 def _label_next(chosen: Namespace) -> list[str]:
     """Write the folder, and return a sentence for each unreadable file."""
     # Imported here, because these imports take seconds, and --help does not need them.
+    from thaw.comparison.expected_gain import read_label_budget
     from thaw.inference.image_paths import image_paths
-    from thaw.inference.labelling.expected_gain import expected_gain
     from thaw.inference.labelling.label_folder import CLASSES, PAGE, UNSORTED, write_label_folder
     from thaw.inference.labelling.label_selection import select, training_images
     from thaw.inference.trained_model import load_model, run_folder
@@ -56,16 +56,16 @@ def _label_next(chosen: Namespace) -> list[str]:
     if not paths:
         raise UserError(" ".join(faults))
     model = load_model(chosen.run)
+    budget = read_label_budget(chosen.curve, run_folder(model.source)) if chosen.curve else None
     labelled, more_faults = image_paths(chosen.labelled, sys.stdin) if chosen.labelled else (training_images(model), [])
     found = select(model, paths, labelled, chosen.count, chosen.seed)
-    more, gain = len(found.images), None
-    if chosen.curve:
-        gain = expected_gain(chosen.curve, run_folder(model.source), found.labelled, more)
+    more = len(found.images)
+    gain = str(budget.gain(found.labelled, more)) if budget else ""
     write_label_folder(chosen.out, str(chosen.run), model.classes, found, gain)
     left_out = f" ({amount(found.copies, 'copy')} left out)" if found.copies else ""
     print(f"{amount(more, 'image')} of {amount(found.candidates, 'candidate')}{left_out} in {chosen.out / UNSORTED}")
     if gain:
-        print(f"expected val/acc {gain.now:.4f}, and {gain.then:.4f} with {amount(more, 'more label')}")
+        print(gain)
     print(f"page     {chosen.out / PAGE}")
     print(f"Move each image into the folder of its class in {chosen.out / CLASSES}, and add the folders to your data.")
     return [*faults, *more_faults, *found.faults]

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from thaw.data.thumbnails import thumbnail_url
-from thaw.inference.labelling.expected_gain import Gain
 from thaw.inference.labelling.label_selection import Selection
 from thaw.pages.html import render
 from thaw.runs.optional_output import write_page
@@ -18,8 +17,10 @@ _COLUMNS = ("rank", "file", "path", "reason", "predicted", "confidence", "margin
 _SIDE = 224  # pixels of a thumbnail
 
 
-def write_label_folder(folder: Path, model: str, classes: Sequence[str], found: Selection, gain: Gain | None) -> None:
+def write_label_folder(folder: Path, model: str, classes: Sequence[str], found: Selection, gain: str = "") -> None:
     """Write copies of the chosen images to `folder`, and an empty folder for each class.
+
+    `gain` is a sentence for the page.
 
     Raises:
         OSError: if a file cannot be written.
@@ -38,6 +39,6 @@ def write_label_folder(folder: Path, model: str, classes: Sequence[str], found: 
     write_page(folder / PAGE, lambda: _page(model, found, gain))
 
 
-def _page(model: str, found: Selection, gain: Gain | None) -> str:
+def _page(model: str, found: Selection, gain: str) -> str:
     shown = [{**asdict(image), "picture": thumbnail_url(Path(image.path), _SIDE)} for image in found.images]
     return render("label_next.html.jinja", model=model, found=found, gain=gain, shown=shown)
