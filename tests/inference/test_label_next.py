@@ -175,10 +175,29 @@ def test_labelled_images_are_named_if_those_of_the_run_are_gone(run, tmp_path, l
     (tmp_path / "photos").rename(tmp_path / "moved")
     status, output, errors = label_next(run, tmp_path / "unlabelled", "--out", tmp_path / "unknown")
     assert (status, errors) == (0, "") and "4 images of 4 candidates (1 copy left out)" in output
-    assert "the labelled images of" in caplog.text and "are missing" in caplog.text
+    assert "labelled images may be chosen again; --labelled PATH names them." in caplog.text
     named = ["--labelled", tmp_path / "moved/train", "--out", tmp_path / "known"]
     status, output, errors = label_next(run, tmp_path / "unlabelled", *named)
     assert (status, errors) == (0, "") and "3 images of 3 candidates (2 copies left out)" in output
+
+
+def test_validation_images_and_a_relative_data_root_are_known_wherever_the_command_runs(
+    tiny_run, image_folder, tmp_path, label_next, monkeypatch, without_pictures
+):
+    image_folder()
+    monkeypatch.chdir(tmp_path)
+    main(tiny_run("strategy=feature_extractor", root="photos"))
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    for split in ("train", "val"):
+        status, _, errors = label_next("../run", f"../photos/{split}", "--out", split)
+        assert (status, errors) == (2, "error: there is nothing to label: all images are copies of labelled images.\n")
+
+
+def test_a_long_name_is_cut(run, tmp_path, label_next):
+    (tmp_path / "unlabelled/0.png").rename(tmp_path / f"unlabelled/{'L' * 251}.png")
+    assert label_next(run, tmp_path / "unlabelled", "--out", tmp_path / "out")[0] == 0
+    assert len(os.listdir(tmp_path / "out/unsorted")) == 3
 
 
 def test_unreadable_images_are_named_and_skipped(run, tmp_path, label_next):
@@ -193,8 +212,15 @@ def test_unreadable_images_are_named_and_skipped(run, tmp_path, label_next):
     [
         (["photos/train"], "there is nothing to label: all images are copies of labelled images."),
         (["unlabelled", "--out", "photos"], "photos is not empty; choose a new folder."),
-        (["unlabelled", "--curve", "photos"], "needs finished runs of feature_extractor with at least two values of"),
-        (["nothing"], "nothing"),
+        (
+            ["unlabelled", "--curve", "photos"],
+            "needs finished runs of feature_extractor with resnet34 on the classes of",
+        ),
+        (["nothing"], "there is no file nothing."),
+        ([""], "a path is empty."),
+        (["unlabelled", "--labelled", "nothing"], "--labelled: there is no file nothing."),
+        (["unlabelled", "--out", "photos/val/ants/0.png"], "photos/val/ants/0.png is a file; choose a new folder."),
+        (["unlabelled", "--out", "x" * 300], "cannot be written (File name too long): choose another folder."),
         (["unlabelled", "-n", "0"], "'0' must be a whole number of at least 1"),
     ],
 )

@@ -7,6 +7,7 @@ train/, a table and a page. Files that cannot be read are reported and skipped; 
 
 import sys
 from argparse import Namespace
+from collections.abc import Sequence
 from pathlib import Path
 
 from thaw.commands import frame
@@ -30,16 +31,22 @@ def options() -> Namespace:
 
 def main() -> int:
     chosen = options()
-    if chosen.out.exists() and any(chosen.out.iterdir() if chosen.out.is_dir() else [chosen.out]):
-        raise UserError(f"--out {chosen.out} is not empty; choose a new folder.")
-    refuse_unwritable(chosen.out, "--out")
     try:
+        _refuse_used(chosen.out)
+        refuse_unwritable(chosen.out, "--out")
         faults = _label_next(chosen)
     except OSError as error:
-        raise UserError(f"{chosen.out} cannot be written ({error.strerror}).") from error
+        raise UserError(f"--out {chosen.out} cannot be written ({error.strerror}): choose another folder.") from error
     for fault in faults:
         print_error(fault)
     return 1 if faults else 0
+
+
+def _refuse_used(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"--out {folder} is a file; choose a new folder.")
+    if folder.is_dir() and any(folder.iterdir()):
+        raise UserError(f"--out {folder} is not empty; choose a new folder.")
 
 
 def _label_next(chosen: Namespace) -> list[str]:
@@ -48,7 +55,7 @@ def _label_next(chosen: Namespace) -> list[str]:
     from thaw.comparison.expected_gain import read_label_budget
     from thaw.inference.image_paths import image_paths
     from thaw.inference.labelling.label_folder import CLASSES, PAGE, UNSORTED, write_label_folder
-    from thaw.inference.labelling.label_selection import select, training_images
+    from thaw.inference.labelling.label_selection import Labelled, labelled_images, select
     from thaw.inference.trained_model import load_model, run_folder
     from thaw.pages.text import amount
 
@@ -57,7 +64,7 @@ def _label_next(chosen: Namespace) -> list[str]:
         raise UserError(" ".join(faults))
     model = load_model(chosen.run)
     budget = read_label_budget(chosen.curve, run_folder(model.source)) if chosen.curve else None
-    labelled, more_faults = image_paths(chosen.labelled, sys.stdin) if chosen.labelled else (training_images(model), [])
+    labelled = Labelled(_named_images(chosen.labelled), []) if chosen.labelled else labelled_images(model)
     found = select(model, paths, labelled, chosen.count, chosen.seed)
     more = len(found.images)
     gain = str(budget.gain(found.labelled, more)) if budget else ""
@@ -67,5 +74,14 @@ def _label_next(chosen: Namespace) -> list[str]:
     if gain:
         print(gain)
     print(f"page     {chosen.out / PAGE}")
-    print(f"Move each image into the folder of its class in {chosen.out / CLASSES}, and add the folders to your data.")
-    return [*faults, *more_faults, *found.faults]
+    print(f"Move each image into the folder of its class in {chosen.out / CLASSES}; then copy these folders to yours.")
+    return [*faults, *found.faults]
+
+
+def _named_images(named: Sequence[str]) -> list[str]:
+    from thaw.inference.image_paths import image_paths
+
+    paths, faults = image_paths(named, sys.stdin)
+    if faults:
+        raise UserError(f"--labelled: {faults[0]}")
+    return paths

@@ -49,26 +49,32 @@ class LabelBudget:
 
 
 def read_label_budget(sweep: Path, run: Path) -> LabelBudget:
-    """Return the finished runs in the folder `sweep` that have the strategy of `run`.
+    """Return the finished runs in the folder `sweep` with the strategy, network and classes of `run`.
 
     Raises:
         UserError: if there are no such runs with at least two numbers of training images.
 
     """
-    strategy, share = _facts(Run(run))
+    own = Run(run)
+    strategy, network, _ = kind = _kind(own)
     runs = [Run(folder) for folder in sorted(sweep.glob("*")) if is_run(folder)]
-    same = [one for one in runs if one.finished and _facts(one)[0] == strategy]
-    shares = np.array([_facts(one)[1] for one in same])
+    same = [one for one in runs if one.finished and _kind(one) == kind]
+    shares = np.array([_share(one) for one in same])
     if len(set(shares.tolist())) < 2:
         raise UserError(
-            f"--curve {sweep} needs finished runs of {strategy} with at least two values of data.train_share; "
-            f"python train.py sweep=label_budget strategy={strategy} trains them."
+            f"--curve {sweep} needs finished runs of {strategy} with {network} on the classes of {run}, with at least "
+            f"two values of data.train_share; python train.py sweep=label_budget strategy={strategy} … trains them."
         )
     images = np.array([one.summary["val"]["n"] for one in same])
     wrong = np.array([(1 - one.accuracy) * n for one, n in zip(same, images, strict=True)])
-    return LabelBudget(shares, (wrong + 0.5) / (images + 1), share)  # errors above 0, even without mistakes
+    return LabelBudget(shares, (wrong + 0.5) / (images + 1), _share(own))  # errors above 0, even without mistakes
 
 
-def _facts(run: Run) -> tuple[str, float]:
-    """Return the strategy of a run and its share of the training images."""
-    return run.configuration["strategy"]["name"], run.configuration["data"]["train_share"]
+def _kind(run: Run) -> tuple[str, str, list[str]]:
+    """Return a run's strategy, network and classes."""
+    values = run.configuration
+    return values["strategy"]["name"], str(values["model"].get("name")), run.summary.get("classes", [])
+
+
+def _share(run: Run) -> float:
+    return run.configuration["data"]["train_share"]

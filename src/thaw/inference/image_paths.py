@@ -69,6 +69,8 @@ def _wide_encoding(content: bytes) -> str | None:
 
 
 def _selected(name: str) -> tuple[list[str], str]:
+    if not name:  # such as an unset variable of a shell; pathlib would take it for the present folder
+        return [], "a path is empty."
     try:
         path = Path(name).expanduser()
         if path.is_dir():

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from PIL import Image
 
 RIGHT, WRONG = "#1a7f37", "#cf222e"
@@ -21,7 +23,8 @@ def rate_curve(rates: Sequence[float], losses: Sequence[float], proposed: float 
         if rate:
             axes.axvline(rate, color=colour, linestyle="--", label=f"{name}: {rate:.2g}")
     lowest, first = min(losses), losses[0]
-    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss, smoothed")
+    axes.set(xlabel="learning rate", ylabel="training loss, smoothed")
+    _use_log_scale(axes)
     margin = 0.1 * first  # without limits, a diverging loss would flatten the rest of the curve
     axes.set_ylim(lowest - margin, first + 1.5 * (first - lowest) + margin)
     axes.legend()
@@ -39,11 +42,19 @@ def penalty_path(solution: dict) -> Figure:
     right.plot(penalties, [point["acc"] for point in path], "s--", color="#0969da", label="accuracy")
     chosen = axes.axvline(solution["penalty"], color=RIGHT, linestyle=":", label=f"chosen: {solution['penalty']:.2g}")
     note = textwrap.fill(solution.get("note") or "", 70)
-    axes.set(xscale="log", ylabel="loss of held-out training images")
+    axes.set(ylabel="loss of held-out training images")
+    _use_log_scale(axes)
     axes.set_xlabel(f"L2 penalty\n{note}" if note else "L2 penalty")
     right.set_ylabel("accuracy of held-out training images", color="#0969da")
     figure.legend(handles=[*axes.lines[:1], *right.lines, chosen], loc="outside upper center", ncols=3)
     return figure
+
+
+def _use_log_scale(axes: Axes) -> None:
+    """Use a logarithmic x axis with plain numbers, because Matplotlib's powers of 10 need fonts that can be missing."""
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
 
 
 def save(figure: Figure, path: Path) -> np.ndarray:

@@ -13,9 +13,20 @@ from thaw.inference.labelling.described_images import described
 from thaw.inference.trained_model import TrainedModel, run_folder
 from thaw.runs.components import instantiate
 from thaw.runs.configuration import is_run, read_resolved
+from thaw.runs.summary import read_summary
 from thaw.runs.targets import refuse_foreign_targets
 
 log = logging.getLogger(__name__)
+
+_UNKNOWN = "without the labelled images, labelled images may be chosen again; --labelled PATH names them."
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Paths of images that have labels: training images, and `others`, such as validation images."""
+
+    train: Sequence[str]
+    others: Sequence[str]
 
 
 @dataclass(frozen=True)
@@ -40,20 +51,18 @@ class Selection:
     faults: Sequence[str]
 
 
-def select(
-    model: TrainedModel, unlabelled: Sequence[str], labelled: Sequence[str], count: int, seed: int = 0
-) -> Selection:
+def select(model: TrainedModel, unlabelled: Sequence[str], labelled: Labelled, count: int, seed: int = 0) -> Selection:
     """Return up to `count` of the images at the paths `unlabelled` that are most useful to label next.
 
-    `labelled` are the paths of images that have labels. Copies of these, and of other candidates, are left out.
+    Files that equal a labelled image are left out; of several equal candidates, only the first one is kept.
 
     Raises:
         UserError: if no image is left.
 
     """
-    known = described(model, labelled, "labelled images")
+    known = described(model, labelled.train, "labelled images")
     found = described(model, unlabelled, "unlabelled images")
-    places = _first_copies(found.paths, known.paths)
+    places = _first_copies(found.paths, [*known.paths, *labelled.others])
     if not places:
         reason = "none of the images can be read" if not found.paths else "all images are copies of labelled images"
         raise UserError(f"there is nothing to label: {reason}.")
@@ -79,16 +88,20 @@ def _to_label(model: TrainedModel, paths: Sequence[str], probabilities: np.ndarr
     return ToLabel(paths[index], reason, model.classes[int(first)], highest, highest - next_one)
 
 
-def training_images(model: TrainedModel) -> list[str]:
-    """Return the paths of the images on which `model` was trained; if they are not known, log a warning."""
+def labelled_images(model: TrainedModel) -> Labelled:
+    """Return the images of the run that trained `model`; if they are not known, log a warning and return none."""
     run = run_folder(model.source)
     if not is_run(run):
-        log.warning(f"warning: {run} is not the folder of a run, so Thaw does not know the labelled images")
-        return []
+        log.warning(f"warning: {run} is not the folder of a run; {_UNKNOWN}")
+        return Labelled([], [])
     values = read_resolved(run)
     refuse_foreign_targets(values)
+    root = read_summary(run).get("data_root")  # an absolute path; the run may have named another one
     try:
-        return instantiate(values["data"]).train.paths
+        data = instantiate(values["data"], **({"root": root} if root and "root" in values["data"] else {}))
     except UserError as error:
-        log.warning(f"warning: the labelled images of {run} are missing: {error}")
-        return []
+        log.warning(f"warning: {error} {_UNKNOWN[0].upper()}{_UNKNOWN[1:]}")
+        return Labelled([], [])
+    return Labelled(
+        data.train.paths, [path for name, one in data.splits.items() if name != "train" for path in one.paths]
+    )
