@@ -87,7 +87,7 @@ def test_jobs_on_the_same_features_run_at_the_same_time_and_others_alone(jobs, t
 
     def task(job, arguments):
         start = time.monotonic()
-        time.sleep(0.5)
+        time.sleep(1)
         (tmp_path / f"times-{job.number}").write_text(f"{start} {time.monotonic()}")
 
     assert execution.run_jobs(planned, task, at_once=3) is None
