@@ -61,7 +61,16 @@ def test_without_a_gpu_jobs_run_one_after_another(monkeypatch):
     assert sharing.most_at_once() == 1
 
 
-@pytest.mark.parametrize(("free", "cores", "most"), [("81000", 16, 16), ("9000", 16, 2), ("100", 16, 1), ("?", 16, 1)])
+@pytest.mark.parametrize(
+    ("free", "cores", "most"),
+    [
+        ("81000, Default", 16, 16),
+        ("9000, Default", 16, 2),
+        ("100, Default", 16, 1),
+        ("81000, Exclusive_Process", 16, 1),
+        ("No devices were found", 16, 1),
+    ],
+)
 def test_cores_and_free_memory_limit_the_jobs_on_a_gpu(tmp_path, monkeypatch, free, cores, most):
     tool = tmp_path / "nvidia-smi"
     tool.write_text(f"#!/bin/sh\necho '{free}'\n")

@@ -27,13 +27,17 @@ def most_at_once(chosen: int | None = None) -> int:
 
 
 def _free_gpu_mb() -> int:
-    """Return the free memory of the first GPU in MB, or 0 without one. CUDA is not started: forks would break it."""
+    """Return the free memory of the first GPU in MB, or 0 without a GPU that several processes may use.
+
+    This does not start CUDA, which does not survive a fork.
+    """
     chosen = os.environ.get("CUDA_VISIBLE_DEVICES", "0").partition(",")[0]
-    command = ["nvidia-smi", f"--id={chosen}", "--query-gpu=memory.free", "--format=csv,noheader,nounits"]
+    command = ["nvidia-smi", f"--id={chosen}", "--query-gpu=memory.free,compute_mode", "--format=csv,noheader,nounits"]
     try:
         found = subprocess.run(command, capture_output=True, text=True, timeout=10, check=True).stdout
-        return int(found.split()[0])
-    except (OSError, subprocess.SubprocessError, ValueError, IndexError):
+        free, mode = found.strip().split(", ")
+        return int(free) if mode == "Default" else 0
+    except (OSError, subprocess.SubprocessError, ValueError):
         return 0
 
 
