@@ -80,10 +80,11 @@ def test_no_image_is_chosen_twice_and_all_are_chosen_if_there_are_too_few(labell
 
 
 def nearest_label(features, labels, others):
+    """Return probabilities that fall with the squared distance to the nearest labelled image of each class."""
     distances = np.square(others[:, None] - features).sum(2)
-    order = np.sort(np.stack([distances[:, labels == one].min(1) for one in (0, 1)], 1), 1)
-    odds = np.stack([distances[:, labels == one].min(1) for one in (0, 1)], 1)
-    return np.exp(-odds / order[:, -1:].mean()) / np.exp(-odds / order[:, -1:].mean()).sum(1, keepdims=True)
+    nearest = np.stack([distances[:, labels == one].min(1) for one in (0, 1)], 1)
+    weights = np.exp(-nearest / nearest.max(1).mean())
+    return weights / weights.sum(1, keepdims=True)
 
 
 def curve(choose_next, seed):

@@ -34,16 +34,22 @@ def choose(
     Args:
         features: of the unlabelled images, float (n, D).
         probabilities: of their classes, float (n, classes).
-        labelled: features of the labelled images, float (m, D).
+        labelled: features of the labelled images, float (m, D). If these `are_enough`, only their number counts, and
+            D may be 0.
         count: the number of images to choose.
         seed: of the clusters' starting points.
 
     """
     random, found = np.random.default_rng(seed), _normalized(features)
     count = min(count, len(found))
-    if len(labelled) < _ENOUGH * probabilities.shape[1]:
-        return [Choice(index, TYPICAL) for index in _typical(found, _normalized(labelled), count, random)]
-    return [Choice(index, DOUBTFUL) for index in _doubtful(found, probabilities, count, random)]
+    if are_enough(len(labelled), probabilities.shape[1]):
+        return [Choice(index, DOUBTFUL) for index in _doubtful(found, probabilities, count, random)]
+    return [Choice(index, TYPICAL) for index in _typical(found, _normalized(labelled), count, random)]
+
+
+def are_enough(labelled: int, classes: int) -> bool:
+    """Return whether a model has seen so many labelled images that its doubts are a good guide."""
+    return labelled >= _ENOUGH * classes
 
 
 def _typical(features: np.ndarray, labelled: np.ndarray, count: int, random: np.random.Generator) -> list[int]:

@@ -8,7 +8,7 @@ import numpy as np
 
 from thaw.data.digests import file_digests
 from thaw.errors import UserError
-from thaw.inference.labelling.choice import choose
+from thaw.inference.labelling.choice import are_enough, choose
 from thaw.inference.labelling.described_images import described
 from thaw.inference.trained_model import TrainedModel, run_folder
 from thaw.runs.components import instantiate
@@ -60,16 +60,22 @@ def select(model: TrainedModel, unlabelled: Sequence[str], labelled: Labelled, c
         UserError: if no image is left.
 
     """
-    known = described(model, labelled.train, "labelled images")
     found = described(model, unlabelled, "unlabelled images")
-    places = _first_copies(found.paths, [*known.paths, *labelled.others])
+    places = _first_copies(found.paths, [*labelled.train, *labelled.others])
     if not places:
         reason = "none of the images can be read" if not found.paths else "all images are copies of labelled images"
         raise UserError(f"there is nothing to label: {reason}.")
-    features = known.features if known.paths else np.zeros((0, found.features.shape[1]), np.float32)
-    chosen = choose(found.features[places], found.probabilities[places], features, count, seed)
+    known = _features(model, labelled.train, width=found.features.shape[1])
+    chosen = choose(found.features[places], found.probabilities[places], known, count, seed)
     images = [_to_label(model, found.paths, found.probabilities, places[one.index], one.reason) for one in chosen]
-    return Selection(images, len(places), len(found.paths) - len(places), len(known.paths), found.faults)
+    return Selection(images, len(places), len(found.paths) - len(places), len(known), found.faults)
+
+
+def _features(model: TrainedModel, labelled: Sequence[str], width: int) -> np.ndarray:
+    """Return the features of the labelled images, float (m, `width`), or float (m, 0) if `choose` needs none."""
+    if are_enough(len(labelled), len(model.classes)):
+        return np.zeros((len(labelled), 0), np.float32)
+    return described(model, labelled, "labelled images").features.reshape(-1, width)
 
 
 def _first_copies(paths: Sequence[str], labelled: Sequence[str]) -> list[int]:
