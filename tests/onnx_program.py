@@ -35,7 +35,7 @@ def main(model: str, paths: list[str]) -> None:
     classes, preprocessing = json.loads(told["classes"]), json.loads(told["preprocessing"])
     seen = [preprocessing[name] for name in ("resize", "crop", "interpolation")]
     images = np.stack([read(path, *seen) for path in paths])
-    (probabilities,) = session.run(None, {"images": images})
+    (probabilities,) = session.run(["probabilities"], {"images": images})
     for path, row in zip(paths, probabilities, strict=True):
         best = int(row.argmax())
         print(json.dumps({"path": path, "predicted": classes[best], "probabilities": row.tolist()}))

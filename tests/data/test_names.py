@@ -16,10 +16,11 @@ from thaw.data.layout import aligned_classes
 from thaw.errors import UserError
 from thaw.evaluation.predictions import Predictions
 from thaw.evaluation.predictions_table import write_predictions
+from thaw.features.head_inputs import HeadInputs
 from thaw.inference.image_paths import image_paths
 from thaw.inference.labelled_folder import read_labelled
 from thaw.inference.predict import Prediction
-from thaw.inference.prediction_tables import FORMATS
+from thaw.inference.prediction_tables import FORMATS, Columns
 from thaw.pages.html import render
 from thaw.pages.text import decoded
 from thaw.report import figures, tensorboard
@@ -53,7 +54,7 @@ def test_bytes_in_json_are_escaped_and_come_out_as_they_were(tmp_path):
 @pytest.mark.parametrize("form", FORMATS)
 def test_predictions_are_written_whatever_bytes_names_have(tmp_path, form):
     with whole_file(tmp_path / "out") as file:
-        FORMATS[form](file, [LATIN], [LATIN], 1, 0.0)(Prediction(LATIN, [(LATIN, 0.5)]))
+        FORMATS[form](file, [LATIN], [LATIN], Columns())(Prediction(LATIN, [(LATIN, 0.5)]))
     content = (tmp_path / "out").read_bytes()
     if form == "csv":
         assert next(csv.DictReader(io.StringIO(os.fsdecode(content))))["path"] == LATIN
@@ -78,7 +79,8 @@ def test_the_projector_gets_bytes_as_replacements(tmp_path, monkeypatch):
     kept = SimpleNamespace(add_embedding=lambda points, metadata, **rest: found.extend(metadata), flush=lambda: None)
     monkeypatch.setattr(tensorboard, "_on_each", lambda trainer, act: act(SimpleNamespace(experiment=kept)))
     evaluation = Predictions([str(tmp_path / LATIN)], np.array([0]), np.eye(2)[:1], [LATIN, "dog"])
-    inputs, found = SimpleNamespace(vectors=torch.ones(1, 2), shown=torch.tensor([0])), []
+    inputs, found = HeadInputs(images=1), []
+    inputs.keep(torch.ones(1, 2))
     tensorboard.add_embedding(SimpleNamespace(global_step=0), inputs, evaluation, tmp_path)
     assert found == [[SEEN, SEEN, SEEN]]
 

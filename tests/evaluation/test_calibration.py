@@ -92,7 +92,8 @@ def test_a_run_tells_its_temperature_and_keeps_it_with_the_best_weights(tiny_run
 
 def test_error_before_and_after_are_of_the_same_images():
     logits, labels = simulated(1, 500, 4)
-    told = calibration_facts(Predictions(["x"] * 500, labels.numpy(), logits.numpy(), ["a", "b", "c"]))
+    found = Predictions(["x"] * 500, labels.numpy(), logits.numpy(), ["a", "b", "c"])
+    told = calibration_facts(found, calibration.held_out(found))
     assert told["ece"][0] == pytest.approx(ece(logits, labels), abs=1e-6)
     assert told["ece"][1] == pytest.approx(ece(logits / cross_fitted(logits, labels)[:, None], labels), abs=1e-6)
     assert told["ece"][1] < told["ece"][0]

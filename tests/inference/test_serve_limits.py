@@ -42,10 +42,10 @@ class HeldNet:
     def __getattr__(self, name):
         return getattr(self.model, name)
 
-    def logits(self, images):
+    def logits_and_distances(self, images):
         self.asked.set()
         assert self.go.wait(20)
-        return self.model.logits(images)
+        return self.model.logits_and_distances(images)
 
 
 def until(true, seconds=20):
@@ -77,10 +77,10 @@ def test_more_than_may_wait_is_sent_away_and_the_rest_is_answered(model, images,
 
 def test_a_failure_of_the_net_is_reported_and_does_not_last(model, images, caplog):
     class Failing(HeldNet):
-        def logits(self, images):
+        def logits_and_distances(self, images):
             if not self.go.is_set():
                 raise RuntimeError("no memory")
-            return self.model.logits(images)
+            return self.model.logits_and_distances(images)
 
     failing = Failing(model)
     with served(failing) as client:

@@ -113,7 +113,9 @@ def test_an_audit_shows_the_smallest_classes_and_a_part_of_a_large_group(tmp_pat
 
 MEASURED = """
 import resource, torch
+from thaw.evaluation.calibration import held_out
 from thaw.evaluation.measures import calibration, metrics
+from thaw.evaluation.prediction_sets import fitted_sets
 from thaw.evaluation.predictions import Predictions
 n, classes = 8000, 1000
 labels = torch.arange(n) % classes
@@ -121,7 +123,7 @@ logits = torch.randn(n, classes, generator=torch.Generator().manual_seed(0))
 peak = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 given = Predictions([""] * n, labels.numpy(), logits.numpy(), [str(i) for i in range(classes)])
 before = peak()
-metrics(given), calibration(given), given.divided_by(1.5).losses
+metrics(given), calibration(given, held_out(given)), fitted_sets(held_out(given)), given.divided_by(1.5).losses
 print(peak() - before)
 """
 

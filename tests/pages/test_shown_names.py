@@ -18,7 +18,7 @@ from thaw.comparison.finished_runs import Run
 from thaw.data.description import describe_images
 from thaw.evaluation.predictions import Predictions
 from thaw.inference.predict import Prediction
-from thaw.inference.prediction_tables import table
+from thaw.inference.prediction_tables import Columns, table
 from thaw.pages import charts, fonts
 from thaw.pages.html import short
 from thaw.pages.plots import accuracy_and_time, intervals
@@ -147,7 +147,7 @@ def test_a_page_shows_a_long_name_in_short_and_whole_under_the_pointer():
 def test_terminal_tables_stay_as_wide_as_a_terminal(capsys):
     import sys
 
-    write = table(sys.stdout, ["a.jpg"], [LONG, "猫"], 2, 0)
+    write = table(sys.stdout, ["a.jpg"], [LONG, "猫"], Columns(top=2))
     write(Prediction("a.jpg", [(LONG, 0.9), ("猫", 0.1)]))
     assert capsys.readouterr().out == f"a.jpg  {cut(LONG, 40)}  0.9000  猫 0.1000\n"
 

@@ -4,6 +4,7 @@ import torch
 from matplotlib.colors import to_hex
 from PIL import Image
 
+from thaw.evaluation.calibration import held_out
 from thaw.evaluation.measures import calibration
 from thaw.evaluation.predictions import Predictions
 from thaw.pages import charts
@@ -16,7 +17,7 @@ def evaluation():
     logits = torch.nn.functional.one_hot(labels, 2).float() * torch.arange(1, 41)[:, None] / 10
     logits[[4, 9]] = logits[[4, 9]].flip(1)  # two mistakes, the second the surer
     found = Predictions([f"{n}.png" for n in range(40)], labels.numpy(), logits.numpy(), ["ant", "bee"])
-    return found.divided_by(calibration(found)["temperature"])
+    return found.divided_by(calibration(found, held_out(found))["temperature"])
 
 
 IMAGES = [(torch.full((3, 8, 8), n, dtype=torch.uint8), n % 2) for n in range(40)]

@@ -16,8 +16,9 @@ from tensorboard.plugins.hparams import metadata
 from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 
 from thaw.evaluation.predictions import Predictions
+from thaw.features.head_inputs import HeadInputs, head_inputs
 from thaw.models.backbones import build_net
-from thaw.report.tensorboard import HeadInputs, add_embedding, head_inputs
+from thaw.report.tensorboard import add_embedding
 from train import main
 
 
@@ -135,8 +136,8 @@ def test_of_any_net_what_goes_into_the_head_is_kept_whether_it_is_given_images_o
             assert torch.allclose(inputs.vectors, pooled, atol=1e-5)
 
 
-@pytest.mark.parametrize(("images", "shown"), [(7, 7), (2500, 1000)])
-def test_of_many_images_a_thousand_are_kept_evenly_spread(images, shown):
+@pytest.mark.parametrize(("images", "shown"), [(7, 7), (25_000, 10_000)])
+def test_of_many_images_ten_thousand_are_kept_evenly_spread(images, shown):
     net = tiny_resnet(3).eval()
     features = torch.arange(images * 8.0).view(images, 8)
     with head_inputs(net, images) as inputs, torch.no_grad():
@@ -147,10 +148,13 @@ def test_of_many_images_a_thousand_are_kept_evenly_spread(images, shown):
     assert inputs.shown.diff().max() - inputs.shown.diff().min() <= 1
 
 
-def test_of_wide_vectors_fewer_are_kept():
-    inputs = HeadInputs(images=3000)
-    inputs.keep(torch.ones(3000, 4096))
-    assert inputs.vectors.shape == (244, 4096)
+def test_of_wide_vectors_fewer_are_kept_and_shown():
+    inputs = HeadInputs(images=9000)
+    inputs.keep(torch.ones(9000, 4096))
+    assert inputs.vectors.shape == (8192, 4096)
+    rows = inputs.spread(1000, 1_000_000)
+    assert (len(rows), rows[0], rows[-1]) == (244, 0, 8191)
+    assert len(inputs.spread(100, 1_000_000)) == 100
 
 
 @pytest.fixture

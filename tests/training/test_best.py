@@ -9,7 +9,7 @@ import torch
 from conftest import rows
 
 from thaw.errors import UserError
-from thaw.inference.trained_model import checkpoint_path
+from thaw.inference.run_checkpoint import checkpoint_path
 from thaw.runs.summary import write_summary
 from thaw.training.best import BestCheckpoint, epoch_score
 from train import main

@@ -27,29 +27,50 @@ def options() -> Namespace:
     add("--out", type=Path, metavar="DIR", help="output folder (<run's folder>/evaluation/<ROOT's name>)")
     add("--no-robustness", dest="robustness", action="store_false", help="skip the 12 corruptions of each image")
     add("--top", type=frame.whole(0), default=24, metavar="N", help="number of high-loss images on the page (24)")
+    coverage = "coverage of the prediction sets (0.9)"
+    add("--coverage", type=frame.share(below_one=True), default=0.9, metavar="C", help=coverage)
+    add("--foreign", type=Path, metavar="DIR", help="folder of images of none of the classes; are they recognised?")
     return parser.parse_args()
 
 
 def main() -> int:
     chosen = options()
     from thaw.inference.evaluate import evaluate
+    from thaw.inference.evaluated_limits import predict_foreign
     from thaw.inference.evaluation_page import table, write_evaluation
     from thaw.inference.labelled_folder import read_labelled
-    from thaw.inference.trained_model import load_model, run_folder
+    from thaw.inference.run_checkpoint import run_folder
+    from thaw.inference.trained_model import load_model
 
     model = load_model(chosen.run)
     folder = read_labelled(chosen.root.expanduser(), model.classes)
     out = chosen.out or run_folder(model.source) / run_files.EVALUATION / (folder.root.resolve().name or "root")
     refuse_other_results(out, ("evaluation.json",), "an evaluation")
+    foreign = _foreign_paths(chosen.foreign) if chosen.foreign else []
+    if foreign:
+        model.limits.required_distance()
     with _writing_to(out):  # before the evaluation, which can take an hour
         try_to_write(out)
-    done = evaluate(model, folder, chosen.robustness, chosen.top)
+    others = predict_foreign(model, chosen.foreign, foreign) if foreign else None
+    done = evaluate(model, folder, chosen.robustness, chosen.top, chosen.coverage, others)
     with _writing_to(out):
         write_evaluation(out, done)
     print(table(done.facts) + naming_page("page", out / "evaluation.html"))
-    for fault in done.facts["unreadable"]:
+    faults = [*done.facts["unreadable"], *(others.faults if others else ())]
+    for fault in faults:
         print(f"warning: {fault}", file=sys.stderr)
-    return 1 if done.facts["unreadable"] else 0
+    return 1 if faults else 0
+
+
+def _foreign_paths(folder: Path) -> list[str]:
+    from thaw.inference.image_paths import image_paths
+
+    if not folder.expanduser().is_dir():
+        raise UserError(f"--foreign {folder} is not a folder; it must be a folder of images.")
+    paths, faults = image_paths([str(folder.expanduser())], sys.stdin)
+    if faults:
+        raise UserError(faults[0])
+    return paths
 
 
 @contextmanager

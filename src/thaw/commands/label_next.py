@@ -56,7 +56,8 @@ def _label_next(chosen: Namespace) -> list[str]:
     from thaw.inference.image_paths import image_paths
     from thaw.inference.labelling.label_folder import CLASSES, PAGE, UNSORTED, write_label_folder
     from thaw.inference.labelling.label_selection import Labelled, labelled_images, select
-    from thaw.inference.trained_model import load_model, run_folder
+    from thaw.inference.run_checkpoint import run_folder
+    from thaw.inference.trained_model import load_model
     from thaw.pages.text import amount
 
     paths, faults = image_paths(chosen.paths, sys.stdin)

@@ -10,12 +10,15 @@ import io
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from thaw.commands import frame
 from thaw.errors import UserError
 from thaw.runs.streams import print_error
 from thaw.runs.writable import refuse_unwritable, refuse_unwritable_file
+
+if TYPE_CHECKING:
+    from thaw.inference.trained_model import TrainedModel
 
 PRINTS_RESULTS = True  # end silently if the reader of standard output, such as head, closes it
 
@@ -28,6 +31,15 @@ def options() -> Namespace:
     add("--format", choices=("table", "csv", "json"), default="table", help="json writes one line per image (table)")
     add("--top", type=frame.whole(), default=1, metavar="K", help="number of classes to write per image (1)")
     add("--threshold", type=frame.share(), default=0.0, metavar="P", help="print 'unsure' below this probability (0)")
+    add(
+        "--sets",
+        type=frame.share(below_one=True),
+        nargs="?",
+        const=0.9,
+        metavar="C",
+        help="also write the set of classes that contains the right one with the probability C (0.9)",
+    )
+    add("--unknown", action="store_true", help="write 'none of these' for an image that belongs to no class")
     add("--out", type=Path, metavar="FILE", help="file for the predictions (standard output)")
     add("--gallery", type=Path, metavar="FILE", help="also write a page with the images, the least certain first")
     return parser.parse_args()
@@ -53,27 +65,19 @@ def _predict(chosen: Namespace) -> tuple[list[str], int]:
     from thaw.inference.gallery import for_gallery, write_gallery
     from thaw.inference.image_paths import image_paths
     from thaw.inference.predict import predictions
-    from thaw.inference.prediction_tables import FORMATS
-    from thaw.inference.trained_model import load_model
+    from thaw.inference.prediction_tables import FORMATS, Columns
     from thaw.storage.files import whole_file
 
-    if chosen.format == "csv" and not chosen.out:  # keep the bytes of file names, as with --out
-        cast(io.TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
-    if chosen.out:
-        refuse_unwritable_file(chosen.out, "--out")
-    if chosen.gallery:
-        if chosen.out and chosen.out.absolute() == chosen.gallery.absolute():
-            raise UserError(f"--out and --gallery both name {chosen.out}: choose two files.")
-        refuse_unwritable(chosen.gallery.parent, "--gallery")
-        refuse_unwritable_file(chosen.gallery, "--gallery")
+    _check_output(chosen)
     paths, faults = image_paths(chosen.paths, sys.stdin)
-    model = load_model(chosen.run)
-    top = min(chosen.top, len(model.classes))
+    model = _model(chosen)
+    columns = Columns(min(chosen.top, len(model.classes)), chosen.threshold, chosen.sets is not None, chosen.unknown)
+    found = predictions(model, paths, columns.top, chosen.sets, chosen.unknown)
     shown, done = [], 0
     with whole_file(chosen.out) if chosen.out else contextlib.nullcontext(sys.stdout) as file:
-        write = FORMATS[chosen.format](file, paths, model.classes, top, chosen.threshold)
+        write = FORMATS[chosen.format](file, paths, model.classes, columns)
         hidden = not sys.stderr.isatty() or (not chosen.out and sys.stdout.isatty())
-        for prediction in tqdm(predictions(model, paths, top), "predicting", len(paths), disable=hidden):
+        for prediction in tqdm(found, "predicting", len(paths), disable=hidden):
             if prediction.fault:
                 faults.append(prediction.fault)
             else:
@@ -84,3 +88,27 @@ def _predict(chosen: Namespace) -> tuple[list[str], int]:
     if chosen.gallery:
         write_gallery(chosen.gallery, str(chosen.run), shown, chosen.threshold)
     return faults, done
+
+
+def _check_output(chosen: Namespace) -> None:
+    if chosen.format == "csv" and not chosen.out:  # keep the bytes of file names, as with --out
+        cast(io.TextIOWrapper, sys.stdout).reconfigure(encoding="utf-8", errors="surrogateescape")
+    if chosen.out:
+        refuse_unwritable_file(chosen.out, "--out")
+    if chosen.gallery:
+        if chosen.out and chosen.out.absolute() == chosen.gallery.absolute():
+            raise UserError(f"--out and --gallery both name {chosen.out}: choose two files.")
+        refuse_unwritable(chosen.gallery.parent, "--gallery")
+        refuse_unwritable_file(chosen.gallery, "--gallery")
+
+
+def _model(chosen: Namespace) -> "TrainedModel":
+    """Load the model. For sets and distances it computes in float32, so that they equal those of an exported model."""
+    from thaw.inference.trained_model import load_model
+
+    model = load_model(chosen.run, exact=chosen.sets is not None or chosen.unknown)
+    if chosen.sets is not None:
+        model.limits.required_sets()
+    if chosen.unknown:
+        model.limits.required_distance()
+    return model

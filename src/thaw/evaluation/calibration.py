@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from scipy.optimize import minimize_scalar
 
-from thaw.evaluation.predictions import parts
+from thaw.evaluation.predictions import Predictions, parts
 
 _LEAST = 0.02
 _LEAST_MARGIN = 0.01  # smallest allowed median gap between the top two logits after scaling, far above rounding errors
@@ -49,3 +49,8 @@ def cross_fitted(logits: np.ndarray, labels: np.ndarray) -> np.ndarray:
         if 0 < len(others) < len(labels):
             temperatures[fold == number] = fitted_temperature(logits, labels, others)
     return temperatures
+
+
+def held_out(predictions: Predictions) -> Predictions:
+    """Return the same predictions, each with the temperature that was fitted without its image."""
+    return predictions.divided_by(cross_fitted(predictions.logits, predictions.labels))

@@ -6,7 +6,7 @@ import numpy as np
 from scipy.sparse import csr_array
 from scipy.stats import binomtest
 
-from thaw.evaluation.calibration import cross_fitted, fitted_temperature
+from thaw.evaluation.calibration import fitted_temperature
 from thaw.evaluation.predictions import Predictions
 
 BINS = 15  # number of equally wide confidence bins
@@ -40,12 +40,14 @@ def metrics(predictions: Predictions) -> dict:
     }
 
 
-def calibration(predictions: Predictions) -> dict:
-    """Return the `calibration` entry of a run's summary: the temperature; ECE and loss as [unscaled, scaled]."""
-    labels, logits = predictions.labels, predictions.logits
-    both = predictions, predictions.divided_by(cross_fitted(logits, labels))
+def calibration(predictions: Predictions, crossed: Predictions) -> dict:
+    """Return the `calibration` entry of a run's summary: the temperature; ECE and loss as [unscaled, scaled].
+
+    `crossed` are the same predictions with cross-fitted temperatures, from `thaw.evaluation.calibration.held_out`.
+    """
+    both = predictions, crossed
     return {
-        "temperature": fitted_temperature(logits, labels),
+        "temperature": fitted_temperature(predictions.logits, predictions.labels),
         "ece": [calibration_error(each.confidence, each.right) for each in both],
         "loss": [float(each.losses.mean()) for each in both],
     }

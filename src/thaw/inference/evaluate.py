@@ -9,8 +9,10 @@ import numpy as np
 from thaw.evaluation.confusion import confused_pairs
 from thaw.evaluation.corruptions import CORRUPTIONS, Corruption
 from thaw.evaluation.measures import bootstrap, calibration_error, overall, per_class, reliability, share
+from thaw.evaluation.prediction_sets import COVERAGE
 from thaw.evaluation.predictions import Predictions
 from thaw.evaluation.statistics import holm, mcnemar
+from thaw.inference.evaluated_limits import Foreign, measured_distances, measured_sets
 from thaw.inference.folder_predictions import FolderPredictions, predict_folder
 from thaw.inference.labelled_folder import LabelledFolder
 from thaw.inference.trained_model import TrainedModel
@@ -22,7 +24,7 @@ class Evaluated:
     """Evaluation of a model on a folder of labelled images.
 
     `facts` is the content of `evaluation.json`. `worst` are the indices of the images with the highest loss, in
-    descending order of loss.
+    descending order of loss. `distances` are those of `FolderPredictions`.
     """
 
     model: TrainedModel
@@ -30,13 +32,23 @@ class Evaluated:
     predictions: Predictions
     worst: Sequence[int]
     facts: dict
+    distances: np.ndarray | None = None
+    foreign: Foreign | None = None
 
 
-def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = True, top: int = 24) -> Evaluated:
+def evaluate(
+    model: TrainedModel,
+    folder: LabelledFolder,
+    robustness: bool = True,
+    top: int = 24,
+    coverage: float = COVERAGE,
+    foreign: Foreign | None = None,
+) -> Evaluated:
     """Return the metrics of a model on all images of a folder.
 
     With `robustness`, the metrics include the accuracy for each of `CORRUPTIONS`. `top` is the number of listed
-    images, which have the highest losses.
+    images, which have the highest losses. `coverage` is that of prediction sets. With `foreign` images, the metrics
+    include how well the model recognises them.
 
     Raises:
         UserError: if no image can be read.
@@ -48,15 +60,7 @@ def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = Tru
     worst = np.argsort(-clean.losses, kind="stable")[:top].tolist()
     few = len(model.classes) <= KEPT_MATRIX
     facts = {
-        "checkpoint": str(model.source),
-        "root": str(folder.root.resolve()),
-        "images": len(clean.paths),
-        "unreadable": list(found.faults),
-        "ignored": folder.ignored,
-        "classes": list(model.classes),
-        "missing": list(folder.missing),
-        "preprocessing": asdict(model.preprocessing),
-        "temperature": model.temperature,
+        **_described(model, folder, found),
         "acc": share(int(clean.right.sum()), len(clean.labels)),
         **overall(clean),
         "per_class": per_class(clean.confusion, model.classes),
@@ -65,8 +69,24 @@ def evaluate(model: TrainedModel, folder: LabelledFolder, robustness: bool = Tru
         "reliability": {"uncalibrated": reliability(clean.divided_by(1.0)), "calibrated": reliability(clean)},
         "top_losses": [_loss_row(clean, folder.root, index) for index in worst],
         "robustness": _robustness(found, corruptions, clean) if robustness else None,
+        "sets": measured_sets(model, clean, coverage),
+        "distance": measured_distances(found.distances, foreign, top),
     }
-    return Evaluated(model, folder, clean, worst, facts)
+    return Evaluated(model, folder, clean, worst, facts, found.distances, foreign)
+
+
+def _described(model: TrainedModel, folder: LabelledFolder, found: FolderPredictions) -> dict:
+    return {
+        "checkpoint": str(model.source),
+        "root": str(folder.root.resolve()),
+        "images": len(found.clean.paths),
+        "unreadable": list(found.faults),
+        "ignored": folder.ignored,
+        "classes": list(model.classes),
+        "missing": list(folder.missing),
+        "preprocessing": asdict(model.preprocessing),
+        "temperature": model.temperature,
+    }
 
 
 def _loss_row(clean: Predictions, root: Path, index: int) -> dict:

@@ -4,10 +4,12 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import torch
 from matplotlib.axes import Axes
 from PIL import Image
 
+from thaw.data.thumbnails import thumbnail_url
 from thaw.data.workers import inference_batch_size
 from thaw.evaluation.predictions_table import write_predictions
 from thaw.inference.evaluate import Evaluated
@@ -48,6 +50,8 @@ def table(facts: dict) -> str:
         blocks.append(_mistakes(facts))
     if facts["robustness"]:
         blocks.append(_robustness(facts))
+    if facts["sets"] or facts["distance"]:
+        blocks.append(_limits(facts))
     return "\n\n".join("\n".join(block) for block in blocks)
 
 
@@ -96,6 +100,21 @@ def _robustness(facts: dict) -> list[str]:
     return aligned(rows)
 
 
+def _limits(facts: dict) -> list[str]:
+    rows = [("", "value", "95 % interval")]
+    if sets := facts["sets"]:
+        label = f"sets with the true class (asked: {sets['coverage']:g})"
+        rows += [(label, _value(sets["covered"]), _interval(sets["covered"]))]
+        rows += [("mean number of classes in a set", f"{sets['mean_size']:.2f}", "")]
+    if distance := facts["distance"]:
+        rows += [("images called none of these", _value(distance["unknown"]), _interval(distance["unknown"]))]
+        if foreign := distance["foreign"]:
+            label = f"{amount(foreign['images'], 'foreign image')} called none of these"
+            rows += [(label, _value(foreign["unknown"]), _interval(foreign["unknown"]))]
+            rows += [("AUROC of the distance", _value(foreign["auroc"]), _interval(foreign["auroc"]))]
+    return aligned(rows)
+
+
 def _value(score: dict | None) -> str:
     return "" if score is None else f"{score['value']:.4f}"
 
@@ -120,9 +139,38 @@ def _page(done: Evaluated) -> str:
         names=_NAMES,
         plots=[_reliability_plot(name, rows, colour) for (name, rows), colour in curves],
         losses=list(zip(facts["top_losses"], pictures, strict=True)),
+        distance_plot=None if done.distances is None else _distance_plot(done),
+        foreign_pictures=[thumbnail_url(Path(one["path"])) for one in _nearest(facts)],
         matrix=MATRIX,
+        rows=ROWS,
         listed=hardest(facts["per_class"], ROWS),
     )
+
+
+def _nearest(facts: dict) -> Sequence[dict]:
+    """Return the rows of the nearest foreign images, or [] if there are none."""
+    foreign = (facts["distance"] or {}).get("foreign")
+    return foreign["nearest"] if foreign else ()
+
+
+def _distance_plot(done: Evaluated) -> str:
+    assert done.distances is not None
+    groups = {"images of the classes": done.distances}
+    if done.foreign:
+        groups["foreign images"] = done.foreign.distances
+    values = np.concatenate(list(groups.values()))
+    edges = np.linspace(values.min(), np.percentile(values, 99), 41)
+
+    def draw(axes: Axes) -> None:
+        for (name, distances), colour in zip(groups.items(), COLOURS, strict=False):
+            weights = np.full(len(distances), 1 / len(distances))
+            axes.hist(distances.clip(*edges[[0, -1]]), edges, weights=weights, color=colour, alpha=0.6, label=name)
+        axes.axvline(1, linestyle=":", color=INK, linewidth=1)
+        axes.set(xlabel="distance from validation images", ylabel="share of images")
+        axes.yaxis.set_major_formatter(percent())
+        axes.legend(frameon=False)
+
+    return svg((7.2, 3.2), draw)
 
 
 def _pictures(done: Evaluated) -> list[tuple[Image.Image, Image.Image]]:

@@ -24,12 +24,14 @@ class FolderPredictions:
     """Calibrated predictions for the readable images of a folder.
 
     `corrupted` has one pair of arrays per corruption: whether the predictions are correct, bool (N,), and their
-    confidences, float (N,). `faults` has a sentence for each unreadable image.
+    confidences, float (N,). `faults` has a sentence for each unreadable image. `distances`, float (N,), are those of
+    the clean images from the validation images, or None if the model has no image distance.
     """
 
     clean: Predictions
     corrupted: Sequence[_Judged]
     faults: Sequence[str]
+    distances: np.ndarray | None
 
 
 def predict_folder(
@@ -41,7 +43,7 @@ def predict_folder(
         UserError: if none of the images can be read.
 
     """
-    kept, faults, clean = list[Sample](), list[str](), list[torch.Tensor]()
+    kept, faults, clean, distances = list[Sample](), list[str](), list[torch.Tensor](), list[torch.Tensor]()
     judged: list[list[_Judged]] = [[] for _ in corruptions]  # logits of corrupted images are not kept, to save memory
     size, views_each = inference_batch_size(model.preprocessing.crop), 1 + len(corruptions)
     progress = {"total": len(samples) * views_each, "unit": "image", "disable": not sys.stderr.isatty()}
@@ -56,12 +58,13 @@ def predict_folder(
             labels = np.array([label for (_, label), _ in batch])
             kept += [sample for sample, _ in batch]
             for place, images in enumerate(zip(*(views for _, views in batch), strict=True)):
-                logits = model.logits(torch.stack(images))
+                logits, away = model.logits_and_distances(torch.stack(images), wanted=not place)
                 if place:
                     changed = Predictions((), labels, logits.numpy(), model.classes, model.temperature)
                     judged[place - 1].append((changed.right, changed.confidence))
                 else:
                     clean.append(logits)
+                    distances += [] if away is None else [away]
                 bar.update(len(images))
     if not kept:
         none = f"none of the {len(samples)} images can be read; the first: " if len(samples) > 1 else ""
@@ -69,7 +72,8 @@ def predict_folder(
     paths, labels = zip(*kept, strict=True)
     columns = (map(np.concatenate, zip(*batches, strict=True)) for batches in judged)
     predictions = Predictions(paths, np.array(labels), joined(clean), model.classes, model.temperature)
-    return FolderPredictions(predictions, [(right, confidence) for right, confidence in columns], faults)
+    judged_pairs = [(right, confidence) for right, confidence in columns]
+    return FolderPredictions(predictions, judged_pairs, faults, torch.cat(distances).numpy() if distances else None)
 
 
 def _readable(

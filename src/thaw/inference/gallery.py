@@ -46,6 +46,8 @@ def _page(model: str, found: Sequence[Prediction], threshold: float) -> str:
                 "path": one.path,
                 "named": one.named(threshold),
                 "top": for_gallery(one).top,
+                "within": one.within,
+                "distance": one.distance,
                 "picture": thumbnail_url(Path(one.path), _SIDE),
             }
             for one in unsure_first[:_SHOWN]

@@ -1,7 +1,7 @@
 """Predict the classes of images with a trained model."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,7 @@ from thaw.errors import UnreadableImageError
 from thaw.inference.trained_model import TrainedModel
 
 UNSURE = "unsure"
+NONE = "none of these"  # in place of a class for an image that belongs to none of the classes
 
 # Path or index, image as uint8 (3, S, S), and fault; the image is None if there is a fault.
 ReadImage = tuple[str, torch.Tensor | None, str]
@@ -23,34 +24,49 @@ ReadImage = tuple[str, torch.Tensor | None, str]
 class Prediction:
     """Prediction for one image.
 
-    `top` has the most probable classes with their calibrated probabilities, the most probable first. For an unreadable
-    file, `top` is empty and `fault` is a sentence with the reason.
+    `top` has the most probable classes with their calibrated probabilities, the most probable first. If asked for,
+    `within` has the classes of the prediction set, the most probable first, and `distance` is the distance from the
+    validation images; above 1, the image belongs to none of the classes. For an unreadable file, `top` is empty and
+    `fault` is a sentence with the reason.
     """
 
     path: str
     top: Sequence[tuple[str, float]] = ()
     fault: str = ""
+    within: Sequence[str] | None = None
+    distance: float | None = None
+
+    @property
+    def unknown(self) -> bool:
+        return self.distance is not None and self.distance > 1
 
     def named(self, threshold: float) -> str:
-        """Return the most probable class, or `unsure` if its probability is below `threshold`."""
+        """Return `none of these` for an unknown image, `unsure` below the probability `threshold`, else the class."""
         name, probability = self.top[0]
-        return name if probability >= threshold else UNSURE
+        return NONE if self.unknown else name if probability >= threshold else UNSURE
 
 
 def predict(
-    model: TrainedModel, images: str | Path | Image.Image | np.ndarray | Sequence, top: int = 1
+    model: TrainedModel,
+    images: str | Path | Image.Image | np.ndarray | Sequence,
+    top: int = 1,
+    coverage: float | None = None,
+    unknown: bool = False,
 ) -> list[Prediction]:
     """Return a prediction for each of `images`, in order. `images` may also be one image; the result is still a list.
 
     An image is a path, a PIL image, or an array: uint8 (H, W, 3) in RGB, or (H, W) in grey with any number of bits.
-    `top` is the number of classes per prediction. For an array or PIL image, `Prediction.path` is its index.
+    `top` is the number of classes per prediction. For an array or PIL image, `Prediction.path` is its index. With a
+    `coverage` within 0..1, predictions have sets; with `unknown`, they have distances.
 
     Raises:
         ValueError: if an array is not an image.
+        UserError: if the model has no prediction sets or no image distance, and they are asked for.
 
     """
     several = list(images) if isinstance(images, Sequence) and not isinstance(images, str) else [images]
-    return list(predictions(model, [_opened(image) for image in several], min(top, len(model.classes))))
+    opened = [_opened(image) for image in several]
+    return list(predictions(model, opened, min(top, len(model.classes)), coverage, unknown))
 
 
 def _opened(image: str | Path | Image.Image | np.ndarray) -> str | Image.Image:
@@ -64,13 +80,26 @@ def _opened(image: str | Path | Image.Image | np.ndarray) -> str | Image.Image:
     return image if isinstance(image, Image.Image) else str(image)
 
 
-def predictions(model: TrainedModel, paths: Sequence[str | Image.Image], top: int = 1) -> Iterator[Prediction]:
-    """Yield a prediction for each path or PIL image, in order, as soon as its batch is computed."""
+def predictions(
+    model: TrainedModel,
+    paths: Sequence[str | Image.Image],
+    top: int = 1,
+    coverage: float | None = None,
+    unknown: bool = False,
+) -> Iterator[Prediction]:
+    """Yield a prediction for each path or PIL image, in order, as soon as its batch is computed.
+
+    The other arguments, and errors, are those of `predict`.
+    """
+    if coverage is not None:
+        model.limits.required_sets()
+    if unknown:
+        model.limits.required_distance()
     for batch in read_batches(model, paths):
         pixels = [image for _, image, _ in batch if image is not None]
-        found = iter(_likeliest(model, torch.stack(pixels), top) if pixels else ())
+        found = iter(_predicted(model, torch.stack(pixels), top, coverage, unknown) if pixels else ())
         for path, _, fault in batch:
-            yield Prediction(path, fault=fault) if fault else Prediction(path, next(found))
+            yield Prediction(path, fault=fault) if fault else replace(next(found), path=path)
 
 
 def read_batches(model: TrainedModel, images: Sequence[str | Image.Image]) -> Iterator[list[ReadImage]]:
@@ -79,13 +108,18 @@ def read_batches(model: TrainedModel, images: Sequence[str | Image.Image]) -> It
     yield from DataLoader(_Images(model, images), size, num_workers=workers, collate_fn=list)
 
 
-def _likeliest(model: TrainedModel, images: torch.Tensor, top: int) -> Iterator[list[tuple[str, float]]]:
-    logits = model.logits(images)
+def _predicted(
+    model: TrainedModel, images: torch.Tensor, top: int, coverage: float | None, unknown: bool
+) -> Iterator[Prediction]:
+    logits, distances = model.logits_and_distances(images, unknown)
     probabilities = model.probabilities(logits)
+    sets = None if coverage is None else model.sets(logits, coverage)
     # Sort logits, not probabilities, because several probabilities may round to the same 0 or 1.
-    orders = logits.sort(dim=1, descending=True, stable=True).indices[:, :top]
-    for row, order in zip(probabilities, orders, strict=True):
-        yield [(model.classes[int(index)], float(row[index])) for index in order]
+    orders = logits.sort(dim=1, descending=True, stable=True).indices
+    for place, (row, order) in enumerate(zip(probabilities, orders, strict=True)):
+        ranked = [(str(model.classes[int(index)]), float(row[index])) for index in order[:top]]
+        within = None if sets is None else [str(model.classes[int(n)]) for n in order[sets[place][order]]]
+        yield Prediction("", ranked, "", within, None if distances is None else float(distances[place]))
 
 
 class _Images(Dataset):

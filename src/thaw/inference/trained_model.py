@@ -1,10 +1,8 @@
 """Load a trained model from a run's folder or a checkpoint."""
 
-import json
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
 from functools import cached_property, partial
 from pathlib import Path
 from typing import BinaryIO
@@ -17,22 +15,22 @@ from thaw.data.images import load_rgb, upright_rgb
 from thaw.data.preprocessing import Preprocessing
 from thaw.data.transforms import EvalTransform, read_size
 from thaw.errors import RunError, UserError
+from thaw.evaluation.model_limits import ModelLimits, read_limits
+from thaw.evaluation.prediction_sets import COVERAGE
 from thaw.features.prefix import FrozenPrefix
+from thaw.inference.run_checkpoint import checkpoint_path, run_folder
 from thaw.models.backbones import build_net, is_own
+from thaw.models.head import observed_head
 from thaw.models.staged import StagedNet
-from thaw.runs import run_files
 from thaw.runs.configuration import is_run, read_resolved
-from thaw.runs.summary import read_summary
 from thaw.runs.targets import refuse_foreign_targets
 from thaw.storage.checkpoints import read_checkpoint
 from thaw.training.hardware import best_precision, keep_freed_memory, memory_format
 
-BEST, LAST = Path(run_files.BEST), Path(run_files.LAST)
-
 
 @dataclass(frozen=True)
 class TrainedModel:
-    """Trained network with its class names, validation preprocessing and calibration temperature.
+    """Trained network with its class names, validation preprocessing, calibration temperature and limits.
 
     Probabilities are the softmax of logits / `temperature`. The temperature does not change the predicted class.
     """
@@ -45,6 +43,7 @@ class TrainedModel:
     source: Path
     context: Callable[[], AbstractContextManager] = nullcontext
     prefix: FrozenPrefix | None = None
+    limits: ModelLimits = field(default_factory=ModelLimits)
 
     def read(self, source: str | Path | BinaryIO, formats: Sequence[str] | None = None) -> torch.Tensor:
         """Return an image file as uint8 (3, crop, crop), preprocessed as in validation.
@@ -75,6 +74,26 @@ class TrainedModel:
             inputs = self.prefix(images) if self.prefix else images
             with self.context():
                 return self.net(inputs, self.prefix.cut if self.prefix else None).float().cpu()
+
+    def logits_and_distances(
+        self, images: torch.Tensor, wanted: bool = True
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """Return `logits` and the images' distances, float32 (N,); None if not `wanted`, or if the model has none."""
+        if not wanted or isinstance(self.limits.distance, str):
+            return self.logits(images), None
+        inputs: list[torch.Tensor] = []
+        with observed_head(self.net, inputs.append):
+            logits = self.logits(images)
+        return logits, self.limits.distance(torch.cat(inputs).cpu())
+
+    def sets(self, logits: torch.Tensor, coverage: float = COVERAGE) -> torch.Tensor:
+        """Return which classes are in the images' prediction sets, bool (N, classes).
+
+        Raises:
+            UserError: if the model has no prediction sets.
+
+        """
+        return self.limits.required_sets()(logits / self.temperature, coverage)
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Return calibrated probabilities, float (N, classes)."""
@@ -118,84 +137,8 @@ def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> Tr
         path,
         context,
         FrozenPrefix(net, cut, target, context) if cut else None,
+        read_limits(described),
     )
-
-
-def checkpoint_path(run: Path) -> Path:
-    """Return the best checkpoint in a run's folder, or `run` itself if it is a file.
-
-    Raises:
-        UserError: if there is no checkpoint, or if it is not clear which checkpoint is the best.
-
-    """
-    if os.path.isfile(run):  # Path.is_file raises an error if the name is too long
-        return run
-    if os.path.isdir(run):
-        run = _model_of_search(run)
-        if best := best_file(run):
-            return best
-        _refuse_several(run)
-        _refuse_unnamed(run)
-    raise UserError(
-        f"there is no trained model in {run}; choose the folder of a run, which contains {BEST}, or a checkpoint file."
-    )
-
-
-def _model_of_search(folder: Path) -> Path:
-    """Return the run that a search in `folder` recommends, or `folder` itself if there is no search."""
-    path = folder / run_files.SEARCH
-    model = json.loads(path.read_text(encoding="utf-8")).get("model") if path.is_file() else None
-    return folder / model if model else folder
-
-
-def best_file(run: Path) -> Path | None:
-    """Return the best checkpoint: the one that the run's summary names, or the best so far of an unfinished run.
-
-    Raises:
-        UserError: if the file that the summary names is missing.
-
-    """
-    summary = read_summary(run)
-    if named := summary.get("checkpoint"):
-        if (run / named).is_file():
-            return run / named
-        if summary.get("status") == "finished":
-            raise UserError(f"`summary.json` of {run} names {named} as the best weights, but that file is missing.")
-    candidates = (*_saved_best(run), run / BEST)
-    return next((path for path in candidates if path.is_file()), None)
-
-
-def _saved_best(run: Path) -> Iterator[Path]:
-    """Yield the path of the best checkpoint from the last checkpoint, because a killed run has no summary."""
-    last = run / LAST
-    if last.is_file():
-        with suppress(RunError):
-            for state in read_checkpoint(last).get("callbacks", {}).values():
-                if state.get("monitor") and state.get("best_model_path"):
-                    yield last.parent / os.path.relpath(state["best_model_path"], state["dirpath"])
-
-
-def _refuse_several(folder: Path) -> None:
-    places = {path.parent.parent for pattern in (BEST, run_files.RESOLVED) for path in folder.glob(f"**/{pattern}")}
-    runs = sorted(place for place in places if best_file(place))
-    if runs:
-        named = ", ".join(map(str, runs[:8])) + (", …" if len(runs) > 8 else "")
-        raise UserError(f"{folder} holds {len(runs)} runs; choose one of {named}.")
-
-
-def _refuse_unnamed(run: Path) -> None:
-    found = sorted(path for path in (run / LAST).parent.glob("**/*.ckpt") if path != run / LAST)
-    if found:
-        raise UserError(
-            f"{run} has not finished and does not record which of its checkpoints is the best; name the file: "
-            f"{', '.join(map(str, found[:8]))}."
-        )
-
-
-def run_folder(checkpoint: Path) -> Path:
-    """Return the folder of the run that saved a checkpoint, or the folder of the checkpoint if it was moved."""
-    run = next((folder for folder in list(checkpoint.parents)[:4] if is_run(folder)), None)
-    return run or (checkpoint.parent.parent if checkpoint.parent.name == BEST.parent.name else checkpoint.parent)
 
 
 def load_weights(net: StagedNet, state: Mapping[str, torch.Tensor], path: Path) -> None:

@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.evaluation.predictions import Predictions
+from thaw.features.head_inputs import HeadInputs
 from thaw.pages import charts
 from thaw.report import figures, tensorboard
 from thaw.runs.optional_output import warn_on_failure
@@ -23,7 +24,7 @@ class Results:
     """The values to plot after a run: calibrated predictions, the head's inputs, and the solver's record."""
 
     predictions: Predictions
-    head_inputs: tensorboard.HeadInputs
+    head_inputs: HeadInputs
     solution: dict | None
 
 

@@ -19,11 +19,13 @@ from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.description import copies_in_training
 from thaw.data.folders import ClassFolders
 from thaw.errors import RunError
+from thaw.evaluation.calibration import held_out
 from thaw.evaluation.measures import calibration, metrics
+from thaw.evaluation.model_limits import fitted_limits
 from thaw.evaluation.predictions import Predictions, joined
 from thaw.evaluation.predictions_table import write_predictions
+from thaw.features.head_inputs import head_inputs
 from thaw.models.staged import StagedNet
-from thaw.report import tensorboard
 from thaw.report.pictures import Results, picture_samples
 from thaw.report.stage_table import stage_table
 from thaw.runs import run_files
@@ -77,12 +79,15 @@ def finish_run(
 
     Test images are evaluated last, so that they cannot influence any decision.
     """
-    with tensorboard.head_inputs(classifier.net, len(data.val)) as inputs:
+    with head_inputs(classifier.net, len(data.val)) as inputs:
         found = predict_best(trainer, classifier, data, features)
     write_predictions(Path(folder) / run_files.PREDICTIONS, found, data.root)
-    facts = {"val": metrics(found), "calibration": calibration(found), **_summary_entries(trainer, classifier, data)}
-    temperature = facts["calibration"]["temperature"]
-    _write_description(best_checkpoint(trainer), temperature=temperature, cut=classifier.val_input_stage)
+    crossed = held_out(found)
+    calibrated = calibration(found, crossed)
+    facts = {"val": metrics(found), "calibration": calibrated, **_summary_entries(trainer, classifier, data)}
+    temperature = calibrated["temperature"]
+    limits = fitted_limits(crossed, inputs.vectors, inputs.shown).described()
+    _write_description(best_checkpoint(trainer), temperature=temperature, cut=classifier.val_input_stage, **limits)
     facts |= _best_entries(Path(folder), best_checkpoint(trainer))
     facts["seconds"]["features"] = features.seconds
     facts["frozen_images_per_second"] = features.images_per_second

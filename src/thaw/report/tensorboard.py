@@ -1,8 +1,7 @@
 """Write figures, hyperparameters and an embedding of images to TensorBoard; Lightning's logger writes the curves."""
 
 import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
 from thaw.evaluation.predictions import Predictions
-from thaw.models.head import observed_head
-from thaw.models.staged import StagedNet
+from thaw.features.head_inputs import HeadInputs
 from thaw.pages.text import printable
 from thaw.training.loggers import attempt
 
@@ -61,51 +59,17 @@ def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict)
     _on_each(trainer, add)
 
 
-class HeadInputs:
-    """Collects the inputs of a network's head for some of the next `images` images, evenly spaced.
-
-    `shown` has the indices of these k images, int64 (k,); `vectors` has their inputs, float32 (k, D).
-    """
-
-    def __init__(self, images: int):
-        self._images = images
-        self._seen = 0
-        self._kept: list[torch.Tensor] = []
-        self.shown = torch.empty(0, dtype=torch.long)
-
-    def keep(self, batch: torch.Tensor) -> None:
-        """Keep the selected inputs of a batch, float (N, D)."""
-        if not self._seen:
-            most = min(self._images, _PROJECTED_IMAGES, max(_PROJECTED_NUMBERS // batch.shape[1], 1))
-            self.shown = torch.linspace(0, self._images - 1, most, dtype=torch.float64).round().long()
-        here = self.shown - self._seen
-        self._kept.append(batch[here[(here >= 0) & (here < len(batch))]].float().cpu())
-        self._seen += len(batch)
-
-    @property
-    def vectors(self) -> torch.Tensor | None:
-        """The kept vectors, or None if an image was not seen exactly once: a compiled network may skip hooks."""
-        return torch.cat(self._kept) if self._seen == self._images else None
-
-
-@contextmanager
-def head_inputs(net: StagedNet, images: int) -> Iterator[HeadInputs]:
-    """Record the input of the head for the next `images` images that `net` computes in this block."""
-    inputs = HeadInputs(images)
-    with observed_head(net, inputs.keep):
-        yield inputs
-
-
 def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions, root: Path) -> None:
     """Add validation images as points to TensorBoard's tab Projector; close points have similar inputs of the head."""
 
     def add(board: TensorBoardLogger) -> None:
-        points = inputs.vectors
+        rows_shown = inputs.spread(_PROJECTED_IMAGES, _PROJECTED_NUMBERS)
+        points = None if inputs.vectors is None else inputs.vectors[rows_shown]
         if points is None or not points.isfinite().all():  # hooks were skipped, or the net diverged
             return
         names = [*map(printable, predictions.classes)]
         rows = []
-        for i in map(int, inputs.shown):
+        for i in map(int, inputs.shown[rows_shown]):
             path = Path(predictions.paths[i]).relative_to(root).as_posix()
             rows.append([names[predictions.labels[i]], names[predictions.predicted[i]], printable(path)])
         labels = {"metadata": rows, "metadata_header": ["class", "predicted", "path"]}

@@ -57,7 +57,7 @@ def written_checkpoints(trainer: Trainer, folder: Path) -> list[str]:
 
 
 def describe_checkpoint(path: str | Path, **entries: object) -> None:
-    """Add `entries`, which must be plain values, to a checkpoint's description of the model."""
+    """Add `entries`, which must be tensors or plain values, to a checkpoint's description of the model."""
     checkpoint = read_checkpoint(path)
     AtomicCheckpointIO().save_checkpoint({**checkpoint, "thaw": {**checkpoint["thaw"], **entries}}, path)
 

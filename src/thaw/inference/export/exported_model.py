@@ -1,5 +1,7 @@
 """Wrap a model for export, describe the model, and check exports against the checkpoint."""
 
+from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -7,8 +9,13 @@ import torch
 from torch import nn
 
 from thaw.errors import RunError, UnreadableImageError, UserError
+from thaw.evaluation.image_distance import ImageDistance
+from thaw.evaluation.model_limits import ModelLimits
+from thaw.evaluation.prediction_sets import COVERAGE, PredictionSets, class_scores
 from thaw.evaluation.predictions_table import read_predictions
-from thaw.inference.trained_model import TrainedModel, run_folder
+from thaw.inference.run_checkpoint import run_folder
+from thaw.inference.trained_model import TrainedModel
+from thaw.models.head import observed_head
 from thaw.models.staged import StagedNet
 from thaw.runs import run_files
 from thaw.runs.summary import read_summary
@@ -18,15 +25,39 @@ _CHECKED = 64  # number of images to check an export with
 
 
 class ExportedModel(nn.Module):
-    """Module that turns uint8 RGB images (N, S, S, 3), NumPy's layout, into calibrated probabilities (N, classes)."""
+    """Module that turns uint8 RGB images (N, S, S, 3), NumPy's layout, into calibrated probabilities (N, classes).
 
-    def __init__(self, net: StagedNet, temperature: float):
+    With `limits`, it returns a tuple: the probabilities, then what the model has of `outputs`: which classes are in the
+    prediction set, bool (N, classes), and the distance, float32 (N,).
+    """
+
+    def __init__(self, net: StagedNet, temperature: float, limits: ModelLimits | None = None):
         super().__init__()
         self.net = net
         self.temperature = temperature
+        self.sets, self.distance = (None if isinstance(part, str) else part for part in _parts(limits))
+        self.with_limits = limits is not None
 
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return (self.net(images.permute(0, 3, 1, 2)) / self.temperature).softmax(1)
+    def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
+        inputs: list[torch.Tensor] = []
+        with nullcontext() if self.distance is None else observed_head(self.net, inputs.append):
+            logits = self.net(images.permute(0, 3, 1, 2)) / self.temperature
+        found = [logits.softmax(1)]
+        if self.sets is not None:
+            found.append(self.sets(logits))
+        if self.distance is not None:
+            found.append(self.distance(inputs[0]))
+        return tuple(found) if self.with_limits else found[0]
+
+
+def _parts(limits: ModelLimits | None) -> tuple[PredictionSets | str, ImageDistance | str]:
+    return ("", "") if limits is None else (limits.sets, limits.distance)
+
+
+def outputs(limits: ModelLimits) -> list[str]:
+    """Return the names of the outputs of an `ExportedModel` with `limits`."""
+    named = {"in_set": limits.sets, "distance": limits.distance}
+    return ["probabilities", *(name for name, part in named.items() if not isinstance(part, str))]
 
 
 def facts(model: TrainedModel) -> dict[str, object]:
@@ -68,10 +99,32 @@ class Check:
             )
         return largest
 
+    def compare_limits(self, model: TrainedModel, found: Mapping[str, torch.Tensor]) -> None:
+        """Compare the outputs `in_set` and `distance` of an export, if `found` has them, with those of `model`.
+
+        Raises:
+            RunError: if they differ by more than rounding.
+
+        """
+        if "in_set" in found:
+            logits = torch.cat([model.logits(part) for part in self.images.split(32)])
+            sets, threshold = model.limits.required_sets(), model.limits.required_sets().threshold(COVERAGE)
+            near = (class_scores(logits / model.temperature) - threshold).abs() < TOLERANCE
+            _refuse(int(((found["in_set"] != sets(logits / model.temperature)) & ~near).any(1).sum()), "prediction set")
+        if "distance" in found:
+            batches = (model.logits_and_distances(part)[1] for part in self.images.split(32))
+            distances = torch.cat([batch for batch in batches if batch is not None])
+            _refuse(int(((found["distance"] - distances).abs() > 1e-3 * distances).sum()), "distance")
+
     def batches(self) -> list[torch.Tensor]:
         """Return the images as inputs of an export, uint8 (N, S, S, 3): a batch of one image, then the other images."""
         pixels = self.images.permute(0, 2, 3, 1).contiguous()
         return [part for part in (pixels[:1], *pixels[1:].split(32)) if len(part)]
+
+
+def _refuse(images: int, what: str) -> None:
+    if images:
+        raise RunError(f"the export gives {images} images another {what} than the checkpoint; the export was deleted.")
 
 
 def check(model: TrainedModel, paths: list[str]) -> Check:

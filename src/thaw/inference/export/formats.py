@@ -5,18 +5,21 @@ Each function writes one format, loads the result, and returns its probabilities
 
 import copy
 import json
+import logging
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors.torch import save
 from torch.export import Dim
 
 from thaw.errors import UserError
-from thaw.inference.export.exported_model import Check, ExportedModel, example, facts
+from thaw.evaluation.prediction_sets import COVERAGE
+from thaw.inference.export.exported_model import Check, ExportedModel, example, facts, outputs
 from thaw.inference.export.timm_folder import READ_BY_TIMM, probabilities_by_timm, timm_config
 from thaw.inference.trained_model import TrainedModel
 from thaw.models.tensor_files import read_safetensors
@@ -26,7 +29,10 @@ _ANY_NUMBER = {"images": {0: Dim("batch", min=1)}}
 
 
 def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
-    """Write an ONNX file that accepts any batch size; its metadata has the classes and the preprocessing."""
+    """Write an ONNX file that accepts any batch size; its metadata has the classes and the preprocessing.
+
+    Besides `probabilities`, it has the outputs `in_set` and `distance` if the model has these limits.
+    """
     try:
         import onnxruntime
         import onnxscript  # noqa: F401 (torch.onnx needs it)
@@ -34,21 +40,26 @@ def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
         raise UserError(f"--format onnx needs the package {error.name}: pip install -e '.[export]'.") from error
     with _quiet():
         exported = torch.onnx.export(
-            ExportedModel(model.net, model.temperature).eval(),
+            ExportedModel(model.net, model.temperature, model.limits).eval(),
             (example(model),),
             input_names=["images"],
-            output_names=["probabilities"],
+            output_names=outputs(model.limits),
             dynamic_shapes=_ANY_NUMBER,
             dynamo=True,
             verbose=False,
         )
     assert exported is not None, "with dynamo=True an ONNXProgram is returned"
     program = exported.model_proto
-    for key, value in facts(model).items():
+    sets = {} if isinstance(model.limits.sets, str) else {"coverage": COVERAGE}
+    for key, value in (facts(model) | sets).items():
         program.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
     path.write_bytes(program.SerializeToString())
     session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
-    return torch.cat([torch.from_numpy(session.run(None, {"images": part.numpy()})[0]) for part in check.batches()])
+    batches = [session.run(None, {"images": part.numpy()}) for part in check.batches()]
+    arrays = map(np.concatenate, zip(*batches, strict=True))
+    found = dict(zip(outputs(model.limits), map(torch.from_numpy, arrays), strict=True))
+    check.compare_limits(model, found)
+    return found["probabilities"]
 
 
 def as_torch(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
@@ -89,9 +100,13 @@ FORMATS: dict[str, Callable[[TrainedModel, Path, Check], torch.Tensor]] = {
 
 @contextmanager
 def _quiet() -> Iterator[None]:
+    optimizer = logging.getLogger("onnxscript.optimizer")  # warns of each operation that it leaves unchanged
+    level = optimizer.level
+    optimizer.setLevel(logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield
+    optimizer.setLevel(level)
 
 
 def _write(folder: Path, config: dict) -> None:

@@ -10,7 +10,8 @@ from thaw.data.digests import file_digests
 from thaw.errors import UserError
 from thaw.inference.labelling.choice import are_enough, choose
 from thaw.inference.labelling.described_images import described
-from thaw.inference.trained_model import TrainedModel, run_folder
+from thaw.inference.run_checkpoint import run_folder
+from thaw.inference.trained_model import TrainedModel
 from thaw.runs.components import instantiate
 from thaw.runs.configuration import is_run, read_resolved
 from thaw.runs.summary import read_summary

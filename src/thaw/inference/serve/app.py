@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ from starlette.routing import Route
 from thaw.errors import UnreadableImageError
 from thaw.inference.gradcam import overlaid
 from thaw.inference.serve import requests
-from thaw.inference.serve.batching import Batcher, BusyError
+from thaw.inference.serve.batching import Answer, Batcher, BusyError
 from thaw.inference.serve.decoding import NotAnImageError, decode
 from thaw.inference.serve.forms import image_in
 from thaw.inference.serve.start_page import page_response
@@ -91,9 +91,21 @@ class Endpoints:
         rows = zip(self._classes, answer.probabilities.tolist(), strict=True)
         ranked = [{"class": name, "probability": p} for name, p in sorted(rows, key=lambda row: -row[1])]
         found = {"predicted": ranked[0]["class"], "confidence": ranked[0]["probability"], "probabilities": ranked[:top]}
+        found |= _limits(answer, self._classes)
         if (heatmap := answer.heatmap) is not None:
             found["explanation"] = await run(self._pool, lambda: data_url(overlaid(image, heatmap)))
         return found
+
+
+def _limits(answer: Answer, classes: Sequence[str]) -> dict[str, object]:
+    """Return the prediction set, the most probable class first, and the distance, as far as the model has them."""
+    found: dict[str, object] = {}
+    if answer.within is not None:
+        order = answer.probabilities.argsort(descending=True, stable=True)
+        found["set"] = [classes[place] for place in order[answer.within[order]].tolist()]
+    if answer.distance is not None:
+        found |= {"distance": answer.distance, "unknown": answer.distance > 1}
+    return found
 
 
 def create_app(

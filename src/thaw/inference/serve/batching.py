@@ -19,10 +19,16 @@ class BusyError(RuntimeError):
 
 @dataclass(frozen=True)
 class Answer:
-    """Calibrated probabilities of one image, float (classes,), and its Grad-CAM heatmap, float (S, S), if requested."""
+    """Calibrated probabilities of one image, float (classes,), and its Grad-CAM heatmap, float (S, S), if requested.
+
+    If the model has prediction sets, `within` says which classes are in the image's set, bool (classes,). If it has an
+    image distance, `distance` is that of the image.
+    """
 
     probabilities: torch.Tensor
     heatmap: torch.Tensor | None = None
+    within: torch.Tensor | None = None
+    distance: float | None = None
 
 
 @dataclass(frozen=True)
@@ -100,8 +106,12 @@ class Batcher:
 
 def _classify(model: TrainedModel, requests: Sequence[_Request]) -> list[Answer]:
     images = torch.stack([request.image for request in requests])
-    probabilities = model.probabilities(model.logits(images))
+    logits, away = model.logits_and_distances(images)
+    probabilities = model.probabilities(logits)
     explained = [place for place, request in enumerate(requests) if request.explain]
     maps = iter(gradcam(model, images[explained], probabilities[explained].argmax(1)) if explained else ())
     heatmaps = [next(maps) if request.explain else None for request in requests]
-    return list(map(Answer, probabilities, heatmaps))
+    nothing = [None] * len(requests)
+    sets = nothing if isinstance(model.limits.sets, str) else model.sets(logits)
+    distances = nothing if away is None else away.tolist()
+    return list(map(Answer, probabilities, heatmaps, sets, distances))

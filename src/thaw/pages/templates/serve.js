@@ -59,7 +59,8 @@ function write(card, text, kind) {
 }
 
 function show(card, file, found) {
-  write(card, `${found.predicted}, ${percent(found.confidence)}`, "found");
+  write(card, found.unknown ? "none of these" : `${found.predicted}, ${percent(found.confidence)}`, "found");
+  card.querySelector(".doubt").textContent = doubt(found);
   const [crop, heatmap] = card.querySelectorAll("figure"), image = crop.querySelector("img");
   image.alt = file.name;
   image.onload = () => URL.revokeObjectURL(image.src);
@@ -69,6 +70,14 @@ function show(card, file, found) {
   heatmap.querySelector("img").alt = heatmap.querySelector("figcaption").textContent = `evidence for ${found.predicted} (Grad-CAM)`;
   heatmap.hidden = card.querySelector(".pictures").hidden = false;
   card.querySelector("ol").append(...found.probabilities.map(bar));
+}
+
+function doubt(found) {
+  if (found.unknown) return `It looks unlike all classes. The most similar one is ${found.predicted}.`;
+  if (!found.set || found.set.length === 1) return "";
+  if (!found.set.length) return "The model is less certain than usual.";
+  const shown = found.set.slice(0, 5).join(", "), more = found.set.length - 5;
+  return `At 90\u00a0% certainty, one of: ${shown}${more > 0 ? ` and ${more} more` : ""}.`;
 }
 
 function bar(row) {

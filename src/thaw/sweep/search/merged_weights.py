@@ -15,8 +15,11 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from thaw.data.datamodule import ImageFolderDataModule
+from thaw.evaluation.calibration import fitted_temperature, held_out
 from thaw.evaluation.measures import metrics
+from thaw.evaluation.model_limits import fitted_limits
 from thaw.evaluation.predictions import Predictions
+from thaw.features.head_inputs import head_inputs
 from thaw.inference.folder_predictions import predict_folder
 from thaw.inference.trained_model import TrainedModel, load_model, load_weights
 from thaw.runs import run_files
@@ -152,11 +155,18 @@ class Merging:
         self._load(model, average)
         kept = read_checkpoint(run / run_files.BEST)
         weights = {f"net.{key}": tensor for key, tensor in model.net.state_dict().items()}
-        described = {**kept["thaw"], "cut": None}
+        described = {**kept["thaw"], "cut": None, **self._fitted(model)}
         path = run / run_files.CHECKPOINTS / file  # the run's configuration builds its network
         AtomicCheckpointIO().save_checkpoint({**kept, "thaw": described, "state_dict": weights}, path)
         found = _predicted(model, sorted(self._data.test.samples))
         return Merged(name, path, found.right)
+
+    def _fitted(self, model: TrainedModel) -> dict[str, object]:
+        """Return the temperature and the limits of the merged network, as entries of a checkpoint's description."""
+        with head_inputs(model.net, len(self._data.val)) as inputs:
+            found = _predicted(model, self._data.val.samples)
+        limits = fitted_limits(held_out(found), inputs.vectors, inputs.shown)
+        return {"temperature": fitted_temperature(found.logits, found.labels), **limits.described()}
 
 
 def _predicted(model: TrainedModel, samples: Sequence[tuple[str, int]]) -> Predictions:
