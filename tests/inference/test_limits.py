@@ -25,9 +25,13 @@ needs_onnx = pytest.mark.skipif(
 
 @pytest.fixture
 def trained(tiny_run, image_folder, tmp_path, without_pictures):
-    """A run with enough validation images for distances, and its photographs."""
-    main(tiny_run("strategy.lr=0.1", root=image_folder(val=20)))
-    return tmp_path / "run", tmp_path / "photos"
+    """A run with enough validation images for distances, which differ in brightness, and its photographs."""
+    root, random = image_folder(val=20), np.random.default_rng(0)
+    for path in sorted(root.rglob("*.png")):
+        pixels = np.asarray(Image.open(path)) * random.uniform(0.2, 1, 3)
+        Image.fromarray(pixels.astype(np.uint8)).save(path)
+    main(tiny_run("strategy.lr=0.1", root=root))
+    return tmp_path / "run", root
 
 
 @pytest.fixture
@@ -71,6 +75,7 @@ def test_formats_hold_the_same_sets_and_distances(trained, foreign, run_predict)
         assert f"distance {line['distance']:.2f}" in text
         assert "{" + ", ".join(line["set"]) + "}" in text
         assert row["set"] == "|".join(line["set"])
+        assert row["class_1"] == line["top"][0]["class"]
         assert list(row) == ["path", "predicted", "confidence", "set", "distance"] + [
             f"{column}_{n}" for n in (1, 2) for column in ("class", "probability")
         ]
@@ -108,7 +113,8 @@ def test_an_older_checkpoint_predicts_as_before_and_names_what_it_lacks(older, t
     for option, lacking in (("--sets", "no prediction sets"), ("--unknown", "cannot recognise unknown images")):
         status, told, errors = run_predict(older, photos / "val", option)
         assert (status, told) == (2, "")
-        assert lacking in errors and "an older version of Thaw" in errors and len(errors.splitlines()) == 1
+        assert lacking in errors and "an older version of Thaw trained it: train it again" in errors
+        assert len(errors.splitlines()) == 1
 
 
 def test_a_run_with_few_validation_images_says_why_it_knows_no_unknown_ones(tiny_run, tmp_path, run_predict):
@@ -118,12 +124,15 @@ def test_a_run_with_few_validation_images_says_why_it_knows_no_unknown_ones(tiny
     assert "only 10 validation images, and at least 19 are needed" in errors
 
 
-@pytest.mark.parametrize("value", ["1", "1.5", "nine", "-1"])
+@pytest.mark.parametrize("value", ["0", "1", "1.5", "nine", "-1"])
 def test_a_coverage_that_is_none_is_refused(trained, run_predict, value):
     run, photos = trained
     status, _, errors = run_predict(run, photos / "val", f"--sets={value}")
     assert status == 2
-    assert value in errors and "from 0 to below 1" in errors
+    assert value in errors and "above 0 and below 1" in errors
+    if value in "01":
+        with pytest.raises(ValueError, match="above 0 and below 1"):
+            predict(load_model(run), photos / "val" / "ants" / "0.png", coverage=int(value))
 
 
 def test_an_evaluation_measures_sets_and_foreign_images(trained, foreign, script, tmp_path):
@@ -146,15 +155,34 @@ def test_an_evaluation_measures_sets_and_foreign_images(trained, foreign, script
     assert distance["foreign"]["auroc"]["value"] == distance["foreign"]["unknown"]["value"] == 1
     nearest = [row["distance"] for row in distance["foreign"]["nearest"]]
     assert nearest == sorted(nearest) and len(nearest) == 8
+    away = {one.path.split("val/")[1]: one.distance for one in predicted if one.unknown}
+    assert {row["path"]: row["distance"] for row in distance["farthest"]} == pytest.approx(away, rel=1e-4)
     assert "AUROC of the distance" in told and "asked: 0.8" in told
     page = (tmp_path / "found" / "evaluation.html").read_text()
     assert "What the model does not know" in page and page.count("none of these") > 8
 
 
-@pytest.mark.parametrize("fault", ["gone", "empty", "file"])
+def test_a_class_with_the_separator_of_sets_is_refused_in_csv(tiny_run, image_folder, tmp_path, run_predict):
+    main(tiny_run(root=image_folder(["a|b", "c"])))
+    run, images = tmp_path / "run", tmp_path / "photos" / "val"
+    status, _, errors = run_predict(run, images, "--sets", "--format", "csv")
+    assert status == 2 and "'a|b'" in errors and "--format json" in errors
+    assert run_predict(run, images, "--sets", "--format", "json")[0] == 0
+
+
+def test_images_that_look_alike_to_the_network_have_no_distances(tiny_run, image_folder, tmp_path, run_predict):
+    root, random = image_folder(val=20), np.random.default_rng(0)
+    for path in root.rglob("*.png"):
+        Image.fromarray(random.integers(120, 123, (40, 49, 3), dtype=np.uint8)).save(path)
+    main(tiny_run(root=root))
+    status, _, errors = run_predict(tmp_path / "run", tmp_path / "photos" / "val", "--unknown")
+    assert status == 2 and "look alike" in errors
+
+
+@pytest.mark.parametrize("fault", ["gone", "empty", "file", "itself"])
 def test_foreign_images_that_are_none_are_refused_before_any_work(trained, script, tmp_path, fault):
     run, photos = trained
-    place = tmp_path / fault
+    place = photos / "val" if fault == "itself" else tmp_path / fault
     if fault == "empty":
         place.mkdir()
     elif fault == "file":

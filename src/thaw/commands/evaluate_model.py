@@ -28,13 +28,14 @@ def options() -> Namespace:
     add("--no-robustness", dest="robustness", action="store_false", help="skip the 12 corruptions of each image")
     add("--top", type=frame.whole(0), default=24, metavar="N", help="number of high-loss images on the page (24)")
     coverage = "coverage of the prediction sets (0.9)"
-    add("--coverage", type=frame.share(below_one=True), default=0.9, metavar="C", help=coverage)
+    add("--coverage", type=frame.coverage, metavar="C", help=coverage)
     add("--foreign", type=Path, metavar="DIR", help="folder of images of none of the classes; are they recognised?")
     return parser.parse_args()
 
 
 def main() -> int:
     chosen = options()
+    from thaw.evaluation.prediction_sets import COVERAGE
     from thaw.inference.evaluate import evaluate
     from thaw.inference.evaluated_limits import predict_foreign
     from thaw.inference.evaluation_page import table, write_evaluation
@@ -46,13 +47,15 @@ def main() -> int:
     folder = read_labelled(chosen.root.expanduser(), model.classes)
     out = chosen.out or run_folder(model.source) / run_files.EVALUATION / (folder.root.resolve().name or "root")
     refuse_other_results(out, ("evaluation.json",), "an evaluation")
-    foreign = _foreign_paths(chosen.foreign) if chosen.foreign else []
+    if chosen.coverage:
+        model.limits.required_sets()
+    foreign = _foreign_paths(chosen.foreign, folder.root) if chosen.foreign else []
     if foreign:
         model.limits.required_distance()
     with _writing_to(out):  # before the evaluation, which can take an hour
         try_to_write(out)
     others = predict_foreign(model, chosen.foreign, foreign) if foreign else None
-    done = evaluate(model, folder, chosen.robustness, chosen.top, chosen.coverage, others)
+    done = evaluate(model, folder, chosen.robustness, chosen.top, chosen.coverage or COVERAGE, others)
     with _writing_to(out):
         write_evaluation(out, done)
     print(table(done.facts) + naming_page("page", out / "evaluation.html"))
@@ -62,11 +65,13 @@ def main() -> int:
     return 1 if faults else 0
 
 
-def _foreign_paths(folder: Path) -> list[str]:
+def _foreign_paths(folder: Path, root: Path) -> list[str]:
     from thaw.inference.image_paths import image_paths
 
     if not folder.expanduser().is_dir():
         raise UserError(f"--foreign {folder} is not a folder; it must be a folder of images.")
+    if folder.expanduser().resolve() == root.resolve():
+        raise UserError(f"--foreign {folder} is ROOT itself; choose a folder of images that belong to no class.")
     paths, faults = image_paths([str(folder.expanduser())], sys.stdin)
     if faults:
         raise UserError(faults[0])

@@ -47,6 +47,17 @@ def whole(least: int = 1) -> Callable[[str], int]:
     return read
 
 
+def coverage(text: str) -> float:
+    """Read the coverage of prediction sets, for argparse: a number above 0 and below 1."""
+    try:
+        value = float(text)
+    except ValueError:
+        value = -1.0
+    if not 0 < value < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0 and below 1, such as 0.9")
+    return value
+
+
 def share(below_one: bool = False) -> Callable[[str], float]:
     """Return an argument type for argparse that accepts numbers from 0 to 1, or below 1 if `below_one`."""
 

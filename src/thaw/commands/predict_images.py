@@ -33,11 +33,11 @@ def options() -> Namespace:
     add("--threshold", type=frame.share(), default=0.0, metavar="P", help="print 'unsure' below this probability (0)")
     add(
         "--sets",
-        type=frame.share(below_one=True),
+        type=frame.coverage,
         nargs="?",
         const=0.9,
         metavar="C",
-        help="also write the set of classes that contains the right one with the probability C (0.9)",
+        help="also write the classes that contain the right one with probability C (0.9); put --sets behind the paths",
     )
     add("--unknown", action="store_true", help="write 'none of these' for an image that belongs to no class")
     add("--out", type=Path, metavar="FILE", help="file for the predictions (standard output)")
@@ -71,6 +71,9 @@ def _predict(chosen: Namespace) -> tuple[list[str], int]:
     _check_output(chosen)
     paths, faults = image_paths(chosen.paths, sys.stdin)
     model = _model(chosen)
+    barred = [name for name in model.classes if "|" in name]
+    if chosen.sets is not None and chosen.format == "csv" and barred:
+        raise UserError(f"--sets --format csv separates classes by |, which {barred[0]!r} contains: use --format json.")
     columns = Columns(min(chosen.top, len(model.classes)), chosen.threshold, chosen.sets is not None, chosen.unknown)
     found = predictions(model, paths, columns.top, chosen.sets, chosen.unknown)
     shown, done = [], 0

@@ -10,8 +10,9 @@ PASSING = 0.95  # share of validation images with a distance of at most 1
 FEWEST = 19  # number of images below which no threshold lets 95 % of new images pass
 _NEIGHBOURS = 5
 _MOST_REFERENCES, _MOST_NUMBERS = 2000, 2**21  # at most 2000 references, which take at most 4 MB as float16
-_SAME = 0.1  # an image nearer than this share of its norm is the same image; bfloat16 changes features by up to 7 %
-_LEAST = 1e-30
+# Shorter distances, as a share of a vector's norm, mean nothing, because bfloat16 changes features by up to 7 %.
+# An image that is nearer is the same image.
+_ROUNDING = 0.1
 _AT_ONCE = 1024
 
 
@@ -43,7 +44,7 @@ class ImageDistance(nn.Module):
         features = features.float().flatten(1)
         nearest = _neighbour_distance(_damped(features) / self.norm, self.references.float(), self.centre)
         both = torch.stack([nearest, _mean_distances(F.normalize(features), self.means).amin(1)], 1)
-        return (both.clamp(min=_LEAST).log() @ self.weights - self.threshold).exp()
+        return (both.log() @ self.weights - self.threshold).exp()
 
 
 def _damped(features: torch.Tensor) -> torch.Tensor:
@@ -62,15 +63,20 @@ def _distances(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
 
 def _mean_distances(units: torch.Tensor, means: torch.Tensor) -> torch.Tensor:
     centre = means.mean(0)
-    return _distances(units - centre, means - centre)
+    return _above_rounding(_distances(units - centre, means - centre))
 
 
 def _neighbour_distance(x: torch.Tensor, references: torch.Tensor, centre: torch.Tensor) -> torch.Tensor:
     """Return the mean distance (N,) of `x` to the nearest of `references` + `centre`, without the image itself."""
     count = min(_NEIGHBOURS, len(references) - 1)
     nearest = _distances(x - centre, references).topk(count + 1, dim=1, largest=False).values
-    itself = nearest[:, :1] < _SAME * x.norm(dim=1, keepdim=True)
-    return torch.where(itself, nearest[:, 1:], nearest[:, :-1]).mean(1)
+    itself = nearest[:, :1] < _ROUNDING * x.norm(dim=1, keepdim=True)
+    return _above_rounding(torch.where(itself, nearest[:, 1:], nearest[:, :-1]).mean(1))
+
+
+def _above_rounding(distances: torch.Tensor) -> torch.Tensor:
+    """Return distances between vectors with a norm of about 1 that hardly depend on the precision of the features."""
+    return (distances.square() + _ROUNDING**2).sqrt()
 
 
 def fitted_distance(features: torch.Tensor, labels: torch.Tensor) -> ImageDistance | str:
@@ -84,7 +90,7 @@ def fitted_distance(features: torch.Tensor, labels: torch.Tensor) -> ImageDistan
     if not features.isfinite().all():
         return "the features of its validation images are not finite"
     scaled = _damped(features)
-    norm = scaled.norm(dim=1).mean().clamp(min=_LEAST)
+    norm = scaled.norm(dim=1).mean().clamp(min=1e-30)
     scaled /= norm
     count = min(len(features), _MOST_REFERENCES, max(FEWEST, _MOST_NUMBERS // features.shape[1]))
     chosen = torch.linspace(0, len(features) - 1, count, dtype=torch.float64).round().long()
@@ -93,9 +99,9 @@ def fitted_distance(features: torch.Tensor, labels: torch.Tensor) -> ImageDistan
     nearest = torch.cat([_neighbour_distance(x, references.float(), centre) for x in scaled.split(_AT_ONCE)])
     to_means, means = _left_out_distances(F.normalize(features), labels)
     both = torch.stack([nearest, to_means], 1)
-    logs = both.clamp(min=_LEAST).maximum(both.median(0).values / 1000).log()  # equal images do not dominate the spread
+    logs = both.log()
     spread = logs.std(0)
-    if not (spread > 1e-3).all():
+    if not (both.median(0).values > 2**0.5 * _ROUNDING).all() or not spread.all():
         return "all its validation images look alike to the network"
     weights = (1 / spread) / (1 / spread).sum()
     threshold = torch.tensor(threshold_covering(logs @ weights, PASSING))
@@ -108,10 +114,11 @@ def _left_out_distances(units: torch.Tensor, labels: torch.Tensor) -> tuple[torc
     """Return distances (n,) to the nearest class mean, which leaves out the image itself, and means (classes, D)."""
     _, own, counts = labels.unique(return_inverse=True, return_counts=True)
     means = torch.zeros(len(counts), units.shape[1]).index_add_(0, own, units) / counts[:, None]
+    centre = means.mean(0)
     without = counts / (counts - 1)  # how much farther away the mean is without this image; infinite for one image
     found = []
     for x, place in zip(units.split(_AT_ONCE), own.split(_AT_ONCE), strict=True):
-        distances, rows = _mean_distances(x, means), torch.arange(len(x))
+        distances, rows = _distances(x - centre, means - centre), torch.arange(len(x))
         distances[rows, place] *= without[place]
-        found.append(distances.nan_to_num(nan=torch.inf).amin(1))
+        found.append(_above_rounding(distances.nan_to_num(nan=torch.inf).amin(1)))
     return torch.cat(found), means

@@ -12,7 +12,7 @@ from thaw.evaluation.prediction_sets import PredictionSets, fitted_sets
 from thaw.evaluation.predictions import Predictions
 
 _Part = TypeVar("_Part")
-_OLDER = "an older version of Thaw trained it"
+_OLDER = "an older version of Thaw trained it: train it again"
 
 
 @dataclass(frozen=True)
@@ -25,13 +25,13 @@ class ModelLimits:
     def required_sets(self) -> PredictionSets:
         """Return the prediction sets, or raise UserError with the reason why there are none."""
         if isinstance(self.sets, str):
-            raise UserError(f"the model has no prediction sets, because {self.sets}; train it again.")
+            raise UserError(f"the model has no prediction sets, because {self.sets}.")
         return self.sets
 
     def required_distance(self) -> ImageDistance:
         """Return the image distance, or raise UserError with the reason why there is none."""
         if isinstance(self.distance, str):
-            raise UserError(f"the model cannot recognise unknown images, because {self.distance}; train it again.")
+            raise UserError(f"the model cannot recognise unknown images, because {self.distance}.")
         return self.distance
 
     def described(self) -> dict[str, object]:
@@ -61,4 +61,4 @@ def _read(kind: Callable[..., _Part], entry: Mapping | str | None) -> _Part | st
     try:
         return kind(**entry)
     except (KeyError, TypeError):  # the entry of another version has other tensors
-        return "another version of Thaw trained it"
+        return "another version of Thaw trained it: train it again"

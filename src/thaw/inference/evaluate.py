@@ -70,7 +70,7 @@ def evaluate(
         "top_losses": [_loss_row(clean, folder.root, index) for index in worst],
         "robustness": _robustness(found, corruptions, clean) if robustness else None,
         "sets": measured_sets(model, clean, coverage),
-        "distance": measured_distances(found.distances, foreign, top),
+        "distance": measured_distances(clean, folder.root, found.distances, foreign, top),
     }
     return Evaluated(model, folder, clean, worst, facts, found.distances, foreign)
 

@@ -73,14 +73,27 @@ def _mean(values: np.ndarray) -> float | None:
     return float(values.mean()) if len(values) else None
 
 
-def measured_distances(distances: np.ndarray | None, foreign: Foreign | None, most: int) -> dict | None:
+def measured_distances(
+    clean: Predictions, root: Path, distances: np.ndarray | None, foreign: Foreign | None, most: int
+) -> dict | None:
     """Return the share of images with a distance above 1, and how well the distance separates foreign images.
 
-    `most` is the number of listed foreign images, which are the nearest. The result is None without `distances`.
+    `most` is the number of listed images: the farthest of `clean`, whose files are in `root`, and the nearest foreign
+    ones. The result is None without `distances`.
     """
     if distances is None:
         return None
-    own = {"unknown": share(int((distances > 1).sum()), len(distances)), "foreign": None}
+    farthest = [
+        {
+            "path": Path(clean.paths[place]).relative_to(root).as_posix(),
+            "label": clean.classes[int(clean.labels[place])],
+            "distance": float(distances[place]),
+        }
+        for place in map(int, np.argsort(-distances, kind="stable")[:most])
+        if distances[place] > 1
+    ]
+    unknown = share(int((distances > 1).sum()), len(distances))
+    own = {"unknown": unknown, "farthest": farthest, "foreign": None}
     if foreign is None:
         return own
     others = foreign.distances

@@ -141,6 +141,9 @@ def _page(done: Evaluated) -> str:
         losses=list(zip(facts["top_losses"], pictures, strict=True)),
         distance_plot=None if done.distances is None else _distance_plot(done),
         foreign_pictures=[thumbnail_url(Path(one["path"])) for one in _nearest(facts)],
+        farthest_pictures=[
+            thumbnail_url(done.folder.root / one["path"]) for one in (facts["distance"] or {}).get("farthest", ())
+        ],
         matrix=MATRIX,
         rows=ROWS,
         listed=hardest(facts["per_class"], ROWS),

@@ -57,10 +57,10 @@ def predict(
 
     An image is a path, a PIL image, or an array: uint8 (H, W, 3) in RGB, or (H, W) in grey with any number of bits.
     `top` is the number of classes per prediction. For an array or PIL image, `Prediction.path` is its index. With a
-    `coverage` within 0..1, predictions have sets; with `unknown`, they have distances.
+    `coverage` between 0 and 1, predictions have sets; with `unknown`, they have distances.
 
     Raises:
-        ValueError: if an array is not an image.
+        ValueError: if an array is not an image, or the coverage is not above 0 and below 1.
         UserError: if the model has no prediction sets or no image distance, and they are asked for.
 
     """
@@ -92,6 +92,8 @@ def predictions(
     The other arguments, and errors, are those of `predict`.
     """
     if coverage is not None:
+        if not (isinstance(coverage, float) and 0 < coverage < 1):
+            raise ValueError(f"coverage={coverage!r} must be a number above 0 and below 1.")
         model.limits.required_sets()
     if unknown:
         model.limits.required_distance()

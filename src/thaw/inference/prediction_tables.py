@@ -37,17 +37,17 @@ def table(file: TextIO, paths: Sequence[str], classes: Sequence[str], columns: C
             cells.append(f"distance {prediction.distance:.2f}")
         if prediction.within is not None:
             cells.append("{" + ", ".join(map(shown, prediction.within)) + "}")
-        cells.append(", ".join(f"{shown(name)} {probability:.4f}" for name, probability in prediction.top[1:]))
+        others = prediction.top if prediction.unknown else prediction.top[1:]
+        cells.append(", ".join(f"{shown(name)} {probability:.4f}" for name, probability in others))
         print("  ".join(cells).rstrip(), file=file)
 
     return write
 
 
 def as_csv(file: TextIO, paths: Sequence[str], classes: Sequence[str], columns: Columns) -> "Write":
-    rows, top = csv.writer(file, lineterminator="\n"), columns.top
+    rows, ranks = csv.writer(file, lineterminator="\n"), columns.top if columns.top > 1 or columns.unknown else 0
     asked = [name for name, wanted in (("set", columns.sets), ("distance", columns.unknown)) if wanted]
-    shown = range(1, top + 1) if top > 1 else ()
-    ranked_columns = [f"{column}_{n}" for n in shown for column in ("class", "probability")]
+    ranked_columns = [f"{column}_{n}" for n in range(1, ranks + 1) for column in ("class", "probability")]
     rows.writerow(["path", "predicted", "confidence", *asked, *ranked_columns])
 
     def write(prediction: Prediction) -> None:
@@ -56,7 +56,7 @@ def as_csv(file: TextIO, paths: Sequence[str], classes: Sequence[str], columns: 
             cells.append("|".join(prediction.within))
         if prediction.distance is not None:
             cells.append(f"{prediction.distance:.6f}")
-        ranked = [value for name, p in prediction.top for value in (name, f"{p:.6f}")] if top > 1 else []
+        ranked = [value for name, p in prediction.top[:ranks] for value in (name, f"{p:.6f}")]
         rows.writerow([*cells, *ranked])
 
     return write
