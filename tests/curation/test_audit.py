@@ -11,6 +11,7 @@ from PIL import Image
 
 from thaw.curation.audit import Audit, Doubt, _trees, audit
 from thaw.curation.audit_page import facts, table, write_audit
+from thaw.curation.source_tree import tabled_trees
 from thaw.errors import UserError
 
 
@@ -189,3 +190,20 @@ def test_class_folders_alone_with_test_images_are_audited_as_they_are_trained_on
 def test_a_class_called_train_is_one_of_several(tmp_path):
     empty_files(tmp_path, "car/1.jpg", "plane/1.jpg", "train/1.jpg")
     assert set(_trees(tmp_path)) == {""}
+
+
+@pytest.mark.parametrize("divided", [True, False])
+def test_a_table_that_says_what_folders_say_gives_the_same_findings(heap, tmp_path, divided):
+    root = split(heap, tmp_path, val=8) if divided else heap.root
+    start = root / "train" if divided else root
+    shutil.copy(start / "Cat/1.jpg", start / "Cat/again.jpg")
+    shutil.copy(start / "Cat/2.jpg", start / "Dog/other.jpg")
+    (start / "Dog/empty.jpg").touch()
+    images = [path.relative_to(root) for path in sorted(root.rglob("*.jpg"))]
+    lines = [f"{path.as_posix()},{path.parts[-2]}" + f",{path.parts[0]}" * divided for path in images]
+    (tmp_path / "labels.csv").write_text("\n".join(["path,label" + ",split" * divided, *lines]))
+    (root / "notes.txt").touch()  # not in the table, so not reported
+    tabled, folders = paths_by_kind(audit(root, tabled_trees(root, tmp_path / "labels.csv"))), found(root)
+    assert folders.pop("stray") == [("notes.txt",)]
+    assert tabled == folders
+    assert {"conflict", "copy", "empty"} <= folders.keys()

@@ -19,6 +19,12 @@ def options() -> Namespace:
     add = parser.add_argument
     add("root", type=Path, metavar="ROOT")
     add("--out", type=Path, metavar="DIR", help="folder for the results (outputs/audit/<ROOT's name>)")
+    add(
+        "--table",
+        type=Path,
+        metavar="FILE",
+        help="table of labels, as for data.table; ROOT then needs no class folders",
+    )
     add("--labels", action="store_true", help="also look for wrong labels, with a pretrained network")
     add("--model", default="resnet34", metavar="NAME", help="for --labels: torchvision's NAME, or timm/NAME (resnet34)")
     add("--weights", default="imagenet", metavar="W", help="for --labels: imagenet, demo, none or a file (imagenet)")
@@ -29,12 +35,13 @@ def main() -> int:
     chosen = options()
     from thaw.curation.audit import audit, class_trees
     from thaw.curation.audit_page import facts, table, write_audit
+    from thaw.curation.source_tree import tabled_trees
 
     out = chosen.out or Path("outputs/audit") / chosen.root.resolve().name
     refuse_inside(out, chosen.root, "--out")
     refuse_other_results(out, ("audit.json",), "an audit")
     refuse_unwritable(out, "--out")
-    trees = class_trees(chosen.root)
+    trees = tabled_trees(chosen.root, chosen.table) if chosen.table else class_trees(chosen.root)
     find_doubts = None
     if chosen.labels:
         from thaw.curation.labels import doubted_labels, load_backbone  # imports torch, which takes seconds

@@ -61,17 +61,17 @@ def class_trees(root: Path) -> dict[str, Tree]:
 
 
 def audit(root: Path, trees: dict[str, Tree] | None = None) -> Audit:
-    """Decode every image of a data set and return all problems found. `trees` is the result of `class_trees`, if known.
+    """Decode every image of a data set and return all problems found. `trees` lists its images, if that is known.
 
     Raises:
         UserError: if `root` has no classes.
 
     """
     trees = trees or class_trees(root)
-    listed = [(split, path, label) for split, tree in trees.items() for path, label in tree.images]
-    inspections = inspect_all([root / split / path for split, path, _ in listed], "inspecting")
+    listed = [(split, tree.root / path, label) for split, tree in trees.items() for path, label in tree.images]
+    inspections = inspect_all([path for _, path, _ in listed], "inspecting")
     files = [
-        File(Path(split) / path, split, label, found)
+        File(path.relative_to(root), split, label, found)
         for (split, path, label), found in zip(listed, inspections, strict=True)
     ]
     findings = [*folder_findings(root, trees), *class_findings(trees), *image_findings(files), *copy_findings(files)]

@@ -66,7 +66,7 @@ def _finding(kind: str, severity: str, text: str, paths: Sequence[Path]) -> Iter
 def folder_findings(root: Path, trees: dict[str, Tree]) -> Iterator[Finding]:
     stray = [Path(split) / path for split, tree in trees.items() for path in tree.stray]
     hidden = [Path(split) / path for split, tree in trees.items() for path in tree.hidden]
-    if "" not in trees:
+    if "" not in trees and not any(tree.tabled for tree in trees.values()):
         ours = {*trees, MANIFEST, QUARANTINED, RECORD}
         beside = sorted(path.name for path in root.iterdir() if path.name not in ours)
         stray += [Path(name) for name in beside if not is_hidden(name)]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from thaw.data.endings import is_image
 from thaw.data.layout import refuse_confusable_names
+from thaw.data.tabled_splits import tabled_images
 from thaw.data.walk import is_hidden, visible_folders, walk
 from thaw.errors import UserError
 from thaw.pages.text import amount
@@ -20,7 +21,8 @@ class Tree:
     """Files in a folder; all paths are sorted and relative to `root`.
 
     `images` are the files with an image file extension, and their classes. `stray` are all other files. `repeated` are
-    links that `walk` does not follow. `empty` are classes without images.
+    links that `walk` does not follow. `empty` are classes without images. If a table lists the images, `tabled` is
+    True, and other files are not listed.
     """
 
     root: Path
@@ -29,6 +31,7 @@ class Tree:
     hidden: list[Path] = field(default_factory=list)
     repeated: list[Path] = field(default_factory=list)
     empty: list[str] = field(default_factory=list)
+    tabled: bool = False
 
     @property
     def classes(self) -> list[str]:
@@ -50,6 +53,23 @@ def read_tree(root: Path, pattern: str | None = None) -> Tree:
         raise UserError(f"{root} has {amount(len(tree.classes), 'class')} ({how}); at least two are needed.")
     refuse_confusable_names(root, tree.classes)
     return tree
+
+
+def tabled_trees(root: Path, table: Path) -> dict[str, Tree]:
+    """Return the images of a table of labels by split, which is "" if the table has no splits.
+
+    Raises:
+        UserError: if the table cannot be used.
+
+    """
+    found = tabled_images(table, root)
+    by_split = sorted(found.samples.items(), key=lambda item: ("", *SPLITS).index(item[0]))
+    return {
+        split: Tree(
+            root, [(Path(path).relative_to(root), found.classes[label]) for path, label in samples], tabled=True
+        )
+        for split, samples in by_split
+    }
 
 
 def _refuse_divided(root: Path) -> None:

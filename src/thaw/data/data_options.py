@@ -33,6 +33,7 @@ class DataOptions:
     preprocessing: Preprocessing = TUTORIAL
     grey_range: Any = "auto"  # resolve_grey_range checks this value
     # How images become splits.
+    table: str | None = None
     val_fraction: float = 0.2
     folds: int | None = None
     fold: int = 0

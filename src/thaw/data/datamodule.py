@@ -51,7 +51,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         self.options, self.train_size, self.augment = options, options.train_side, options.augment
         self.batch_size, self.balance = options.batch_size, options.balance
         self.seed = whole_number("seed", seed, 0)
-        division = options.val_fraction, options.folds, options.fold, options.val_as_test, options.test
+        division = options.val_fraction, options.folds, options.fold, options.val_as_test, options.test, options.table
         splits = read_splits(self.root, *division)
         trained, validated = ([path for path, _ in split.samples] for split in (splits.train, splits.val))
         grey, deep = resolve_grey_range(options.grey_range, trained)

@@ -40,7 +40,7 @@ class ClassFolders(ImageFolder):
 
     `dataset[key]` is (transformed image, label). `key` is an index or (index, seed). With a seed, random transforms
     depend only on the seed: not on the worker process, nor on items loaded before. `short_side` and `grey_range` are
-    passed to `thaw.data.images.load_rgb`. `files` is the result of `thaw.data.walk.walk(root)`, or None to compute it.
+    passed to `thaw.data.images.load_rgb`. `samples` are the images if a table lists them; class folders are not read.
 
     Raises:
         UserError: from the constructor, if a folder is missing or a class has no images.
@@ -54,11 +54,12 @@ class ClassFolders(ImageFolder):
         transform: Transform | None = None,
         short_side: int | None = None,
         grey_range: GreyRange = None,
-        files: Walk | None = None,
+        samples: Sequence[Sample] | None = None,
     ):
-        files = files or walk(root)
-        self._classes, self._samples = list(classes), class_samples(files, classes)
-        _refuse_empty_classes(files, classes, {label for _, label in self._samples})
+        files = Walk(root) if samples is not None else walk(root)
+        self._classes, self._samples = list(classes), list(samples or class_samples(files, classes))
+        if samples is None:
+            _refuse_empty_classes(files, classes, {label for _, label in self._samples})
         super().__init__(str(root), transform=transform)
         self.short_side, self.grey_range = short_side, grey_range
         self.found = set(self.paths)  # all images, including those that `keep` removes later

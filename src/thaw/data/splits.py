@@ -6,12 +6,17 @@ Runs with different seeds are therefore validated on the same images.
 
 import hashlib
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+from scipy.sparse import coo_array
+from scipy.sparse.csgraph import connected_components
+
 from thaw.data.folders import ClassFolders, Sample
 from thaw.data.layout import layout
+from thaw.data.tabled_splits import tabled_images
 from thaw.errors import UserError
 
 _SALT = b"Thaw divides images, version 1"
@@ -49,12 +54,15 @@ def read_splits(
     fold: int = 0,
     val_as_test: bool = False,
     test: bool = True,
+    table: str | Path | None = None,
 ) -> Splits:
     """Return the splits in `root`, which has `train/` and `val/`, or only class folders, and can also have `test/`.
 
+    With `table`, the file of this name says which images in `root` belong to which class, split and group.
+
     Without `train/` and `val/`, the share `val_fraction` of each class becomes the validation split. With `folds`, all
     images except test images are divided into that many parts, and part `fold`, counted from 0, is the validation
-    split. Copies of a file stay in the same split.
+    split. Copies of a file, and images of a group, stay in the same split.
 
     With `val_as_test`, the validation images become the test images. New validation images are then drawn from the
     training images, by `folds` or `val_fraction`. If `test` is False, the result has no test images.
@@ -64,32 +72,49 @@ def read_splits(
 
     """
     check_division(val_fraction, folds, fold)
-    classes, folders, test_folder = layout(root)
-    splits = [_read(folder, classes) for folder in folders]
-    tested = _read(test_folder, classes) if test_folder else None
+    classes, splits, tested, groups = _from_table(root, table) if table else _from_folders(root)
     if val_as_test:
         if tested:
-            raise UserError(f"data.val_as_test=true: {root} has test images already, in test/; leave the option out.")
-        splits, tested = _val_as_test(splits, val_fraction)
+            raise UserError(f"data.val_as_test=true: {root} has test images already; leave the option out.")
+        splits, tested = _val_as_test(splits, groups, val_fraction)
     tested = tested if test else None
     if folds is None and len(splits) == 2:
         return Splits(classes, splits[0], splits[1], tested, None)
-    train, val, note = _drawn(classes, splits, val_fraction, folds, fold)
+    train, val, note = _drawn(splits, groups, val_fraction, folds, fold)
     return Splits(classes, train, val, tested, note)
 
 
-def _val_as_test(splits: Sequence[Split], val_fraction: float) -> tuple[list[Split], Split]:
+def _from_folders(root: Path) -> tuple[list[str], list[Split], Split | None, Mapping[str, str]]:
+    """Return the classes, [all images] or [training images, validation images], the test images, and no groups."""
+    classes, folders, test_folder = layout(root)
+    return classes, [_read(folder, classes) for folder in folders], test_folder and _read(test_folder, classes), {}
+
+
+def _from_table(root: Path, table: str | Path) -> tuple[list[str], list[Split], Split | None, Mapping[str, str]]:
+    """Return the same as `_from_folders`, and the group of each path that has one."""
+    found = tabled_images(table, root)
+    splits = {
+        name: Split(ClassFolders(root, found.classes, samples=samples), samples)
+        for name, samples in found.samples.items()
+    }
+    tested = splits.pop("test", None)
+    return found.classes, [splits[name] for name in ("", "train", "val") if name in splits], tested, found.groups
+
+
+def _val_as_test(splits: Sequence[Split], groups: Mapping[str, str], val_fraction: float) -> tuple[list[Split], Split]:
     """Return [training split], from which Thaw draws, and the validation split, which becomes the test split."""
-    train, val = splits if len(splits) == 2 else _drawn(splits[0].whole.classes, splits, val_fraction, None, 0)[:2]
+    train, val = splits if len(splits) == 2 else _drawn(splits, groups, val_fraction, None, 0)[:2]
     return [train], val
 
 
 def _drawn(
-    classes: Sequence[str], splits: Sequence[Split], val_fraction: float, folds: int | None, fold: int
+    splits: Sequence[Split], groups: Mapping[str, str], val_fraction: float, folds: int | None, fold: int
 ) -> tuple[Split, Split, str]:
     """Divide the images of `splits`; return the training split, the validation split and the `split_note`."""
+    classes = splits[0].whole.classes
     samples = [sample for split in splits for sample in split.samples]
-    copies = _copies([digest for split in splits for digest in split.digests])
+    digests = [digest for split in splits for digest in split.digests]
+    copies = _inseparable(digests, [groups.get(path) for path, _ in samples])
     if folds is None:
         parts, option = _divided_once(samples, copies, val_fraction), f"data.val_fraction={val_fraction:g}"
         note = f"{100 * val_fraction:g} % of each class, drawn by Thaw"
@@ -123,12 +148,20 @@ def check_division(val_fraction: float, folds: int | None, fold: int) -> None:
         )
 
 
-def _copies(digests: Sequence[bytes]) -> list[list[int]]:
-    """Group the indices of identical files; the order of groups depends only on the contents of the files."""
-    groups = defaultdict(list)
-    for index, digest in enumerate(digests):
-        groups[hashlib.sha256(_SALT + digest).digest()].append(index)
-    return [groups[key] for key in sorted(groups)]
+def _inseparable(digests: Sequence[bytes], groups: Sequence[str | None]) -> list[list[int]]:
+    """Join the indices of identical files, and of images in the same group.
+
+    The order of the result depends only on the contents of the files.
+    """
+    keys = [hashlib.sha256(_SALT + digest).digest() for digest in digests]
+    nodes = {node: place for place, node in enumerate(dict.fromkeys([*keys, *filter(None, groups)]))}
+    pairs = [(nodes[key], nodes[group or key]) for key, group in zip(keys, groups, strict=True)]
+    ones, others = zip(*pairs, strict=True)
+    _, joined = connected_components(coo_array((np.ones(len(pairs)), (ones, others)), (len(nodes),) * 2), False)
+    members = defaultdict(list)
+    for index, key in enumerate(keys):
+        members[joined[nodes[key]]].append(index)
+    return sorted(members.values(), key=lambda indices: min(keys[index] for index in indices))
 
 
 def _divided_once(samples: Sequence[Sample], copies: Sequence[Sequence[int]], share: float) -> list[set[int]]:
@@ -165,5 +198,6 @@ def _refuse_missing_classes(
         if not all(count[label] for count in counts):
             raise UserError(
                 f"{option} is not possible: each part needs an image of {name!r}, which has only "
-                f"{sum(count[label] for count in counts)} images. Copies of an image stay in one part."
+                f"{sum(count[label] for count in counts)} images. Copies of an image, and images of a group, stay in "
+                "one part."
             )

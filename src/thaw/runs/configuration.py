@@ -16,7 +16,7 @@ from thaw.runs.moved_names import with_current_names
 from thaw.storage.files import write_whole
 
 # Options that runs of earlier versions lack, with the values under which those runs trained.
-_ADDED = {"robustness": False, "lr_factor": 1.0, "data": {"val_as_test": False, "test": True}}
+_ADDED = {"robustness": False, "lr_factor": 1.0, "data": {"val_as_test": False, "test": True, "table": None}}
 # Keys whose values may change when a run is resumed. The keys in _SPEED affect the speed (data.decoder also changes
 # some pixels by one grey level). Runs of earlier versions lack the keys in _SPEED.
 _SPEED = ("graph", "data.pixels_gb", "data.device_gb", "data.decoder", "features.device_gb")

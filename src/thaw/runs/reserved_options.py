@@ -84,7 +84,7 @@ _BEST: dict[str, tuple[Any, str]] = {
     "save_on_train_epoch_end": (None, "Thaw decides that this callback saves after validation"),
 }
 _TABLE: dict[str, tuple[Any, str]] = {"path": ("./metrics.csv", "the results need metrics.csv in the run's folder")}
-_IDLE_IN_DEMO: dict[str, Any] = {"val_fraction": 0.2, "on_bad_image": "error", "grey_range": "auto"}
+_IDLE_IN_DEMO: dict[str, Any] = {"val_fraction": 0.2, "table": None, "on_bad_image": "error", "grey_range": "auto"}
 # Callbacks of Lightning that ignore the phases of a strategy, and what to use instead.
 _REPLACED_CALLBACKS = {
     "BaseFinetuning": "use strategy=…",

@@ -11,7 +11,7 @@ GROUPS = (
     "strategy", "sweep", "trainer",
 )  # fmt: skip
 _FOLDER = "data=image_folder"
-_PATHS = ("data.root", "weights", "hydra.run.dir", "hydra.sweep.dir")
+_PATHS = ("data.root", "data.table", "weights", "hydra.run.dir", "hydra.sweep.dir")
 _GRAMMAR = re.compile(r"[$(){}\[\]'\"]")  # special to Hydra: a value with these is quoted only if it exists as a path
 _BARE = re.compile(r"[A-Za-z0-9_./@%+:*?|\\ -]*")  # characters that Hydra's grammar reads without quotes
 
