@@ -10,9 +10,12 @@ import torch
 from conftest import rows
 from PIL import Image
 
+from thaw.comparison.compare import compare
+from thaw.comparison.finished_runs import read_runs
 from thaw.data.datamodule import image_folders
 from thaw.data.label_table import read_label_table
 from thaw.errors import UserError
+from thaw.evaluation.statistics import GROUPED, Correctness, PairedTests
 from thaw.storage.checkpoints import read_checkpoint
 from train import main
 
@@ -63,7 +66,6 @@ def test_a_table_that_says_what_folders_say_gives_the_same_run(
     assert timeless[0] == timeless[1]
     assert (folders / "predictions.csv").read_bytes() == (tabled / "predictions.csv").read_bytes()
     one, other = (read_checkpoint(run / "checkpoints" / "best.ckpt") for run in (folders, tabled))
-    assert one["data"] == other["data"] if "data" in one else True
     assert all(torch.equal(one["state_dict"][key], other["state_dict"][key]) for key in one["state_dict"])
 
 
@@ -181,3 +183,26 @@ def test_a_long_table_is_read_at_100_000_rows_a_second(tmp_path, monkeypatch):
     images = read_label_table(table, tmp_path)
     assert time.process_time() - start < count / 50_000  # 1,000,000 rows in 20 s, on a machine with other work
     assert len(images) == count and images[0].label == "0"
+
+
+def test_a_comparison_of_runs_with_groups_treats_groups_as_the_sample(
+    tiny_run, image_folder, tmp_path, without_pictures
+):
+    root = image_folder(val=12)
+    lines = [
+        [path.relative_to(root).as_posix(), path.parts[-2], path.parts[-3], f"{path.parts[-3]} {int(path.stem) // 3}"]
+        for path in sorted(root.rglob("*.png"))
+    ]
+    table = write_table(tmp_path / "labels.csv", ["path", "label", "split", "group"], lines)
+    for number, strategy in enumerate(("fine_tune", "feature_extractor")):
+        main(tiny_run(f"strategy={strategy}", f"data.table={table}", root=root, folder=f"runs/{number}"))
+    runs = read_runs(tmp_path / "runs")
+    groups = {path: group for path, _, split, group in lines if split == "val"}
+    assert runs[0].groups == groups
+    facts = compare(runs, tmp_path)
+    assert (facts["images"], facts["groups"], facts["method"]) == (24, 4, GROUPED)
+    assert "24 validation images in 4 groups" in facts["advice"][0]
+    right = np.array([[label == predicted for _, label, predicted, _ in runs[0].predictions]])
+    own = np.array([groups[path] for path, *_ in runs[0].predictions])
+    expected = PairedTests({"run": Correctness(right, own)}).interval("run")
+    assert runs[0].summary["val"]["acc_ci95"] == pytest.approx(expected)

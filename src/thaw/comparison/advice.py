@@ -1,6 +1,5 @@
 """Write the conclusions of a comparison as sentences."""
 
-from thaw.evaluation.statistics import MCNEMAR
 from thaw.pages.text import agreeing, amount, duration, p_value, percentage, shown
 
 _WIDEST = 60  # largest width of the recommended candidate's name, in columns
@@ -19,7 +18,7 @@ def advice(facts: dict) -> list[str]:
     seeds = amount(len(best["seeds"]), "seed")
     sentences = [
         f"Use {shown(best['name'], _WIDEST)}: it classifies {percentage(best['acc'])} of "
-        f"{amount(facts['images'], image_kind(facts))} correctly (mean of {seeds}; 95 % interval "
+        f"{amount(facts['images'], image_kind(facts))}{_in_groups(facts)} correctly (mean of {seeds}; 95 % interval "
         f"{percentage(low)} to {percentage(high)})."
     ]
     tied, worse = ([other for other in others if other["verdict"] == verdict] for verdict in ("tied", "worse"))
@@ -34,6 +33,10 @@ def advice(facts: dict) -> list[str]:
     if tied:
         sentences.append(_tie_sentence(best, tied))
     return sentences + _robustness_sentence(best, others)
+
+
+def _in_groups(facts: dict) -> str:
+    return f" in {amount(facts['groups'], 'group')}" if facts.get("groups") else ""
 
 
 def _robustness_sentence(best: dict, others: list[dict]) -> list[str]:
@@ -74,7 +77,7 @@ def cautions(facts: dict) -> list[str]:
     if entries and min(len(one["seeds"]) for one in entries) == 1:
         sentences.append(
             "One seed says nothing about how much accuracy varies between seeds; add seed=0,1,2."
-            if facts["method"] in (None, MCNEMAR)
+            if max(len(one["seeds"]) for one in entries) == 1
             else "Some candidates have only one seed; their variation between seeds is estimated from other candidates."
         )
     if facts["split"] == "val" and any(run["epochs"] > 1 for one in entries for run in one["runs"]):

@@ -33,14 +33,19 @@ class Candidate:
     @cached_property
     def correctness(self) -> Correctness:
         right = [[label == predicted for _, label, predicted, _ in trial.predictions] for trial in self.trials]
-        return Correctness(np.array(right))
+        return Correctness(np.array(right), self._groups)
 
     @cached_property
     def robustness(self) -> Correctness | None:
         """Return the correctness on corrupted images, or None if a run was not tested on corrupted images."""
         shares = [trial.corrupted for trial in self.trials]
         complete = all(shares) and len({len(one) for one in shares}) == 1
-        return Correctness(np.array(shares)) if complete else None
+        return Correctness(np.array(shares), self._groups) if complete else None
+
+    @property
+    def _groups(self) -> np.ndarray | None:
+        groups = self.trials[0].groups
+        return None if groups is None else np.array(groups)
 
     @cached_property
     def votes(self) -> list[Counter]:

@@ -41,6 +41,7 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
         "classes": classes,
         "split": runs[0].split if runs else "val",
         "images": found[0].correctness.images if found else 0,
+        "groups": found[0].correctness.count if found and found[0].correctness.grouped else None,
         "images_by_class": _images_by_class(found[0], classes) if found else {},
         "disagreements": _disagreements(found, [entry["verdict"] != "worse" for entry in entries]),
         "failures": [_failure_entry(run, folder) for run in runs if run.status == "failed"],

@@ -89,6 +89,12 @@ class Run:
         return sorted(read_predictions(self.folder / file))
 
     @cached_property
+    def groups(self) -> dict[str, str]:
+        """Return the group of each image, or {} if the run's images have no groups."""
+        path = self.folder / run_files.GROUPS
+        return {row["path"]: row["group"] for row in read_rows(path)} if path.is_file() else {}
+
+    @cached_property
     def corrupted(self) -> dict[str, float]:
         """Return, for each validation image, the share of corrupted copies that the run classified correctly."""
         path = self.folder / run_files.CORRUPTED_PREDICTIONS
@@ -114,6 +120,12 @@ class Trial:
     def predictions(self) -> list[Row]:
         """Return the rows of `Run.predictions` of all folds together, sorted by path."""
         return sorted(row for run in self.runs for row in run.predictions)
+
+    @cached_property
+    def groups(self) -> list[str] | None:
+        """Return the group of each image, sorted by path, or None if the images have no groups."""
+        known = {path: group for run in self.runs for path, group in run.groups.items()}
+        return [known[path] for path, *_ in self.predictions] if known else None
 
     @cached_property
     def corrupted(self) -> list[float]:

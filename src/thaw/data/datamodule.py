@@ -59,7 +59,7 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         self.preprocessing = replace(options.preprocessing.scaled(options.val_side), grey_range=grey)
         resampling = bounds("data.crop_scale", options.crop_scale), options.rotation, self.preprocessing.interpolation
         augmentation = TrainTransform(self.train_size, *resampling) if self.augment else None
-        self.classes, self.split_note = splits.classes, splits.split_note
+        self.classes, self.split_note, self.groups = splits.classes, splits.split_note, splits.groups
         self.train = self._split(splits.train, self.train_size, augmentation)
         self.val = self._split(splits.val, self.image_size)
         self.test = self._split(splits.test, self.image_size) if splits.test else None

@@ -38,13 +38,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Splits:
-    """All splits of a data set. If Thaw drew the validation images at random, `split_note` says how."""
+    """All splits of a data set. If Thaw drew the validation images at random, `split_note` says how.
+
+    `groups` maps the paths of images to their groups; images without a group are missing.
+    """
 
     classes: list[str]
     train: Split
     val: Split
     test: Split | None
     split_note: str | None
+    groups: Mapping[str, str]
 
 
 def read_splits(
@@ -79,9 +83,9 @@ def read_splits(
         splits, tested = _val_as_test(splits, groups, val_fraction)
     tested = tested if test else None
     if folds is None and len(splits) == 2:
-        return Splits(classes, splits[0], splits[1], tested, None)
+        return Splits(classes, splits[0], splits[1], tested, None, groups)
     train, val, note = _drawn(splits, groups, val_fraction, folds, fold)
-    return Splits(classes, train, val, tested, note)
+    return Splits(classes, train, val, tested, note, groups)
 
 
 def _from_folders(root: Path) -> tuple[list[str], list[Split], Split | None, Mapping[str, str]]:

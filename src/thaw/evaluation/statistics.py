@@ -17,7 +17,12 @@ from scipy.stats import binomtest, t
 
 LEVEL = 0.05
 CROSSED = "t-test over seeds and images, both taken as random (Obuchowski and Rockette 1995, Hillis 2007)"
+GROUPED = (
+    "t-test over seeds and groups of images, both taken as random (Obuchowski and Rockette 1995, Hillis 2007; "
+    "linearised ratios of group sums, Cochran 1977)"
+)
 MCNEMAR = "McNemar's exact test over images, because each candidate has one seed"
+_EQUAL = 1e-12  # standard errors below are 0, up to rounding
 
 
 @dataclass(frozen=True)
@@ -44,13 +49,28 @@ class PairedTest:
 
 
 class Correctness:
-    """Which predictions of a candidate are correct: `right` is bool (seeds, images)."""
+    """Which predictions of a candidate are correct: `right` is bool (seeds, images).
 
-    def __init__(self, right: np.ndarray):
+    Images of one group, such as a patient, may be right or wrong together. With `groups`, int (images,), the groups are
+    therefore the sample: `units` (seeds, groups) has a value per group, whose mean over groups is the seed's accuracy.
+    Without `groups`, each image is a unit.
+    """
+
+    def __init__(self, right: np.ndarray, groups: np.ndarray | None = None):
         self.right = np.asarray(right, float)
         self.seeds, self.images = self.right.shape
         self.accuracy = float(self.right.mean())
         self.by_image = self.right.mean(0)
+        self.grouped = groups is not None
+        self.units = self.right if groups is None else self._by_group(groups)
+        self.count = self.units.shape[1]
+        self.by_unit = self.units.mean(0)
+
+    def _by_group(self, groups: np.ndarray) -> np.ndarray:
+        """Return the accuracy plus each group's influence on it, which a sum over the group's images determines."""
+        _, own = np.unique(groups, return_inverse=True)
+        surplus = np.stack([np.bincount(own, row - self.accuracy) for row in self.right])
+        return self.accuracy + surplus * surplus.shape[1] / self.images
 
     @cached_property
     def seed_variance(self) -> float:
@@ -59,16 +79,16 @@ class Correctness:
 
     @cached_property
     def rest_variance(self) -> float:
-        """Residual variance of single predictions, beyond the effects of their seed and of their image."""
+        """Residual variance of single units, beyond the effects of their seed and of the unit itself."""
         if self.seeds == 1:
             return 0.0
-        rest = self.right - self.right.mean(1, keepdims=True) - self.by_image + self.accuracy
-        return float((rest**2).sum() / ((self.seeds - 1) * (self.images - 1)))
+        rest = self.units - self.units.mean(1, keepdims=True) - self.by_unit + self.accuracy
+        return float((rest**2).sum() / ((self.seeds - 1) * (self.count - 1)))
 
     @cached_property
     def odds_slope(self) -> float:
         """Derivative of accuracy by its log-odds, kept above 0 by an imaginary extra image that is half correct."""
-        share = (self.by_image.sum() + 0.5) / (self.images + 1)
+        share = (self.accuracy * self.count + 0.5) / (self.count + 1)
         return share * (1 - share)
 
 
@@ -91,13 +111,15 @@ class PairedTests:
         """
         one = self.correctness[name]
         binomial = one.accuracy * (1 - one.accuracy)
-        of_seeds, of_images, freedom = self._variances(one.by_image, [one])
+        of_seeds, of_units, freedom = self._variances(one.by_unit, [one])
         if binomial == 0:  # all predictions are right, or all wrong, so there is no variance
-            images, freedom = one.images, np.inf
+            images, freedom = one.count, np.inf
         else:
-            # If seeds have equal accuracies but different mistakes, use the variance of single predictions.
-            variance = max(of_seeds + of_images, one.rest_variance / (one.seeds * one.images))
-            images = binomial * one.images / (one.images - 1) / variance
+            # If seeds have equal accuracies but different mistakes, use the variance of single units.
+            variance = max(of_seeds + of_units, one.rest_variance / (one.seeds * one.count))
+            if variance < _EQUAL**2:  # all groups are equal, which can be chance if they are few
+                variance = one.by_image.var(ddof=1) / one.images
+            images = binomial * one.count / (one.count - 1) / variance
         z2 = t.ppf(1 - LEVEL / 2, freedom) ** 2
         middle = (one.accuracy + z2 / (2 * images)) / (1 + z2 / images)
         half = np.sqrt(z2 * binomial / images + z2**2 / (4 * images**2)) / (1 + z2 / images)
@@ -117,33 +139,41 @@ class PairedTests:
         difference = a.accuracy - b.accuracy
         if not self._freedom and _all_binary(a, b):
             return difference, None, mcnemar(a.right[0], b.right[0]), MCNEMAR
-        by_image = a.by_image - b.by_image
-        of_seeds, of_images, freedom = self._variances(by_image, [a, b])
-        # If seeds agree by chance, use at least the standard error that the images alone give.
-        error = np.sqrt(max(of_seeds + of_images, by_image.var(ddof=1) / a.images))
-        if error == 0:  # the difference is the same on every image
-            return difference, (difference, difference), 1.0 if difference == 0 else 0.0, CROSSED
+        method = GROUPED if a.grouped else CROSSED
+        by_unit = a.by_unit - b.by_unit
+        of_seeds, of_units, freedom = self._variances(by_unit, [a, b])
+        # If seeds agree by chance, use at least the standard error that the units alone give.
+        least = by_unit.var(ddof=1) / a.count
+        if a.grouped:  # a few groups can be equal by chance
+            least = max(least, (a.by_image - b.by_image).var(ddof=1) / a.images)
+        error = np.sqrt(max(of_seeds + of_units, least))
+        if error < _EQUAL:  # the difference is the same on every unit
+            return difference, (difference, difference), 1.0 if difference == 0 else 0.0, method
         half = t.ppf(1 - LEVEL / 2, freedom) * error
         p = 2 * t.sf(abs(difference) / error, freedom)
-        return difference, (float(difference - half), float(difference + half)), float(p), CROSSED
+        return difference, (float(difference - half), float(difference + half)), float(p), method
 
-    def _variances(self, by_image: np.ndarray, among: Sequence[Correctness]) -> tuple[float, float, float]:
-        """Return the variances that seeds and images add to the mean of `by_image`, and the degrees of freedom.
+    def _variances(self, by_unit: np.ndarray, among: Sequence[Correctness]) -> tuple[float, float, float]:
+        """Return the variances that seeds and units add to the mean of `by_unit`, and the degrees of freedom.
 
-        `by_image` has, for each image, the accuracy of one candidate, or the difference between two candidates. `among`
-        has this candidate or both.
+        `by_unit` has, for each unit, the value of one candidate, or the difference between two candidates. `among` has
+        this candidate or both. There can be few groups, so their variance counts for the degrees of freedom; there are
+        too many images to matter.
         """
-        images = len(by_image)
+        count = len(by_unit)
         own = sum(one.seed_variance / one.seeds for one in among)
         of_seeds = max(own, sum(self._odds_variance * one.odds_slope**2 / one.seeds for one in among))
-        rest = sum(one.rest_variance / (one.seeds * images) for one in among)  # both variances contain this term
-        of_images = max(by_image.var(ddof=1) / images - rest, 0.0)
-        return of_seeds, of_images, self._freedom * (1 + of_images / of_seeds) ** 2 if of_seeds else np.inf
+        rest = sum(one.rest_variance / (one.seeds * count) for one in among)  # both variances contain this term
+        of_units = max(by_unit.var(ddof=1) / count - rest, 0.0)
+        parts = of_seeds**2 / self._freedom if of_seeds else 0.0
+        parts += of_units**2 / (count - 1) if among[0].grouped else 0.0
+        most = count - 1 if among[0].grouped else np.inf
+        return of_seeds, of_units, (of_seeds + of_units) ** 2 / parts if parts else most
 
 
 def _all_binary(*of: Correctness) -> bool:
-    """Return whether each prediction is either correct or wrong. For corrupted images, correctness can be a share."""
-    return all(np.isin(one.right, (0, 1)).all() for one in of)
+    """Return whether units are predictions that are either correct or wrong, not shares of groups or corruptions."""
+    return all(not one.grouped and np.isin(one.right, (0, 1)).all() for one in of)
 
 
 def mcnemar(a: np.ndarray, b: np.ndarray) -> float:

@@ -24,6 +24,7 @@ from thaw.evaluation.measures import calibration, metrics
 from thaw.evaluation.model_limits import fitted_limits
 from thaw.evaluation.predictions import Predictions, joined
 from thaw.evaluation.predictions_table import write_predictions
+from thaw.evaluation.statistics import Correctness, PairedTests
 from thaw.features.head_inputs import head_inputs
 from thaw.models.staged import StagedNet
 from thaw.report.pictures import Results, picture_samples
@@ -32,6 +33,7 @@ from thaw.runs import run_files
 from thaw.runs.run_folder import RunFolder
 from thaw.runs.shown_commands import tensorboard_command
 from thaw.storage.checkpoints import read_checkpoint
+from thaw.storage.files import write_rows
 from thaw.storage.versions import library_version
 from thaw.strategy.phases import Phase
 from thaw.training.best import monitored
@@ -82,9 +84,10 @@ def finish_run(
     with head_inputs(classifier.net, len(data.val)) as inputs:
         found = predict_best(trainer, classifier, data, features)
     write_predictions(Path(folder) / run_files.PREDICTIONS, found, data.root)
+    _write_groups(Path(folder), data)
     crossed = held_out(found)
     calibrated = calibration(found, crossed)
-    facts = {"val": metrics(found), "calibration": calibrated, **_summary_entries(trainer, classifier, data)}
+    facts = {"val": _metrics(found, data), "calibration": calibrated, **_summary_entries(trainer, classifier, data)}
     temperature = calibrated["temperature"]
     limits = fitted_limits(crossed, inputs.vectors, inputs.shown).described()
     _write_description(best_checkpoint(trainer), temperature=temperature, cut=classifier.val_input_stage, **limits)
@@ -96,9 +99,27 @@ def finish_run(
     if data.test:
         tested = predict_test(trainer, classifier, data)
         write_predictions(Path(folder) / run_files.TEST_PREDICTIONS, tested, data.root)
-        facts["test"] = metrics(tested)
+        facts["test"] = _metrics(tested, data)
     _log_results(Path(folder), facts, logged=bool(trainer.loggers))
     return facts, Results(found.divided_by(temperature), inputs, classifier.solution)
+
+
+def _metrics(found: Predictions, data: ImageFolderDataModule) -> dict:
+    """Return `metrics`; if images have groups, the interval of the accuracy treats the groups as the sample."""
+    values = metrics(found)
+    if data.groups:
+        groups = np.array([data.groups.get(path, path) for path in found.paths])
+        values["acc_ci95"] = PairedTests({"run": Correctness(found.right[None], groups)}).interval("run")
+    return values
+
+
+def _write_groups(folder: Path, data: ImageFolderDataModule) -> None:
+    """Write the groups of validation and test images, if any; an image without a group is its own group."""
+    if data.groups:
+        paths = [path for images in (data.val, data.test) if images for path in images.paths]
+        named = [(Path(path).relative_to(data.root).as_posix(), data.groups.get(path)) for path in paths]
+        rows = [{"path": path, "group": group or path} for path, group in named]
+        write_rows(folder / run_files.GROUPS, ["path", "group"], rows)
 
 
 def predict_best(

@@ -21,6 +21,7 @@ _OWN = (
         run_files.PREDICTIONS,
         run_files.TEST_PREDICTIONS,
         run_files.CORRUPTED_PREDICTIONS,
+        run_files.GROUPS,
     ),
     *(f"{run_files.FIGURES}/{name}.png" for name in _FIGURES),
     *(
