@@ -106,6 +106,7 @@ def changed(row, column, value):
     ("lines", "sentence"),
     [
         (changed(2, 0, "gone.png"), "row 4 .*there is no file .*gone.png"),
+        (changed(2, 0, "a\\2.png"), "row 4 .*write / between folders"),
         (changed(2, 0, "../gone.png"), "row 4 .*outside of data.root"),
         (changed(2, 0, "/etc/passwd"), "row 4 .*outside of data.root"),
         (changed(2, 0, ""), "row 4 .*has no path"),
@@ -138,6 +139,18 @@ def test_a_table_without_its_columns_or_a_file_is_refused(photos, tmp_path):
             image_folders(photos, image_size=16, table=str(given))
     with pytest.raises(UserError, match=r"no folder data\.root"):
         image_folders(tmp_path / "gone", image_size=16, table=str(table))
+
+
+def test_a_file_that_is_no_table_is_refused(photos, tmp_path):
+    for content in (
+        b'path,label\n0.png,a\n"' + b"x" * 200_000,
+        b"",
+        b"\xff\xfe\x00",
+        photos.joinpath("0.png").read_bytes(),
+    ):
+        (tmp_path / "labels.csv").write_bytes(content)
+        with pytest.raises(UserError, match=r"data\.table="):
+            read_label_table(tmp_path / "labels.csv", photos)
 
 
 def test_a_table_beside_the_images_is_found(photos):

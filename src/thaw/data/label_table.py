@@ -76,8 +76,16 @@ def _content(table: Path, place: str) -> tuple[Sequence[str], Iterable[Sequence[
     text = _decoded(table.read_bytes(), place)
     first = text[: text.find("\n") + 1 or len(text)]
     delimiter = max(_DELIMITERS, key=first.count)
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    rows = _rows(text, delimiter, place)
     return next(rows, []), rows
+
+
+def _rows(text: str, delimiter: str, place: str) -> Iterator[list[str]]:
+    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
+    try:
+        yield from rows
+    except csv.Error as error:
+        raise UserError(f"line {rows.line_num} of {place} is not CSV: {error}.") from error
 
 
 def _decoded(content: bytes, place: str) -> str:
@@ -177,7 +185,8 @@ def _refuse_missing_files(images: Sequence[LabelledImage], root: Path, place: st
             except OSError:
                 present[folder] = set()
         if name not in present[folder]:
-            raise UserError(f"row {image.number} of {place}: there is no file {root / image.path}.")
+            hint = "; write / between folders, not \\" if "\\" in image.path else ""
+            raise UserError(f"row {image.number} of {place}: there is no file {root / image.path}{hint}.")
 
 
 def _refuse_labels(images: Sequence[LabelledImage], place: str) -> None:
