@@ -111,6 +111,7 @@ def changed(row, column, value):
         (changed(2, 0, "/etc/passwd"), "row 4 .*outside of data.root"),
         (changed(2, 0, ""), "row 4 .*has no path"),
         (changed(2, 1, ""), "row 4 .*has no label"),
+        (changed(2, 1, "../a"), "row 4 .*'../a' cannot be the name of a folder"),
         (changed(2, 1, "c"), "row 4 .*'c' occurs once"),
         (changed(2, 2, "tset"), "row 4 .*'tset'; the choices are train, val and test"),
         (changed(1, 0, "0.png"), "rows 2 and 3 .*0.png the labels 'a' and 'b'"),
@@ -143,6 +144,7 @@ def test_a_table_without_its_columns_or_a_file_is_refused(photos, tmp_path):
 
 def test_a_file_that_is_no_table_is_refused(photos, tmp_path):
     for content in (
+        "path,label\n0.png,ä\n".encode("cp1252"),
         b'path,label\n0.png,a\n"' + b"x" * 200_000,
         b"",
         b"\xff\xfe\x00",
@@ -196,6 +198,20 @@ def test_a_long_table_is_read_at_100_000_rows_a_second(tmp_path, monkeypatch):
     images = read_label_table(table, tmp_path)
     assert time.process_time() - start < count / 50_000  # 1,000,000 rows in 20 s, on a machine with other work
     assert len(images) == count and images[0].label == "0"
+
+
+@pytest.mark.parametrize("test", [True, False])
+def test_images_of_one_group_alone_do_not_fail_a_run(tiny_run, image_folder, tmp_path, without_pictures, caplog, test):
+    root = image_folder(val=12)
+    held_out = ["test" if test else "val", "one"]
+    lines = [
+        [path.relative_to(root).as_posix(), path.parts[-2], *(held_out if path.parts[-3] == "val" else ["train", ""])]
+        for path in sorted(root.rglob("*.png"))
+    ]
+    table = write_table(tmp_path / "labels.csv", ["path", "label", "split", "group"], lines)
+    main(tiny_run(f"data.table={table}", root=root, folder="runs/0"))
+    assert "all 24 images are in one group" in caplog.text
+    assert compare(read_runs(tmp_path / "runs"), tmp_path)["groups"] == (2 if test else None)
 
 
 def test_a_comparison_of_runs_with_groups_treats_groups_as_the_sample(

@@ -45,7 +45,7 @@ class Candidate:
     @property
     def _groups(self) -> np.ndarray | None:
         groups = self.trials[0].groups
-        return None if groups is None else np.array(groups)
+        return np.array(groups) if groups and len(set(groups)) > 1 else None
 
     @cached_property
     def votes(self) -> list[Counter]:

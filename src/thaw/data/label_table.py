@@ -74,6 +74,8 @@ def _content(table: Path, place: str) -> tuple[Sequence[str], Iterable[Sequence[
     if table.suffix.lower() == ".parquet":
         return _parquet(table, place)
     text = _decoded(table.read_bytes(), place)
+    if text.lower().startswith("sep="):  # a line for Excel
+        text = text.partition("\n")[2]
     first = text[: text.find("\n") + 1 or len(text)]
     delimiter = max(_DELIMITERS, key=first.count)
     rows = _rows(text, delimiter, place)
@@ -93,9 +95,9 @@ def _decoded(content: bytes, place: str) -> str:
     if encoding == "utf-8" and b"\0" in content[:64]:  # UTF-16 without a byte order mark
         encoding = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
     try:
-        return content.decode(encoding, "surrogateescape" if encoding.startswith("utf-8") else "strict")
+        return content.decode(encoding)
     except UnicodeDecodeError as error:
-        raise UserError(f"{place} cannot be read as {encoding}; save it as UTF-8.") from error
+        raise UserError(f"{place} is neither UTF-8 nor UTF-16; in a spreadsheet, save it as CSV UTF-8.") from error
 
 
 def _parquet(table: Path, place: str) -> tuple[Sequence[str], Iterable[Sequence[object]]]:
@@ -138,6 +140,8 @@ def _images(
         for name in ("path", "label"):
             if not values[name]:
                 raise UserError(f"row {number} of {place} has no {name}.")
+        if {"/", "\\", "\0"} & set(values["label"]) or values["label"] in (".", ".."):
+            raise UserError(f"row {number} of {place}: the label {values['label']!r} cannot be the name of a folder.")
         path = _relative(values["path"], real_root)
         if path is None:
             raise UserError(f"row {number} of {place}: {values['path']} is outside of data.root={root}.")

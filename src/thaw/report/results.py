@@ -109,6 +109,9 @@ def _metrics(found: Predictions, data: ImageFolderDataModule) -> dict:
     values = metrics(found)
     if data.groups:
         groups = np.array([data.groups.get(path, path) for path in found.paths])
+        if len(set(groups)) == 1:
+            log.warning(f"all {len(groups)} images are in one group, so the interval of the accuracy is too narrow")
+            return values
         values["acc_ci95"] = PairedTests({"run": Correctness(found.right[None], groups)}).interval("run")
     return values
 

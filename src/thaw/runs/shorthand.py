@@ -33,6 +33,9 @@ def expand_shorthand(arguments: list[str]) -> list[str]:
 def literal(argument: str) -> str:
     """Return the override `argument`, with quotes around its value if this is a path that Hydra could not read."""
     key, _, value = argument.partition("=")
+    if key == "data.table" and os.path.isfile(value):  # a resumed run can be in another folder
+        value = os.path.abspath(value)
+        argument = f"{key}={value}"
     if key.lstrip("+") not in _PATHS or not value or is_plain(value) or value[0] in "'\"":
         return argument
     if _exists(value):
