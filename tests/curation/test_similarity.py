@@ -13,7 +13,8 @@ from thaw.curation.alignment import WHOLE, cut, fit, residue
 from thaw.curation.difference import Pair, excess
 from thaw.curation.inspection import inspect, inspect_all
 from thaw.curation.signatures import Signatures
-from thaw.curation.similarity import alike_by_design, grey_thumbnail, groups, similar_pairs
+from thaw.curation.similarity import alike_by_design, grey_thumbnail, similar_pairs
+from thaw.data.connected_groups import groups
 
 
 def pairs_of(paths):

@@ -222,7 +222,7 @@ def test_onnx_runtime_gives_the_sets_and_verdicts_of_predict_on_every_image(trai
         assert away == pytest.approx(one.distance, rel=1e-3)
 
 
-def test_a_compiled_network_whose_hooks_are_skipped_says_so(trained, monkeypatch):
+def test_a_compiled_network_whose_hooks_are_skipped_says_so():
     from thaw.evaluation.model_limits import fitted_limits
     from thaw.evaluation.predictions import Predictions
 

@@ -49,10 +49,7 @@ def whole(least: int = 1) -> Callable[[str], int]:
 
 def coverage(text: str) -> float:
     """Read the coverage of prediction sets, for argparse: a number above 0 and below 1."""
-    try:
-        value = float(text)
-    except ValueError:
-        value = -1.0
+    value = _number(text)
     if not 0 < value < 1:
         raise argparse.ArgumentTypeError(f"{text!r} must be a number above 0 and below 1, such as 0.9")
     return value
@@ -62,12 +59,17 @@ def share(below_one: bool = False) -> Callable[[str], float]:
     """Return an argument type for argparse that accepts numbers from 0 to 1, or below 1 if `below_one`."""
 
     def read(text: str) -> float:
-        try:
-            value = float(text)
-        except ValueError:
-            value = -1.0
+        value = _number(text)
         if not 0 <= value <= 1 or (below_one and value == 1):
             raise argparse.ArgumentTypeError(f"{text!r} must be a number from 0 to {'below ' * below_one}1")
         return value
 
     return read
+
+
+def _number(text: str) -> float:
+    """Return the number that `text` states, or NaN."""
+    try:
+        return float(text)
+    except ValueError:
+        return float("nan")

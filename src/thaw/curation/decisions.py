@@ -6,9 +6,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from thaw.curation.inspection import Inspection, suffixes
-from thaw.curation.similarity import groups, similar_pairs
+from thaw.curation.similarity import similar_pairs
 from thaw.curation.source_tree import Tree
 from thaw.curation.split import Shares, assign
+from thaw.data.connected_groups import groups
 
 QUARANTINE, UNUSED = "quarantine", "unused"
 

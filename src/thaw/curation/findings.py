@@ -7,9 +7,10 @@ from pathlib import Path
 
 from thaw.curation.inspection import Inspection, pixel_limit
 from thaw.curation.prepare import MANIFEST, QUARANTINED, RECORD
-from thaw.curation.similarity import alike_by_design, groups, similar_pairs
+from thaw.curation.similarity import alike_by_design, similar_pairs
 from thaw.curation.source_tree import Tree
 from thaw.data.class_names import confusable_names
+from thaw.data.connected_groups import groups
 from thaw.data.endings import what_to_install
 from thaw.data.walk import is_hidden
 from thaw.pages.text import agreeing, amount, shown

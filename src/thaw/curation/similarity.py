@@ -10,8 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from scipy.sparse import coo_matrix
-from scipy.sparse.csgraph import connected_components
 
 from thaw.curation.difference import Pair, excess
 from thaw.curation.lookalikes import Nominations, halved, nominate
@@ -111,17 +109,6 @@ def alike_by_design(thumbnails: Sequence[np.ndarray]) -> str | None:
         f"nearly all images look alike (correlation {likeness:.2f}), so images count as copies only "
         "if re-encoding can explain their difference"
     )
-
-
-def groups(count: int, pairs: Sequence[tuple[int, int]]) -> list[list[int]]:
-    """Return the connected components of a graph with `count` nodes and the edges `pairs`, in ascending order."""
-    rows, columns = zip(*pairs, strict=True) if pairs else ((), ())
-    graph = coo_matrix((np.ones(len(pairs)), (rows, columns)), shape=(count, count))
-    _, labels = connected_components(graph, directed=False)
-    found: dict[int, list[int]] = {}
-    for index, label in enumerate(labels):
-        found.setdefault(int(label), []).append(index)
-    return list(found.values())
 
 
 def _pictures(thumbnails: Sequence[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:

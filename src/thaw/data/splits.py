@@ -5,15 +5,12 @@ Runs with different seeds are therefore validated on the same images.
 """
 
 import hashlib
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from scipy.sparse import coo_array
-from scipy.sparse.csgraph import connected_components
-
+from thaw.data.connected_groups import groups as connected
 from thaw.data.folders import ClassFolders, Sample
 from thaw.data.layout import layout
 from thaw.data.tabled_splits import tabled_images
@@ -158,14 +155,14 @@ def _inseparable(digests: Sequence[bytes], groups: Sequence[str | None]) -> list
     The order of the result depends only on the contents of the files.
     """
     keys = [hashlib.sha256(_SALT + digest).digest() for digest in digests]
-    nodes = {node: place for place, node in enumerate(dict.fromkeys([*keys, *filter(None, groups)]))}
-    pairs = [(nodes[key], nodes[group or key]) for key, group in zip(keys, groups, strict=True)]
-    ones, others = zip(*pairs, strict=True)
-    _, joined = connected_components(coo_array((np.ones(len(pairs)), (ones, others)), (len(nodes),) * 2), False)
-    members = defaultdict(list)
-    for index, key in enumerate(keys):
-        members[joined[nodes[key]]].append(index)
-    return sorted(members.values(), key=lambda indices: min(keys[index] for index in indices))
+    first: dict[bytes | str, int] = {}
+    pairs = [
+        (first.setdefault(shared, index), index)
+        for index, both in enumerate(zip(keys, groups, strict=True))
+        for shared in both
+        if shared
+    ]
+    return sorted(connected(len(keys), pairs), key=lambda indices: min(keys[index] for index in indices))
 
 
 def _divided_once(samples: Sequence[Sample], copies: Sequence[Sequence[int]], share: float) -> list[set[int]]:

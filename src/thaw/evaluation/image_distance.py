@@ -5,6 +5,7 @@ import torch.nn.functional as F
 from torch import nn
 
 from thaw.evaluation.prediction_sets import threshold_covering
+from thaw.features.head_inputs import evenly_spaced
 
 PASSING = 0.95  # share of validation images with a distance of at most 1
 FEWEST = 19  # number of images below which no threshold lets 95 % of new images pass
@@ -92,8 +93,7 @@ def fitted_distance(features: torch.Tensor, labels: torch.Tensor) -> ImageDistan
     scaled = _damped(features)
     norm = scaled.norm(dim=1).mean().clamp(min=1e-30)
     scaled /= norm
-    count = min(len(features), _MOST_REFERENCES, max(FEWEST, _MOST_NUMBERS // features.shape[1]))
-    chosen = torch.linspace(0, len(features) - 1, count, dtype=torch.float64).round().long()
+    chosen = evenly_spaced(len(features), min(_MOST_REFERENCES, max(FEWEST, _MOST_NUMBERS // features.shape[1])))
     centre = scaled.mean(0)
     references = (scaled[chosen] - centre).half()
     nearest = torch.cat([_neighbour_distance(x, references.float(), centre) for x in scaled.split(_AT_ONCE)])

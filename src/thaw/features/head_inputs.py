@@ -26,7 +26,7 @@ class HeadInputs:
     def keep(self, batch: torch.Tensor) -> None:
         """Keep the selected inputs of a batch, float (N, D)."""
         if not self._seen:
-            self.shown = _spread(self._images, min(_MOST_IMAGES, max(_MOST_NUMBERS // batch.shape[1], 1)))
+            self.shown = evenly_spaced(self._images, min(_MOST_IMAGES, max(_MOST_NUMBERS // batch.shape[1], 1)))
         here = self.shown - self._seen
         self._kept.append(batch[here[(here >= 0) & (here < len(batch))]].float().cpu())
         self._seen += len(batch)
@@ -39,10 +39,11 @@ class HeadInputs:
     def spread(self, images: int, numbers: int) -> torch.Tensor:
         """Return evenly spaced rows of `vectors`, int64: at most `images` rows with at most `numbers` numbers."""
         wide = self._kept[0].shape[1] if self._kept else 1
-        return _spread(len(self.shown), min(images, max(numbers // wide, 1)))
+        return evenly_spaced(len(self.shown), min(images, max(numbers // wide, 1)))
 
 
-def _spread(count: int, most: int) -> torch.Tensor:
+def evenly_spaced(count: int, most: int) -> torch.Tensor:
+    """Return up to `most` indices below `count`, int64, from the first to the last."""
     return torch.linspace(0, count - 1, min(count, most), dtype=torch.float64).round().long()
 
 

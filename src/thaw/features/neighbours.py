@@ -6,6 +6,7 @@ from itertools import takewhile
 import torch
 from torch.nn.functional import normalize
 
+from thaw.features.head_inputs import evenly_spaced
 from thaw.features.linear_objective import FeatureRows
 
 NEIGHBOURS = 20
@@ -21,7 +22,7 @@ def neighbour_accuracy(rows: FeatureRows) -> tuple[float, int]:
     Source: Wu et al. 2018, "Unsupervised feature learning via non-parametric instance discrimination".
     """
     count, device = min(_MOST_ASKED, rows.images), rows.device
-    asked = torch.linspace(0, rows.images - 1, count, dtype=torch.float64, device=device).round().long()
+    asked = evenly_spaced(rows.images, count).to(device)
     wanted = torch.cat([_unit(x[asked[_inside(asked, part)] - part.start]) for part, x in _unaugmented(rows)])
     nearest = torch.empty(count, 0, device=device)
     labels = torch.empty(count, 0, dtype=torch.long, device=device)

@@ -63,9 +63,11 @@ def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions
     """Add validation images as points to TensorBoard's tab Projector; close points have similar inputs of the head."""
 
     def add(board: TensorBoardLogger) -> None:
-        rows_shown = inputs.spread(_PROJECTED_IMAGES, _PROJECTED_NUMBERS)
-        points = None if inputs.vectors is None else inputs.vectors[rows_shown]
-        if points is None or not points.isfinite().all():  # hooks were skipped, or the net diverged
+        rows_shown, vectors = inputs.spread(_PROJECTED_IMAGES, _PROJECTED_NUMBERS), inputs.vectors
+        if vectors is None:  # hooks were skipped
+            return
+        points = vectors[rows_shown]
+        if not points.isfinite().all():  # the net diverged
             return
         names = [*map(printable, predictions.classes)]
         rows = []

@@ -9,9 +9,8 @@ import torch
 from torch import nn
 
 from thaw.errors import RunError, UnreadableImageError, UserError
-from thaw.evaluation.image_distance import ImageDistance
 from thaw.evaluation.model_limits import ModelLimits
-from thaw.evaluation.prediction_sets import COVERAGE, PredictionSets, class_scores
+from thaw.evaluation.prediction_sets import COVERAGE, class_scores
 from thaw.evaluation.predictions_table import read_predictions
 from thaw.inference.run_checkpoint import run_folder
 from thaw.inference.trained_model import TrainedModel
@@ -35,7 +34,8 @@ class ExportedModel(nn.Module):
         super().__init__()
         self.net = net
         self.temperature = temperature
-        self.sets, self.distance = (None if isinstance(part, str) else part for part in _parts(limits))
+        self.sets = limits.sets if limits and not isinstance(limits.sets, str) else None
+        self.distance = limits.distance if limits and not isinstance(limits.distance, str) else None
         self.with_limits = limits is not None
 
     def forward(self, images: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, ...]:
@@ -48,10 +48,6 @@ class ExportedModel(nn.Module):
         if self.distance is not None:
             found.append(self.distance(inputs[0]))
         return tuple(found) if self.with_limits else found[0]
-
-
-def _parts(limits: ModelLimits | None) -> tuple[PredictionSets | str, ImageDistance | str]:
-    return ("", "") if limits is None else (limits.sets, limits.distance)
 
 
 def outputs(limits: ModelLimits) -> list[str]:
@@ -106,14 +102,13 @@ class Check:
             RunError: if they differ by more than rounding.
 
         """
+        computed = [model.logits_and_distances(part) for part in self.images.split(32)]
         if "in_set" in found:
-            logits = torch.cat([model.logits(part) for part in self.images.split(32)])
-            sets, threshold = model.limits.required_sets(), model.limits.required_sets().threshold(COVERAGE)
-            near = (class_scores(logits / model.temperature) - threshold).abs() < TOLERANCE
-            _refuse(int(((found["in_set"] != sets(logits / model.temperature)) & ~near).any(1).sum()), "prediction set")
+            sets, logits = model.limits.required_sets(), torch.cat([part for part, _ in computed]) / model.temperature
+            near = (class_scores(logits) - sets.threshold(COVERAGE)).abs() < TOLERANCE
+            _refuse(int(((found["in_set"] != sets(logits)) & ~near).any(1).sum()), "prediction set")
         if "distance" in found:
-            batches = (model.logits_and_distances(part)[1] for part in self.images.split(32))
-            distances = torch.cat([batch for batch in batches if batch is not None])
+            distances = torch.cat([away for _, away in computed if away is not None])
             _refuse(int(((found["distance"] - distances).abs() > 1e-3 * distances).sum()), "distance")
 
     def batches(self) -> list[torch.Tensor]:
