@@ -25,7 +25,7 @@ _WORSE = 4  # the search ends after this many penalties in a row without improve
 _HALF_DECADES = tuple(10 ** (-exponent / 2) for exponent in range(2, 19))
 _WEAKEST = 0.01  # smallest product of penalty and images, for two classes; smaller ones change little but take long
 _SMALL = 2e7  # images * features * classes below which one thread is as fast as several
-_LARGE = 5e9  # images * features * classes above which only one fold is held out, and `_QUICK` and `_QUICKER` apply
+_LARGE = 1e8  # images * features * classes above which only one fold is held out, and `_QUICK` and `_QUICKER` apply
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ class _Patience:
 
 
 _FULL = _Patience(3, 1e-9, 0.1)
-_QUICK = _Patience(1, 1e-5, 1.0)  # with 1,000 classes, later steps change no prediction and take minutes
+_QUICK = _Patience(1, 1e-5, 1.0)  # with hundreds of classes, later steps change no prediction and take minutes
 _QUICKER = _Patience(1, 1e-3, 1.0)  # while penalties are compared
 
 
@@ -88,8 +88,8 @@ class LogisticProbe:
     by its norm at zero weights, is at most `tolerance`. It also stops after 500 steps, or after three rounds of 5 steps
     without progress. A round makes progress if it lowers the loss by 1e-9 of its value or the gradient by a tenth.
 
-    If a solution would take minutes, only one fold is held out. The solver then stops after the first round that lowers
-    the loss by less than 1e-5 of its value, or 1e-3 while it compares penalties.
+    If images times features times classes exceed 1e8, only one fold is held out. The solver then stops after the first
+    round that lowers the loss by less than 1e-5 of its value, or 1e-3 while it compares penalties.
 
     Raises:
         UserError: from the constructor, if a value is invalid.
