@@ -242,3 +242,21 @@ def test_fine_tuning_goes_on_from_the_optimum(tiny_run, tmp_path, without_pictur
     metrics = rows(tmp_path / "run" / "metrics.csv")
     assert [row["phase"] for row in metrics] == ["1", "2", "2"]
     assert summary["probe"]["gradient"] <= 1e-6 and float(metrics[0]["lr"]) == 0
+
+
+def test_with_several_classes_each_class_is_a_problem_of_its_own():
+    random = np.random.default_rng(0)
+    x = torch.from_numpy(random.normal(size=(80, 6)).astype(np.float32)) * 3 + 5
+    members = torch.from_numpy(random.random((80, 3)) < 0.4)
+    rows = FeatureRows([StoredFeatures(x)], list(range(80)), 3, CPU, members)
+    solution = LogisticProbe(penalties=[0.01], folds=2, tolerance=1e-9).solve(rows)
+    z = x.double() - x.double().mean(0)
+    norm = z.square().sum(1).mean().sqrt()
+    for label in range(3):
+        weight = (solution.weight[label] * norm).clone().requires_grad_()
+        bias = solution.bias[label].clone().requires_grad_()
+        logits = x.double() @ (weight / norm) + bias
+        loss = F.binary_cross_entropy_with_logits(logits, members[:, label].double()) + 0.005 * weight.square().sum()
+        slopes = torch.autograd.grad(loss, (weight, bias))
+        assert max(slope.abs().max().item() for slope in slopes) < 1e-7
+    assert solution.path[0].acc == pytest.approx(0.6, abs=0.25)

@@ -94,7 +94,8 @@ def test_every_trainer_composes(configure, name):
 
 def test_the_demo_takes_demo_weights_and_photographs_take_imagenets(configure):
     chosen = {name: configure(f"data={name}").weights for name in options("data")}
-    assert chosen == {"demo": "demo", "image_folder": "imagenet", "table": "imagenet", "cats_dogs": "imagenet"}
+    known = {"image_folder": "imagenet", "table": "imagenet", "cats_dogs": "imagenet"}
+    assert chosen == {"demo": "demo", "scenes": "demo", **known}
     assert configure("data=image_folder", "weights=none").weights == "none"
 
 

@@ -34,7 +34,7 @@ COMPUTED = {
 RECORDED = {
     "READING": (2, "571bb17426c5"),
     "PIXELS": (1, "7972ebf109b0"),
-    "TRANSFORMS": (1, "967ec42f0ab5"),
+    "TRANSFORMS": (1, "1633286f3a8e"),
     "FEATURES": (1, "6b6d06495f05"),
     "DRAWINGS": (1, "4e215a632ae5"),
     "PRETRAINING": (1, "91727490958e"),

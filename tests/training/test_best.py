@@ -50,7 +50,7 @@ def test_a_run_that_goes_on_knows_the_loss_of_its_best_epoch(checkpoint, tmp_pat
 
 def test_a_loss_that_is_no_number_never_wins():
     worst, other = ({"val/acc": 0.5, "val/loss": loss} for loss in (float("nan"), 9.0))
-    assert epoch_score(worst) < epoch_score(other)
+    assert epoch_score(worst, "val/acc") < epoch_score(other, "val/acc")
 
 
 def path_of(checkpoint, number):

@@ -1,5 +1,7 @@
 """Measure a trained model on labelled images. RUN is a run's folder or a checkpoint; ROOT has one folder per class.
 
+With --table, a table has the labels of the images in ROOT instead.
+
 Accuracy, calibration and robustness come with 95 % intervals. A page shows the images with the highest loss and where
 the model looks. No file in ROOT is changed. The exit status is 1 if some images could not be read, and 2 if no image
 could be read.
@@ -9,7 +11,9 @@ import sys
 from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from thaw.commands import frame
 from thaw.errors import UserError
@@ -18,12 +22,18 @@ from thaw.runs.optional_output import naming_page
 from thaw.runs.ownership import refuse_other_results
 from thaw.runs.writable import try_to_write
 
+if TYPE_CHECKING:
+    from thaw.inference.labelled_folder import LabelledFolder
+    from thaw.inference.trained_model import TrainedModel
+
 
 def options() -> Namespace:
     parser = frame.parser(__doc__)
     add = parser.add_argument
     add("run", type=Path, metavar="RUN")
     add("root", type=Path, metavar="ROOT")
+    add("--table", type=Path, metavar="FILE", help="table with the labels of images in ROOT, as for data.table")
+    add("--split", metavar="NAME", help="rows of --table to use: train, val or test")
     add("--out", type=Path, metavar="DIR", help="output folder (<run's folder>/evaluation/<ROOT's name>)")
     add("--no-robustness", dest="robustness", action="store_false", help="skip the 12 corruptions of each image")
     add("--top", type=frame.whole(0), default=24, metavar="N", help="number of high-loss images on the page (24)")
@@ -39,12 +49,13 @@ def main() -> int:
     from thaw.inference.evaluate import evaluate
     from thaw.inference.evaluated_limits import predict_foreign
     from thaw.inference.evaluation_page import table, write_evaluation
-    from thaw.inference.labelled_folder import read_labelled
+    from thaw.inference.label_evaluation import evaluate_labels
+    from thaw.inference.label_evaluation_page import label_table, write_label_evaluation
     from thaw.inference.run_checkpoint import run_folder
     from thaw.inference.trained_model import load_model
 
     model = load_model(chosen.run)
-    folder = read_labelled(chosen.root.expanduser(), model.classes)
+    folder = _labelled(chosen, model)
     out = chosen.out or run_folder(model.source) / run_files.EVALUATION / (folder.root.resolve().name or "root")
     refuse_other_results(out, ("evaluation.json",), "an evaluation")
     if chosen.coverage:
@@ -55,14 +66,32 @@ def main() -> int:
     with _writing_to(out):  # before the evaluation, which can take an hour
         try_to_write(out)
     others = predict_foreign(model, chosen.foreign, foreign) if foreign else None
-    done = evaluate(model, folder, chosen.robustness, chosen.top, chosen.coverage or COVERAGE, others)
+    if model.several:
+        done = evaluate_labels(model, folder, chosen.top)
+        written, shown = partial(write_label_evaluation, out, done), label_table(done.facts)
+    else:
+        done = evaluate(model, folder, chosen.robustness, chosen.top, chosen.coverage or COVERAGE, others)
+        written, shown = partial(write_evaluation, out, done), table(done.facts)
     with _writing_to(out):
-        write_evaluation(out, done)
-    print(table(done.facts) + naming_page("page", out / "evaluation.html"))
+        written()
+    print(shown + naming_page("page", out / "evaluation.html"))
     faults = [*done.facts["unreadable"], *(others.faults if others else ())]
     for fault in faults:
         print(f"warning: {fault}", file=sys.stderr)
     return 1 if faults else 0
+
+
+def _labelled(chosen: Namespace, model: "TrainedModel") -> "LabelledFolder":
+    from thaw.inference.labelled_folder import read_labelled, read_labelled_table
+
+    root = chosen.root.expanduser()
+    if chosen.split and not chosen.table:
+        raise UserError(f"--split {chosen.split} selects rows of a table: add --table FILE.")
+    if chosen.table:
+        return read_labelled_table(root, chosen.table, chosen.split, model)
+    if model.several:
+        raise UserError(f"images of {chosen.run} can have several classes: name them in a table, with --table FILE.")
+    return read_labelled(root, model.classes)
 
 
 def _foreign_paths(folder: Path, root: Path) -> list[str]:

@@ -64,6 +64,10 @@ def _label_next(chosen: Namespace) -> list[str]:
     if not paths:
         raise UserError(" ".join(faults))
     model = load_model(chosen.run)
+    if model.several:
+        raise UserError(
+            f"images of {chosen.run} can have several classes; label_next chooses among images with one class."
+        )
     budget = read_label_budget(chosen.curve, run_folder(model.source)) if chosen.curve else None
     labelled = Labelled(_named_images(chosen.labelled), []) if chosen.labelled else labelled_images(model)
     found = select(model, paths, labelled, chosen.count, chosen.seed)

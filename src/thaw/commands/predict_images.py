@@ -71,6 +71,10 @@ def _predict(chosen: Namespace) -> tuple[list[str], int]:
     _check_output(chosen)
     paths, faults = image_paths(chosen.paths, sys.stdin)
     model = _model(chosen)
+    if model.several and chosen.threshold:
+        raise UserError(
+            f"--threshold {chosen.threshold:g} is for images with one class; this model has a threshold for each class."
+        )
     barred = [name for name in model.classes if "|" in name]
     if chosen.sets is not None and chosen.format == "csv" and barred:
         raise UserError(f"--sets --format csv separates classes by |, which {barred[0]!r} contains: use --format json.")

@@ -19,7 +19,7 @@ from thaw.sweep.recipe import add_multirun_flag
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")
 def main(cfg: DictConfig) -> float | None:
-    """Train a run and return the validation accuracy of its best weights; ranks above 0 return None."""
+    """Train a run and return the validation accuracy (or mAP) of its best weights; ranks above 0 return None."""
     with recorded_run(cfg) as (folder, summary):
         # Imported here, because torch takes seconds, and --help, --cfg and planning a sweep do not need it.
         from thaw.runs.optional_imports import skip_unneeded
@@ -57,7 +57,7 @@ def main(cfg: DictConfig) -> float | None:
     # The results are already written, so an error below loses no result.
     picture_results(cfg.output_dir, parts.trainer, data, seen)
     record_values(parts.trainer, chosen_values(cfg, parts.weights, data.image_size), summary)
-    return summary["val"]["acc"] if parts.trainer.is_global_zero else None
+    return summary["val"][summary["metric"]] if parts.trainer.is_global_zero else None
 
 
 def launch() -> None:

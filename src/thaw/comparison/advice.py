@@ -1,5 +1,6 @@
 """Write the conclusions of a comparison as sentences."""
 
+from thaw.pages.metric_names import bounds, metric_of, score
 from thaw.pages.text import agreeing, amount, duration, p_value, percentage, shown
 
 _WIDEST = 60  # largest width of the recommended candidate's name, in columns
@@ -14,11 +15,10 @@ def advice(facts: dict) -> list[str]:
         lacking = "has predictions for test images" if facts["split"] == "test" else "has finished"
         return [f"No run {lacking}, so there is nothing to compare."]
     best, others = entries[0], entries[1:]
-    low, high = best["acc_ci95"]
+    low, high = bounds(best)
     seeds = amount(len(best["seeds"]), "seed")
     sentences = [
-        f"Use {shown(best['name'], _WIDEST)}: it classifies {percentage(best['acc'])} of "
-        f"{amount(facts['images'], image_kind(facts))}{_in_groups(facts)} correctly (mean of {seeds}; 95 % interval "
+        f"Use {shown(best['name'], _WIDEST)}: {_achieves(best, facts)} (mean of {seeds}; 95 % interval "
         f"{percentage(low)} to {percentage(high)})."
     ]
     tied, worse = ([other for other in others if other["verdict"] == verdict] for verdict in ("tied", "worse"))
@@ -33,6 +33,13 @@ def advice(facts: dict) -> list[str]:
     if tied:
         sentences.append(_tie_sentence(best, tied))
     return sentences + _robustness_sentence(best, others)
+
+
+def _achieves(best: dict, facts: dict) -> str:
+    images = f"{amount(facts['images'], image_kind(facts))}{_in_groups(facts)}"
+    if metric_of(best) == "map":
+        return f"its mean average precision on {images} is {percentage(score(best))}"
+    return f"it classifies {percentage(score(best))} of {images} correctly"
 
 
 def _in_groups(facts: dict) -> str:
@@ -50,7 +57,7 @@ def _robustness_sentence(best: dict, others: list[dict]) -> list[str]:
 
 
 def _tie_sentence(best: dict, tied: list[dict]) -> str:
-    names = _listed([f"{shown(one['name'])} ({percentage(one['acc'])})" for one in tied])
+    names = _listed([f"{shown(one['name'])} ({percentage(score(one))})" for one in tied])
     sentence = f"On these images, it is not clearly better than {names}"
     quickest = min(tied, key=lambda one: one["seconds"])
     if quickest["seconds"] * _QUICKER <= best["seconds"]:
@@ -63,16 +70,17 @@ def cautions(facts: dict) -> list[str]:
     """Return sentences that warn why the accuracies may mislead, for example because there are few images."""
     images, entries, sentences = facts["images"], facts["candidates"], []
     if entries and images < _ENOUGH:
-        low, high = entries[0]["acc_ci95"]
+        low, high = bounds(entries[0])
+        each = f"each of the {images} changes an accuracy by {percentage(1 / images)}, and chance alone changes it"
+        changes = "chance alone changes the mAP" if metric_of(facts) == "map" else each
         sentences.append(
-            f"There are few {agreeing(f'{image_kind(facts)}[s]', images)}: each of the {images} changes an accuracy "
-            f"by {percentage(1 / images)}, and "
-            f"chance alone changes it by about {percentage((high - low) / 2)}. More images would reduce both."
+            f"There are few {agreeing(f'{image_kind(facts)}[s]', images)}: {changes} by about "
+            f"{percentage((high - low) / 2)}. More images would reduce both."
         )
     if copies := facts["copies"]:
         sentences.append(
             f"{amount(copies, image_kind(facts))} {agreeing('[are]', copies)} also in training, byte for byte. "
-            "Therefore all accuracies are too high; scripts/audit_data.py lists these images."
+            "Therefore all results are too high; scripts/audit_data.py lists these images."
         )
     if entries and min(len(one["seeds"]) for one in entries) == 1:
         sentences.append(
@@ -82,7 +90,7 @@ def cautions(facts: dict) -> list[str]:
         )
     if facts["split"] == "val" and any(run["epochs"] > 1 for one in entries for run in one["runs"]):
         sentences.append(
-            "The best epoch of each run was chosen on these same images, so all accuracies are a little too high."
+            "The best epoch of each run was chosen on these same images, so all results are a little too high."
         )
     for key, words in (("failures", "failed"), ("unfinished", "did not finish")):
         if facts[key]:

@@ -12,6 +12,7 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from thaw.comparison.finished_runs import Run, Trial, grouped
+from thaw.evaluation.average_precision import average_precision, influence
 from thaw.evaluation.confusion import confusion_counts
 from thaw.evaluation.statistics import Correctness
 
@@ -30,8 +31,15 @@ class Candidate:
     def runs(self) -> list[Run]:
         return [run for trial in self.trials for run in trial.runs]
 
+    @property
+    def metric(self) -> str:
+        return self.trials[0].metric
+
     @cached_property
     def correctness(self) -> Correctness:
+        """Return which predictions are right; with several classes per image, each image's part of the mAP."""
+        if self.metric == "map":
+            return Correctness(np.array([influence(*trial.ranked) for trial in self.trials]), self._groups)
         right = [[label == predicted for _, label, predicted, _ in trial.predictions] for trial in self.trials]
         return Correctness(np.array(right), self._groups)
 
@@ -62,6 +70,10 @@ class Candidate:
 
     def _entries(self, keys: Sequence[str]) -> list[Any]:
         return [reduce(getitem, keys, run.summary) for run in self.runs]
+
+    def average_precisions(self) -> np.ndarray:
+        """Return each class's average precision, float (classes,): the mean over seeds."""
+        return np.mean([average_precision(*trial.ranked) for trial in self.trials], axis=0)
 
     def confusion(self, classes: Sequence[str]) -> csr_array:
         """Return the confusion matrix (true class, predicted class) of all runs together."""

@@ -10,11 +10,17 @@ import numpy as np
 from thaw.comparison.advice import advice, cautions
 from thaw.comparison.candidates import Candidate, candidates
 from thaw.comparison.finished_runs import Run, Trial, trials, without_repetitions
+from thaw.data.label_sets import SEPARATOR
 from thaw.evaluation.confusion import confused_pairs
 from thaw.evaluation.statistics import LEVEL, PairedTest, PairedTests
 from thaw.pages.limits import CONFUSIONS, KEPT_MATRIX
+from thaw.pages.metric_names import score
 from thaw.runs import run_files
 
+_OTHER_METRICS = {
+    "acc": ("macro_acc", "macro_f1", "ece", "loss"),
+    "map": ("acc", "macro_f1", "micro_f1", "ece", "loss"),
+}
 SHOWN = 12  # the page shows this many images on which candidates disagree
 
 
@@ -38,6 +44,7 @@ def compare(runs: Sequence[Run], folder: Path) -> dict:
         "tests": [_test_entry(test) for test in tests],
         "method": tests[0].method if tests else None,
         "level": LEVEL,
+        "metric": found[0].metric if found else "acc",
         "classes": classes,
         "split": runs[0].split if runs else "val",
         "images": found[0].correctness.images if found else 0,
@@ -69,7 +76,8 @@ def _add_robustness(entries: Sequence[dict], found: Sequence[Candidate]) -> None
 
 
 def _images_by_class(one: Candidate, classes: Sequence[str]) -> dict[str, int]:
-    counts = Counter(label for _, label, _, _ in one.trials[0].predictions)
+    labels = [label for _, label, _, _ in one.trials[0].predictions]
+    counts = Counter(name for label in labels for name in (label.split(SEPARATOR) if one.metric == "map" else [label]))
     return {name: counts[name] for name in classes}
 
 
@@ -86,26 +94,38 @@ def _candidate_entry(
     classes: Sequence[str],
     folder: Path,
 ) -> dict:
-    confusion = one.confusion(classes)
-    images = confusion.sum(1)
+    metric = one.metric
     return {
         "name": one.name,
         "strategy": one.runs[0].summary["strategy"],
         "seeds": [trial.seed for trial in one.trials],
-        "acc": one.correctness.accuracy,
-        "acc_ci95": paired.interval(one.name),
-        "acc_by_seed": one.correctness.right.mean(1).tolist(),
+        "metric": metric,
+        metric: one.correctness.accuracy,
+        f"{metric}_ci95": paired.interval(one.name),
+        f"{metric}_by_seed": one.correctness.right.mean(1).tolist(),
         **_verdict(one.name, best.name, tests),
-        **{key: one.mean(one.runs[0].split, key) for key in ("macro_acc", "macro_f1", "ece", "loss")},
+        **{key: one.mean(one.runs[0].split, key) for key in (_OTHER_METRICS[metric])},
         "parameters": {key: int(one.mean("parameters", key)) for key in ("total", "trainable")},
         "seconds": one.median("seconds", "total"),
         "train_images_per_second": one.median("train_images_per_second"),
         "peak_memory_mb": max(run.summary["peak_memory_mb"] for run in one.runs),
-        "acc_by_class": dict(zip(classes, (confusion.diagonal() / images.clip(1)).tolist(), strict=True)),
+        **_by_class(one, classes),
+        "curves": {
+            key: _curve_entry(one.runs, key) for key in ("train/loss", "train/acc", "val/loss", f"val/{metric}")
+        },
+        "runs": [_run_entry(run, folder) for run in one.runs],
+    }
+
+
+def _by_class(one: Candidate, classes: Sequence[str]) -> dict:
+    """Return the accuracy of each class and the confusions, or the average precision of each class."""
+    if one.metric == "map":
+        return {"map_by_class": dict(zip(classes, one.average_precisions().tolist(), strict=True))}
+    confusion = one.confusion(classes)
+    return {
+        "acc_by_class": dict(zip(classes, (confusion.diagonal() / confusion.sum(1).clip(1)).tolist(), strict=True)),
         "confusion": confusion.toarray().tolist() if len(classes) <= KEPT_MATRIX else None,
         "confused": confused_pairs(confusion, classes, CONFUSIONS),
-        "curves": {key: _curve_entry(one.runs, key) for key in ("train/loss", "train/acc", "val/loss", "val/acc")},
-        "runs": [_run_entry(run, folder) for run in one.runs],
     }
 
 
@@ -127,7 +147,7 @@ def _run_entry(run: Run, folder: Path) -> dict:
     return {
         "folder": _relative_folder(run, folder),
         "command": run.command,
-        "acc": run.accuracy,
+        run.metric: run.accuracy,
         "seconds": run.summary["seconds"]["total"],
         **{key: run.summary[key] for key in ("seed", "best_epoch", "epochs")},
     }
@@ -150,7 +170,7 @@ def _test_entry(test: PairedTest) -> dict:
 
 def dominates(other: dict, entry: dict, cost: str) -> bool:
     """Return whether `other` beats `entry` in accuracy or `cost` (lower is better), and is worse in neither."""
-    pairs = (other["acc"], entry["acc"]), (-other[cost], -entry[cost])
+    pairs = (score(other), score(entry)), (-other[cost], -entry[cost])
     return all(a >= b for a, b in pairs) and any(a > b for a, b in pairs)
 
 

@@ -14,33 +14,35 @@ from thaw.data.thumbnails import thumbnail_url
 from thaw.pages import plots
 from thaw.pages.html import render
 from thaw.pages.limits import CANDIDATES, LINES, MATRIX, ROWS
+from thaw.pages.metric_names import NAMES, bounds, metric_of, score
 from thaw.pages.text import aligned, p_value, shown
 from thaw.runs.optional_output import write_page
 from thaw.storage.files import write_rows, write_whole
 
-_COLUMNS = ("name", "seeds", "acc", "acc_low", "acc_high", "verdict", "p", "difference", "macro_acc", "macro_f1", "ece",
-            "loss", "trainable", "total", "seconds", "train_images_per_second", "peak_memory_mb", "pareto",
-            "corrupted_acc")  # fmt: skip
+_COLUMNS = ("name", "seeds", "{metric}", "{metric}_low", "{metric}_high", "verdict", "p", "difference", "macro_acc",
+            "macro_f1", "ece", "loss", "trainable", "total", "seconds", "train_images_per_second", "peak_memory_mb",
+            "pareto", "corrupted_acc")  # fmt: skip
 
 
 def write_comparison(folder: Path, runs: Sequence[Path], split: str = "val") -> dict:
     """Compare the runs in the folders `runs` on `split`, write the comparison into `folder`, and return it."""
     facts = {"command": _command(folder), **compare([Run(Path(run), split) for run in runs], folder)}
     write_whole(folder / "comparison.json", json.dumps(facts, indent=1) + "\n")
-    write_rows(folder / "comparison.csv", _COLUMNS, map(_csv_row, facts["candidates"]))
+    columns = [name.format(metric=facts["metric"]) for name in _COLUMNS]
+    write_rows(folder / "comparison.csv", columns, map(_csv_row, facts["candidates"]))
     write_page(folder / "report.html", lambda: _page(facts))
     return facts
 
 
 def table(facts: dict) -> str:
     """Return a terminal table of the candidates, followed by the advice and the runs that were left out."""
-    rows = [("", f"{facts['split']}/acc", "95 % interval", "seconds", "against the best")]
+    rows = [("", f"{facts['split']}/{facts['metric']}", "95 % interval", "seconds", "against the best")]
     for entry in facts["candidates"]:
-        low, high = entry["acc_ci95"]
+        low, high = bounds(entry)
         rows.append(
             (
                 entry["name"],
-                f"{entry['acc']:.4f}",
+                f"{score(entry):.4f}",
                 f"{low:.4f} to {high:.4f}",
                 f"{entry['seconds']:.1f}",
                 verdict(entry),
@@ -57,14 +59,15 @@ def verdict(entry: dict) -> str:
 
 
 def _csv_row(entry: dict) -> dict:
-    low, high = entry["acc_ci95"]
+    (low, high), metric = bounds(entry), metric_of(entry)
     return {
+        "macro_acc": None,
         **entry,
         **entry["parameters"],
         "seeds": " ".join(map(str, entry["seeds"])),
         "corrupted_acc": entry["robustness"]["acc"] if entry["robustness"] else None,
-        "acc_low": low,
-        "acc_high": high,
+        f"{metric}_low": low,
+        f"{metric}_high": high,
     }
 
 
@@ -79,7 +82,7 @@ def _page(facts: dict) -> str:
         if entries
         else {}
     )
-    hardest = sorted(facts["classes"], key=lambda name: entries[0]["acc_by_class"][name])
+    hardest = sorted(facts["classes"], key=lambda name: entries[0][f"{facts['metric']}_by_class"][name])
     pictures = {
         row["path"]: thumbnail_url(Path(facts["data"]["data_root"]) / row["path"]) for row in facts["disagreements"]
     }
@@ -94,6 +97,7 @@ def _page(facts: dict) -> str:
         "drawn": CANDIDATES,
         "most_tests": ROWS,
         "image": image_kind(facts),
+        "metric_name": NAMES[facts["metric"]],
         "has_robustness": any(entry["robustness"] for entry in entries),
     }
     return render("comparison.html.jinja", **values)

@@ -7,10 +7,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import TypeVar, cast
 
+import numpy as np
 from omegaconf import OmegaConf
 
 from thaw.errors import UserError
-from thaw.evaluation.predictions_table import Row, read_predictions
+from thaw.evaluation.predictions_table import Row, read_label_scores, read_predictions
+from thaw.pages.metric_names import metric_of
 from thaw.runs import run_files
 from thaw.runs.configuration import is_run, read_resolved
 from thaw.runs.summary import read_summary
@@ -73,7 +75,12 @@ class Run:
 
     @property
     def accuracy(self) -> float:
-        return self.summary[self.split]["acc"]
+        """Return the decisive metric, which is mAP if images can have several classes."""
+        return self.summary[self.split][self.metric]
+
+    @property
+    def metric(self) -> str:
+        return metric_of(self.summary)
 
     @cached_property
     def epochs(self) -> list[dict]:
@@ -85,8 +92,16 @@ class Run:
     @cached_property
     def predictions(self) -> list[Row]:
         """Return (path, label, predicted, confidence) of every image of the split, sorted by path."""
-        file = run_files.PREDICTIONS if self.split == "val" else run_files.TEST_PREDICTIONS
-        return sorted(read_predictions(self.folder / file))
+        return sorted(read_predictions(self._table))
+
+    @property
+    def _table(self) -> Path:
+        return self.folder / (run_files.PREDICTIONS if self.split == "val" else run_files.TEST_PREDICTIONS)
+
+    @cached_property
+    def label_scores(self) -> tuple[list[str], np.ndarray, np.ndarray]:
+        """Return `predictions_table.read_label_scores` of the split, for images that can have several classes."""
+        return read_label_scores(self._table, self.summary["classes"])
 
     @cached_property
     def groups(self) -> dict[str, str]:
@@ -121,6 +136,17 @@ class Trial:
         """Return the rows of `Run.predictions` of all folds together, sorted by path."""
         return sorted(row for run in self.runs for row in run.predictions)
 
+    @property
+    def metric(self) -> str:
+        return self.runs[0].metric
+
+    @cached_property
+    def ranked(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return labels, bool (n, classes), and probabilities of the images of all folds together, sorted by path."""
+        found = [run.label_scores for run in self.runs]
+        order = np.argsort([path for paths, _, _ in found for path in paths], kind="stable")
+        return np.concatenate([one[1] for one in found])[order], np.concatenate([one[2] for one in found])[order]
+
     @cached_property
     def groups(self) -> list[str] | None:
         """Return the group of each image, sorted by path, or None if the images have no groups."""
@@ -138,7 +164,7 @@ class Trial:
     def images(self) -> tuple:
         """Return a key that identifies the split's images; trials with equal keys can be compared image by image."""
         contents = tuple(run.summary.get("fingerprint", {}).get(run.split) for run in self.runs)
-        return contents, tuple((path, label) for path, label, _, _ in self.predictions)
+        return self.metric, contents, tuple((path, label) for path, label, _, _ in self.predictions)
 
 
 def no_run(where: str) -> UserError:

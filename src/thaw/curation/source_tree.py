@@ -63,10 +63,11 @@ def tabled_trees(root: Path, table: Path) -> dict[str, Tree]:
 
     """
     found = tabled_images(table, root)
+    name = found.label_sets.name
     by_split = sorted(found.samples.items(), key=lambda item: ("", *SPLITS).index(item[0]))
     return {
         split: Tree(
-            root, [(Path(path).relative_to(root), found.classes[label]) for path, label in samples], tabled=True
+            root, [(Path(path).relative_to(root), name(label, found.classes)) for path, label in samples], tabled=True
         )
         for split, samples in by_split
     }

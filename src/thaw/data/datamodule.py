@@ -27,6 +27,7 @@ from thaw.data.rotation import Crop, apply_augmentation
 from thaw.data.splits import Split, read_splits
 from thaw.data.transforms import EvalTransform, TrainTransform, read_size
 from thaw.data.workers import best_workers, inference_batch_size
+from thaw.errors import UserError
 from thaw.runs.stopping import leave_stopping_to_main
 
 _PATIENCE = 900  # seconds to wait for a loader process's batch; network disks can be slow
@@ -60,6 +61,9 @@ class ImageFolderDataModule(PreparedPixels, DistributedBatches, LightningDataMod
         resampling = bounds("data.crop_scale", options.crop_scale), options.rotation, self.preprocessing.interpolation
         augmentation = TrainTransform(self.train_size, *resampling) if self.augment else None
         self.classes, self.split_note, self.groups = splits.classes, splits.split_note, splits.groups
+        self.label_sets = splits.label_sets
+        if self.label_sets.several and self.balance:
+            raise UserError(f"data.balance={self.balance} needs images with one label each; leave the option out.")
         self.train = self._split(splits.train, self.train_size, augmentation)
         self.val = self._split(splits.val, self.image_size)
         self.test = self._split(splits.test, self.image_size) if splits.test else None

@@ -25,6 +25,7 @@ def describe_images(
     names = ", ".join(map(shown, classes[:_CLASSES_SHOWN])) + (", …" if len(classes) > _CLASSES_SHOWN else "")
     text = f"{root}: {len(splits['train'])} training{share} and {len(splits['val'])} validation images "
     text += f"of {len(classes)} classes ({names})"
+    text += _labels_per_image(splits["train"])
     text += f", validated on {note}" if note else ""
     text += f", and {len(splits['test'])} test images" if "test" in splits else ""
     counts = copies_in_training(splits)
@@ -43,6 +44,13 @@ def describe_images(
     bad = sorted({path for paths in skipped.values() for path in paths})
     skips = " and ".join(f"{len(paths)} of {name}" for name, paths in skipped.items() if paths)
     return text + _paths_with_reason(f"skipped because they cannot be decoded ({skips})", bad, root)
+
+
+def _labels_per_image(images: ClassFolders) -> str:
+    if not images.label_sets.several:
+        return ""
+    mean = images.label_sets.counts(images.targets).total() / len(images)
+    return f", {mean:.1f} classes per image"
 
 
 def copies_in_training(splits: Mapping[str, ClassFolders]) -> dict[str, int]:

@@ -1,7 +1,6 @@
 """Fingerprints of a run's images: Thaw resumes a run only if the run's images have not changed."""
 
 import hashlib
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -18,10 +17,11 @@ def fingerprint(classes: Sequence[str], splits: Mapping[str, ClassFolders]) -> d
 
 
 def _split(classes: Sequence[str], images: ClassFolders) -> dict:
-    counts = Counter(images.targets)
+    counts, several = images.label_sets.counts(images.targets), images.label_sets.several
+    labels = [images.label_sets.classes_of(label) for label in images.targets] if several else images.targets
     return {
         "counts": {name: counts[label] for label, name in enumerate(classes)},
-        "labels": hashlib.sha256(repr(images.targets).encode()).hexdigest(),
+        "labels": hashlib.sha256(repr(labels).encode()).hexdigest(),
         "contents": images.contents,
     }
 

@@ -21,6 +21,8 @@ from thaw.data.endings import EXTENSIONS, is_image, what_to_install
 from thaw.data.gpu_jpegs import JpegDecoder
 from thaw.data.grey import GreyRange
 from thaw.data.images import load_rgb
+from thaw.data.label_sets import ONE_CLASS, LabelSets
+from thaw.data.label_strata import nested_share
 from thaw.data.pixel_cache import StoredPixels, bytes_needed, stored_pixels
 from thaw.data.rotation import Crop, apply_augmentation
 from thaw.data.walk import Walk, walk
@@ -41,6 +43,7 @@ class ClassFolders(ImageFolder):
     `dataset[key]` is (transformed image, label). `key` is an index or (index, seed). With a seed, random transforms
     depend only on the seed: not on the worker process, nor on items loaded before. `short_side` and `grey_range` are
     passed to `thaw.data.images.load_rgb`. `samples` are the images if a table lists them; class folders are not read.
+    `label_sets` says which classes a label stands for.
 
     Raises:
         UserError: from the constructor, if a folder is missing or a class has no images.
@@ -55,13 +58,14 @@ class ClassFolders(ImageFolder):
         short_side: int | None = None,
         grey_range: GreyRange = None,
         samples: Sequence[Sample] | None = None,
+        label_sets: LabelSets = ONE_CLASS,
     ):
         files = Walk(root) if samples is not None else walk(root)
         self._classes, self._samples = list(classes), list(samples or class_samples(files, classes))
         if samples is None:
             _refuse_empty_classes(files, classes, {label for _, label in self._samples})
         super().__init__(str(root), transform=transform)
-        self.short_side, self.grey_range = short_side, grey_range
+        self.short_side, self.grey_range, self.label_sets = short_side, grey_range, label_sets
         self.found = set(self.paths)  # all images, including those that `keep` removes later
         self.repeated = [os.path.join(root, link) for link in files.repeated]
         self.ignored = sorted(set(files.paths()) - self.found)  # not an image, or not in a class folder
@@ -128,7 +132,9 @@ class ClassFolders(ImageFolder):
     def keep_share(self, share: float, seed: int) -> None:
         """Keep a random share of each class, at least one image. With one seed, larger shares contain smaller ones."""
         random, targets, kept = np.random.default_rng(seed), np.array(self.targets), []
-        for label in range(len(self.classes)):
+        if self.label_sets.several:
+            kept = nested_share(self.label_sets.matrix(targets), share, random)
+        for label in () if self.label_sets.several else range(len(self.classes)):
             (own,) = np.nonzero(targets == label)
             kept += sorted(random.permutation(own)[: max(1, round(share * len(own)))].tolist())
         self.keep([self.samples[index] for index in kept])

@@ -1,15 +1,15 @@
 """Read a table of image paths and labels, as CSV or Parquet."""
 
-import codecs
-import csv
-import io
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from operator import attrgetter
 from pathlib import Path
 
 from thaw.data.class_names import confusable_names
+from thaw.data.label_sets import SEPARATOR
+from thaw.data.table_file import table_content
 from thaw.errors import UserError
 from thaw.pages.text import listed
 
@@ -19,29 +19,39 @@ _SPLITS = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     "test": "test",
 }
-_DELIMITERS = (",", ";", "\t", "|")
-_MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
+_YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")
 
 
 @dataclass(frozen=True, slots=True)
 class LabelledImage:
     """A row of a table: `path` relative to the root, `split` "train", "val", "test" or "", `group` or "".
 
-    `number` is the row's number in a spreadsheet, in which the header is row 1.
+    `labels` are in alphabetical order. `number` is the row's number in a spreadsheet, in which the header is row 1.
     """
 
     path: str
-    label: str
+    labels: tuple[str, ...]
     split: str
     group: str
     number: int
 
 
-def read_label_table(table: Path, root: Path) -> list[LabelledImage]:
+@dataclass(frozen=True)
+class LabelTable:
+    """The images of a table and the names of all labels. If `several`, an image can have several labels, or none."""
+
+    images: list[LabelledImage]
+    names: list[str]
+    several: bool
+
+
+def read_label_table(table: Path, root: Path, for_training: bool = True) -> LabelTable:
     """Return the rows of `table`, each image once, in the order in which images are read from class folders.
 
     The columns are `path` (or `file_name`) relative to `root`, `label`, and optionally `split` and `group`. Other
-    columns are ignored. A CSV file can be UTF-8 or UTF-16, with commas, semicolons, tabs or | between columns.
+    columns are ignored. An image has several labels if `label` has | between them. Without `label`, every other column
+    is a label, with 1 for the images that have it and 0 for the others. A CSV file can be UTF-8 or UTF-16, with commas,
+    semicolons, tabs or | between columns. If not `for_training`, a label can be rare or unused.
 
     Raises:
         UserError: if the table cannot be used; the message names the row.
@@ -50,66 +60,36 @@ def read_label_table(table: Path, root: Path) -> list[LabelledImage]:
     place = f"data.table={table}"
     if not root.is_dir():
         raise UserError(f"there is no folder data.root={root}: the paths in {place} are relative to it.")
-    header, lines = _content(table, place)
+    header, lines = table_content(table, place)
     columns = _columns(header, place)
+    several = "label" not in columns
     images = _unique(_images(lines, columns, root, place), place)
     if not images:
         raise UserError(f"{place} has no rows below its header.")
+    several = several or any(SEPARATOR in image.labels[0] for image in images)
+    if several:
+        images = [replace(image, labels=_parts(image.labels)) for image in images]
+    _refuse_empty_labels(images, several, place)
     _refuse_missing_files(images, root, place)
-    _refuse_labels(images, place)
-    return sorted(images, key=lambda image: (image.label, *os.path.split(image.path)))
+    names = sorted({name for image in images for name in image.labels} | set(columns) - set(_COLUMNS))
+    if for_training:
+        _refuse_labels(images, names, place)
+    return LabelTable(sorted(images, key=lambda image: (image.labels, *os.path.split(image.path))), names, several)
 
 
-def find_table(table: str | Path, root: Path) -> Path:
-    """Return the path of `table`, which can be relative to the current folder or to `root`."""
+def _parts(labels: tuple[str, ...]) -> tuple[str, ...]:
+    """Divide labels such as `cat|dog` into the labels that they consist of."""
+    return tuple(sorted({part.strip() for label in labels for part in label.split(SEPARATOR)} - {""}))
+
+
+def find_table(table: str | Path, root: Path, option: str = "data.table=") -> Path:
+    """Return the path of `table`, which can be relative to the current folder or to `root`; errors name `option`."""
     path = Path(table).expanduser()
     places = [path] if path.is_absolute() else [path, root / path]
     found = next((place for place in places if place.is_file()), None)
     if found is None:
-        raise UserError(f"there is no file data.table={table}, neither in the current folder nor in data.root={root}.")
+        raise UserError(f"there is no file {option}{table}, neither in the current folder nor in {root}.")
     return found
-
-
-def _content(table: Path, place: str) -> tuple[Sequence[str], Iterable[Sequence[object]]]:
-    if table.suffix.lower() == ".parquet":
-        return _parquet(table, place)
-    text = _decoded(table.read_bytes(), place)
-    if text.lower().startswith("sep="):  # a line for Excel
-        text = text.partition("\n")[2]
-    first = text[: text.find("\n") + 1 or len(text)]
-    delimiter = max(_DELIMITERS, key=first.count)
-    rows = _rows(text, delimiter, place)
-    return next(rows, []), rows
-
-
-def _rows(text: str, delimiter: str, place: str) -> Iterator[list[str]]:
-    rows = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter)
-    try:
-        yield from rows
-    except csv.Error as error:
-        raise UserError(f"line {rows.line_num} of {place} is not CSV: {error}.") from error
-
-
-def _decoded(content: bytes, place: str) -> str:
-    encoding = next((name for mark, name in _MARKS.items() if content.startswith(mark)), "utf-8")
-    if encoding == "utf-8" and b"\0" in content[:64]:  # UTF-16 without a byte order mark
-        encoding = "utf-16-le" if content[1:2] == b"\0" else "utf-16-be"
-    try:
-        return content.decode(encoding)
-    except UnicodeDecodeError as error:
-        raise UserError(f"{place} is neither UTF-8 nor UTF-16; in a spreadsheet, save it as CSV UTF-8.") from error
-
-
-def _parquet(table: Path, place: str) -> tuple[Sequence[str], Iterable[Sequence[object]]]:
-    try:
-        from pyarrow import ArrowException, parquet
-    except ImportError as error:
-        raise UserError(f"{place} needs the package pyarrow: pip install -e '.[table]'.") from error
-    try:
-        content = parquet.read_table(table)
-    except ArrowException as error:
-        raise UserError(f"{place} is not a Parquet file, or it is damaged.") from error
-    return content.column_names, zip(*(column.to_pylist() for column in content.columns), strict=True)
 
 
 def _columns(header: Sequence[str], place: str) -> dict[str, int]:
@@ -119,12 +99,25 @@ def _columns(header: Sequence[str], place: str) -> dict[str, int]:
         given = [name for name in choices if name in names]
         if given:
             found[column] = names.index(given[0])
-    for column in ("path", "label"):
-        if column not in found:
-            raise UserError(
-                f"{place} has no column {' or '.join(_COLUMNS[column])}; its columns are {listed(header) or 'none'}."
-            )
-    return found
+    if "path" not in found:
+        raise UserError(f"{place} has no column path or file_name; its columns are {listed(header) or 'none'}.")
+    if "label" in found:
+        return found
+    labels = {name.strip(): n for n, name in enumerate(header) if n not in found.values() and name.strip()}
+    if len(labels) < 2 or len({name.lower() for name in labels}) != len(labels):
+        raise UserError(
+            f"{place} has no column label, nor a column for each of several labels; its columns are {listed(header)}."
+        )
+    for name in labels:
+        _refuse_label(name, f"the header of {place}")
+        if SEPARATOR in name or name in _COLUMNS:
+            raise UserError(f"the header of {place}: {name!r} cannot be the name of a label.")
+    return found | labels
+
+
+def _refuse_label(name: str, where: str) -> None:
+    if {"/", "\\", "\0"} & set(name) or name in (".", ".."):
+        raise UserError(f"{where}: the label {name!r} cannot be the name of a folder.")
 
 
 def _images(
@@ -137,15 +130,29 @@ def _images(
         if len(line) <= last:
             raise UserError(f"row {number} of {place} has {len(line)} of {last + 1} columns.")
         values = {name: "" if line[column] is None else str(line[column]).strip() for name, column in columns.items()}
-        for name in ("path", "label"):
-            if not values[name]:
-                raise UserError(f"row {number} of {place} has no {name}.")
-        if {"/", "\\", "\0"} & set(values["label"]) or values["label"] in (".", ".."):
-            raise UserError(f"row {number} of {place}: the label {values['label']!r} cannot be the name of a folder.")
+        if not values["path"]:
+            raise UserError(f"row {number} of {place} has no path.")
         path = _relative(values["path"], real_root)
         if path is None:
             raise UserError(f"row {number} of {place}: {values['path']} is outside of data.root={root}.")
-        yield LabelledImage(path, values["label"], _split(values, number, place), values.get("group", ""), number)
+        split = _split(values, number, place)
+        yield LabelledImage(path, _labels(values, number, place), split, values.get("group", ""), number)
+
+
+def _labels(values: dict[str, str], number: int, place: str) -> tuple[str, ...]:
+    """Return the cell of the column `label`, or the names of the label columns that have 1."""
+    where = f"row {number} of {place}"
+    if "label" in values:
+        _refuse_label(values["label"], where)
+        return (values["label"],)
+    found = {name: value.lower() for name, value in values.items() if name not in _COLUMNS}
+    for name, value in found.items():
+        if value not in _YES + _NO:
+            raise UserError(
+                f"{where} has {values[name]!r} in the column {name}, but without a column label, every column besides "
+                f"{', '.join(_COLUMNS)} is a label, with 1 or 0 in each row."
+            )
+    return tuple(sorted(name for name, value in found.items() if value in _YES))
 
 
 def _relative(path: str, real_root: str) -> str | None:
@@ -170,11 +177,13 @@ def _unique(images: Iterable[LabelledImage], place: str) -> list[LabelledImage]:
     found: dict[str, LabelledImage] = {}
     for image in images:
         before = found.setdefault(image.path, image)
-        for what in ("label", "split", "group"):
-            if (old := getattr(before, what)) != (new := getattr(image, what)):
+        both = before, image
+        for what in ("labels", "split", "group"):
+            old, new = (SEPARATOR.join(value) if what == "labels" else value for value in map(attrgetter(what), both))
+            if old != new:
                 raise UserError(
-                    f"rows {before.number} and {image.number} of {place} give {image.path} the {what}s {old!r} and "
-                    f"{new!r}."
+                    f"rows {before.number} and {image.number} of {place} give {image.path} the {what.rstrip('s')}s "
+                    f"{old!r} and {new!r}."
                 )
     return list(found.values())
 
@@ -193,15 +202,24 @@ def _refuse_missing_files(images: Sequence[LabelledImage], root: Path, place: st
             raise UserError(f"row {image.number} of {place}: there is no file {root / image.path}{hint}.")
 
 
-def _refuse_labels(images: Sequence[LabelledImage], place: str) -> None:
-    counts = Counter(image.label for image in images)
-    single = next((image for image in images if counts[image.label] == 1), None)
+def _refuse_empty_labels(images: Sequence[LabelledImage], several: bool, place: str) -> None:
+    empty = next((image for image in images if image.labels == ("",)), None)
+    if empty and not several:
+        raise UserError(f"row {empty.number} of {place} has no label.")
+
+
+def _refuse_labels(images: Sequence[LabelledImage], names: Sequence[str], place: str) -> None:
+    counts = Counter(name for image in images for name in image.labels)
+    if unused := [name for name in names if not counts[name]]:
+        raise UserError(f"{place}: no image has the label {unused[0]!r}; remove its column.")
+    single = next((image for image in images for name in image.labels if counts[name] == 1), None)
     if single:
+        name = next(name for name in single.labels if counts[name] == 1)
         raise UserError(
-            f"row {single.number} of {place}: the label {single.label!r} occurs once, but a class needs an image for "
+            f"row {single.number} of {place}: the label {name!r} occurs once, but a class needs an image for "
             "training and one for validation."
         )
-    if len(counts) < 2:
-        raise UserError(f"{place} needs at least two labels, but has only {next(iter(counts))!r}.")
-    if sentence := next(confusable_names(list(counts)), None):
+    if len(names) < 2:
+        raise UserError(f"{place} needs at least two labels, but has only {names[0]!r}.")
+    if sentence := next(confusable_names(names), None):
         raise UserError(f"two labels in {place} are confusable: {sentence}. Rename one, or merge them.")

@@ -47,7 +47,8 @@ def skip_unreadable(splits: Mapping[str, ClassFolders]) -> dict[str, list[str]]:
                 f"skip skips at most {_SHARE:.0%} of a split (or one image): {listed(skipped[name], 3)}."
             )
         kept = [sample for sample in before[name] if sample[0] not in bad]
-        if lost := {label for _, label in before[name]} - {label for _, label in kept}:
+        old, left = (images.label_sets.counts(label for _, label in samples) for samples in (before[name], kept))
+        if lost := old.keys() - left.keys():
             names = listed(repr(images.classes[label]) for label in sorted(lost))
             raise RunError(f"no {name} image of the class {names} can be decoded, so skipping would empty this class.")
         images.keep(with_replacements(before[name], bad) if name == "train" else kept)
@@ -84,14 +85,18 @@ def unreadable(paths: Sequence[str], digests: Sequence[bytes], short_side: int |
 
 
 def with_replacements(samples: Sequence[Sample], bad: Collection[str]) -> list[Sample]:
-    """Replace samples whose path is in `bad` by the next good sample of their class; wrap around at the end."""
+    """Replace samples whose path is in `bad` by the next good sample with their label; wrap around at the end.
+
+    If no good sample has the label, which stands for several classes, the first good sample replaces it.
+    """
     repaired = list(samples)
     following: dict[int, Sample] = {}
+    other = next((sample for sample in samples if sample[0] not in bad), None)
     for index in [*reversed(range(len(samples)))] * 2:  # twice, so that the first sample follows the last
         path, label = samples[index]
         if path not in bad:
             following[label] = samples[index]
-        repaired[index] = following.get(label, samples[index])
+        repaired[index] = following.get(label, other or samples[index])
     return repaired
 
 

@@ -12,6 +12,8 @@ from pathlib import Path
 
 from thaw.data.connected_groups import groups as connected
 from thaw.data.folders import ClassFolders, Sample
+from thaw.data.label_sets import ONE_CLASS, LabelSets
+from thaw.data.label_strata import divided
 from thaw.data.layout import layout
 from thaw.data.tabled_splits import tabled_images
 from thaw.errors import UserError
@@ -37,7 +39,8 @@ class Split:
 class Splits:
     """All splits of a data set. If Thaw drew the validation images at random, `split_note` says how.
 
-    `groups` maps the paths of images to their groups; images without a group are missing.
+    `groups` maps the paths of images to their groups; images without a group are missing. `label_sets` says which
+    classes a sample's label stands for.
     """
 
     classes: list[str]
@@ -46,6 +49,7 @@ class Splits:
     test: Split | None
     split_note: str | None
     groups: Mapping[str, str]
+    label_sets: LabelSets
 
 
 def read_splits(
@@ -73,56 +77,67 @@ def read_splits(
 
     """
     check_division(val_fraction, folds, fold)
-    classes, splits, tested, groups = _from_table(root, table) if table else _from_folders(root)
+    found = _from_table(root, table) if table else _from_folders(root)
+    splits, tested = found.splits, found.test
     if val_as_test:
         if tested:
             raise UserError(f"data.val_as_test=true: {root} has test images already; leave the option out.")
-        splits, tested = _val_as_test(splits, groups, val_fraction)
-    tested = tested if test else None
-    if folds is None and len(splits) == 2:
-        return Splits(classes, splits[0], splits[1], tested, None, groups)
-    train, val, note = _drawn(splits, groups, val_fraction, folds, fold)
-    return Splits(classes, train, val, tested, note, groups)
+        train, tested = splits if len(splits) == 2 else _drawn(found, splits, val_fraction, None, 0)[:2]
+        splits = [train]
+    train, val, note = (
+        (*splits, None) if folds is None and len(splits) == 2 else _drawn(found, splits, val_fraction, folds, fold)
+    )
+    return Splits(found.classes, train, val, tested if test else None, note, found.groups, found.label_sets)
 
 
-def _from_folders(root: Path) -> tuple[list[str], list[Split], Split | None, Mapping[str, str]]:
-    """Return the classes, [all images] or [training images, validation images], the test images, and no groups."""
+@dataclass(frozen=True)
+class _Found:
+    """Images as they are on disk: `splits` has all images, or those for training and those for validation."""
+
+    classes: list[str]
+    splits: list[Split]
+    test: Split | None
+    groups: Mapping[str, str]
+    label_sets: LabelSets = ONE_CLASS
+
+
+def _from_folders(root: Path) -> _Found:
     classes, folders, test_folder = layout(root)
-    return classes, [_read(folder, classes) for folder in folders], test_folder and _read(test_folder, classes), {}
+    read = [_read(folder, classes) for folder in folders]
+    return _Found(classes, read, test_folder and _read(test_folder, classes), {})
 
 
-def _from_table(root: Path, table: str | Path) -> tuple[list[str], list[Split], Split | None, Mapping[str, str]]:
-    """Return the same as `_from_folders`, and the group of each path that has one."""
+def _from_table(root: Path, table: str | Path) -> _Found:
     found = tabled_images(table, root)
     splits = {
-        name: Split(ClassFolders(root, found.classes, samples=samples), samples)
+        name: Split(ClassFolders(root, found.classes, samples=samples, label_sets=found.label_sets), samples)
         for name, samples in found.samples.items()
     }
     tested = splits.pop("test", None)
-    return found.classes, [splits[name] for name in ("", "train", "val") if name in splits], tested, found.groups
-
-
-def _val_as_test(splits: Sequence[Split], groups: Mapping[str, str], val_fraction: float) -> tuple[list[Split], Split]:
-    """Return [training split], from which Thaw draws, and the validation split, which becomes the test split."""
-    train, val = splits if len(splits) == 2 else _drawn(splits, groups, val_fraction, None, 0)[:2]
-    return [train], val
+    ordered = [splits[name] for name in ("", "train", "val") if name in splits]
+    return _Found(found.classes, ordered, tested, found.groups, found.label_sets)
 
 
 def _drawn(
-    splits: Sequence[Split], groups: Mapping[str, str], val_fraction: float, folds: int | None, fold: int
+    found: _Found, splits: Sequence[Split], val_fraction: float, folds: int | None, fold: int
 ) -> tuple[Split, Split, str]:
     """Divide the images of `splits`; return the training split, the validation split and the `split_note`."""
-    classes = splits[0].whole.classes
     samples = [sample for split in splits for sample in split.samples]
     digests = [digest for split in splits for digest in split.digests]
-    copies = _inseparable(digests, [groups.get(path) for path, _ in samples])
+    copies = _inseparable(digests, [found.groups.get(path) for path, _ in samples])
     if folds is None:
-        parts, option = _divided_once(samples, copies, val_fraction), f"data.val_fraction={val_fraction:g}"
+        shares, option = [val_fraction, 1 - val_fraction], f"data.val_fraction={val_fraction:g}"
         note = f"{100 * val_fraction:g} % of each class, drawn by Thaw"
     else:
-        parts, option = _divided_into_folds(samples, copies, folds), f"data.folds={folds}"
+        shares, option = [1 / folds] * folds, f"data.folds={folds}"
         note = f"fold {fold} of 0 to {folds - 1}, drawn by Thaw"
-    _refuse_missing_classes(classes, samples, parts, option)
+    if found.label_sets.several:
+        parts = divided([found.label_sets.classes_of(label) for _, label in samples], copies, shares)
+    elif folds is None:
+        parts = _divided_once(samples, copies, val_fraction)
+    else:
+        parts = _divided_into_folds(samples, copies, folds)
+    _refuse_missing_classes(found, samples, parts, option)
     chosen = parts[fold or 0]
     train = [sample for index, sample in enumerate(samples) if index not in chosen]
     val = [samples[index] for index in sorted(chosen)]
@@ -191,11 +206,9 @@ def _divided_into_folds(samples: Sequence[Sample], copies: Sequence[Sequence[int
     return parts
 
 
-def _refuse_missing_classes(
-    classes: Sequence[str], samples: Sequence[Sample], parts: Sequence[set[int]], option: str
-) -> None:
-    counts = [Counter(samples[index][1] for index in part) for part in parts]
-    for label, name in enumerate(classes):
+def _refuse_missing_classes(found: _Found, samples: Sequence[Sample], parts: Sequence[set[int]], option: str) -> None:
+    counts = [found.label_sets.counts(samples[index][1] for index in part) for part in parts]
+    for label, name in enumerate(found.classes):
         if not all(count[label] for count in counts):
             raise UserError(
                 f"{option} is not possible: each part needs an image of {name!r}, which has only "

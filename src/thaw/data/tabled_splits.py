@@ -5,20 +5,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from thaw.data.label_table import LabelledImage, find_table, read_label_table
+import numpy as np
+
+from thaw.data.label_sets import ONE_CLASS, LabelSets
+from thaw.data.label_table import LabelledImage, LabelTable, find_table, read_label_table
 from thaw.errors import UserError
 from thaw.pages.text import listed
 
 
 @dataclass(frozen=True)
 class TabledImages:
-    """Samples (path, class index) by split: "train", "val" and "test", or "" for images that Thaw has to divide.
+    """Samples (path, label) by split: "train", "val" and "test", or "" for images that Thaw has to divide.
 
-    `groups` maps paths to groups, which stay together in splits and folds; images without a group are missing.
+    `label_sets` says which classes a label stands for. `groups` maps paths to groups, which stay together in splits
+    and folds; images without a group are missing.
     """
 
     classes: list[str]
     samples: dict[str, list[tuple[str, int]]]
+    label_sets: LabelSets = ONE_CLASS
     groups: dict[str, str] = field(default_factory=dict)
 
 
@@ -30,17 +35,29 @@ def tabled_images(table: str | Path, root: Path) -> TabledImages:
 
     """
     found = find_table(table, root)
-    images = read_label_table(found, root)
+    read = read_label_table(found, root)
     place = f"data.table={found}"
-    _refuse_divided_groups(images, place)
-    classes = sorted({image.label for image in images})
-    labels = {name: label for label, name in enumerate(classes)}
+    _refuse_divided_groups(read.images, place)
+    label_sets, labels = _label_sets(read)
     start = "" if str(root) == "." else os.path.join(root, "")  # as for images from folders
     samples: dict[str, list[tuple[str, int]]] = {}
-    for image in images:
-        samples.setdefault(image.split, []).append((start + image.path, labels[image.label]))
-    _refuse_missing_classes(samples, classes, place)
-    return TabledImages(classes, samples, {start + image.path: image.group for image in images if image.group})
+    for image in read.images:
+        samples.setdefault(image.split, []).append((start + image.path, labels[image.labels]))
+    _refuse_missing_classes(samples, read.names, label_sets, place)
+    groups = {start + image.path: image.group for image in read.images if image.group}
+    return TabledImages(read.names, samples, label_sets, groups)
+
+
+def _label_sets(table: LabelTable) -> tuple[LabelSets, dict[tuple[str, ...], int]]:
+    """Return the label sets, and the number of the label that stands for given names."""
+    place = {name: number for number, name in enumerate(table.names)}
+    if not table.several:
+        return ONE_CLASS, {(name,): number for name, number in place.items()}
+    sets = sorted({image.labels for image in table.images})
+    members = np.zeros((len(sets), len(place)), bool)
+    for number, names in enumerate(sets):
+        members[number, [place[name] for name in names]] = True
+    return LabelSets(members), {names: number for number, names in enumerate(sets)}
 
 
 def _refuse_divided_groups(images: Sequence[LabelledImage], place: str) -> None:
@@ -54,12 +71,14 @@ def _refuse_divided_groups(images: Sequence[LabelledImage], place: str) -> None:
             )
 
 
-def _refuse_missing_classes(samples: dict[str, list[tuple[str, int]]], classes: Sequence[str], place: str) -> None:
+def _refuse_missing_classes(
+    samples: dict[str, list[tuple[str, int]]], classes: Sequence[str], label_sets: LabelSets, place: str
+) -> None:
     if "" not in samples and "train" not in samples:
         raise UserError(f"{place} has no row with the split train.")
     for split in ("train", "val"):
         if split in samples:
-            present = {label for _, label in samples[split]}
+            present = label_sets.counts(label for _, label in samples[split])
             missing = [name for label, name in enumerate(classes) if label not in present]
             if missing:
                 raise UserError(f"{place} has no {split} images of {listed(map(repr, missing))}.")

@@ -160,11 +160,16 @@ def per_class(confusion: np.ndarray | csr_array, classes: Sequence[str]) -> list
 
 def reliability(predictions: Predictions) -> list[dict]:
     """Return a row per non-empty bin of confidences: its mean confidence and its accuracy."""
-    rows, bins = [], _bins(predictions.confidence)
+    return reliability_bins(predictions.confidence, predictions.right)
+
+
+def reliability_bins(confidences: np.ndarray, outcomes: np.ndarray) -> list[dict]:
+    """Return the rows of `reliability` for confidences, float (n,), and whether they came true, bool (n,)."""
+    rows, bins = [], _bins(confidences)
     for place in np.unique(bins):
         own = bins == place
         n = int(own.sum())
-        right = share(int(predictions.right[own].sum()), n)
+        right = share(int(outcomes[own].sum()), n)
         edges = [place / BINS, (place + 1) / BINS]
-        rows.append({"bin": edges, "n": n, "confidence": float(predictions.confidence[own].mean()), "right": right})
+        rows.append({"bin": edges, "n": n, "confidence": float(confidences[own].mean()), "right": right})
     return rows

@@ -18,15 +18,24 @@ _ALIKE = 1e-10  # principal axes with less than this share of the largest varian
 class FeatureRows:
     """Features (N, D) of several augmented views of the same images, read in chunks.
 
-    Row `v * images + i` is view v of image i. The attribute `labels` (N,) holds the class of each row. The chunks stay
-    on `device` if they take less than a quarter of its free memory.
+    Row `v * images + i` is view v of image i. The attribute `labels` (N,) holds the class of each row. With `members`,
+    bool (sets, classes), an image can have several classes, and a label is a row of `members`. The chunks stay on
+    `device` if they take less than a quarter of its free memory.
     """
 
-    def __init__(self, views: Sequence[StoredFeatures], labels: Sequence[int], classes: int, device: torch.device):
+    def __init__(
+        self,
+        views: Sequence[StoredFeatures],
+        labels: Sequence[int],
+        classes: int,
+        device: torch.device,
+        members: torch.Tensor | None = None,
+    ):
         self._views = views
         self.images = len(labels)
         self.classes = classes
         self.device = device
+        self.members = None if members is None else members.to(device)
         self.labels = torch.tensor(labels, device=device).repeat(len(views))
         example = views[0][0:1]
         self.width = example.shape[1]
@@ -75,6 +84,8 @@ class PrincipalAxes:
 class LinearLoss:
     """Mean cross-entropy of `rows`, weighted by `weights` (N,), plus `penalty / 2` times |W|².
 
+    If images can have several classes, it is the binary cross-entropy, summed over the classes.
+
     W applies to features that `axes.scale` scales to a mean squared norm of 1. A penalty therefore has the same effect
     for every backbone. Biases are not penalised; if `bias` is false, they stay 0.
 
@@ -97,7 +108,7 @@ class LinearLoss:
     @cached_property
     def roots(self) -> torch.Tensor:
         """Return divisors of shape (r, 1): the parameters divided by them are W, expressed in the principal axes."""
-        count = self.rows.classes
+        count = self.rows.classes if self.rows.members is None else 2  # each class is a problem with two outcomes
         return (self.axes.variances * (count - 1) / count**2 + self.penalty).sqrt()[:, None].to(self.dtype)
 
     @cached_property
@@ -120,10 +131,8 @@ class LinearLoss:
         value, by_weight, by_bias = 0.0, torch.zeros_like(weight), torch.zeros_like(bias)
         for rows, x in self.rows.chunks():
             x, labels, share = x.to(self.dtype), self.rows.labels[rows], self._shares[rows]
-            logits = torch.addmm(bias, x, weight).log_softmax(1)
-            value -= (logits.gather(1, labels[:, None])[:, 0] @ share).item()
-            residual = logits.exp_()
-            residual[torch.arange(len(x), device=x.device), labels] -= 1
+            losses, residual = _losses_and_residual(torch.addmm(bias, x, weight), labels, self.rows.members)
+            value += (losses @ share).item()
             residual *= share[:, None]
             by_weight.addmm_(x.T, residual)
             by_bias += residual.sum(0)
@@ -139,17 +148,42 @@ class LinearLoss:
         return value, torch.cat([gradient[:-1] * self.roots, gradient[-1:]]).norm().item()
 
     def held_out(self, parameters: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
-        """Return the mean cross-entropy and accuracy of the rows at `parameters`; `weights` (N,) weight the rows."""
+        """Return the mean cross-entropy and accuracy of the rows at `parameters`; `weights` (N,) weight the rows.
+
+        With several classes per image, these are means over images and classes.
+        """
         weight, bias = self.plain(parameters)
         loss = right = 0.0
         for rows, x in self.rows.chunks():
             chosen = weights[rows] > 0
             labels, share = self.rows.labels[rows][chosen], weights[rows][chosen]
             logits = torch.addmm(bias, x[chosen].to(self.dtype), weight)
-            loss += (F.cross_entropy(logits, labels, reduction="none") @ share.to(self.dtype)).item()
-            right += share[logits.argmax(1) == labels].sum().item()
+            losses, _ = _losses_and_residual(logits, labels, self.rows.members)
+            loss += (losses @ share.to(self.dtype)).item()
+            right += (share @ _right(logits, labels, self.rows.members).to(share.dtype)).item()
         total = weights.sum().item()
-        return loss / total, right / total
+        return loss / total / (1 if self.rows.members is None else self.rows.classes), right / total
+
+
+def _losses_and_residual(
+    logits: torch.Tensor, labels: torch.Tensor, members: torch.Tensor | None
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the loss of each row, (n,), and its gradient by the logits, (n, C)."""
+    if members is not None:
+        targets = members[labels].to(logits.dtype)
+        return F.binary_cross_entropy_with_logits(logits, targets, reduction="none").sum(1), logits.sigmoid() - targets
+    log = logits.log_softmax(1)
+    losses = -log.gather(1, labels[:, None])[:, 0]
+    residual = log.exp_()
+    residual[torch.arange(len(labels), device=labels.device), labels] -= 1
+    return losses, residual
+
+
+def _right(logits: torch.Tensor, labels: torch.Tensor, members: torch.Tensor | None) -> torch.Tensor:
+    """Return whether each row is classified correctly, or the share of its classes that are."""
+    if members is not None:
+        return ((logits > 0) == members[labels]).to(logits.dtype).mean(1)
+    return logits.argmax(1) == labels
 
 
 def exact_dtype(device: torch.device) -> torch.dtype:

@@ -81,7 +81,8 @@ class LogisticProbe:
 
     Cross-validation chooses one of `penalties`, which apply to features with a mean squared norm of 1. It takes the
     largest penalty whose mean cross-entropy on held-out training images is within 0.003 log2 C of the lowest, for C
-    classes. The default penalties are 0.1 to 1e-9, two per decade, without those too weak for the number of images.
+    classes. If images can have several classes, each class is a problem of two classes with the same penalty. The
+    default penalties are 0.1 to 1e-9, two per decade, without those too weak for the number of images.
 
     The solver trains on every image without augmentation and on `views` augmented views of each image. Images are
     divided into `folds`; all views of an image are in the same fold. The solver stops when the gradient's norm, divided
@@ -128,14 +129,15 @@ class LogisticProbe:
         problem = partial(LinearLoss, rows, axes, bias=bias)
         path, parts, near = self._search(problem, weights, _folds(rows, self.folds, seed))
         lowest, dtype = min(point.loss for point in path), exact_dtype(rows.device)
-        penalty = max(point.penalty for point in path if point.loss <= lowest + _EQUAL * math.log2(rows.classes))
+        equal = _EQUAL * math.log2(_outcomes(rows))
+        penalty = max(point.penalty for point in path if point.loss <= lowest + equal)
         loss = problem(weights=weights, penalty=penalty, dtype=dtype)
         patience = _QUICK if _is_large(rows) else _FULL
         learned, iterations, gradient = minimise(loss, near, self.tolerance, _MOST_STEPS, patience)
         weight, plain_bias = loss.plain(learned)
         value, _ = loss(learned)
         seconds = round(time.perf_counter() - start, 3)
-        note = self._note(path, penalty, _EQUAL * math.log2(rows.classes))
+        note = self._note(path, penalty, equal)
         return Solution(weight.T, plain_bias, penalty, path, parts, iterations, gradient, value, seconds, note)
 
     def _note(self, path: Sequence[PathPoint], penalty: float, equal: float) -> str | None:
@@ -161,7 +163,7 @@ class LogisticProbe:
         if _is_large(rows):
             parts, patience = parts[:1], _QUICKER
         path, solutions, near, best = [], dict.fromkeys(parts), None, 0
-        weakest = self._least / len(rows) / math.sqrt(rows.classes / 2)
+        weakest = self._least / len(rows) / math.sqrt(_outcomes(rows) / 2)
         worthwhile = [p for p in self.penalties if p >= weakest] or self.penalties[-1:]
         for penalty in tqdm(worthwhile, "penalties", leave=False, disable=None):
             measured, counted = np.zeros(2), 0
@@ -221,6 +223,11 @@ def minimise(
     return best, steps, share
 
 
+def _outcomes(rows: FeatureRows) -> int:
+    """Return the number of classes that exclude each other."""
+    return rows.classes if rows.members is None else 2
+
+
 def _is_large(rows: FeatureRows) -> bool:
     return len(rows) * rows.width * rows.classes > _LARGE
 
@@ -247,7 +254,7 @@ def _folds(rows: FeatureRows, folds: int, seed: int) -> torch.Tensor:
     random, labels = np.random.default_rng(seed), rows.labels[: rows.images].cpu().numpy()
     own = np.empty(rows.images, np.int64)
     next_fold = 0
-    for label in range(rows.classes):
+    for label in np.unique(labels):
         (places,) = np.nonzero(labels == label)
         own[random.permutation(places)] = (next_fold + np.arange(len(places))) % folds
         next_fold += len(places)  # starting each class at fold 0 would put all rare classes into the first folds

@@ -8,6 +8,7 @@ import numpy as np
 
 from thaw.evaluation.confusion import confused_pairs
 from thaw.evaluation.corruptions import CORRUPTIONS, Corruption
+from thaw.evaluation.judgement import one_class
 from thaw.evaluation.measures import bootstrap, calibration_error, overall, per_class, reliability, share
 from thaw.evaluation.prediction_sets import COVERAGE
 from thaw.evaluation.predictions import Predictions
@@ -56,7 +57,7 @@ def evaluate(
     """
     corruptions = CORRUPTIONS if robustness else ()
     found = predict_folder(model, folder.samples, corruptions)
-    clean = found.clean
+    clean = one_class(found.clean)
     worst = np.argsort(-clean.losses, kind="stable")[:top].tolist()
     few = len(model.classes) <= KEPT_MATRIX
     facts = {

@@ -10,9 +10,12 @@ import torch
 from tqdm import tqdm
 
 from thaw.data.folders import Sample
+from thaw.data.label_sets import ONE_CLASS, LabelSets
 from thaw.data.workers import in_threads_ahead, inference_batch_size
 from thaw.errors import UnreadableImageError, UserError
 from thaw.evaluation.corruptions import Corruption
+from thaw.evaluation.judgement import AnyPredictions
+from thaw.evaluation.label_predictions import LabelPredictions
 from thaw.evaluation.predictions import Predictions, joined
 from thaw.inference.trained_model import TrainedModel
 
@@ -28,16 +31,21 @@ class FolderPredictions:
     the clean images from the validation images, or None if the model has no image distance.
     """
 
-    clean: Predictions
+    clean: AnyPredictions
     corrupted: Sequence[_Judged]
     faults: Sequence[str]
     distances: np.ndarray | None
 
 
 def predict_folder(
-    model: TrainedModel, samples: Sequence[Sample], corruptions: Sequence[Corruption]
+    model: TrainedModel,
+    samples: Sequence[Sample],
+    corruptions: Sequence[Corruption],
+    label_sets: LabelSets = ONE_CLASS,
 ) -> FolderPredictions:
     """Return the predictions for `samples` and their corrupted copies; each file is decoded only once.
+
+    `label_sets` explains the samples' labels. With several classes per image, there can be no `corruptions`.
 
     Raises:
         UserError: if none of the images can be read.
@@ -60,7 +68,7 @@ def predict_folder(
             for place, images in enumerate(zip(*(views for _, views in batch), strict=True)):
                 logits, away = model.logits_and_distances(torch.stack(images), wanted=not place)
                 if place:
-                    changed = Predictions((), labels, logits.numpy(), model.classes, model.temperature)
+                    changed = _single(model, (), labels, logits.numpy())
                     judged[place - 1].append((changed.right, changed.confidence))
                 else:
                     clean.append(logits)
@@ -71,9 +79,24 @@ def predict_folder(
         raise UserError(f"{none}{faults[0]}")
     paths, labels = zip(*kept, strict=True)
     columns = (map(np.concatenate, zip(*batches, strict=True)) for batches in judged)
-    predictions = Predictions(paths, np.array(labels), joined(clean), model.classes, model.temperature)
+    predictions = (
+        _single(model, paths, np.array(labels), joined(clean))
+        if not model.several
+        else (_several(model, paths, label_sets.matrix(labels), joined(clean)))
+    )
     judged_pairs = [(right, confidence) for right, confidence in columns]
     return FolderPredictions(predictions, judged_pairs, faults, torch.cat(distances).numpy() if distances else None)
+
+
+def _single(model: TrainedModel, paths: Sequence[str], labels: np.ndarray, logits: np.ndarray) -> Predictions:
+    assert not isinstance(model.temperature, torch.Tensor)
+    return Predictions(paths, labels, logits, model.classes, model.temperature)
+
+
+def _several(model: TrainedModel, paths: Sequence[str], labels: np.ndarray, logits: np.ndarray) -> LabelPredictions:
+    temperature, thresholds = torch.as_tensor(model.temperature).double(), model.thresholds
+    assert thresholds is not None
+    return LabelPredictions(paths, labels, logits, model.classes, temperature.numpy(), thresholds.double().numpy())
 
 
 def _readable(

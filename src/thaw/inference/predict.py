@@ -9,6 +9,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from thaw.data.label_sets import SEPARATOR
 from thaw.data.workers import best_workers, inference_batch_size
 from thaw.errors import UnreadableImageError
 from thaw.inference.trained_model import TrainedModel
@@ -27,7 +28,8 @@ class Prediction:
     `top` has the most probable classes with their calibrated probabilities, the most probable first. If asked for,
     `within` has the classes of the prediction set, the most probable first, and `distance` is the distance from the
     validation images; above 1, the image belongs to none of the classes. For an unreadable file, `top` is empty and
-    `fault` is a sentence with the reason.
+    `fault` is a sentence with the reason. If images can have several classes, `decided` has those that are predicted,
+    in the order of the model's classes, and `top` has at least these.
     """
 
     path: str
@@ -35,13 +37,19 @@ class Prediction:
     fault: str = ""
     within: Sequence[str] | None = None
     distance: float | None = None
+    decided: Sequence[str] | None = None
 
     @property
     def unknown(self) -> bool:
         return self.distance is not None and self.distance > 1
 
     def named(self, threshold: float) -> str:
-        """Return `none of these` for an unknown image, `unsure` below the probability `threshold`, else the class."""
+        """Return `none of these` for an unknown image, `unsure` below the probability `threshold`, else the class.
+
+        Several classes are joined by |; `none of these` is also returned for an image without a class.
+        """
+        if self.decided is not None:
+            return SEPARATOR.join(self.decided) or NONE
         name, probability = self.top[0]
         return NONE if self.unknown else name if probability >= threshold else UNSURE
 
@@ -117,11 +125,15 @@ def _predicted(
     probabilities = model.probabilities(logits)
     sets = None if coverage is None else model.sets(logits, coverage)
     # Sort logits, not probabilities, because several probabilities may round to the same 0 or 1.
-    orders = logits.sort(dim=1, descending=True, stable=True).indices
+    orders = (probabilities if model.several else logits).sort(dim=1, descending=True, stable=True).indices
     for place, (row, order) in enumerate(zip(probabilities, orders, strict=True)):
-        ranked = [(str(model.classes[int(index)]), float(row[index])) for index in order[:top]]
+        decided = None
+        if model.several:
+            decided = [str(model.classes[int(n)]) for n in model.decided(row).nonzero()]
+        most = max(top, len(decided or ()))
+        ranked = [(str(model.classes[int(index)]), float(row[index])) for index in order[:most]]
         within = None if sets is None else [str(model.classes[int(n)]) for n in order[sets[place][order]]]
-        yield Prediction("", ranked, "", within, None if distances is None else float(distances[place]))
+        yield Prediction("", ranked, "", within, None if distances is None else float(distances[place]), decided)
 
 
 class _Images(Dataset):

@@ -37,7 +37,7 @@ def table(file: TextIO, paths: Sequence[str], classes: Sequence[str], columns: C
             cells.append(f"distance {prediction.distance:.2f}")
         if prediction.within is not None:
             cells.append("{" + ", ".join(map(shown, prediction.within)) + "}")
-        others = prediction.top if prediction.unknown else prediction.top[1:]
+        others = prediction.top if prediction.unknown or prediction.decided is not None else prediction.top[1:]
         cells.append(", ".join(f"{shown(name)} {probability:.4f}" for name, probability in others))
         print("  ".join(cells).rstrip(), file=file)
 
@@ -69,6 +69,8 @@ def as_json(file: TextIO, paths: Sequence[str], classes: Sequence[str], columns:
         values |= {"confidence": ranked[0]["probability"], "top": ranked}
         if prediction.within is not None:
             values["set"] = prediction.within
+        if prediction.decided is not None:
+            values["classes"] = prediction.decided
         if prediction.distance is not None:
             values |= {"distance": round(prediction.distance, 6), "unknown": prediction.unknown}
         print(json_text(values), file=file)

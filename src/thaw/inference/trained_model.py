@@ -33,17 +33,26 @@ class TrainedModel:
     """Trained network with its class names, validation preprocessing, calibration temperature and limits.
 
     Probabilities are the softmax of logits / `temperature`. The temperature does not change the predicted class.
+
+    If images can have several classes, probabilities are sigmoids, `temperature` has a value per class, float
+    (classes,), and a class is predicted if its probability is at least its value in `thresholds`, float (classes,).
     """
 
     net: StagedNet
     classes: Sequence[str]
     preprocessing: Preprocessing
-    temperature: float
+    temperature: float | torch.Tensor
     device: torch.device
     source: Path
     context: Callable[[], AbstractContextManager] = nullcontext
     prefix: FrozenPrefix | None = None
     limits: ModelLimits = field(default_factory=ModelLimits)
+    thresholds: torch.Tensor | None = None
+
+    @property
+    def several(self) -> bool:
+        """Whether an image can have several classes."""
+        return self.thresholds is not None
 
     def read(self, source: str | Path | BinaryIO, formats: Sequence[str] | None = None) -> torch.Tensor:
         """Return an image file as uint8 (3, crop, crop), preprocessed as in validation.
@@ -97,7 +106,13 @@ class TrainedModel:
 
     def probabilities(self, logits: torch.Tensor) -> torch.Tensor:
         """Return calibrated probabilities, float (N, classes)."""
-        return (logits / self.temperature).softmax(1)
+        scaled = logits / self.temperature
+        return scaled.sigmoid() if self.several else scaled.softmax(1)
+
+    def decided(self, probabilities: torch.Tensor) -> torch.Tensor:
+        """Return which classes are predicted, bool (N, classes); images of the model can have several."""
+        assert self.thresholds is not None
+        return probabilities >= self.thresholds
 
 
 def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> TrainedModel:
@@ -132,13 +147,25 @@ def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> Tr
         net,
         described["classes"],
         Preprocessing(**described["preprocessing"]),
-        described.get("temperature", 1.0),
+        _temperature(described),
         target,
         path,
         context,
         FrozenPrefix(net, cut, target, context) if cut else None,
         read_limits(described),
+        _thresholds(described),
     )
+
+
+def _temperature(described: Mapping) -> float | torch.Tensor:
+    found = described.get("temperature", 1.0)
+    return torch.tensor(found) if isinstance(found, list) else found
+
+
+def _thresholds(described: Mapping) -> torch.Tensor | None:
+    if not described.get("several"):
+        return None
+    return torch.tensor(described.get("thresholds", [0.5] * len(described["classes"])))
 
 
 def load_weights(net: StagedNet, state: Mapping[str, torch.Tensor], path: Path) -> None:

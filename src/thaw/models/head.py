@@ -141,7 +141,8 @@ def feature_scale(features: Iterable[torch.Tensor], classes: int) -> tuple[torch
     """Return the mean (D,), float64, of batches (N, D), and the scale for `StandardizedLinear.standardize`.
 
     The scale gives (x - mean) * scale a mean squared norm of 100 for two classes. For more classes this squared norm
-    grows with the square root of their number, since more classes share the gradient of a feature.
+    grows with the square root of their number, since more classes share the gradient of a feature. `classes` is the
+    number of classes that exclude each other: 2 if images can have several classes.
     """
     count, total, squares = 0, torch.zeros((), dtype=torch.float64), torch.zeros((), dtype=torch.float64)
     for batch in features:

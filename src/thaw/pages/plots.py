@@ -16,6 +16,7 @@ from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLoca
 from matplotlib.transforms import Bbox
 from scipy.special import expit, logit
 
+from thaw.pages.metric_names import NAMES, bounds, metric_of, score
 from thaw.pages.text import cut, printable, width
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#8c6bb1", "#999999")  # Okabe and Ito
@@ -43,14 +44,14 @@ def intervals(entries: Sequence[dict]) -> str:
 
     def draw(axes: Axes) -> None:
         for place, (entry, colour) in enumerate(zip(entries, cycle(COLOURS))):
-            axes.plot(_log_odds(entry["acc_ci95"]), [place, place], color=colour, linewidth=3, solid_capstyle="round")
-            axes.plot(_log_odds([entry["acc"]]), place, "o", color=colour, markersize=9)
+            axes.plot(_log_odds(bounds(entry)), [place, place], color=colour, linewidth=3, solid_capstyle="round")
+            axes.plot(_log_odds([score(entry)]), place, "o", color=colour, markersize=9)
             below = [place + 0.28] * len(entry["seeds"])
-            axes.plot(_log_odds(entry["acc_by_seed"]), below, "|", color=INK, markersize=6)
+            axes.plot(_log_odds(entry[f"{metric_of(entry)}_by_seed"]), below, "|", color=INK, markersize=6)
         axes.set_yticks(range(len(entries)), [_shown_name(entry) for entry in entries])
         axes.set_ylim(len(entries) - 0.4, -0.6)
         axes.tick_params(axis="y", length=0)
-        label = "accuracy (log-odds scale): mean, 95 % interval, and a stroke for each seed"
+        label = f"{NAMES[metric_of(entries[0])]} (log-odds scale): mean, 95 % interval, and a stroke for each seed"
         axes.figure.supxlabel(label, fontsize=10)
         _set_percent_ticks(axes.xaxis)
         axes.grid(axis="x", alpha=0.3)
@@ -67,20 +68,20 @@ def accuracy_and_cost(entries: Sequence[dict], cost: str, label: str, colours: I
     """Plot accuracy against `cost`, a key of `entries`; a line joins the candidates of the Pareto front."""
 
     def draw(axes: Axes) -> None:
-        front = sorted((entry[cost], entry["acc"]) for entry in entries if entry["pareto"])
+        front = sorted((entry[cost], score(entry)) for entry in entries if entry["pareto"])
         costs, accuracies = zip(*front, strict=True)
         axes.plot(costs, _log_odds(accuracies), drawstyle="steps-post", color=INK, linewidth=1, alpha=0.5, zorder=1)
         for entry, colour in zip(entries, colours or cycle(COLOURS), strict=False):
             filled = colour if entry["pareto"] else "none"
-            (place,) = _log_odds([entry["acc"]])
+            (place,) = _log_odds([score(entry)])
             axes.plot(entry[cost], place, "o", color=colour, markerfacecolor=filled, markersize=7)
-        axes.set(xscale="log", xlabel=label, ylabel="accuracy (log-odds scale)")
+        axes.set(xscale="log", xlabel=label, ylabel=f"{NAMES[metric_of(entries[0])]} (log-odds scale)")
         axes.margins(y=0.15)
         _set_percent_ticks(axes.yaxis)
         _set_round_ticks(axes, [entry[cost] for entry in entries])
         axes.grid(alpha=0.3)
         if len(entries) <= _LABELLED:
-            places = [(entry[cost], *_log_odds([entry["acc"]])) for entry in entries]
+            places = [(entry[cost], *_log_odds([score(entry)])) for entry in entries]
             _place_names(axes, places, [_shown_name(entry, _WIDEST_LABEL) for entry in entries])
 
     return svg((_WIDTH, 3.6), draw)
@@ -93,10 +94,10 @@ def curves(entries: Sequence[dict]) -> str:
 
     def draw(accuracy: Axes, loss: Axes) -> None:
         for entry, colour in zip(entries, cycle(COLOURS)):
-            _band(accuracy, entry["curves"]["val/acc"], colour, label=_shown_name(entry))
+            _band(accuracy, entry["curves"][f"val/{metric_of(entry)}"], colour, label=_shown_name(entry))
             _band(loss, entry["curves"]["val/loss"], colour)
             _band(loss, entry["curves"]["train/loss"], colour, linestyle=":")
-        accuracy.set(xlabel="epoch", title="validation accuracy")
+        accuracy.set(xlabel="epoch", title=f"validation {NAMES[metric_of(entries[0])]}")
         accuracy.yaxis.set_major_formatter(percent())
         loss.set(xlabel="epoch", title="loss: validation (lines), training (dots)")
         for axes in (accuracy, loss):

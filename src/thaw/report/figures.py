@@ -1,6 +1,6 @@
 """Draw the figures of a run: sample images, predictions and the confusion matrix."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -12,14 +12,18 @@ from torch.utils.data import Dataset
 
 from thaw.data.folders import ClassFolders
 from thaw.data.order import SeededOrder
+from thaw.evaluation.average_precision import average_precision
 from thaw.evaluation.confusion import confused_pairs
+from thaw.evaluation.judgement import AnyPredictions
+from thaw.evaluation.label_predictions import LabelPredictions
 from thaw.evaluation.predictions import Predictions
 from thaw.pages.charts import RIGHT, WRONG
 from thaw.pages.fonts import drawable, families
-from thaw.pages.limits import CONFUSIONS, MATRIX
+from thaw.pages.limits import CONFUSIONS, MATRIX, ROWS
 from thaw.pages.text import amount, width
 
 SHOWN = 24
+NO_CLASS = "none"  # above an image without a class
 _DPI = 100
 # Largest width of a class name, in columns: above an image, at an axis, and at an axis without rotation.
 _LONGEST_CAPTION, _LONGEST_LABEL, _LONGEST_LEVEL = 18, 28, 9
@@ -30,13 +34,13 @@ def first_samples(images: ClassFolders, seed: int) -> list[tuple[torch.Tensor, i
     return [images.augmented(key) for key, _ in zip(SeededOrder(len(images), seed), range(SHOWN), strict=False)]
 
 
-def samples(shown: Sequence[tuple[torch.Tensor, int]], classes: Sequence[str]) -> Figure:
-    """Plot the images that `first_samples` returned."""
-    titles = [(drawable(classes[label], _LONGEST_CAPTION), "black") for _, label in shown]
+def samples(shown: Sequence[tuple[torch.Tensor, int]], name: Callable[[int], str]) -> Figure:
+    """Plot the images that `first_samples` returned; `name` returns the name of a label."""
+    titles = [(drawable(name(label) or NO_CLASS, _LONGEST_CAPTION), "black") for _, label in shown]
     return _grid([image for image, _ in shown], titles, "Training images as the network sees them")
 
 
-def predictions(images: Dataset, given: Predictions) -> Figure:
+def predictions(images: Dataset, given: AnyPredictions) -> Figure:
     """Plot validation images: at most half are the most confident mistakes, the others are random correct predictions.
 
     Confidences are calibrated, as in `predict`: logits are divided by the temperature.
@@ -100,12 +104,35 @@ def _most_confused(given: Predictions) -> Figure:
     return figure
 
 
+def average_precisions(given: LabelPredictions) -> Figure:
+    """Plot the average precision of each class; of more than `ROWS` classes, those with the lowest."""
+    values = average_precision(given.labels, given.logits)
+    order = [int(place) for place in np.argsort(values) if np.isfinite(values[place])][:ROWS]
+    names = [drawable(given.classes[place], 30) for place in order]
+    figure = Figure((7.6, 1.4 + 0.27 * len(order)), layout="constrained")
+    axes = figure.subplots()
+    axes.barh(range(len(order)), values[order], color="#6baed6")
+    for place, index in enumerate(order):
+        text = f"{values[index]:.3f} ({given.labels[:, index].sum():,} images)"
+        axes.annotate(text, (values[index], place), (3, 0), textcoords="offset points", va="center", fontsize=8)
+    axes.set_yticks(range(len(order)), names, fontfamily=families(names))
+    axes.set(ylim=(len(order) - 0.4, -0.6), xlim=(0, 1.25), xlabel="average precision")
+    axes.set_xticks(np.linspace(0, 1, 6))
+    lowest = f" of the {len(order)} lowest of {len(values):,} classes" if len(order) < len(values) else ""
+    figure.suptitle(f"mAP {np.nanmean(values):.4f}; average precision{lowest}", fontsize=11)
+    return figure
+
+
 def _right_count(given: Predictions) -> str:
     return f"{given.right.sum():,} of {len(given.labels):,} right"
 
 
-def _caption(given: Predictions, index: int) -> tuple[str, str]:
-    names = (given.classes[int(one[index])] for one in (given.predicted, given.labels))
+def _caption(given: AnyPredictions, index: int) -> tuple[str, str]:
+    both = given.predicted[index], given.labels[index]
+    if isinstance(given, LabelPredictions):
+        names = (given.names(one) or NO_CLASS for one in both)
+    else:
+        names = (given.classes[int(one)] for one in both)
     predicted, label = (drawable(name, _LONGEST_CAPTION - len(" 100%")) for name in names)
     confidence = f"{predicted} {given.confidence[index]:.0%}"
     return (confidence, RIGHT) if given.right[index] else (f"{confidence}\n(is {label})", WRONG)

@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from lightning import Trainer
@@ -10,7 +11,8 @@ from lightning.pytorch.utilities import rank_zero_only
 from matplotlib.figure import Figure
 
 from thaw.data.datamodule import ImageFolderDataModule
-from thaw.evaluation.predictions import Predictions
+from thaw.evaluation.judgement import AnyPredictions
+from thaw.evaluation.label_predictions import LabelPredictions
 from thaw.features.head_inputs import HeadInputs
 from thaw.pages import charts
 from thaw.report import figures, tensorboard
@@ -23,7 +25,7 @@ log = logging.getLogger(__name__)
 class Results:
     """The values to plot after a run: calibrated predictions, the head's inputs, and the solver's record."""
 
-    predictions: Predictions
+    predictions: AnyPredictions
     head_inputs: HeadInputs
     solution: dict | None
 
@@ -32,8 +34,9 @@ class Results:
 def picture_samples(folder: str, trainer: Trainer, data: ImageFolderDataModule) -> None:
     """Plot some training images before training starts."""
     tensorboard.add_layout(trainer)
+    name = partial(data.label_sets.name, classes=data.classes)
     shown = figures.first_samples(data.train, data.seed)  # not in the lambda: an unreadable image must fail the run
-    _save_figure(Path(folder), trainer, "samples", lambda: figures.samples(shown, data.classes))
+    _save_figure(Path(folder), trainer, "samples", lambda: figures.samples(shown, name))
 
 
 @rank_zero_only
@@ -44,7 +47,10 @@ def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, 
     try:
         predictions, solution, place = results.predictions, results.solution, Path(folder)
         _save_figure(place, trainer, "predictions", lambda: figures.predictions(data.val, predictions))
-        _save_figure(place, trainer, "confusion_matrix", lambda: figures.confusion_matrix(predictions))
+        if isinstance(predictions, LabelPredictions):
+            _save_figure(place, trainer, "average_precision", lambda: figures.average_precisions(predictions))
+        else:
+            _save_figure(place, trainer, "confusion_matrix", lambda: figures.confusion_matrix(predictions))
         if solution:
             _save_figure(place, trainer, "probe", lambda: charts.penalty_path(solution))
         tensorboard.add_embedding(trainer, results.head_inputs, predictions, data.root)

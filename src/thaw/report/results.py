@@ -19,12 +19,10 @@ from thaw.data.datamodule import ImageFolderDataModule
 from thaw.data.description import copies_in_training
 from thaw.data.folders import ClassFolders
 from thaw.errors import RunError
-from thaw.evaluation.calibration import held_out
-from thaw.evaluation.measures import calibration, metrics
-from thaw.evaluation.model_limits import fitted_limits
+from thaw.evaluation.judgement import AnyPredictions, judge, test_metrics
+from thaw.evaluation.label_predictions import LabelPredictions
 from thaw.evaluation.predictions import Predictions, joined
 from thaw.evaluation.predictions_table import write_predictions
-from thaw.evaluation.statistics import Correctness, PairedTests
 from thaw.features.head_inputs import head_inputs
 from thaw.models.staged import StagedNet
 from thaw.report.pictures import Results, picture_samples
@@ -83,14 +81,16 @@ def finish_run(
     """
     with head_inputs(classifier.net, len(data.val)) as inputs:
         found = predict_best(trainer, classifier, data, features)
-    write_predictions(Path(folder) / run_files.PREDICTIONS, found, data.root)
+    judged = judge(found, inputs.vectors, inputs.shown, _groups(found, data))
+    write_predictions(Path(folder) / run_files.PREDICTIONS, judged.calibrated, data.root)
     _write_groups(Path(folder), data)
-    crossed = held_out(found)
-    calibrated = calibration(found, crossed)
-    facts = {"val": _metrics(found, data), "calibration": calibrated, **_summary_entries(trainer, classifier, data)}
-    temperature = calibrated["temperature"]
-    limits = fitted_limits(crossed, inputs.vectors, inputs.shown).described()
-    _write_description(best_checkpoint(trainer), temperature=temperature, cut=classifier.val_input_stage, **limits)
+    facts = {
+        "metric": classifier.objective.decisive.removeprefix("val/"),
+        "val": judged.metrics,
+        "calibration": judged.calibration,
+        **_summary_entries(trainer, classifier, data),
+    }
+    _write_description(best_checkpoint(trainer), cut=classifier.val_input_stage, **judged.description)
     facts |= _best_entries(Path(folder), best_checkpoint(trainer))
     facts["seconds"]["features"] = features.seconds
     facts["frozen_images_per_second"] = features.images_per_second
@@ -98,22 +98,21 @@ def finish_run(
         facts["probe"] = classifier.solution
     if data.test:
         tested = predict_test(trainer, classifier, data)
-        write_predictions(Path(folder) / run_files.TEST_PREDICTIONS, tested, data.root)
-        facts["test"] = _metrics(tested, data)
+        write_predictions(Path(folder) / run_files.TEST_PREDICTIONS, judged.calibrated_like(tested), data.root)
+        facts["test"] = test_metrics(tested, judged, _groups(tested, data))
     _log_results(Path(folder), facts, logged=bool(trainer.loggers))
-    return facts, Results(found.divided_by(temperature), inputs, classifier.solution)
+    return facts, Results(judged.calibrated, inputs, classifier.solution)
 
 
-def _metrics(found: Predictions, data: ImageFolderDataModule) -> dict:
-    """Return `metrics`; if images have groups, the interval of the accuracy treats the groups as the sample."""
-    values = metrics(found)
-    if data.groups:
-        groups = np.array([data.groups.get(path, path) for path in found.paths])
-        if len(set(groups)) == 1:
-            log.warning(f"all {len(groups)} images are in one group, so the interval of the accuracy is too narrow")
-            return values
-        values["acc_ci95"] = PairedTests({"run": Correctness(found.right[None], groups)}).interval("run")
-    return values
+def _groups(found: AnyPredictions, data: ImageFolderDataModule) -> np.ndarray | None:
+    """Return the group of each image, or None if there are no groups, or only one."""
+    if not data.groups:
+        return None
+    groups = np.array([data.groups.get(path, path) for path in found.paths])
+    if len(set(groups)) > 1:
+        return groups
+    log.warning(f"all {len(groups)} images are in one group, so intervals are too narrow")
+    return None
 
 
 def _write_groups(folder: Path, data: ImageFolderDataModule) -> None:
@@ -127,7 +126,7 @@ def _write_groups(folder: Path, data: ImageFolderDataModule) -> None:
 
 def predict_best(
     trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule, features: FeatureCache
-) -> Predictions:
+) -> AnyPredictions:
     """Load the best checkpoint into `classifier`, and return its predictions for the validation images."""
     classifier.load_state_dict(read_checkpoint(best_checkpoint(trainer))["state_dict"])
     alone = one_device(trainer)
@@ -155,7 +154,7 @@ def _write_description(best: Path, **entries: object) -> None:
         log.warning(f"cannot write the temperature to {best}; predictions from this file stay uncalibrated: {error}")
 
 
-def predict_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> Predictions:
+def predict_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolderDataModule) -> AnyPredictions:
     """Return the predictions for the test images with the weights now in `classifier`."""
     assert data.test is not None
     classifier.set_input_stages()  # test images have no stored features
@@ -163,8 +162,10 @@ def predict_test(trainer: Trainer, classifier: ImageClassifier, data: ImageFolde
     return _predictions(data.test, logits, data.classes)
 
 
-def _predictions(images: ClassFolders, logits: list | None, classes: list[str]) -> Predictions:
+def _predictions(images: ClassFolders, logits: list | None, classes: list[str]) -> AnyPredictions:
     assert logits is not None, "Trainer.predict returns predictions by default"
+    if images.label_sets.several:
+        return LabelPredictions(images.paths, images.label_sets.matrix(images.targets), joined(logits), classes)
     return Predictions(images.paths, np.array(images.targets), joined(logits), classes)
 
 
@@ -204,13 +205,14 @@ def _gpu_share(classifier: ImageClassifier, table: EpochTable) -> float | None:
 
 def _log_results(folder: Path, facts: dict, logged: bool) -> None:
     seconds = facts["seconds"]
-    calibration = facts["calibration"]
+    calibration, metric = facts["calibration"], facts["metric"]
     before, after = calibration["ece"]
-    busy = facts["train_gpu_share"]
-    tested = f"{_accuracy('test', facts['test'])}\n" if "test" in facts else ""
+    busy, temperature = facts["train_gpu_share"], calibration["temperature"]
+    tested = f"{_reached('test', metric, facts['test'])}\n" if "test" in facts else ""
+    scaled = f"the temperature {temperature:.2f}" if metric == "acc" else "a temperature per class"
     log.info(
-        f"\n{_accuracy('val', facts['val'])}, best epoch {facts['best_epoch']} of {facts['epochs']}\n{tested}"
-        f"calibration error {before:.3f}, {after:.3f} with the temperature {calibration['temperature']:.2f}\n"
+        f"\n{_reached('val', metric, facts['val'])}, best epoch {facts['best_epoch']} of {facts['epochs']}\n{tested}"
+        f"calibration error {before:.3f}, {after:.3f} with {scaled}\n"
         f"{seconds['features']:.1f} s features, "
         f"{seconds['training']:.1f} s training ({facts['train_images_per_second']:.0f} images/s"
         + (f", {busy:.0%} of the time on the GPU" if busy else "")
@@ -219,9 +221,10 @@ def _log_results(folder: Path, facts: dict, logged: bool) -> None:
     )
 
 
-def _accuracy(split: str, metrics: dict) -> str:
-    low, high = metrics["acc_ci95"]
-    return f"{split}/acc {metrics['acc']:.4f} (95 % interval {low:.4f} to {high:.4f}, {metrics['n']} images)"
+def _reached(split: str, metric: str, metrics: dict) -> str:
+    low, high = metrics[f"{metric}_ci95"]
+    f1 = f", macro F1 {metrics['macro_f1']:.4f}" if metric == "map" else ""
+    return f"{split}/{metric} {metrics[metric]:.4f} (95 % interval {low:.4f} to {high:.4f}, {metrics['n']} images{f1})"
 
 
 def _device_name(trainer: Trainer) -> str:

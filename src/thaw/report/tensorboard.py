@@ -11,7 +11,8 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 from torch.utils.tensorboard.summary import hparams
 
-from thaw.evaluation.predictions import Predictions
+from thaw.evaluation.judgement import AnyPredictions
+from thaw.evaluation.label_predictions import LabelPredictions
 from thaw.features.head_inputs import HeadInputs
 from thaw.pages.text import printable
 from thaw.training.loggers import attempt
@@ -46,7 +47,8 @@ def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict)
 
     No range of values is declared: TensorBoard then finds the settings that differ between runs, and lists them first.
     """
-    reached = {"best/val/acc": summary["val"]["acc"], "cost/seconds": summary["seconds"]["total"]}
+    metric = summary["metric"]
+    reached = {f"best/val/{metric}": summary["val"][metric], "cost/seconds": summary["seconds"]["total"]}
     settings = {name: printable(value) if isinstance(value, str) else value for name, value in values.items()}
 
     def add(board: TensorBoardLogger) -> None:
@@ -59,7 +61,7 @@ def record_values(trainer: Trainer, values: Mapping[str, object], summary: dict)
     _on_each(trainer, add)
 
 
-def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions, root: Path) -> None:
+def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: AnyPredictions, root: Path) -> None:
     """Add validation images as points to TensorBoard's tab Projector; close points have similar inputs of the head."""
 
     def add(board: TensorBoardLogger) -> None:
@@ -69,17 +71,24 @@ def add_embedding(trainer: Trainer, inputs: HeadInputs, predictions: Predictions
         points = vectors[rows_shown]
         if not points.isfinite().all():  # the net diverged
             return
-        names = [*map(printable, predictions.classes)]
         rows = []
         for i in map(int, inputs.shown[rows_shown]):
             path = Path(predictions.paths[i]).relative_to(root).as_posix()
-            rows.append([names[predictions.labels[i]], names[predictions.predicted[i]], printable(path)])
+            rows.append([*map(printable, _names(predictions, i)), printable(path)])
         labels = {"metadata": rows, "metadata_header": ["class", "predicted", "path"]}
         where = {"global_step": trainer.global_step, "tag": "validation_images"}
         board.experiment.add_embedding(_rounded(points), **labels, **where)
         board.experiment.flush()
 
     _on_each(trainer, add)
+
+
+def _names(predictions: AnyPredictions, index: int) -> list[str]:
+    """Return the true and the predicted class or classes of an image."""
+    both = predictions.labels[index], predictions.predicted[index]
+    if isinstance(predictions, LabelPredictions):
+        return [predictions.names(one) or "none" for one in both]
+    return [predictions.classes[int(one)] for one in both]
 
 
 def _rounded(numbers: torch.Tensor) -> torch.Tensor:

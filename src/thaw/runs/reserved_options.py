@@ -154,7 +154,8 @@ def _demo_fault(values: Mapping) -> str | None:
         return None
     if not isinstance(data.get("root"), Mapping):
         return f"data.root={data.get('root')!r} is not for data=demo, which draws its images: choose data=image_folder"
-    for name, default in _IDLE_IN_DEMO.items():
+    tabled = {"table": "labels.csv"} if str(data["root"].get("_target_")).endswith("scenes_folder") else {}
+    for name, default in {**_IDLE_IN_DEMO, **tabled}.items():
         if data.get(name, default) != default:
             return (
                 f"data.{name}={data[name]!r} has no effect on the demo's drawings (data=demo, weights={weights}): add "

@@ -11,7 +11,7 @@ from thaw.runs.configuration import is_run, read_resolved
 from thaw.storage.files import as_json, write_whole
 
 _FOLDERS = (run_files.CHECKPOINTS, run_files.EVALUATION, run_files.FIGURES, run_files.TENSORBOARD)
-_FIGURES = ("samples", "predictions", "confusion_matrix", "probe", "learning_rate_*")
+_FIGURES = ("samples", "predictions", "confusion_matrix", "average_precision", "probe", "learning_rate_*")
 # Patterns of the files that runs write. Other files in a run's folder belong to the user.
 _OWN = (
     *(

@@ -40,10 +40,18 @@ class Job:
 
     @property
     def metrics(self) -> list[tuple[float, float]]:
-        """Return validation accuracy and loss of each epoch. Until training starts, an earlier run's are left."""
+        """Return the decisive metric and the loss of each epoch. Until training starts, an earlier run's are left."""
+        return [(float(row[self.metric]), float(row["val/loss"])) for row in self._epochs if row["seconds"]]
+
+    @property
+    def metric(self) -> str:
+        """Return the decisive metric's column in metrics.csv."""
+        return "val/map" if self._epochs and "val/map" in self._epochs[0] else "val/acc"
+
+    @property
+    def _epochs(self) -> list[dict]:
         path = self.folder / run_files.METRICS
-        rows = read_rows(path) if path.is_file() else []  # the last one may be half written
-        return [(float(row["val/acc"]), float(row["val/loss"])) for row in rows if row["seconds"]]
+        return read_rows(path) if path.is_file() else []  # the last one may be half written
 
     @property
     def arguments(self) -> list[str]:

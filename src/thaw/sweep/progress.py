@@ -9,6 +9,7 @@ from pathlib import Path
 from statistics import mean
 from typing import TextIO
 
+from thaw.pages.metric_names import metric_of
 from thaw.pages.text import amount, duration
 from thaw.sweep.jobs import Job
 
@@ -52,16 +53,17 @@ class Progress:
         if not self._in_place and now - self._printed < SECONDS_PER_LINE:
             return
         self._printed = now
-        accuracies = [accuracy for accuracy, _ in job.metrics]
-        parts = [f"epoch {len(accuracies)}/{job.epochs}", f"val/acc so far {max(accuracies):.4f}"] if accuracies else []
-        self._print(job, *parts, self._time_left(job, len(accuracies)), end="" if self._in_place else "\n")
+        metric, reached = job.metric, [value for value, _ in job.metrics]
+        parts = [f"epoch {len(reached)}/{job.epochs}", f"{metric} so far {max(reached):.4f}"] if reached else []
+        self._print(job, *parts, self._time_left(job, len(reached)), end="" if self._in_place else "\n")
 
     def job_ends(self, job: Job) -> None:
         summary, seconds = job.summary, time.monotonic() - self._starts.pop(job.number)
         self._left.remove(job)
         if summary.get("status") == "finished":
             self._seconds[job.strategy].append(summary["seconds"]["total"])
-            parts = [f"val/acc {summary['val']['acc']:.4f}", duration(seconds)]
+            metric = metric_of(summary)
+            parts = [f"val/{metric} {summary['val'][metric]:.4f}", duration(seconds)]
         else:
             parts = [summary.get("status", "stopped")]
         self._print(job, *parts, self._time_left())

@@ -16,6 +16,7 @@ from thaw.models.families.timm import full_name
 from thaw.pages import plots
 from thaw.pages.html import render
 from thaw.pages.limits import CANDIDATES, LINES
+from thaw.pages.metric_names import bounds, metric_of, score
 from thaw.pages.text import aligned, shown
 from thaw.runs.configuration import read_resolved
 from thaw.runs.optional_output import write_page
@@ -23,8 +24,8 @@ from thaw.runs.summary import read_summary
 from thaw.storage.files import write_rows, write_whole
 
 PAGE = "shortlist.html"
-_COLUMNS = ("name", "model", "weights", "acc", "acc_low", "acc_high", "verdict", "p", "neighbours", "images_per_second",
-            "parameters", "size_mb", "licence", "pareto")  # fmt: skip
+_COLUMNS = ("name", "model", "weights", "{metric}", "{metric}_low", "{metric}_high", "verdict", "p", "neighbours",
+            "images_per_second", "parameters", "size_mb", "licence", "pareto")  # fmt: skip
 
 _COSTS = ("images/s", "parameters", "MB", "licence", "front")
 
@@ -41,11 +42,12 @@ def write_shortlist(folder: Path, compared: dict) -> str:
         row["pareto"] = row in timed and not any(dominates(other, row, "milliseconds") for other in timed)
     # Rows have shorter names than candidates. Seconds are made equal, because stored features shorten a run.
     named = [{**entry, "name": row["name"], "seconds": 1.0} for entry, row in zip(entries, rows, strict=True)]
-    kept = {key: compared[key] for key in ("cautions", "images", "command", "failures", "machine")}
+    kept = {key: compared[key] for key in ("metric", "cautions", "images", "command", "failures", "machine")}
     sentences = advice({**compared, "candidates": named})
     facts = {"advice": sentences, "backbones": rows, "next": _next_command(compared), **kept}
     write_whole(folder / "shortlist.json", json.dumps(facts, indent=1) + "\n")
-    write_rows(folder / "shortlist.csv", _COLUMNS, rows)
+    columns = [name.format(metric=compared["metric"]) for name in _COLUMNS]
+    write_rows(folder / "shortlist.csv", columns, rows)
     write_page(folder / PAGE, lambda: _page(facts, named))
     return _table(facts)
 
@@ -55,15 +57,15 @@ def _row(entry: dict, run: Path) -> dict:
     model, weights = full_name(built["name"], built["_target_"]), summary["weights"]
     published = weights == "imagenet" and not is_own(built["_target_"])
     file, licence = _published(model) if published else (Path(weights).expanduser(), None)
-    low, high = entry["acc_ci95"]
+    (low, high), metric = bounds(entry), metric_of(entry)
     rate = summary.get("frozen_images_per_second")
     return {
         "name": model if published else f"{model}, weights={weights}",
         "model": model,
         "weights": weights,
-        **{key: entry[key] for key in ("acc", "verdict", "p", "difference")},
-        "acc_low": low,
-        "acc_high": high,
+        **{key: entry[key] for key in ("metric", metric, "verdict", "p", "difference")},
+        f"{metric}_low": low,
+        f"{metric}_high": high,
         "neighbours": (summary.get("probe") or {}).get("neighbours", {}).get("acc"),
         "images_per_second": rate,
         "milliseconds": 1000 / rate if rate else None,
@@ -95,9 +97,10 @@ def _next_command(compared: dict) -> str | None:
 
 def _table(facts: dict) -> str:
     """Return a terminal table of the backbones, the most accurate first, and the advice."""
-    lines = [["", "probe val/acc", "95 % interval", "against the best", f"{NEIGHBOURS}-NN", *_COSTS]]
+    lines = [["", f"probe val/{facts['metric']}", "95 % interval", "against the best", f"{NEIGHBOURS}-NN", *_COSTS]]
     for row in facts["backbones"][:LINES]:
-        quality = (f"{row['acc']:.4f}", f"{row['acc_low']:.4f} to {row['acc_high']:.4f}", verdict(row))
+        low, high = (row[f"{facts['metric']}_{end}"] for end in ("low", "high"))
+        quality = (f"{score(row):.4f}", f"{low:.4f} to {high:.4f}", verdict(row))
         rates = (_number(row["neighbours"], ".4f"), _number(row["images_per_second"], ".0f"))
         weights = (f"{row['parameters']:,}", _number(row["size_mb"], ".0f"), row["licence"] or "-")
         lines.append([shown(row["name"], 60), *quality, *rates, *weights, "*" if row["pareto"] else ""])

@@ -13,6 +13,7 @@ from thaw.models.head import NewHead
 from thaw.models.staged import StagedNet
 from thaw.runs.components import instantiate
 from thaw.strategy import Phase
+from thaw.training.best import choose_monitors
 from thaw.training.classifier import ImageClassifier, Recipe
 from thaw.training.hardware import memory_format
 from thaw.training.phase_data import FeatureCache
@@ -54,7 +55,8 @@ def assemble(cfg: DictConfig, data: ImageFolderDataModule) -> Parts:
         keep_statistics=strategy.keep_statistics and weights != "none",
         graph=cfg.graph,
     )
-    classifier = ImageClassifier(net, data.classes, recipe, asdict(data.preprocessing))
+    classifier = ImageClassifier(net, data.classes, recipe, asdict(data.preprocessing), data.label_sets)
+    choose_monitors(trainer, classifier.objective.decisive)
     features, head = instantiate(cfg.features), instantiate(cfg.head)
     rehearse(trainer, classifier, phases, data)
     return Parts(data, net, phases, trainer, classifier, features, head, weights)

@@ -1,4 +1,4 @@
-"""Choice of the best epoch: the highest val/acc, and among epochs with equal val/acc the lowest val/loss."""
+"""Choice of the best epoch: the highest decisive metric, and among equal epochs the lowest val/loss."""
 
 from collections.abc import Callable, Collection, Mapping
 from typing import Any
@@ -10,18 +10,26 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from thaw.errors import UserError
 from thaw.training.checkpoint_io import MovableCheckpoint
 
-_ACC, _LOSS = "val/acc", "val/loss"
+AUTO = "auto"
+DECISIVE, _LOSS = ("val/acc", "val/map"), "val/loss"  # val/map if images can have several classes
 _MODES = {
-    **dict.fromkeys((_ACC, "val/macro_acc", "val/macro_f1", "train/acc"), "max"),
+    **dict.fromkeys((AUTO, *DECISIVE, "val/macro_acc", "val/macro_f1", "train/acc"), "max"),
     **dict.fromkeys((_LOSS, "val/ece", "train/loss"), "min"),
 }
 _BETTER = {"min": "lower values are better", "max": "higher values are better"}
 
 
-def epoch_score(metrics: Mapping[str, float | torch.Tensor]) -> tuple[float, float]:
-    """Return a sort key that is larger for better epochs: (val/acc, -val/loss). A loss of NaN counts as infinite."""
-    acc, loss = (float(f"{float(metrics[name]):.7g}") for name in (_ACC, _LOSS))  # rounded as in metrics.csv
-    return acc, -loss if loss == loss else -float("inf")
+def epoch_score(metrics: Mapping[str, float | torch.Tensor], decisive: str) -> tuple[float, float]:
+    """Return a sort key that is larger for better epochs: (decisive metric, -val/loss). A loss of NaN is infinite."""
+    value, loss = (float(f"{float(metrics[name]):.7g}") for name in (decisive, _LOSS))  # rounded as in metrics.csv
+    return value, -loss if loss == loss else -float("inf")
+
+
+def choose_monitors(trainer: Any, decisive: str) -> None:
+    """Let callbacks with `monitor: auto` monitor the metric `decisive`, such as val/acc."""
+    for callback in trainer.callbacks:
+        if getattr(callback, "monitor", None) == AUTO:
+            callback.monitor = decisive
 
 
 def monitored(trainer: Trainer) -> ModelCheckpoint | None:
@@ -35,13 +43,17 @@ def ranking(trainer: Trainer, columns: Collection[str]) -> Callable[[Mapping[str
     if checkpoint is None or (monitor := checkpoint.monitor) is None or monitor not in columns:
         return None
     sign = 1 if checkpoint.mode == "max" else -1
-    return epoch_score if monitor == _ACC else lambda row: sign * row[monitor]
+    if monitor in DECISIVE:
+        return lambda row: epoch_score(row, monitor)
+    return lambda row: sign * row[monitor]
 
 
 class BestCheckpoint(MovableCheckpoint):
-    """Callback that saves the best `save_top_k` epochs: highest val/acc, and at equal val/acc the lowest val/loss.
+    """Callback that saves the best `save_top_k` epochs.
 
-    With a `monitor` other than val/acc, it works like Lightning's `ModelCheckpoint`.
+    With the `monitor` val/acc or val/map, the lower val/loss decides between epochs with equal values. With another
+    one, this works like Lightning's `ModelCheckpoint`. `auto` is val/map if images can have several classes, otherwise
+    val/acc; `choose_monitors` sets it.
 
     Raises:
         UserError: from the constructor, if `mode` would save the worst epoch, or `save_top_k` is 0.
@@ -59,16 +71,16 @@ class BestCheckpoint(MovableCheckpoint):
 
     def check_monitor_top_k(self, trainer: Trainer, current: torch.Tensor | None = None) -> bool:
         full = self.save_top_k != -1 and len(self.best_k_models) >= self.save_top_k
-        if self.monitor != _ACC or current is None or not full or not self._scores:
+        if self.monitor not in DECISIVE or current is None or not full or not self._scores:
             return super().check_monitor_top_k(trainer, current)
-        better = epoch_score(trainer.callback_metrics) > min(self._scores.values())
+        better = epoch_score(trainer.callback_metrics, self.monitor) > min(self._scores.values())
         return trainer.strategy.reduce_boolean_decision(better)
 
     def _update_best_and_save(self, current, trainer, monitor_candidates) -> None:
         super()._update_best_and_save(current, trainer, monitor_candidates)
-        if self.monitor == _ACC:
+        if self.monitor in DECISIVE:
             new = next(path for path, score in self.best_k_models.items() if score is self.current_score)
-            scores = {**self._scores, new: epoch_score(trainer.callback_metrics)}
+            scores = {**self._scores, new: epoch_score(trainer.callback_metrics, self.monitor)}
             self._order({path: scores[path] for path in self.best_k_models})
 
     def _order(self, scores: dict[str, tuple[float, float]]) -> None:

@@ -14,8 +14,6 @@ from thaw.training.best import ranking
 
 log = logging.getLogger(__name__)
 
-COLUMNS = ("epoch", "phase", "lr", "train/loss", "train/acc", "val/loss", "val/acc", "val/macro_acc", "seconds")
-
 
 class EpochTable(Callback):
     """Callback that adds a row to metrics.csv and a line to the log after every epoch; epochs and phases count from 1.
@@ -33,18 +31,21 @@ class EpochTable(Callback):
         self._spent = self._validation = 0.0
         self._before = 0
         self._ranked = None
+        self._columns: tuple[str, ...] = ()
+        self._decisive = ""
 
     def setup(self, trainer, pl_module, stage: str) -> None:
         if not trainer.is_global_zero:
             self.path = None
 
-    def on_train_start(self, trainer, pl_module) -> None:
-        self._ranked = ranking(trainer, COLUMNS)
+    def on_train_start(self, trainer, pl_module: Any) -> None:
+        self._columns, self._decisive = pl_module.objective.columns, pl_module.objective.decisive
+        self._ranked = ranking(trainer, self._columns)
         now = time.perf_counter()
         self._start = self._start or now
         self._epoch_start = now - self._spent  # includes the epoch's time before an interruption
         if not self.rows:
-            self._write(COLUMNS, mode="w")
+            self._write(("epoch", "phase", "lr", *self._columns, "seconds"), mode="w")
 
     def state_dict(self) -> dict:
         seconds = [self.training_seconds, self.validation_seconds]
@@ -56,8 +57,9 @@ class EpochTable(Callback):
         self.seconds_before = self.training_seconds
         self._rate, self._spent = state_dict["epoch"]["rate"], state_dict["epoch"]["seconds"]
         self._before = len(self.rows)
-        self._write(COLUMNS, mode="w")
-        for row in self.rows:
+        for place, row in enumerate(self.rows):
+            if place == 0:
+                self._write(row, mode="w")
             self._write(row.values())
 
     def on_train_epoch_start(self, trainer, pl_module) -> None:
@@ -78,7 +80,7 @@ class EpochTable(Callback):
             "epoch": trainer.current_epoch + 1,
             "phase": pl_module.phase.number,
             "lr": self._rate,
-            **{name: metrics[name] for name in COLUMNS if "/" in name},
+            **{name: metrics[name] for name in self._columns},
             "seconds": round(seconds, 3),
         }
         self.rows.append(row)
@@ -95,7 +97,8 @@ class EpochTable(Callback):
         return (
             f"epoch {row['epoch']:>{len(str(epochs))}}/{epochs}  "
             f"train loss {row['train/loss']:.4f} acc {row['train/acc']:.4f}  "
-            f"val loss {row['val/loss']:.4f} acc {row['val/acc']:.4f}  {row['seconds']:.1f} s"
+            f"val loss {row['val/loss']:.4f} {self._decisive.removeprefix('val/')} {row[self._decisive]:.4f}  "
+            f"{row['seconds']:.1f} s"
             + (f", {duration(left)} left" if left else "")
             + ("  best so far" if self._ranked and max(self.rows, key=self._ranked) is row else "")
         )

@@ -44,6 +44,8 @@ def checked_data(cfg: DictConfig) -> tuple[ImageFolderDataModule, Path | None]:
     for override in _overrides():
         if override.lstrip("+").startswith("data.val_fraction=") and data.split_note is None:
             raise UserError(f"{override} has no effect: {data.root} has a folder val.")
+    if cfg.robustness and data.label_sets.several:
+        raise UserError("robustness=true is for images with one class each; leave it out.")
     checkpoint = last_checkpoint(cfg.output_dir) if cfg.resume else None
     if checkpoint:
         refuse_other_data(Path(cfg.output_dir), checkpoint, data.fingerprint, data.root)

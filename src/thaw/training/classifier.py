@@ -12,11 +12,13 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ConstantLR, LRScheduler
 from torchmetrics import Metric
 
+from thaw.data.label_sets import ONE_CLASS, LabelSets
 from thaw.models.head import fold_head, standardized_keys
 from thaw.models.staged import StagedNet
 from thaw.strategy.freezing import set_trainable, set_training_modes
 from thaw.strategy.phases import Phase
-from thaw.training.epoch_metrics import ImageLosses, MeanLoss, accuracy, validation_metrics
+from thaw.training.epoch_metrics import ImageLosses, MeanLoss
+from thaw.training.objectives import Objective, objective
 from thaw.training.schedules import NoStepOptimizer, PerStep, advance, by_epoch
 from thaw.training.step_graph import StepGraph
 
@@ -32,8 +34,9 @@ class Recipe:
     Every phase calls `optimizer(parameter_groups)` and `scheduler(optimizer)`. A scheduler that steps after every batch
     is a `PerStep`. Training minimises `loss(logits, labels)` or, with `class_weights`,
     `loss(logits, labels, weight=class_weights)`. `mix` blends images within a batch and turns labels (N,) into
-    probabilities (N, classes). With `keep_statistics`, batch norms apply their stored statistics, even if their weights
-    are trainable. `graph` is the mode of `thaw.training.step_graph.StepGraph`.
+    probabilities (N, classes). If images can have several classes, labels are 0 or 1, float (N, classes), and binary
+    cross-entropy replaces cross-entropy. With `keep_statistics`, batch norms apply their stored statistics, even if
+    their weights are trainable. `graph` is the mode of `thaw.training.step_graph.StepGraph`.
     """
 
     optimizer: Callable[..., Optimizer]
@@ -49,13 +52,14 @@ class ImageClassifier(LightningModule):
     """Classifier that trains the parameters of one phase at a time. All other parameters are frozen.
 
     Checkpoints hold the classes and `preprocessing`, which inference needs. `solution` describes the last head that a
-    phase's solver computed, in plain Python values.
+    phase's solver computed, in plain Python values. `label_sets` says which classes the labels in batches stand for.
 
     If training or validation batches hold features, `train_input_stage` or `val_input_stage` is the stage that the
     features enter. None means that batches hold images.
     """
 
     class_weights: torch.Tensor | None
+    objective: Objective
 
     def __init__(
         self,
@@ -63,6 +67,7 @@ class ImageClassifier(LightningModule):
         classes: Sequence[str],
         recipe: Recipe,
         preprocessing: dict | None = None,
+        label_sets: LabelSets = ONE_CLASS,
     ):
         super().__init__()
         self._phase: Phase | None = None
@@ -70,13 +75,16 @@ class ImageClassifier(LightningModule):
         self.recipe = recipe
         self.register_buffer("class_weights", recipe.class_weights, persistent=False)
         self.description = {"model": net.config, "classes": list(classes), "preprocessing": preprocessing or {}}
+        if label_sets.several:
+            self.description["several"] = True
         self.train_input_stage: str | None = None
         self.val_input_stage: str | None = None
         self.solution: dict | None = None
         self.step_graph = StepGraph(recipe.graph)
         self._total_before: int | None = None  # the number of epochs for which the checkpoint's run was planned
         self.train_loss, self.val_loss = MeanLoss(), ImageLosses()
-        self.train_acc, self.val_metrics = accuracy(len(classes)), validation_metrics(len(classes))
+        self.objective = objective(len(classes), label_sets)
+        self.train_acc, self.val_metrics = self.objective.train_accuracy(), self.objective.validation_metrics()
 
     def __setattr__(self, name: str, value: Any) -> None:
         if name == "_current_fx_name":  # Lightning sets this 40 times a step; nn.Module's __setattr__ is slow
@@ -172,7 +180,8 @@ class ImageClassifier(LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         images, labels = batch
         logits, loss = self.forward_and_loss(images, labels)
-        self.train_acc.update(logits.detach(), labels)  # with `mix`, accuracy uses the labels before blending
+        targets = self.objective.targets(labels)  # with `mix`, accuracy uses the labels before blending
+        self.train_acc.update(self.objective.predicted(logits.detach()), targets)
         self.train_loss.update(loss, len(labels))
         if batch_idx == 0:
             self.log_train_metrics()
@@ -194,10 +203,11 @@ class ImageClassifier(LightningModule):
 
     def training_loss(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Return the logits and loss of a training batch, whose images are first blended if the recipe has `mix`."""
+        targets = self.objective.targets(labels)
         if self.recipe.mix and not self.solved:
-            images, labels = self.recipe.mix(images.float(), labels)
+            images, targets = self.recipe.mix(images.float(), targets)
         logits = self(images, self.train_input_stage)
-        return logits, self.loss_of(logits, labels)
+        return logits, self.loss_of(logits, targets)
 
     def backward(self, loss: torch.Tensor, *args: Any, **kwargs: Any) -> None:
         if not self.step_graph.replayed:
@@ -207,10 +217,10 @@ class ImageClassifier(LightningModule):
         if not self.step_graph.replayed:  # a replay has filled the gradients before this call
             optimizer.zero_grad()
 
-    def loss_of(self, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """Return the loss that training minimises. `labels` are (N,), or (N, classes) from `mix`."""
+    def loss_of(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Return the loss that training minimises. `targets` are those of the objective, or come from `mix`."""
         weights = {} if self.class_weights is None else {"weight": self.class_weights}
-        return self.recipe.loss(logits, labels, **weights)
+        return self.objective.training_loss(self.recipe.loss)(logits, targets, **weights)
 
     def on_validation_epoch_start(self) -> None:
         if self.trainer.world_size > 1:  # validate with the first process's batch-norm statistics, which are saved
@@ -221,8 +231,8 @@ class ImageClassifier(LightningModule):
         images, labels = batch
         if len(labels):  # with several processes, one can have no images
             logits = self(images, self.val_input_stage)
-            self.val_loss.update(F.cross_entropy(logits, labels, reduction="none"))
-            self.val_metrics.update(logits.softmax(1), labels)
+            self.val_loss.update(self.objective.losses(logits, labels))
+            self.val_metrics.update(self.objective.probabilities(logits), self.objective.targets(labels).long())
         if batch_idx == 0:  # once per epoch is enough: Lightning keeps references
             self.log("val/loss", self.val_loss)
             self.log_dict(self.val_metrics)

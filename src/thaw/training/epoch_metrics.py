@@ -7,11 +7,11 @@ from torchmetrics import Metric, MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassCalibrationError, MulticlassF1Score
 from torchmetrics.utilities import dim_zero_cat
 
-_UNCHECKED: Any = {"validate_args": False}  # torchmetrics' checks would wait for the GPU at every step
+UNCHECKED: Any = {"validate_args": False}  # torchmetrics' checks would wait for the GPU at every step
 
 
 def accuracy(classes: int, average: Literal["micro", "macro"] = "micro") -> MulticlassAccuracy:
-    return MulticlassAccuracy(classes, average=average, **_UNCHECKED)
+    return MulticlassAccuracy(classes, average=average, **UNCHECKED)
 
 
 def validation_metrics(classes: int) -> MetricCollection:
@@ -19,8 +19,8 @@ def validation_metrics(classes: int) -> MetricCollection:
     metrics = {
         "acc": accuracy(classes),
         "macro_acc": accuracy(classes, "macro"),
-        "macro_f1": MulticlassF1Score(classes, average="macro", **_UNCHECKED),
-        "ece": MulticlassCalibrationError(classes, **_UNCHECKED),
+        "macro_f1": MulticlassF1Score(classes, average="macro", **UNCHECKED),
+        "ece": MulticlassCalibrationError(classes, **UNCHECKED),
     }
     return MetricCollection(metrics, prefix="val/")
 

@@ -34,7 +34,7 @@ def scale_head(
     else:
         inputs = _few_rows(views[0]) if views else _few_images(trainer, data)
         features = _inputs_of(layer, trainer, classifier, inputs, stage)
-    mean, scale = feature_scale(features, layer.out_features)
+    mean, scale = feature_scale(features, 2 if data.label_sets.several else layer.out_features)
     layer.standardize(mean.to(layer.weight), scale)
 
 
@@ -44,11 +44,17 @@ def solve_head(
     """Set the head to the optimum that the phase's solver finds on the training features."""
     layer, solver, device = linear_head(classifier.net), classifier.phase.solver, trainer.strategy.root_device
     assert layer is not None and solver is not None and isinstance(source, FeatureDataModule)
-    rows = FeatureRows(source.train_views, data.train.targets, layer.out_features, device)
+    sets = data.label_sets.members
+    members = None if sets is None else torch.from_numpy(sets)
+    rows = FeatureRows(source.train_views, data.train.targets, layer.out_features, device, members)
     weights = data.balancing_weights
     solution = solver.solve(rows, data.seed, None if weights is None else weights.to(device), layer.bias is not None)
-    nearby, asked = neighbour_accuracy(rows)
-    classifier.solution = {**solution.facts(), "neighbours": {"acc": nearby, "n": asked}}
+    facts, voted = solution.facts(), ""
+    if members is None:
+        nearby, asked = neighbour_accuracy(rows)
+        facts["neighbours"] = {"acc": nearby, "n": asked}
+        voted = f"; acc {nearby:.4f} by a vote of {NEIGHBOURS} nearest neighbours"
+    classifier.solution = facts
     weight, bias = solution.weight, solution.bias if layer.bias is not None else None
     if isinstance(layer, StandardizedLinear):
         layer.assign(weight, bias)
@@ -61,8 +67,7 @@ def solve_head(
     log.info(
         f"phase {classifier.phase.number}: head solved in {solution.seconds:.1f} s: penalty {solution.penalty:.2g}, "
         f"loss {best.loss:.4f} and acc {best.acc:.4f} on held-out training images; {solution.iterations} L-BFGS steps, "
-        f"gradient norm {solution.gradient:.1e} times its value at zero weights; "
-        f"acc {nearby:.4f} by a vote of {NEIGHBOURS} nearest neighbours"
+        f"gradient norm {solution.gradient:.1e} times its value at zero weights{voted}"
     )
     if solution.note:
         log.info(f"penalty {solution.note} (docs/strategies.md)")

@@ -106,7 +106,7 @@ class _QuickSteps:
             loss.backward()
         self._optimizer.step()
         self._losses.append(loss.detach())
-        self._predicted.append(logits.detach().argmax(1))
+        self._predicted.append(classifier.objective.predicted(logits.detach()))
         self._labels.append(labels)
         self.done += 1
 
@@ -116,7 +116,8 @@ class _QuickSteps:
             return
         for loss, labels in zip(self._losses, self._labels, strict=True):
             self._classifier.train_loss.update(loss, len(labels))
-        self._classifier.train_acc.update(torch.cat(self._predicted), torch.cat(self._labels))
+        targets = self._classifier.objective.targets(torch.cat(self._labels))
+        self._classifier.train_acc.update(torch.cat(self._predicted), targets)
         if not self._looks_at_once:
             self._finite.note(self._trainer, torch.stack(self._losses), self._first)
 

@@ -108,7 +108,7 @@ def _try_scheduler(build: Callable | PerStep, optimizer: Optimizer, epochs: int)
 
 def _try_loss(classifier: ImageClassifier) -> None:
     classes = len(classifier.description["classes"])
-    images, labels = torch.zeros(4, 3, 8, 8), torch.arange(4) % classes
+    images, labels = torch.zeros(4, 3, 8, 8), classifier.objective.targets(torch.zeros(4, dtype=torch.long))
     logits = torch.zeros(4, classes, requires_grad=True)
     if classifier.recipe.mix:
         with _blaming("mix"):

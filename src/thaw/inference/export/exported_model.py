@@ -15,7 +15,6 @@ from thaw.evaluation.predictions_table import read_predictions
 from thaw.inference.run_checkpoint import run_folder
 from thaw.inference.trained_model import TrainedModel
 from thaw.models.head import observed_head
-from thaw.models.staged import StagedNet
 from thaw.runs import run_files
 from thaw.runs.summary import read_summary
 
@@ -26,14 +25,17 @@ _CHECKED = 64  # number of images to check an export with
 class ExportedModel(nn.Module):
     """Module that turns uint8 RGB images (N, S, S, 3), NumPy's layout, into calibrated probabilities (N, classes).
 
-    With `limits`, it returns a tuple: the probabilities, then what the model has of `outputs`: which classes are in the
+    `temperature` is a number, or float (classes,) if images can have several classes (`several`). With `limits`, it
+    returns a tuple: the probabilities, then what the model has of `outputs`: which classes are in the
     prediction set, bool (N, classes), and the distance, float32 (N,).
     """
 
-    def __init__(self, net: StagedNet, temperature: float, limits: ModelLimits | None = None):
+    temperature: torch.Tensor
+
+    def __init__(self, model: TrainedModel, limits: ModelLimits | None = None):
         super().__init__()
-        self.net = net
-        self.temperature = temperature
+        self.net, self.several = model.net, model.several
+        self.register_buffer("temperature", torch.as_tensor(model.temperature, dtype=torch.float32))
         self.sets = limits.sets if limits and not isinstance(limits.sets, str) else None
         self.distance = limits.distance if limits and not isinstance(limits.distance, str) else None
         self.with_limits = limits is not None
@@ -42,7 +44,7 @@ class ExportedModel(nn.Module):
         inputs: list[torch.Tensor] = []
         with nullcontext() if self.distance is None else observed_head(self.net, inputs.append):
             logits = self.net(images.permute(0, 3, 1, 2)) / self.temperature
-        found = [logits.softmax(1)]
+        found = [logits.sigmoid() if self.several else logits.softmax(1)]
         if self.sets is not None:
             found.append(self.sets(logits))
         if self.distance is not None:
@@ -61,9 +63,14 @@ def facts(model: TrainedModel) -> dict[str, object]:
     return {
         "model": model.net.config["name"],
         "classes": list(model.classes),
-        "temperature": model.temperature,
+        "temperature": plain(model.temperature),
+        **({} if model.thresholds is None else {"several_classes": True, "thresholds": model.thresholds.tolist()}),
         "preprocessing": {**asdict(model.preprocessing), "mode": "RGB"},
     }
+
+
+def plain(temperature: float | torch.Tensor) -> float | list[float]:
+    return temperature.tolist() if isinstance(temperature, torch.Tensor) else temperature
 
 
 def example(model: TrainedModel) -> torch.Tensor:
@@ -73,10 +80,14 @@ def example(model: TrainedModel) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Check:
-    """Images, uint8 (n, 3, S, S), and the checkpoint's probabilities, with which exports are compared."""
+    """Images, uint8 (n, 3, S, S), and the checkpoint's probabilities, with which exports are compared.
+
+    `thresholds` are those of a model whose images can have several classes.
+    """
 
     images: torch.Tensor
     expected: torch.Tensor
+    thresholds: torch.Tensor | None = None
 
     def difference(self, probabilities: torch.Tensor) -> float:
         """Return the largest difference from the expected probabilities.
@@ -86,7 +97,7 @@ class Check:
 
         """
         largest = (probabilities - self.expected).abs().max().item()
-        others = int((probabilities.argmax(1) != self.expected.argmax(1)).sum())
+        others = self._others(probabilities)
         if not largest <= TOLERANCE or others:
             raise RunError(
                 f"the export differs from the checkpoint by {largest:.2g} in probability; {others} of "
@@ -94,6 +105,14 @@ class Check:
                 f"rounding explains at most {TOLERANCE:g}."
             )
         return largest
+
+    def _others(self, probabilities: torch.Tensor) -> int:
+        """Return how many images get another class, or other classes than rounding explains."""
+        if self.thresholds is None:
+            return int((probabilities.argmax(1) != self.expected.argmax(1)).sum())
+        near = (self.expected - self.thresholds).abs() < TOLERANCE
+        changed = (probabilities >= self.thresholds) != (self.expected >= self.thresholds)
+        return int((changed & ~near).any(1).sum())
 
     def compare_limits(self, model: TrainedModel, found: Mapping[str, torch.Tensor]) -> None:
         """Compare the outputs `in_set` and `distance` of an export, if `found` has them, with those of `model`.
@@ -146,7 +165,7 @@ def check(model: TrainedModel, paths: list[str]) -> Check:
         )
     images = torch.stack(readable)
     logits = torch.cat([model.logits(part) for part in images.split(32)])
-    return Check(images, model.probabilities(logits))
+    return Check(images, model.probabilities(logits), model.thresholds)
 
 
 def _validation_paths(model: TrainedModel) -> list[str]:

@@ -40,7 +40,7 @@ def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
         raise UserError(f"--format onnx needs the package {error.name}: pip install -e '.[export]'.") from error
     with _quiet():
         exported = torch.onnx.export(
-            ExportedModel(model.net, model.temperature, model.limits).eval(),
+            ExportedModel(model, model.limits).eval(),
             (example(model),),
             input_names=["images"],
             output_names=outputs(model.limits),
@@ -65,9 +65,7 @@ def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
 def as_torch(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
     """Write a .pt2 file for `torch.export.load`; `thaw.json` inside it has the classes and the preprocessing."""
     with _quiet(), path.open("wb") as file:
-        program = torch.export.export(
-            ExportedModel(model.net, model.temperature).eval(), (example(model),), dynamic_shapes=_ANY_NUMBER
-        )
+        program = torch.export.export(ExportedModel(model).eval(), (example(model),), dynamic_shapes=_ANY_NUMBER)
         torch.export.save(program, file, extra_files={"thaw.json": as_json(facts(model), indent=2)})
     with path.open("rb") as file:
         loaded = torch.export.load(file).module()

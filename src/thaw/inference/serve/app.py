@@ -91,6 +91,9 @@ class Endpoints:
         rows = zip(self._classes, answer.probabilities.tolist(), strict=True)
         ranked = [{"class": name, "probability": p} for name, p in sorted(rows, key=lambda row: -row[1])]
         found = {"predicted": ranked[0]["class"], "confidence": ranked[0]["probability"], "probabilities": ranked[:top]}
+        if self.model.several:
+            chosen = self.model.decided(answer.probabilities).tolist()
+            found["classes"] = [name for name, decided in zip(self._classes, chosen, strict=True) if decided]
         found |= _limits(answer, self._classes)
         if (heatmap := answer.heatmap) is not None:
             found["explanation"] = await run(self._pool, lambda: data_url(overlaid(image, heatmap)))

@@ -59,7 +59,7 @@ function write(card, text, kind) {
 }
 
 function show(card, file, found) {
-  write(card, found.unknown ? "none of these" : `${found.predicted}, ${percent(found.confidence)}`, "found");
+  write(card, result(found), "found");
   card.querySelector(".doubt").textContent = doubt(found);
   const [crop, heatmap] = card.querySelectorAll("figure"), image = crop.querySelector("img");
   image.alt = file.name;
@@ -72,7 +72,13 @@ function show(card, file, found) {
   card.querySelector("ol").append(...found.probabilities.map(bar));
 }
 
+function result(found) {
+  if (found.classes) return found.classes.join(", ") || "none of these";
+  return found.unknown ? "none of these" : `${found.predicted}, ${percent(found.confidence)}`;
+}
+
 function doubt(found) {
+  if (found.classes && !found.classes.length) return `The most likely class is ${found.predicted}.`;
   if (found.unknown) return `It looks unlike all classes. The most similar one is ${found.predicted}.`;
   if (!found.set || found.set.length === 1) return "";
   if (!found.set.length) return "The model is less certain than usual.";

@@ -16,6 +16,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.evaluation.calibration import fitted_temperature, held_out
+from thaw.evaluation.judgement import one_class
 from thaw.evaluation.measures import metrics
 from thaw.evaluation.model_limits import fitted_limits
 from thaw.evaluation.predictions import Predictions
@@ -170,7 +171,7 @@ class Merging:
 
 
 def _predicted(model: TrainedModel, samples: Sequence[tuple[str, int]]) -> Predictions:
-    return predict_folder(model, samples, []).clean
+    return one_class(predict_folder(model, samples, []).clean)
 
 
 def _spread(samples: Sequence[tuple[str, int]], most: int) -> list[tuple[str, int]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from omegaconf import DictConfig
 
+from thaw.errors import UserError
 from thaw.runs.components import instantiate
 from thaw.runs.configuration import as_hydra_config
 from thaw.sweep.search.search_setup import Plan
@@ -38,6 +39,8 @@ def search_images(compose: Callable[[Sequence[str]], DictConfig], plan: Plan) ->
     cfg = compose([*plan.fixed, *next(iter(plan.space.backbones.values()))])
     with as_hydra_config(cfg):
         data = instantiate(cfg.data)
+    if data.label_sets.several:
+        raise UserError("sweep=search needs images with one class each; use sweep=shortlist, then sweep=strategies.")
     # Trials skip the test on corrupted images, which takes 13 times as many predictions.
     quick = ["robustness=false"] if cfg.robustness else []
     if data.test:
