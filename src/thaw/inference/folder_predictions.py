@@ -38,10 +38,7 @@ class FolderPredictions:
 
 
 def predict_folder(
-    model: TrainedModel,
-    samples: Sequence[Sample],
-    corruptions: Sequence[Corruption],
-    label_sets: LabelSets = ONE_CLASS,
+    model: TrainedModel, samples: Sequence[Sample], corruptions: Sequence[Corruption], label_sets: LabelSets = ONE_CLASS
 ) -> FolderPredictions:
     """Return the predictions for `samples` and their corrupted copies; each file is decoded only once.
 
@@ -77,26 +74,24 @@ def predict_folder(
     if not kept:
         none = f"none of the {len(samples)} images can be read; the first: " if len(samples) > 1 else ""
         raise UserError(f"{none}{faults[0]}")
-    paths, labels = zip(*kept, strict=True)
-    columns = (map(np.concatenate, zip(*batches, strict=True)) for batches in judged)
-    predictions = (
-        _single(model, paths, np.array(labels), joined(clean))
-        if not model.several
-        else (_several(model, paths, label_sets.matrix(labels), joined(clean)))
-    )
-    judged_pairs = [(right, confidence) for right, confidence in columns]
-    return FolderPredictions(predictions, judged_pairs, faults, torch.cat(distances).numpy() if distances else None)
+    whole = [(np.concatenate([one[0] for one in each]), np.concatenate([one[1] for one in each])) for each in judged]
+    away = torch.cat(distances).numpy() if distances else None
+    return FolderPredictions(_calibrated(model, kept, joined(clean), label_sets), whole, faults, away)
+
+
+def _calibrated(
+    model: TrainedModel, samples: Sequence[Sample], logits: np.ndarray, label_sets: LabelSets
+) -> AnyPredictions:
+    paths, labels = zip(*samples, strict=True)
+    if model.thresholds is None:
+        return _single(model, paths, np.array(labels), logits)
+    temperature, thresholds = (torch.as_tensor(one).double().numpy() for one in (model.temperature, model.thresholds))
+    return LabelPredictions(paths, label_sets.matrix(labels), logits, model.classes, temperature, thresholds)
 
 
 def _single(model: TrainedModel, paths: Sequence[str], labels: np.ndarray, logits: np.ndarray) -> Predictions:
     assert not isinstance(model.temperature, torch.Tensor)
     return Predictions(paths, labels, logits, model.classes, model.temperature)
-
-
-def _several(model: TrainedModel, paths: Sequence[str], labels: np.ndarray, logits: np.ndarray) -> LabelPredictions:
-    temperature, thresholds = torch.as_tensor(model.temperature).double(), model.thresholds
-    assert thresholds is not None
-    return LabelPredictions(paths, labels, logits, model.classes, temperature.numpy(), thresholds.double().numpy())
 
 
 def _readable(
