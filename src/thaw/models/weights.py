@@ -7,6 +7,7 @@ import torch
 from thaw.errors import UserError
 from thaw.models.backbones import family_of
 from thaw.models.families.family import COUNTER, Tensors
+from thaw.models.families.origin import Origin
 from thaw.models.staged import StagedNet
 from thaw.models.tensor_files import read_tensors
 from thaw.storage.files import refuse_remote
@@ -32,6 +33,17 @@ def load_weights(net: StagedNet, weights: str) -> None:
             ".pth, .safetensors or .ckpt file."
         )
     load_backbone(net, tensors, source=f"weights={weights}")
+
+
+def weights_origin(net: StagedNet, weights: str) -> Origin | None:
+    """Return where `weights` (imagenet, demo, none or the path of a file) come from; None for none."""
+    if weights == "none":
+        return None
+    if weights == "demo":
+        return Origin("Thaw's demo weights, trained on drawings that Thaw draws", None, "Thaw states none for them")
+    if weights == "imagenet":
+        return family_of(net.config["name"], own=True).origin(net.config["name"])
+    return Origin(f"the file {Path(weights).name}", None, "the file states none")
 
 
 def load_backbone(net: StagedNet, tensors: Tensors, source: str) -> None:

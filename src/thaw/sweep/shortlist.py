@@ -79,7 +79,7 @@ def _published(model: str) -> tuple[Path | None, str | None]:
     """Return the file of the published weights, and their licence."""
     try:
         family = family_of(model)
-        return family.weights_file(model), family.licence(model)
+        return family.weights_file(model), family.origin(model).licence
     except UserError:  # the package with the weights was removed after the run
         return None, None
 

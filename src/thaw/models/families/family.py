@@ -10,6 +10,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
 from thaw.errors import UserError
+from thaw.models.families.origin import Origin
 from thaw.models.staged import StagedNet
 
 Tensors = dict[str, torch.Tensor]
@@ -75,9 +76,9 @@ class Family:
         """Return the names of the networks whose published weights are on this machine."""
         return [name for name in self.names() if self.weights_file(name)]
 
-    def licence(self, name: str) -> str | None:
-        """Return the licence of the published weights of `name`, or None if the licence is unknown."""
-        return None
+    def origin(self, name: str) -> Origin:
+        """Return where the published weights of `name` come from on this machine, and their licence."""
+        return Origin("an unknown source", None, "nothing states it")
 
     def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:
         """Rename a file's `tensors` to the names in `net`; resize position embeddings to the image size of `net`."""

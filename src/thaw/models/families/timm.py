@@ -14,12 +14,12 @@ from torch import nn
 from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
 from thaw.models.families.family import TAKE_LITE, Family, Tensors
+from thaw.models.families.origin import Origin, spdx
 from thaw.models.families.timm_chain import TimmNet, staged
 from thaw.models.staged import StagedNet
 
 _PREFIX = "timm/"  # needed because timm and torchvision share many names
 _HUB_FILES = ("model.safetensors", "pytorch_model.bin")
-_SPDX = {"apache-2.0": "Apache-2.0", "mit": "MIT", "bsd-3-clause": "BSD-3-Clause", "cc-by-nc-4.0": "CC-BY-NC-4.0"}
 
 
 def build_timm_net(name: str, num_classes: int, image_size: int | None = None) -> TimmNet:
@@ -98,10 +98,13 @@ class Timm(Family):
         published = ((name, timm.get_pretrained_cfg(name)) for name in timm.list_pretrained())
         return [_PREFIX + name for name, one in published if _in_hub_cache(one.hf_hub_id)]
 
-    def licence(self, name: str) -> str | None:
-        """Return the weights' licence from timm's records, as an SPDX identifier."""
-        licence = self._published(name).license
-        return _SPDX.get(licence, licence) if licence and licence != "unknown" else None
+    def origin(self, name: str) -> Origin:
+        """Return timm's record of the weights."""
+        published = self._published(name)
+        licence = spdx(published.license)
+        place = f"huggingface.co/{published.hf_hub_id}" if published.hf_hub_id else published.url
+        source = f"timm, {place or 'without an address'}"
+        return Origin(source, licence, f"timm's record of the weights {'states it' if licence else 'states none'}")
 
     def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:
         """Return `tensors` with the names in `net`; timm's own code adapts them to the image size of `net`."""

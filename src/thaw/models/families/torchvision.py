@@ -12,6 +12,7 @@ import torchvision
 from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
 from thaw.models.families.family import TAKE_LITE, Family, Tensors
+from thaw.models.families.origin import Origin
 from thaw.models.families.torchvision_chain import chain_of, default_weights, staged_net
 from thaw.models.staged import StagedNet
 
@@ -64,9 +65,17 @@ class Torchvision(Family):
         path = _cached(default_weights(name).url)
         return path if path.is_file() else None
 
-    def licence(self, name: str) -> str | None:
-        """Return the licence of the weights: torchvision's BSD-3-Clause, or CC-BY-NC-4.0 for SWAG weights."""
-        return "CC-BY-NC-4.0" if "SWAG" in default_weights(name).meta.get("license", "") else "BSD-3-Clause"
+    def origin(self, name: str) -> Origin:
+        """Return torchvision's address of the weights.
+
+        torchvision states a licence only for SWAG weights. Its own licence, BSD-3-Clause, is that of its code: its
+        README says that pretrained models may have other terms.
+        """
+        published = default_weights(name)
+        source = f"torchvision, {published.url}"
+        if "SWAG" in published.meta.get("license", ""):
+            return Origin(source, "CC-BY-NC-4.0", "torchvision's record of the weights states it")
+        return Origin(source, None, "torchvision states none for them, and says that they may have their own terms")
 
 
 def _cached(url: str) -> Path:
