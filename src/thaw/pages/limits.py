@@ -5,4 +5,5 @@ KEPT_MATRIX = 100  # largest number of classes for which the matrix is written t
 CONFUSIONS = 20  # largest number of pairs in a list of confused classes
 ROWS = 100  # largest number of rows of a table on a page
 LINES = 40  # largest number of rows of a table in the terminal
+CARD_CLASSES = 50  # largest number of classes on a model card
 CANDIDATES = 40  # largest number of candidates in the plots of a comparison

@@ -37,7 +37,7 @@ def package_origin(package: str) -> Origin:
     except PackageNotFoundError:
         return Origin(f"the pip package {package}", None, "the package has no metadata")
     source = f"the pip package {package} {found.version}"
-    stated = spdx(found.metadata.get("License-Expression"))
+    stated = spdx(_entry(found, "License-Expression"))
     if stated:
         return Origin(source, stated, "the package's metadata states it")
     for file in _licence_files(found):
@@ -45,8 +45,12 @@ def package_origin(package: str) -> Origin:
         for pattern, name in _TITLES.items():
             if re.search(pattern, title, re.IGNORECASE):
                 return Origin(source, name, f"the package's file {file.name} states it")
-    stated = spdx(found.metadata.get("License"))
+    stated = spdx(_entry(found, "License"))
     return Origin(source, stated, f"the package's metadata {'states it' if stated else 'states none'}")
+
+
+def _entry(found: Distribution, name: str) -> str:
+    return (found.metadata.get_all(name) or [""])[0]
 
 
 def _licence_files(found: Distribution) -> list[Path]:

@@ -27,11 +27,11 @@ class Torchvision(Family):
         return [name for name in torchvision.models.list_models(torchvision.models) if chain_of(name)]
 
     def build(self, name: str, num_classes: int, image_size: int | None = None) -> StagedNet:
-        config, options, unit = {"name": name, "num_classes": num_classes}, _OPTIONS.get(name, {}), _size_unit(name)
+        config, unit = {"name": name, "num_classes": num_classes}, _size_unit(name)
         if unit:
             config["image_size"] = image_size = image_size or 224
-            options = {"input_size": (image_size,) * 2} if name.startswith("maxvit") else {"image_size": image_size}
         check_size(name, image_size, self.smallest_image(name, 1), unit)
+        options = build_options(name, config.get("image_size"))
         source = torchvision.models.get_model(name, weights=None, num_classes=num_classes, **options)
         return staged_net(source, name, config)
 
@@ -76,6 +76,16 @@ class Torchvision(Family):
         if "SWAG" in published.meta.get("license", ""):
             return Origin(source, "CC-BY-NC-4.0", "torchvision's record of the weights states it")
         return Origin(source, None, "torchvision states none for them, and says that they may have their own terms")
+
+
+def build_options(name: str, image_size: int | None) -> dict[str, object]:
+    """Return further arguments with which torchvision's `get_model` builds the same network as Thaw.
+
+    `image_size` is None for a network that accepts images of any size.
+    """
+    if image_size is None:
+        return dict(_OPTIONS.get(name, {}))
+    return {"input_size": (image_size,) * 2} if name.startswith("maxvit") else {"image_size": image_size}
 
 
 def _cached(url: str) -> Path:
