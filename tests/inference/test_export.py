@@ -192,7 +192,9 @@ def test_a_net_of_ones_own_is_exported_and_read_back(tmp_path):
     ],
 )
 def test_names_in_any_bytes_are_exported_to(tmp_path, monkeypatch, kind):
-    model = TrainedModel(tiny_net(2).eval(), ["a", "b"], TUTORIAL.scaled(16), 1.0, torch.device("cpu"), Path())
+    source = tmp_path / "best.ckpt"
+    source.write_bytes(b"weights")
+    model = TrainedModel(tiny_net(2).eval(), ["a", "b"], TUTORIAL.scaled(16), 1.0, torch.device("cpu"), source)
     images = torch.randint(0, 256, (3, 3, 16, 16), dtype=torch.uint8)
     checked = Check(images, model.probabilities(model.logits(images)))
     monkeypatch.setattr("thaw.inference.export.export.load_model", lambda run, **options: model)

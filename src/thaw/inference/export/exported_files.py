@@ -1,10 +1,10 @@
 """The files of an export: a folder, or a file with its description and its model card beside it."""
 
+import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from thaw.data.digests import file_digests
 from thaw.inference.run_checkpoint import checkpoint_path
 
 RECORD, CARD = "export.json", "README.md"  # in a folder
@@ -58,4 +58,9 @@ def written_before(run: Path, destination: Path, kind: str) -> Exported | None:
 
 
 def digest(path: Path) -> str:
-    return file_digests([path])[0].hex()
+    """Return the SHA-256 of a file."""
+    found = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(2**20):
+            found.update(block)
+    return found.hexdigest()

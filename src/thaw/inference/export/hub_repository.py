@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 _OPTION = "--push-to-hub"
 _CARD = "README.md"
-_CONNECT, _ANSWER = 10.0, 60.0  # seconds to wait; huggingface_hub itself waits for ever
+# Seconds to wait for a connection, for an answer to a check, and for an answer during an upload. huggingface_hub itself
+# waits without a limit.
+_CONNECT, _CHECK, _UPLOAD = 10.0, 20.0, 120.0
 
 
 @dataclass(frozen=True)
@@ -40,13 +42,15 @@ class HubRepository:
         """
         from huggingface_hub import CommitOperationAdd
 
+        _bound_waiting(_UPLOAD)
         added = [CommitOperationAdd(path_in_repo=name, path_or_fileobj=str(path)) for name, path in files.items()]
         try:
             if not self.exists:
                 self.api.create_repo(self.name, private=self.private, exist_ok=True)
             self.api.create_commit(self.name, added, commit_message="Model exported by Thaw")
         except Exception as error:  # of huggingface_hub, its HTTP client, or hf_xet
-            raise RunError(f"the upload to {self.address} failed: {_reason(error)}") from error
+            advice = " Set HF_HUB_DISABLE_XET=1 if the server has no Xet." if "xet-write-token" in str(error) else ""
+            raise RunError(f"the upload to {self.address} failed: {_reason(error)}{advice}") from error
         return self.address
 
 
@@ -67,7 +71,7 @@ def checked_repository(name: str, public: bool) -> HubRepository:
     token = get_token()
     if not token:
         raise UserError(f"{_OPTION} needs a token that may write: set HF_TOKEN, or log in with `hf auth login`.")
-    _bound_waiting()
+    _bound_waiting(_CHECK)
     api = HfApi(endpoint=(os.environ.get("HF_ENDPOINT") or "").rstrip("/") or None, token=token)
     try:
         user: dict[str, Any] = api.whoami()
@@ -113,14 +117,14 @@ def _refuse_existing(info: Any, public: bool) -> None:
         )
 
 
-def _bound_waiting() -> None:
-    """Let requests of huggingface_hub fail when a server does not answer."""
+def _bound_waiting(answer: float) -> None:
+    """Let requests of huggingface_hub fail if the server does not answer within `answer` seconds."""
     from huggingface_hub import set_client_factory
     from huggingface_hub.utils._http import default_client_factory
 
     def client() -> Any:
         made = default_client_factory()
-        made.timeout = type(made.timeout)(_ANSWER, connect=_CONNECT)
+        made.timeout = type(made.timeout)(answer, connect=_CONNECT)
         return made
 
     set_client_factory(client)
