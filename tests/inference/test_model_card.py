@@ -152,7 +152,7 @@ def test_a_run_that_does_not_say_where_its_weights_came_from_has_no_licence(tmp_
     del summary["pretrained"]
     path.write_text(json.dumps(summary))
     card = card_of(model, tmp_path)
-    assert "the run does not record where its pretrained weights came from" in card.replace("\n", " ")
+    assert "no record says where its pretrained weights came from" in card.replace("\n", " ")
     assert "license" not in front_matter(card)
 
 
@@ -161,7 +161,7 @@ def test_a_checkpoint_without_its_run_claims_nothing(tmp_path):
     card = card_of(model, tmp_path)
     assert front_matter(card).keys() == {"pipeline_tag", "library_name", "tags"}
     assert tables(card) == []
-    assert "nothing is known about the accuracy of these weights" in card
+    assert "Nothing is known about the accuracy of these weights" in card
 
 
 def test_weights_that_the_run_did_not_measure_get_no_metrics(tmp_path):
@@ -181,12 +181,13 @@ def test_another_run_of_other_classes_beside_a_checkpoint_is_not_its_run(tmp_pat
 
 def test_evaluations_of_the_checkpoint_are_on_the_card(tmp_path):
     model = write(tmp_path)
-    for name, checkpoint in (("zoo", "/home/someone/run/checkpoints/best.ckpt"), ("old", "/home/someone/last.ckpt")):
+    best = "/home/someone/run/checkpoints/best.ckpt"
+    for name, checkpoint in (("zoo", best), ("val", best), ("old", "/home/someone/last.ckpt")):
         folder = tmp_path / "run" / "evaluation" / name
         folder.mkdir(parents=True)
         facts = {
             "checkpoint": checkpoint,
-            "root": "/home/someone/zoo",
+            "root": "/home/someone/zoo/val" if name == "val" else "/home/someone/other",
             "images": 40,
             "acc": {"value": 0.9, "ci95": [0.8, 0.95]},
             "ece": {"value": 0.02, "ci95": [0.0, 0.1]},
@@ -196,7 +197,9 @@ def test_evaluations_of_the_checkpoint_are_on_the_card(tmp_path):
         }
         (folder / "evaluation.json").write_text(json.dumps(facts))
     card = card_of(model, tmp_path)
+    assert "The run has no test images" not in card
     assert ["evaluation on zoo, 40 images", "accuracy", "0.9000", "0.8000 to 0.9500"] in tables(card)[1]
+    assert "evaluation on val, images of the run, 40 images" in card
     assert "Corrupted images of zoo: accuracy 0.7000 on average" in card
     assert "of 30 images that belong to no class, 50.0 %" in card
     assert "evaluation on old" not in card

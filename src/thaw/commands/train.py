@@ -1,7 +1,6 @@
 """Train a pretrained network on your images, as in: train strategy=feature_extractor."""
 
 import sys
-from dataclasses import asdict
 from functools import partial
 
 import hydra
@@ -30,7 +29,6 @@ def main(cfg: DictConfig) -> float | None:
 
         from thaw.demo.pretraining import load_pretrained
         from thaw.inference.robustness import write_robustness
-        from thaw.models.weights import weights_origin
         from thaw.report.pictures import picture_results
         from thaw.report.results import finish_run, log_setup, take_folder
         from thaw.report.tensorboard import record_values
@@ -44,9 +42,7 @@ def main(cfg: DictConfig) -> float | None:
         data, checkpoint = checked_data(cfg)
         seed_everything(cfg.seed, workers=True, verbose=False)
         parts = assemble(cfg, data)
-        summary["weights"] = parts.weights
-        origin = weights_origin(parts.net, parts.weights)
-        summary["pretrained"] = asdict(origin) if origin else None
+        summary.update(parts.sources)
         log_setup(parts.trainer, parts.net, parts.phases, data, checkpoint)
         remark(cfg, parts.trainer, parts.classifier, parts.phases)
         if not checkpoint:

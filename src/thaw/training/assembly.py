@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from thaw.data.datamodule import ImageFolderDataModule
 from thaw.models.head import NewHead
 from thaw.models.staged import StagedNet
+from thaw.models.weights import weights_origin
 from thaw.runs.components import instantiate
 from thaw.strategy import Phase
 from thaw.training.best import choose_monitors
@@ -33,6 +34,12 @@ class Parts:
     features: FeatureCache
     head: NewHead
     weights: str
+
+    @property
+    def sources(self) -> dict[str, object]:
+        """The entries of the summary about the weights with which the run begins."""
+        origin = weights_origin(self.net, self.weights)
+        return {"weights": self.weights, "pretrained": asdict(origin) if origin else None}
 
 
 def assemble(cfg: DictConfig, data: ImageFolderDataModule) -> Parts:

@@ -20,11 +20,11 @@ _SPLITS = {"val": "validation", "test": "test"}
 
 @dataclass(frozen=True)
 class Measured:
-    """The metrics of one set of images. `split` is the Hub's name for the set; `entries` are as in `summary.json`."""
+    """The metrics of one set of images. `split` is its name on the Hub, if any; `entries` are as in `summary.json`."""
 
     name: str
     data: str
-    split: str
+    split: str | None
     images: int | None
     entries: Mapping[str, Any]
 
@@ -51,7 +51,8 @@ def measured(facts: RecordedFacts) -> list[Measured]:
         if split in facts.results
     ]
     for one in facts.evaluations:
-        found.append(Measured(f"evaluation on {one['name']}", one["name"], "test", one.get("images"), one))
+        name = f"evaluation on {one['name']}{', images of the run' if one['used'] else ''}"
+        found.append(Measured(name, one["name"], None, one.get("images"), one))
     return found
 
 
@@ -73,11 +74,9 @@ def model_index(name: str, sets: list[Measured]) -> list[dict[str, Any]]:
             for key, value, _ in one.values()
             if METRICS[key][1]
         ]
+        task = {"type": "image-classification", "name": "Image Classification"}
+        split = {"split": one.split} if one.split else {}
         results.append(
-            {
-                "task": {"type": "image-classification", "name": "Image Classification"},
-                "dataset": {"name": one.data, "type": "imagefolder", "split": one.split},
-                "metrics": metrics,
-            }
+            {"task": task, "dataset": {"name": one.data, "type": "imagefolder", **split}, "metrics": metrics}
         )
     return [{"name": name, "results": results}] if results else []

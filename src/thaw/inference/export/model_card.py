@@ -45,7 +45,6 @@ def model_card(model: TrainedModel, kind: str, file: str, exported: Path) -> str
         title=title,
         model=model,
         facts=facts,
-        licence=(facts.summary.get("pretrained") or {}).get("licence"),
         use=use,
         kind=kind,
         file=printable(file),
@@ -62,6 +61,7 @@ def model_card(model: TrainedModel, kind: str, file: str, exported: Path) -> str
         torch_version=Verbatim(".".join(library_version("torch").split(".")[:2])),
         sets=_limit(model.limits.sets),
         distance=_limit(model.limits.distance),
+        unseen=[one for one in facts.evaluations if not one["used"]],
         evaluations=[_evaluation(one) for one in facts.evaluations],
         phases=phases(facts.config),
         settings=settings(facts.config),
@@ -87,7 +87,7 @@ def _front_matter(title: str, use: str, kind: str, facts: RecordedFacts) -> str:
     values: dict[str, Any] = {
         "pipeline_tag": "image-classification",
         "library_name": _LIBRARIES[use],
-        "tags": ["thaw", "image-classification", "transfer-learning", *_TAGS[kind]],
+        "tags": ["thaw", "image-classification", *_TAGS[kind]],
         **_licence((facts.summary.get("pretrained") or {}).get("licence")),
     }
     if index := model_index(title, measured(facts)):

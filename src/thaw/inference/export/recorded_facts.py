@@ -56,7 +56,7 @@ def recorded_facts(model: TrainedModel) -> RecordedFacts:
         "" if measured else reason,
         _images(run, summary, model.classes),
         read_resolved(run) if is_run(run) else {},
-        _evaluations(run, model.source),
+        _evaluations(run, model.source, summary.get("data_root")),
     )
 
 
@@ -83,12 +83,18 @@ def _images(run: Path, summary: Mapping, classes: Sequence[str]) -> dict[str, di
     return {split: {name: found[name] for name in classes} for split, found in counted.items() if found}
 
 
-def _evaluations(run: Path, checkpoint: Path) -> list[dict]:
-    """Return the evaluations of the checkpoint in the run's folder, by the name of their folder."""
+def _evaluations(run: Path, checkpoint: Path, data_root: str | None) -> list[dict]:
+    """Return the evaluations of the checkpoint in the run's folder, with two more entries.
+
+    `name` is the name of the evaluation's folder. `used` says that the images are in the run's own data, outside its
+    test images, so that the run has used some of them.
+    """
     found = []
     for path in sorted((run / run_files.EVALUATION).glob("*/evaluation.json")):
         with suppress(ValueError, OSError):
             facts = json.loads(path.read_text(encoding="utf-8"))
             if Path(facts.get("checkpoint", "")).name == checkpoint.name:
-                found.append({**facts, "name": path.parent.name})
+                root = Path(facts.get("root", ""))
+                used = bool(data_root) and root.is_relative_to(data_root or "") and not root.name.startswith("test")
+                found.append({**facts, "name": path.parent.name, "used": used})
     return found
