@@ -5,7 +5,7 @@ import sys
 import pytest
 from nets import tiny_net
 
-from thaw.models.families.origin import package_origin
+from thaw.models.origin import package_origin
 from thaw.models.weights import weights_origin
 
 APACHE = 'Apache Software License 2.0\n\nLicensed under the Apache License, Version 2.0 (the "License");\n'

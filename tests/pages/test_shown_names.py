@@ -162,7 +162,7 @@ def test_the_first_line_of_a_run_cuts_long_names(image_folder):
 
 def test_every_page_that_enlarges_pictures_has_the_style_for_it():
     folder = ROOT / "src/thaw/pages/templates"
-    base, *pages = sorted(folder.glob("*.jinja"), key=lambda path: path.name != "base.html.jinja")
+    base, *pages = sorted(folder.glob("*.html.jinja"), key=lambda path: path.name != "base.html.jinja")
     assert len(pages) == 9
     assert all(path.read_text().startswith("{% extends 'base.html.jinja' %}") for path in pages)
     assert "{% include 'page.css' %}" in base.read_text() and "{% include 'page.js.html' %}" in base.read_text()

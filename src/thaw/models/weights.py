@@ -7,7 +7,7 @@ import torch
 from thaw.errors import UserError
 from thaw.models.backbones import family_of
 from thaw.models.families.family import COUNTER, Tensors
-from thaw.models.families.origin import Origin
+from thaw.models.origin import Origin
 from thaw.models.staged import StagedNet
 from thaw.models.tensor_files import read_tensors
 from thaw.storage.files import refuse_remote

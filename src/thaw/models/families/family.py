@@ -10,7 +10,7 @@ from torchvision.models.vision_transformer import interpolate_embeddings
 
 from thaw.data.preprocessing import TUTORIAL, Preprocessing
 from thaw.errors import UserError
-from thaw.models.families.origin import Origin
+from thaw.models.origin import Origin
 from thaw.models.staged import StagedNet
 
 Tensors = dict[str, torch.Tensor]

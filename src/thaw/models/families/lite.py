@@ -11,8 +11,8 @@ from pathlib import Path
 from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
 from thaw.models.families.family import COUNTER, INSTALL_LITE, Family, Tensors
-from thaw.models.families.origin import Origin, package_origin
 from thaw.models.families.timm import Timm
+from thaw.models.origin import Origin, package_origin
 from thaw.models.staged import StagedNet
 from thaw.models.tensor_files import read_tensors
 

@@ -14,8 +14,8 @@ from torch import nn
 from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
 from thaw.models.families.family import TAKE_LITE, Family, Tensors
-from thaw.models.families.origin import Origin, spdx
 from thaw.models.families.timm_chain import TimmNet, staged
+from thaw.models.origin import Origin, spdx
 from thaw.models.staged import StagedNet
 
 _PREFIX = "timm/"  # needed because timm and torchvision share many names

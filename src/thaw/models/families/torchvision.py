@@ -12,8 +12,8 @@ import torchvision
 from thaw.data.preprocessing import Preprocessing
 from thaw.errors import UserError
 from thaw.models.families.family import TAKE_LITE, Family, Tensors
-from thaw.models.families.origin import Origin
 from thaw.models.families.torchvision_chain import chain_of, default_weights, staged_net
+from thaw.models.origin import Origin
 from thaw.models.staged import StagedNet
 
 # Build these two networks without auxiliary heads. torchvision warns if init_weights is not given.
