@@ -200,7 +200,7 @@ def test_evaluations_of_the_checkpoint_are_on_the_card(tmp_path):
     assert "The run has no test images" not in card
     assert ["evaluation on zoo, 40 images", "accuracy", "0.9000", "0.8000 to 0.9500"] in tables(card)[1]
     assert "evaluation on val, images of the run, 40 images" in card
-    assert "Corrupted images of zoo: accuracy 0.7000 on average" in card
+    assert "evaluation on zoo, corrupted images: accuracy 0.7000 on average" in card
     assert "of 30 images that belong to no class, 50.0 %" in card
     assert "evaluation on old" not in card
     assert "/home" not in card

@@ -35,7 +35,7 @@ RECORDED = {
     "READING": (2, "571bb17426c5"),
     "PIXELS": (1, "7972ebf109b0"),
     "TRANSFORMS": (1, "1633286f3a8e"),
-    "FEATURES": (1, "6b6d06495f05"),
+    "FEATURES": (1, "1ca33d35c9f4"),
     "DRAWINGS": (1, "4e215a632ae5"),
     "PRETRAINING": (1, "91727490958e"),
 }

@@ -46,7 +46,7 @@ def package_origin(package: str) -> Origin:
             if re.search(pattern, title, re.IGNORECASE):
                 return Origin(source, name, f"the package's file {file.name} states it")
     stated = spdx(_entry(found, "License"))
-    return Origin(source, stated, f"the package's metadata {'states it' if stated else 'states none'}")
+    return Origin(source, stated, f"the package's metadata states {'it' if stated else 'no licence'}")
 
 
 def _entry(found: Distribution, name: str) -> str:

@@ -40,10 +40,10 @@ def weights_origin(net: StagedNet, weights: str) -> Origin | None:
     if weights == "none":
         return None
     if weights == "demo":
-        return Origin("Thaw's demo weights, trained on drawings that Thaw draws", None, "Thaw states none for them")
+        return Origin("Thaw's own pretraining on drawings (weights=demo)", None, "Thaw states no licence for them")
     if weights == "imagenet":
         return family_of(net.config["name"], own=True).origin(net.config["name"])
-    return Origin(f"the file {Path(weights).name}", None, "the file states none")
+    return Origin(f"the file {Path(weights).name}", None, "the file states no licence")
 
 
 def load_backbone(net: StagedNet, tensors: Tensors, source: str) -> None:

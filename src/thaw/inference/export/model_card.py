@@ -156,7 +156,7 @@ def _evaluation(facts: Mapping[str, Any]) -> dict[str, Any]:
     """Return what a card says about an evaluation, besides its metrics."""
     corrupted = [one["acc"]["value"] for one in facts.get("robustness") or ()]
     return {
-        "name": facts["name"],
+        "name": f"evaluation on {facts['name']}",
         "missing": len(facts.get("missing") or ()),
         "sets": facts.get("sets"),
         "foreign": (facts.get("distance") or {}).get("foreign"),

@@ -104,7 +104,7 @@ class Timm(Family):
         licence = spdx(published.license)
         place = f"huggingface.co/{published.hf_hub_id}" if published.hf_hub_id else published.url
         source = f"timm, {place or 'without an address'}"
-        return Origin(source, licence, f"timm's record of the weights {'states it' if licence else 'states none'}")
+        return Origin(source, licence, f"timm's record of the weights states {'it' if licence else 'no licence'}")
 
     def adapted(self, net: StagedNet, tensors: Tensors) -> Tensors:
         """Return `tensors` with the names in `net`; timm's own code adapts them to the image size of `net`."""

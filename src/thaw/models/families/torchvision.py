@@ -75,7 +75,9 @@ class Torchvision(Family):
         source = f"torchvision, {published.url}"
         if "SWAG" in published.meta.get("license", ""):
             return Origin(source, "CC-BY-NC-4.0", "torchvision's record of the weights states it")
-        return Origin(source, None, "torchvision states none for them, and says that they may have their own terms")
+        return Origin(
+            source, None, "torchvision states no licence for them and says that they may have their own terms"
+        )
 
 
 def build_options(name: str, image_size: int | None) -> dict[str, object]:
