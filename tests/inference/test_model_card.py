@@ -263,9 +263,11 @@ def test_the_code_on_the_card_predicts_what_the_model_predicts(tmp_path, monkeyp
     capsys.readouterr()
     exec(compile(re.search("```python\n(.*?)```", card, re.DOTALL)[1], "card", "exec"), {})
     printed = [line.split(" ", 1) for line in capsys.readouterr().out.splitlines()]
+    shares = {name: float(share) for share, name in printed}
     (expected,) = predictions(model, ["photo.jpg"], top=3)
-    assert [name for _, name in printed] == [name for name, _ in expected.top]
-    assert [float(share) for share, _ in printed] == pytest.approx([share for _, share in expected.top], abs=1e-3)
+    assert shares == pytest.approx(dict(expected.top), abs=1e-3)
+    assert list(shares.values()) == sorted(shares.values(), reverse=True)  # SqueezeNet's logits can be equal
+    assert max(shares.values()) > 0.35
     assert all(str(ROOT).encode() not in path.read_bytes() for path in file.parent.iterdir())
 
 
