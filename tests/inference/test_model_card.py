@@ -225,14 +225,19 @@ def test_limits_are_those_of_the_model_and_of_the_format(tmp_path):
 
 def trained(name, size, folder):
     torch.manual_seed(0)
-    net = build_net(name, 3, size).eval()
+    net = build_net(name, 3, size)
+    for norm in net.modules():
+        norm.momentum = 1.0  # of batch norms: without statistics, GoogLeNet's random features are all equal
+    net.train()(torch.randint(0, 256, (4, 3, size, size), dtype=torch.uint8))
+    net.eval()
     source = folder / "run" / "checkpoints" / "best.ckpt"
     model = TrainedModel(net, CLASSES, Preprocessing(size + 8, size), 1.7, torch.device("cpu"), source)
-    images = torch.randint(0, 256, (2, 3, size, size), dtype=torch.uint8)
-    weight = [parameter for key, parameter in net.named_parameters() if net.is_head(key)][-2]
+    images = torch.stack([torch.randint(0, high, (3, size, size), dtype=torch.uint8) for high in (30, 120, 256)])
+    weight, bias = [parameter for key, parameter in net.named_parameters() if net.is_head(key)][-2:]
     with torch.no_grad():
         weight.normal_()  # some networks begin with a head of zeros
-        weight.mul_(2 / model.logits(images).std())
+        weight.mul_(3 / model.logits(images).std(0).mean())
+        bias.sub_(model.logits(images).mean(0))
     return model, Check(images, model.probabilities(model.logits(images)))
 
 
@@ -267,7 +272,7 @@ def test_the_code_on_the_card_predicts_what_the_model_predicts(tmp_path, monkeyp
     (expected,) = predictions(model, ["photo.jpg"], top=3)
     assert shares == pytest.approx(dict(expected.top), abs=1e-3)
     assert list(shares.values()) == sorted(shares.values(), reverse=True)  # SqueezeNet's logits can be equal
-    assert max(shares.values()) > 0.35
+    assert max(shares.values()) > 0.34, "else equal probabilities agree with anything"
     assert all(str(ROOT).encode() not in path.read_bytes() for path in file.parent.iterdir())
 
 
