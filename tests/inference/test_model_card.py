@@ -276,6 +276,40 @@ def test_the_code_on_the_card_predicts_what_the_model_predicts(tmp_path, monkeyp
     assert all(str(ROOT).encode() not in path.read_bytes() for path in file.parent.iterdir())
 
 
+def test_images_with_several_classes_have_thresholds_and_mean_average_precision(tmp_path, monkeypatch, capsys):
+    pytest.importorskip("timm")
+    model, check = trained("resnet18", 64, tmp_path)
+    temperature, thresholds = torch.tensor([1.0, 2.0, 3.0]), torch.tensor([0.1, 0.9, 0.4])
+    model = replace(model, temperature=temperature, thresholds=thresholds)
+    val = {"map": 0.6, "map_ci95": [0.5, 0.7], "acc": 0.8, "macro_f1": 0.55, "macro_f1_ci95": [0.4, 0.7], "n": 6}
+    run = write_run(
+        tmp_path / "run", [True] * 6, classes=CLASSES, val=val, metric="map", checkpoint="checkpoints/best.ckpt"
+    )
+    (run / "checkpoints").mkdir()
+    model.source.write_bytes(b"weights")
+    expected = model.probabilities(model.logits(check.images))
+    FORMATS["safetensors"](model, tmp_path / "out", Check(check.images, expected, thresholds))
+    card = model_card(model, "safetensors", "out", tmp_path / "out")
+    (metrics,) = (table for table in tables(card) if table[0][0] == "images")
+    assert metrics[1:4] == [
+        ["validation, 6 images", "mean average precision (mAP)", "0.6000", "0.5000 to 0.7000"],
+        ["validation, 6 images", "share of the classes that are decided correctly", "0.8000", "–"],
+        ["validation, 6 images", "F1, mean of the classes", "0.5500", "0.4000 to 0.7000"],
+    ]
+    types = [one["type"] for one in front_matter(card)["model-index"][0]["results"][0]["metrics"]]
+    assert types == ["mean_average_precision", "f1"]
+    Image.new("RGB", (90, 90), (200, 30, 90)).save(tmp_path / "out" / "photo.jpg")
+    monkeypatch.chdir(tmp_path / "out")
+    capsys.readouterr()
+    exec(compile(re.search("```python\n(.*?)```", card, re.DOTALL)[1], "card", "exec"), {})
+    *lines, predicted = capsys.readouterr().out.splitlines()
+    probabilities = model.probabilities(model.logits(model.read("photo.jpg")[None]))[0]
+    shares = {name: float(share) for share, name in (line.split(" ", 1) for line in lines)}
+    assert shares == pytest.approx(dict(zip(CLASSES, probabilities.tolist(), strict=True)), abs=1e-3)
+    own = [name for name, chosen in zip(CLASSES, (probabilities >= thresholds).tolist(), strict=True) if chosen]
+    assert predicted == f"predicted: {own}"
+
+
 def test_a_network_of_ones_own_gets_no_code_that_cannot_run(tmp_path):
     model = write(tmp_path)
     images = torch.randint(0, 256, (2, 3, 32, 32), dtype=torch.uint8)

@@ -9,9 +9,13 @@ from thaw.pages.text import amount
 
 # Metrics of a summary or an evaluation that a card shows -> their name, and their type on the Hub, if it has one.
 METRICS = {
+    "map": ("mean average precision (mAP)", "mean_average_precision"),
     "acc": ("accuracy", "accuracy"),
+    "decided": ("share of the classes that are decided correctly", None),
+    "exact": ("share of the images with all classes right", None),
     "macro_acc": ("accuracy, mean of the classes", None),
     "macro_f1": ("F1, mean of the classes", "f1"),
+    "micro_f1": ("F1, all decisions together", None),
     "loss": ("cross-entropy", None),
     "ece": ("calibration error (ECE)", None),
 }
@@ -33,13 +37,17 @@ class Measured:
         return f"{self.name}, {amount(self.images, 'image')}" if self.images else self.name
 
     def values(self) -> Iterator[tuple[str, float, list[float] | None]]:
-        """Yield the key, value and 95 % interval of each metric in `METRICS`; an interval can be None."""
+        """Yield the key, value and 95 % interval of each metric in `METRICS`; an interval can be None.
+
+        If images can have several classes, the entry `acc` is the metric `decided`.
+        """
+        source = {key: key for key in METRICS} | ({"acc": "", "decided": "acc"} if "map" in self.entries else {})
         for key in METRICS:
-            entry = self.entries.get(key)
+            entry = self.entries.get(source[key])
             if isinstance(entry, Mapping):  # in an evaluation
                 yield key, entry["value"], entry["ci95"]
             elif entry is not None:
-                yield key, entry, self.entries.get(f"{key}_ci95")
+                yield key, entry, self.entries.get(f"{source[key]}_ci95")
 
 
 def measured(facts: RecordedFacts) -> list[Measured]:

@@ -10,6 +10,7 @@ import yaml
 from thaw.evaluation.prediction_sets import COVERAGE
 from thaw.inference.export.card_metrics import measured, metric_rows, model_index
 from thaw.inference.export.card_training import phases, settings
+from thaw.inference.export.exported_model import plain
 from thaw.inference.export.recorded_facts import RecordedFacts, recorded_facts
 from thaw.inference.trained_model import TrainedModel
 from thaw.models.backbones import family_of
@@ -44,6 +45,7 @@ def model_card(model: TrainedModel, kind: str, file: str, exported: Path) -> str
         front_matter=Verbatim(_front_matter(title, use, kind, facts)),
         title=title,
         model=model,
+        temperature=plain(model.temperature),
         facts=facts,
         use=use,
         kind=kind,
@@ -124,6 +126,7 @@ def _snippet(model: TrainedModel, use: str, file: str) -> Verbatim | None:
         name=Verbatim(repr(name)),
         options=Verbatim("".join(f", {key}={value!r}" for key, value in options.items())),
         size=Verbatim(model.preprocessing.crop),
+        several=model.several,
         has={output for output, part in outputs.items() if not isinstance(part, str)},
     )
     return Verbatim(code.strip())
@@ -143,7 +146,14 @@ def _class_rows(model: TrainedModel, facts: RecordedFacts) -> list[Verbatim]:
         rest = model.classes[CARD_CLASSES:]
         sums = (sum(facts.images[split].get(name, 0) for name in rest) for split in splits)
         rows.append(row([f"{more:,} more classes", *(f"{count:,}" for count in sums)]))
-    rows.append(row([Verbatim("**all**"), *(f"{sum(facts.images[split].values()):,}" for split in splits)]))
+    rows.append(
+        row(
+            [
+                Verbatim("**all labels**" if model.several else "**all**"),
+                *(f"{sum(facts.images[split].values()):,}" for split in splits),
+            ]
+        )
+    )
     return rows
 
 

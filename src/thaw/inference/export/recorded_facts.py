@@ -8,10 +8,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from thaw.data.label_sets import SEPARATOR
 from thaw.errors import RunError
 from thaw.evaluation.predictions_table import read_predictions
 from thaw.inference.run_checkpoint import run_folder
 from thaw.inference.trained_model import TrainedModel
+from thaw.pages.metric_names import metric_of
 from thaw.runs import run_files
 from thaw.runs.configuration import is_run, read_resolved
 from thaw.runs.summary import read_summary
@@ -77,8 +79,11 @@ def _images(run: Path, summary: Mapping, classes: Sequence[str]) -> dict[str, di
             data = read_checkpoint(run / run_files.LAST).get("data")
     if data and {name: one["contents"] for name, one in data["splits"].items()} == summary.get("fingerprint"):
         return {name: one["counts"] for name, one in data["splits"].items()}
+    several = metric_of(summary) == "map"
+    tables = {split: read_predictions(run / file) for split, file in _TABLES.items()}
     counted = {
-        split: Counter(label for _, label, *_ in read_predictions(run / file)) for split, file in _TABLES.items()
+        split: Counter(name for _, label, *_ in table for name in (label.split(SEPARATOR) if several else [label]))
+        for split, table in tables.items()
     }
     return {split: {name: found[name] for name in classes} for split, found in counted.items() if found}
 
