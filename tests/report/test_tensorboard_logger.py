@@ -2,7 +2,6 @@
 
 import csv
 import json
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,7 +17,7 @@ from tensorboard.plugins.projector.projector_config_pb2 import ProjectorConfig
 from thaw.evaluation.predictions import Predictions
 from thaw.features.head_inputs import HeadInputs, head_inputs
 from thaw.models.backbones import build_net
-from thaw.report.tensorboard import add_embedding
+from thaw.report.tensorboard_record import TensorBoardRecord
 from train import main
 
 
@@ -162,11 +161,11 @@ def projected(tmp_path):
     """The file of what is written of three images with these vectors, if it is."""
 
     def write(points):
-        trainer = SimpleNamespace(loggers=[TensorBoardLogger(tmp_path, name="", version="run")], global_step=1)
+        record = TensorBoardRecord(TensorBoardLogger(tmp_path, name="", version="run"))
         inputs, paths = HeadInputs(images=3), [str(tmp_path / f"{n}.png") for n in range(3)]
         inputs.keep(points)
         evaluation = Predictions(paths, np.array([0, 1, 1]), np.ones((3, 2)), ("ants", "bees"))
-        add_embedding(trainer, inputs, evaluation, tmp_path)
+        record.embedding(inputs, evaluation, tmp_path, step=1)
         return next(tmp_path.glob("run/*/*/tensors.tsv"), None)
 
     return write

@@ -30,8 +30,8 @@ def main(cfg: DictConfig) -> float | None:
         from thaw.demo.pretraining import load_pretrained
         from thaw.inference.robustness import write_robustness
         from thaw.report.pictures import picture_results
+        from thaw.report.recording import ended_on_error, record_results
         from thaw.report.results import finish_run, log_setup, take_folder
-        from thaw.report.tensorboard import record_values
         from thaw.runs.configuration import chosen_values
         from thaw.training.assembly import assemble, finish_net
         from thaw.training.checks import check_configuration, checked_data
@@ -48,15 +48,18 @@ def main(cfg: DictConfig) -> float | None:
         if not checkpoint:
             load_pretrained(parts.net, parts.weights)
         finish_net(parts, cfg.channels_last, cfg.compile)
-        taking = partial(take_folder, folder, parts.trainer, data, checkpoint)
-        fit(parts.trainer, parts.classifier, parts.phases, data, checkpoint, parts.features, taking)
-        facts, seen = finish_run(cfg.output_dir, parts.trainer, parts.classifier, data, parts.features)
-        summary.update(facts)
-        if cfg.robustness and parts.trainer.is_global_zero:
-            summary["robustness"] = write_robustness(folder.path, data)
+        settings = chosen_values(cfg, parts.weights, data.image_size)
+        taking = partial(take_folder, folder, parts.trainer, data, checkpoint, settings)
+        with ended_on_error(parts.trainer):
+            fit(parts.trainer, parts.classifier, parts.phases, data, checkpoint, parts.features, taking)
+            facts, seen = finish_run(cfg.output_dir, parts.trainer, parts.classifier, data, parts.features)
+            summary.update(facts)
+            if cfg.robustness and parts.trainer.is_global_zero:
+                summary["robustness"] = write_robustness(folder.path, data)
     # The results are already written, so an error below loses no result.
-    picture_results(cfg.output_dir, parts.trainer, data, seen)
-    record_values(parts.trainer, chosen_values(cfg, parts.weights, data.image_size), summary)
+    with ended_on_error(parts.trainer):
+        picture_results(cfg.output_dir, parts.trainer, data, seen)
+        record_results(parts.trainer, settings, summary, folder.path)
     return summary["val"][summary["metric"]] if parts.trainer.is_global_zero else None
 
 

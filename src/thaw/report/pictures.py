@@ -1,4 +1,4 @@
-"""Write the figures of a run to its folder and to TensorBoard. An error in a figure never fails the run."""
+"""Write the figures of a run to its folder and its loggers. An error in a figure never fails the run."""
 
 import logging
 from collections.abc import Callable
@@ -15,7 +15,8 @@ from thaw.evaluation.judgement import AnyPredictions
 from thaw.evaluation.label_predictions import LabelPredictions
 from thaw.features.head_inputs import HeadInputs
 from thaw.pages import charts
-from thaw.report import figures, tensorboard
+from thaw.report import figures
+from thaw.report.recording import on_each
 from thaw.runs.optional_output import warn_on_failure
 
 log = logging.getLogger(__name__)
@@ -33,7 +34,6 @@ class Results:
 @rank_zero_only
 def picture_samples(folder: str, trainer: Trainer, data: ImageFolderDataModule) -> None:
     """Plot some training images before training starts."""
-    tensorboard.add_layout(trainer)
     name = partial(data.label_sets.name, classes=data.classes)
     shown = figures.first_samples(data.train, data.seed)  # not in the lambda: an unreadable image must fail the run
     _save_figure(Path(folder), trainer, "samples", lambda: figures.samples(shown, name))
@@ -53,7 +53,8 @@ def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, 
             _save_figure(place, trainer, "confusion_matrix", lambda: figures.confusion_matrix(predictions))
         if solution:
             _save_figure(place, trainer, "probe", lambda: charts.penalty_path(solution))
-        tensorboard.add_embedding(trainer, results.head_inputs, predictions, data.root)
+        shown = results.head_inputs, predictions, data.root, trainer.global_step
+        on_each(trainer.loggers, lambda record: record.embedding(*shown))
     except KeyboardInterrupt:
         log.warning("warning: interrupted while drawing figures; the results are complete")
         raise SystemExit(130) from None
@@ -62,4 +63,5 @@ def picture_results(folder: str, trainer: Trainer, data: ImageFolderDataModule, 
 def _save_figure(folder: Path, trainer: Trainer, name: str, draw: Callable[[], Figure]) -> None:
     path = folder / "figures" / f"{name}.png"
     with warn_on_failure(f"the figure {path}"):
-        tensorboard.add_figure(trainer, name, charts.save(draw(), path))
+        charts.save(draw(), path)
+        on_each(trainer.loggers, lambda record: record.figure(name, path, trainer.global_step))

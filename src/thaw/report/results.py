@@ -5,7 +5,7 @@ import os
 import platform
 import resource
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -26,10 +26,10 @@ from thaw.evaluation.predictions_table import write_predictions
 from thaw.features.head_inputs import head_inputs
 from thaw.models.staged import StagedNet
 from thaw.report.pictures import Results, picture_samples
+from thaw.report.recording import on_each, start_records
 from thaw.report.stage_table import stage_table
 from thaw.runs import run_files
 from thaw.runs.run_folder import RunFolder
-from thaw.runs.shown_commands import tensorboard_command
 from thaw.storage.checkpoints import read_checkpoint
 from thaw.storage.files import write_rows
 from thaw.storage.versions import library_version
@@ -62,11 +62,21 @@ def log_setup(
 
 
 @rank_zero_only
-def take_folder(folder: RunFolder, trainer: Trainer, data: ImageFolderDataModule, checkpoint: Path | None) -> None:
-    """Call `RunFolder.take`, which removes an earlier run's files; plot training images unless the run is resumed."""
+def take_folder(
+    folder: RunFolder,
+    trainer: Trainer,
+    data: ImageFolderDataModule,
+    checkpoint: Path | None,
+    settings: Mapping[str, object],
+) -> None:
+    """Call `RunFolder.take`, which removes an earlier run's files, and record `settings` in the run's loggers.
+
+    Plot training images unless the run is resumed.
+    """
     folder.checkpoints = partial(written_checkpoints, trainer, folder.path)
     if folder.take(goes_on=checkpoint is not None):
         log.info(f"{folder.path} contained an earlier run, which this run replaces")
+    start_records(trainer, settings, folder.path, continues=checkpoint is not None)
     if not checkpoint:
         picture_samples(str(folder.path), trainer, data)
 
@@ -100,7 +110,7 @@ def finish_run(
         tested = predict_test(trainer, classifier, data)
         write_predictions(Path(folder) / run_files.TEST_PREDICTIONS, judged.calibrated_like(tested), data.root)
         facts["test"] = test_metrics(tested, judged, _groups(tested, data))
-    _log_results(Path(folder), facts, logged=bool(trainer.loggers))
+    _log_results(Path(folder), facts, on_each(trainer.loggers, lambda record: record.view(Path(folder))))
     return facts, Results(judged.calibrated, inputs, classifier.solution)
 
 
@@ -203,7 +213,7 @@ def _gpu_share(classifier: ImageClassifier, table: EpochTable) -> float | None:
     return replayed / (table.training_seconds - table.seconds_before) if replayed else None
 
 
-def _log_results(folder: Path, facts: dict, logged: bool) -> None:
+def _log_results(folder: Path, facts: dict, views: Sequence[str]) -> None:
     seconds = facts["seconds"]
     calibration, metric = facts["calibration"], facts["metric"]
     before, after = calibration["ece"]
@@ -217,7 +227,7 @@ def _log_results(folder: Path, facts: dict, logged: bool) -> None:
         f"{seconds['training']:.1f} s training ({facts['train_images_per_second']:.0f} images/s"
         + (f", {busy:.0%} of the time on the GPU" if busy else "")
         + f"), {seconds['validation']:.1f} s validation\n"
-        f"results  {folder}" + (f"\ncurves   {tensorboard_command(folder)}" if logged else "")
+        + "\n".join([f"results  {folder}", *filter(None, views)])
     )
 
 

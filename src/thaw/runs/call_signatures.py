@@ -9,6 +9,7 @@ _PASSED_ON = {
     "thaw.data.datamodule.image_folders": "thaw.data.data_options.DataOptions",
     "thaw.training.trainer.build_trainer": "lightning.Trainer",
     "lightning.pytorch.loggers.tensorboard.TensorBoardLogger": "torch.utils.tensorboard.SummaryWriter",
+    "lightning.pytorch.loggers.wandb.WandbLogger": "wandb.init",
 }
 _NAMED = (inspect.Parameter.POSITIONAL_OR_KEYWORD, inspect.Parameter.KEYWORD_ONLY)
 

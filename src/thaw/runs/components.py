@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from thaw.errors import RunError, UserError, error_with_sentence
 from thaw.runs import reserved_options
 from thaw.runs.call_signatures import parameters
+from thaw.runs.optional_packages import refuse_without_package
 from thaw.runs.root_keys import check_root_keys, nearest, value_keys
 from thaw.runs.type_hints import describe, fits
 
@@ -104,6 +105,7 @@ def _check(path: str, component: Mapping, values: Mapping) -> None:
     for name in arguments.keys() & passed.keys():
         instead = passed[name].format(value=arguments[name])
         raise UserError(f"{path}.{name}={arguments[name]!r} has no effect: {instead}.")
+    refuse_without_package(path, target)
     code = _located(path, target)
     _check_partial(path, role, code, component)
     accepted = parameters(code)

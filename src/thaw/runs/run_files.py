@@ -6,6 +6,7 @@ PREDICTIONS = "predictions.csv"  # one row per validation image
 TEST_PREDICTIONS = "test_predictions.csv"
 CORRUPTED_PREDICTIONS = "corrupted_predictions.csv"  # with robustness=true
 GROUPS = "groups.csv"  # the group of each validation and test image, if a table of labels has groups
+TRACKERS = "trackers.json"  # the ids of a run or sweep in MLflow and Weights & Biases
 LOG = "train.log"
 CONSOLE = "console.log"  # the output of a sweep's job, kept only if the job failed
 TRACEBACK = "traceback.txt"

@@ -22,6 +22,7 @@ _OWN = (
         run_files.TEST_PREDICTIONS,
         run_files.CORRUPTED_PREDICTIONS,
         run_files.GROUPS,
+        run_files.TRACKERS,
     ),
     *(f"{run_files.FIGURES}/{name}.png" for name in _FIGURES),
     *(
