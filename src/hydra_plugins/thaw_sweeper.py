@@ -24,6 +24,7 @@ from thaw.sweep.own_folder import refuse_paths
 from thaw.sweep.processes import can_fork, import_once
 from thaw.sweep.recipe import without_recipe
 from thaw.sweep.sharing import most_at_once
+from thaw.sweep.tracked_sweep import tracked_sweep
 
 
 class ThawSweeper(BasicSweeper):
@@ -46,10 +47,11 @@ class ThawSweeper(BasicSweeper):
             OmegaConf.save(self.config, folder / run_files.SWEEP_CONFIG)
             jobs = self._plan(arguments, folder)
             forks = can_fork() and self.config.hydra.launcher._target_.endswith("BasicLauncher")
-            stopped_by = (
-                run_jobs(jobs, self._run_job, most_at_once(self.max_batch_size)) if forks else self._launch(jobs)
-            )
-            finish_sweep(folder, jobs, stopped_by, self.shortlists)
+            with tracked_sweep(folder, [job.configuration for job in jobs]):
+                stopped_by = (
+                    run_jobs(jobs, self._run_job, most_at_once(self.max_batch_size)) if forks else self._launch(jobs)
+                )
+                finish_sweep(folder, jobs, stopped_by, self.shortlists)
 
     def _plan(self, arguments: list[str], folder: Path) -> list[Job]:
         jobs = plan(self._compose, self._combinations(arguments), folder)

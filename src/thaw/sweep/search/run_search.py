@@ -30,6 +30,7 @@ from thaw.sweep.search.search_setup import Plan, plan_search
 from thaw.sweep.search.time_budget import TimeBudget, process_start
 from thaw.sweep.search.trial_jobs import Jobs, TrialJobs
 from thaw.sweep.search.trial_record import TrialRecord, finished
+from thaw.sweep.tracked_sweep import tracked_sweep
 
 _WORKERS = "workers"
 
@@ -60,17 +61,22 @@ def run_search(
     record = _open_record(config, folder, plan, images)
     part = _Part(jobs, plan, images, record, TimeBudget(folder, plan.budget, start=process_start()))
     print(f"search in {folder}: {_extent(plan)}", flush=True)
+    with tracked_sweep(folder, [jobs.configuration([])]):
+        _search(part, shlex.join(["python", "train.py", *arguments]))
+
+
+def _search(part: "_Part", command: str) -> None:
+    """Search with all processes, and write the results; `command` is the command line of the search."""
     workers = _start_workers(part)
-    command = shlex.join(["python", "train.py", *arguments])
     try:
         with StopSignals():
-            progress = SearchProgress(record, part.budget)
-            replace(part, jobs=replace(jobs, tick=progress.running)).work(progress)
+            progress = SearchProgress(part.record, part.budget)
+            replace(part, jobs=replace(part.jobs, tick=progress.running)).work(progress)
     except Stopped as stop:
-        _stop_workers(workers, stop, record)
+        _stop_workers(workers, stop, part.record)
         part.write(command, with_last_stage=False)
         raise
-    _await(workers, folder)
+    _await(workers, part.jobs.folder)
     part.conclude(command)
 
 
