@@ -5,6 +5,7 @@ import dataclasses
 import os
 import shutil
 import signal as signals
+import time
 from pathlib import Path
 from typing import ClassVar
 
@@ -186,3 +187,15 @@ class Thief(Callback):
 
     def on_train_epoch_end(self, trainer, classifier):
         classifier.net.conv1.weight.data[0, 0, 0, 0] += 1e-6
+
+
+class KillWandb(Callback):
+    """Kills the service process of W&B after the first epoch."""
+
+    def on_train_epoch_end(self, trainer, pl_module):
+        if trainer.current_epoch == 0:
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                words = path.read_bytes().split(b"\0") if path.exists() else []
+                if any(b"wandb-core" in word for word in words) and str(os.getpid()).encode() in words:
+                    os.kill(int(path.parent.name), signals.SIGKILL)
+            time.sleep(0.5)

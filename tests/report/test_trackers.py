@@ -111,7 +111,6 @@ def test_mlflow_uses_the_chosen_store_then_the_environments_then_a_file_in_the_w
 
 
 def test_wandb_is_offline_unless_asked(tmp_path, monkeypatch):
-    monkeypatch.setattr("wandb.setup", lambda: None)
     place = TrackedFolder(tmp_path, continues=False)
     assert WandbRecord.arguments({}, place)["mode"] == "offline"
     monkeypatch.setenv("WANDB_MODE", "online")

@@ -5,9 +5,11 @@ import os
 import re
 import shlex
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock
 from hydra.utils import to_absolute_path
 from lightning.pytorch.loggers import MLFlowLogger
 
@@ -23,6 +25,8 @@ _ENVIRONMENT = {
 }
 _LONGEST, _MOST = 6000, 100  # MLflow's limits: characters of a value, parameters in one request
 _TRACKER = "mlflow"
+_LOCAL = "sqlite:///"
+_PATIENCE = 60  # seconds to wait for another run that creates the store
 
 
 class MlflowRecord(RunRecord[MLFlowLogger]):
@@ -34,19 +38,32 @@ class MlflowRecord(RunRecord[MLFlowLogger]):
     def arguments(given: Mapping[str, Any], folder: TrackedFolder) -> dict[str, Any]:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        logging.getLogger("lightning.pytorch.loggers.mlflow").setLevel(logging.ERROR)  # it warns of new experiments
         logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # it warns of each retry
         ids, sweep = folder.ids(_TRACKER), folder.sweep_ids(_TRACKER)
         chosen = given.get("tracking_uri") or os.environ.get("MLFLOW_TRACKING_URI")
         uri = ids.get("tracking_uri") or chosen or sweep.get("tracking_uri") or _local_store()
+        name = given.get("experiment_name") or "thaw"
         nested = {"mlflow.parentRunId": sweep["run_id"]} if sweep.get("tracking_uri") == uri else {}
         return {
             "tracking_uri": uri,
-            "artifact_location": given.get("artifact_location") or (None if chosen else _local_artifacts(given)),
+            "experiment_name": name,
+            "artifact_location": given.get("artifact_location") or (None if chosen else _local_artifacts(name)),
             "run_id": ids.get("run_id"),
             "run_name": given.get("run_name") or folder.name,
             "tags": {"folder": str(folder.path), **nested, **(given.get("tags") or {})},
         }
+
+    @staticmethod
+    def prepare(arguments: Mapping[str, Any]) -> None:
+        """Create the store and the experiment, because two runs that do so at the same time fail."""
+        from mlflow.tracking import MlflowClient
+
+        uri, name = arguments["tracking_uri"], arguments["experiment_name"]
+        local = uri.startswith(_LOCAL)
+        with FileLock(f"{uri.removeprefix(_LOCAL)}.lock", timeout=_PATIENCE) if local else nullcontext():
+            client = MlflowClient(uri)
+            if client.get_experiment_by_name(name) is None:
+                client.create_experiment(name, arguments["artifact_location"])
 
     def start(self, settings: Settings, folder: TrackedFolder) -> None:
         """Add parameters. MLflow refuses a new value of a parameter, so what a resumed run changes becomes a tag."""
@@ -87,12 +104,12 @@ class MlflowRecord(RunRecord[MLFlowLogger]):
 
 def _local_store() -> str:
     """Return the database in the working directory, where `mlflow ui` looks for it."""
-    return f"sqlite:///{to_absolute_path('mlflow.db')}"
+    return f"{_LOCAL}{to_absolute_path('mlflow.db')}"
 
 
-def _local_artifacts(given: Mapping[str, Any]) -> str:
+def _local_artifacts(experiment: str) -> str:
     """Return a folder beside the local store; MLflow's default changes with `hydra.job.chdir`."""
-    return (Path(to_absolute_path("mlruns")) / given.get("experiment_name", "lightning_logs")).as_uri()
+    return (Path(to_absolute_path("mlruns")) / experiment).as_uri()
 
 
 def _valid(key: str) -> str:

@@ -30,7 +30,10 @@ def built(loggers: Sequence[Any], folder: TrackedFolder) -> list[Any]:
     """Build a logger from each `functools.partial` in `loggers`; one that fails stays a partial."""
 
     def build(part: partial) -> Any:
-        return part(**record_class(cast(type, part.func)).arguments(part.keywords, folder))
+        record = record_class(cast(type, part.func))
+        added = record.arguments(part.keywords, folder)
+        record.prepare({**part.keywords, **added})
+        return part(**added)
 
     return [(attempt(one, lambda one=one: build(one)) or one) if isinstance(one, partial) else one for one in loggers]
 

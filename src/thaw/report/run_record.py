@@ -27,6 +27,10 @@ class RunRecord(Generic[L]):
         """Return arguments for building the logger of the run in `folder`; `given` are those in the configuration."""
         return {}
 
+    @staticmethod
+    def prepare(arguments: Mapping[str, Any]) -> None:
+        """Prepare what the logger needs before it is built with `arguments`."""
+
     def start(self, settings: Settings, folder: TrackedFolder) -> None:
         self.logger.log_hyperparams(dict(settings))
 

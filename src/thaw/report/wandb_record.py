@@ -25,9 +25,6 @@ class WandbRecord(RunRecord[WandbLogger]):
     def arguments(given: Mapping[str, Any], folder: TrackedFolder) -> dict[str, Any]:
         for name, value in _ENVIRONMENT.items():
             os.environ.setdefault(name, value)
-        import wandb
-
-        wandb.setup()  # reads the environment; without it, W&B warns of an argument that Lightning passes
         return {
             "id": folder.ids(_TRACKER).get("id"),
             "name": given.get("name") or folder.name,
@@ -36,6 +33,12 @@ class WandbRecord(RunRecord[WandbLogger]):
             "mode": given.get("mode") or os.environ.get("WANDB_MODE") or "offline",
             "save_dir": given.get("save_dir") or to_absolute_path("."),
         }
+
+    @staticmethod
+    def prepare(arguments: Mapping[str, Any]) -> None:
+        import wandb
+
+        wandb.setup()  # reads the environment; without it, W&B warns of an argument that Lightning passes
 
     def start(self, settings: Settings, folder: TrackedFolder) -> None:
         super().start(settings, folder)
