@@ -107,8 +107,8 @@ def _results(folder: Path) -> tuple[dict[str, float], str, str]:
     facts = json.loads(path.read_text("utf-8")) if path.is_file() else {}
     if not facts.get("candidates"):
         return {}, "", ""
-    best, split = facts["candidates"][0], facts["split"]
-    low, high = best["acc_ci95"]
-    numbers = {"acc": best["acc"], "acc_low": low, "acc_high": high, "loss": best["loss"], "macro_f1": best["macro_f1"]}
+    best, split, metric = facts["candidates"][0], facts["split"], facts["metric"]
+    low, high = best[f"{metric}_ci95"]
+    numbers = {metric: best[metric], f"{metric}_low": low, f"{metric}_high": high, "loss": best["loss"]}
     results = {f"best/{split}/{name}": value for name, value in numbers.items()}
     return results, f"```\n{table(facts)}\n```", best["name"]
