@@ -2,6 +2,8 @@
 
 import sys
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import hydra
 from omegaconf import DictConfig
@@ -16,6 +18,11 @@ from thaw.runs.streams import tolerate_closed_output
 from thaw.sweep import own_folder
 from thaw.sweep.recipe import add_multirun_flag
 
+if TYPE_CHECKING:
+    from lightning import Trainer
+
+    from thaw.data.datamodule import ImageFolderDataModule
+
 
 @hydra.main(version_base="1.3", config_path=str(conf_folder()), config_name="train")
 def main(cfg: DictConfig) -> float | None:
@@ -28,7 +35,6 @@ def main(cfg: DictConfig) -> float | None:
         from lightning import seed_everything
 
         from thaw.demo.pretraining import load_pretrained
-        from thaw.inference.robustness import write_robustness
         from thaw.report.pictures import picture_results
         from thaw.report.recording import ended_on_error, record_results
         from thaw.report.results import finish_run, log_setup, take_folder
@@ -53,14 +59,21 @@ def main(cfg: DictConfig) -> float | None:
         with ended_on_error(parts.trainer):
             fit(parts.trainer, parts.classifier, parts.phases, data, checkpoint, parts.features, taking)
             facts, seen = finish_run(cfg.output_dir, parts.trainer, parts.classifier, data, parts.features)
-            summary.update(facts)
-            if cfg.robustness and parts.trainer.is_global_zero:
-                summary["robustness"] = write_robustness(folder.path, data)
+            summary.update(facts, **_robustness(cfg, parts.trainer, folder.path, data))
     # The results are already written, so an error below loses no result.
     with ended_on_error(parts.trainer):
         picture_results(cfg.output_dir, parts.trainer, data, seen)
         record_results(parts.trainer, settings, summary, folder.path)
     return summary["val"][summary["metric"]] if parts.trainer.is_global_zero else None
+
+
+def _robustness(cfg: DictConfig, trainer: "Trainer", folder: Path, data: "ImageFolderDataModule") -> dict:
+    """Return the accuracy on corrupted images as an entry of the summary, if the configuration asks for it."""
+    if not cfg.robustness or not trainer.is_global_zero:
+        return {}
+    from thaw.inference.robustness import write_robustness
+
+    return {"robustness": write_robustness(folder, data)}
 
 
 def launch() -> None:
