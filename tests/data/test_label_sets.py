@@ -71,7 +71,10 @@ def test_order_spaces_and_repetitions_of_labels_do_not_matter(photos):
         ([["path", "cat", "dog"], ["00.png", 1, 0], ["01.png", 1, 0]], "no image has the label 'dog'; remove"),
         ([["path", "cat", "d/g"], ["00.png", 1, 0]], "the header of .*: the label 'd/g' cannot be"),
         ([["path", "cat", "a|b"], ["00.png", 1, 0]], "the header of .*: 'a|b' cannot be the name of a label"),
-        ([["path", "cat"], ["00.png", 1]], "has no column label, nor a column for each of several labels"),
+        ([["path", "cat"], ["00.png", 1]], "needs a column label, or at least two columns"),
+        ([["path", "cat", "Cat", "dog"], ["00.png", 1, 0, 1]], "the header of .*: 'cat' is there twice"),
+        ([["path", "label"], ["00.png", "|"], ["01.png", " | "]], "no image has a label"),
+        ([["path", "label"], ["00.png", "a|b/c"]], "row 2 of .*: the label 'b/c' cannot be"),
         ([["path", "label"], ["00.png", "a|b"], ["01.png", "a"]], "row 2 of .*: the label 'b' occurs once"),
         ([["path", "label"], ["00.png", "a|b"], ["00.png", "a"]], "rows 2 and 3 of .* the labels 'a.b' and 'a'"),
         ([["path", "label"], ["00.png", "a"], ["01.png", ""]], "row 3 of .* has no label"),
@@ -92,6 +95,29 @@ def test_every_split_gets_its_share_of_every_label(photos, options):
         assert abs(validated[label] - 0.25 * (trained[label] + validated[label])) <= 2
     assert abs(len(data.val) - 15) <= 2
     assert not {*data.train.paths} & {*data.val.paths}
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_each_part_gets_every_label_that_has_an_image_for_it(seed):
+    random = np.random.default_rng(seed)
+    members = random.random((400, 60)) < 0.5 / np.arange(1, 61)
+    members[:2] = True  # so that every label has two images
+    members[2:4, 55:] = True
+    labels = [np.flatnonzero(row).tolist() for row in members]
+    for shares, least in (([0.2, 0.8], 2), ([0.25] * 4, 4)):
+        found = divided(labels, [[index] for index in range(400)], shares)
+        counts = [members[sorted(part)].sum(0) for part in found]
+        assert all((count[members.sum(0) >= least] > 0).all() for count in counts)
+
+
+def test_lists_in_a_parquet_file_are_several_labels(photos):
+    pyarrow = pytest.importorskip("pyarrow", reason="needs pip install thaw[table]")
+    root, sets = photos
+    from pyarrow import parquet
+
+    table = {"path": [f"{n:02d}.png" for n in range(60)], "label": sets}
+    parquet.write_table(pyarrow.table(table), root / "labels.parquet")
+    assert read_label_table(root / "labels.parquet", root) == read_label_table(joined(root, sets), root)
 
 
 @pytest.mark.parametrize("seed", range(20))

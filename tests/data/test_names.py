@@ -23,7 +23,8 @@ from thaw.inference.predict import Prediction
 from thaw.inference.prediction_tables import FORMATS, Columns
 from thaw.pages.html import render
 from thaw.pages.text import decoded
-from thaw.report import figures, tensorboard
+from thaw.report import figures
+from thaw.report.tensorboard_record import TensorBoardRecord
 from thaw.runs.summary import read_summary, write_summary
 from thaw.storage.files import as_json, read_rows, whole_file
 from train import main
@@ -77,11 +78,10 @@ def test_figures_and_pages_show_bytes_as_replacements(tmp_path):
 
 def test_the_projector_gets_bytes_as_replacements(tmp_path, monkeypatch):
     kept = SimpleNamespace(add_embedding=lambda points, metadata, **rest: found.extend(metadata), flush=lambda: None)
-    monkeypatch.setattr(tensorboard, "_on_each", lambda trainer, act: act(SimpleNamespace(experiment=kept)))
     evaluation = Predictions([str(tmp_path / LATIN)], np.array([0]), np.eye(2)[:1], [LATIN, "dog"])
     inputs, found = HeadInputs(images=1), []
     inputs.keep(torch.ones(1, 2))
-    tensorboard.add_embedding(SimpleNamespace(global_step=0), inputs, evaluation, tmp_path)
+    TensorBoardRecord(SimpleNamespace(experiment=kept)).embedding(inputs, evaluation, tmp_path, 0)
     assert found == [[SEEN, SEEN, SEEN]]
 
 

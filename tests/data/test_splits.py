@@ -184,7 +184,7 @@ def test_a_folder_of_data_sets_is_not_taken_for_one(image_folder):
         ({"folds": 1}, r"data\.folds=1 must be null or a whole number of at least 2\."),
         ({"fold": 2}, r"data\.fold=2 needs data\.folds"),
         ({"folds": 4, "fold": 4}, r"data\.fold=4 must be a whole number from 0 to 3; 'data\.fold=range\(4\)'"),
-        ({"folds": 5}, r"data\.folds=5 is not possible: each part needs an image of 'bees', .* only 3 "),
+        ({"folds": 5}, r"data\.folds=5 is not possible: each of 5 parts needs an image of 'bees', .* only 3 "),
         ({"val_fraction": 0.2, "counts": {"bees": 1}}, r"data\.val_fraction=0\.2 is not possible: .*'bees'"),
     ],
 )

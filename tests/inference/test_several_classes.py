@@ -155,6 +155,40 @@ def test_the_server_names_all_classes_of_an_image(train, photos):
             answer = client.post("/predict?top=3", content=path.read_bytes()).json()
             (one,) = predict(model, path)
             assert answer["classes"] == list(one.decided)
+            assert (answer["predicted"], answer["confidence"]) == (
+                one.named(0),
+                pytest.approx(one.confidence, abs=0.01),
+            )
+
+
+def test_predicted_classes_come_first_with_the_probability_of_the_least_certain_decision(train, photos):
+    model = load_model(train(*LEARNS, "trainer.precision=32"), exact=True)
+    for one in predict(model, sorted(photos.glob("*.png")), top=2):
+        known = dict(predict(model, one.path, top=3)[0].top)
+        assert {name for name, _ in one.top[: len(one.decided)]} == set(one.decided)
+        assert len(one.top) == max(2, len(one.decided))
+        sides = [p if name in one.decided else 1 - p for name, p in known.items()]
+        assert one.confidence == pytest.approx(min(sides))
+
+
+def test_the_map_of_folds_is_that_of_each_fold(train, tmp_path, photos):
+    text = (photos / "labels.csv").read_text().replace(",train", "").replace(",val", "").replace(",split", "")
+    (photos / "labels.csv").write_text(text)
+    runs = [train(*LEARNS, "data.folds=2", f"data.fold={n}", folder=f"fold{n}") for n in range(2)]
+    (candidate,) = write_comparison(tmp_path, runs)["candidates"]
+    values = [json.loads((run / "summary.json").read_text())["val"] for run in runs]
+    mean = sum(one["map"] * one["n"] for one in values) / sum(one["n"] for one in values)
+    assert candidate["map"] == pytest.approx(mean)
+
+
+def test_a_table_without_a_column_of_the_model_or_without_labels_is_refused(train, photos):
+    model = load_model(train(*LEARNS))
+    (photos / "other.csv").write_text("path,red,blue\n00.png,1,0\n01.png,0,1\n")
+    with pytest.raises(UserError, match=r"has no column for 'green', classes of the model"):
+        read_labelled_table(photos, photos / "other.csv", None, model)
+    (photos / "other.csv").write_text("path,red,blue,green\n00.png,0,0,0\n01.png,0,0,0\n")
+    with pytest.raises(UserError, match=r"no image in --table .* has a label"):
+        read_labelled_table(photos, photos / "other.csv", None, model)
 
 
 def test_what_needs_one_class_per_image_says_so(train, tiny_run, photos, script, tmp_path):

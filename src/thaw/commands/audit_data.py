@@ -35,7 +35,7 @@ def main() -> int:
     chosen = options()
     from thaw.curation.audit import audit, class_trees
     from thaw.curation.audit_page import facts, table, write_audit
-    from thaw.curation.source_tree import tabled_trees
+    from thaw.curation.source_tree import refuse_one_class, tabled_trees
 
     out = chosen.out or Path("outputs/audit") / chosen.root.resolve().name
     refuse_inside(out, chosen.root, "--out")
@@ -44,6 +44,7 @@ def main() -> int:
     trees = tabled_trees(chosen.root, chosen.table) if chosen.table else class_trees(chosen.root)
     find_doubts = None
     if chosen.labels:
+        refuse_one_class(trees)
         from thaw.curation.labels import doubted_labels, load_backbone  # imports torch, which takes seconds
 
         # Load the model first: a wrong name must fail before minutes of decoding.

@@ -75,7 +75,7 @@ def cautions(facts: dict) -> list[str]:
         changes = "chance alone changes the mAP" if metric_of(facts) == "map" else each
         sentences.append(
             f"There are few {agreeing(f'{image_kind(facts)}[s]', images)}: {changes} by about "
-            f"{percentage((high - low) / 2)}. More images would reduce both."
+            f"{percentage((high - low) / 2)}. More images would reduce {'this' if changes != each else 'both'}."
         )
     if copies := facts["copies"]:
         sentences.append(

@@ -12,7 +12,6 @@ import numpy as np
 from scipy.sparse import csr_array
 
 from thaw.comparison.finished_runs import Run, Trial, grouped
-from thaw.evaluation.average_precision import average_precision, influence
 from thaw.evaluation.confusion import confusion_counts
 from thaw.evaluation.statistics import Correctness
 
@@ -39,7 +38,7 @@ class Candidate:
     def correctness(self) -> Correctness:
         """Return which predictions are right; with several classes per image, each image's part of the mAP."""
         if self.metric == "map":
-            return Correctness(np.array([influence(*trial.ranked) for trial in self.trials]), self._groups)
+            return Correctness(np.array([trial.influence for trial in self.trials]), self._groups)
         right = [[label == predicted for _, label, predicted, _ in trial.predictions] for trial in self.trials]
         return Correctness(np.array(right), self._groups)
 
@@ -73,7 +72,7 @@ class Candidate:
 
     def average_precisions(self) -> np.ndarray:
         """Return each class's average precision, float (classes,): the mean over seeds."""
-        return np.mean([average_precision(*trial.ranked) for trial in self.trials], axis=0)
+        return np.mean([trial.average_precisions for trial in self.trials], axis=0)
 
     def confusion(self, classes: Sequence[str]) -> csr_array:
         """Return the confusion matrix (true class, predicted class) of all runs together."""

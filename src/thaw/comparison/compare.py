@@ -185,7 +185,7 @@ def _disagreements(found: Sequence[Candidate], good: Sequence[bool]) -> list[dic
     shares = np.array([one.correctness.by_image for one in found])
     spreads = np.stack([shares[list(good)].var(0), shares.var(0)], axis=1).round(9)
     rows = found[0].trials[0].predictions
-    differing = np.flatnonzero(spreads[:, 1])
+    differing = [image for image in np.flatnonzero(spreads[:, 1]) if len({str(one.votes[image]) for one in found}) > 1]
     order = sorted(differing, key=lambda image: (*-spreads[image], rows[image][0]))[:SHOWN]
     return [
         {

@@ -11,6 +11,7 @@ import numpy as np
 from omegaconf import OmegaConf
 
 from thaw.errors import UserError
+from thaw.evaluation.average_precision import average_precision, influence
 from thaw.evaluation.predictions_table import Row, read_label_scores, read_predictions
 from thaw.pages.metric_names import metric_of
 from thaw.runs import run_files
@@ -141,11 +142,19 @@ class Trial:
         return self.runs[0].metric
 
     @cached_property
-    def ranked(self) -> tuple[np.ndarray, np.ndarray]:
-        """Return labels, bool (n, classes), and probabilities of the images of all folds together, sorted by path."""
+    def influence(self) -> np.ndarray:
+        """Return each image's influence on the mAP, sorted by path; the mAP of folds is the mean over their images.
+
+        Images of different folds are not ranked together, because different models gave them their scores.
+        """
         found = [run.label_scores for run in self.runs]
         order = np.argsort([path for paths, _, _ in found for path in paths], kind="stable")
-        return np.concatenate([one[1] for one in found])[order], np.concatenate([one[2] for one in found])[order]
+        return np.concatenate([influence(labels, scores) for _, labels, scores in found])[order]
+
+    @cached_property
+    def average_precisions(self) -> np.ndarray:
+        """Return the average precision of each class, float (classes,); the mean over folds that have the class."""
+        return np.nanmean([average_precision(*run.label_scores[1:]) for run in self.runs], axis=0)
 
     @cached_property
     def groups(self) -> list[str] | None:

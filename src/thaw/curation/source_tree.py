@@ -2,7 +2,7 @@
 
 import os
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from thaw.errors import UserError
 from thaw.pages.text import amount
 
 SPLITS = ("train", "val", "test")
+_ALL = "images"  # one class for all images that can have several, because checks of classes do not apply to them
 
 
 @dataclass
@@ -63,14 +64,21 @@ def tabled_trees(root: Path, table: Path) -> dict[str, Tree]:
 
     """
     found = tabled_images(table, root)
-    name = found.label_sets.name
     by_split = sorted(found.samples.items(), key=lambda item: ("", *SPLITS).index(item[0]))
+
+    def name(label: int) -> str:
+        return _ALL if found.label_sets.several else found.classes[label]
+
     return {
-        split: Tree(
-            root, [(Path(path).relative_to(root), name(label, found.classes)) for path, label in samples], tabled=True
-        )
+        split: Tree(root, [(Path(path).relative_to(root), name(label)) for path, label in samples], tabled=True)
         for split, samples in by_split
     }
+
+
+def refuse_one_class(trees: Mapping[str, Tree]) -> None:
+    """Raise UserError if the trees have images without one class each, because a table gives them several labels."""
+    if {name for tree in trees.values() for name in tree.classes} == {_ALL}:
+        raise UserError("--labels looks for wrong labels of images with one class each; leave it out.")
 
 
 def _refuse_divided(root: Path) -> None:

@@ -38,11 +38,15 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class LabelTable:
-    """The images of a table and the names of all labels. If `several`, an image can have several labels, or none."""
+    """The images of a table and the names of all labels. If `several`, an image can have several labels, or none.
+
+    If `complete`, the table says of every label in `names`, and of no other label, whether an image has it.
+    """
 
     images: list[LabelledImage]
     names: list[str]
     several: bool
+    complete: bool
 
 
 def read_label_table(table: Path, root: Path, for_training: bool = True) -> LabelTable:
@@ -62,7 +66,7 @@ def read_label_table(table: Path, root: Path, for_training: bool = True) -> Labe
         raise UserError(f"there is no folder data.root={root}: the paths in {place} are relative to it.")
     header, lines = table_content(table, place)
     columns = _columns(header, place)
-    several = "label" not in columns
+    several = complete = "label" not in columns
     images = _unique(_images(lines, columns, root, place), place)
     if not images:
         raise UserError(f"{place} has no rows below its header.")
@@ -74,7 +78,9 @@ def read_label_table(table: Path, root: Path, for_training: bool = True) -> Labe
     names = sorted({name for image in images for name in image.labels} | set(columns) - set(_COLUMNS))
     if for_training:
         _refuse_labels(images, names, place)
-    return LabelTable(sorted(images, key=lambda image: (image.labels, *os.path.split(image.path))), names, several)
+    return LabelTable(
+        sorted(images, key=lambda image: (image.labels, *os.path.split(image.path))), names, several, complete
+    )
 
 
 def _parts(labels: tuple[str, ...]) -> tuple[str, ...]:
@@ -103,21 +109,25 @@ def _columns(header: Sequence[str], place: str) -> dict[str, int]:
         raise UserError(f"{place} has no column path or file_name; its columns are {listed(header) or 'none'}.")
     if "label" in found:
         return found
-    labels = {name.strip(): n for n, name in enumerate(header) if n not in found.values() and name.strip()}
-    if len(labels) < 2 or len({name.lower() for name in labels}) != len(labels):
+    named = [(name.strip(), number) for number, name in enumerate(header) if number not in found.values()]
+    labels = {name: number for name, number in named if name}  # pandas writes its index in a column without a name
+    if len(labels) < 2:
         raise UserError(
-            f"{place} has no column label, nor a column for each of several labels; its columns are {listed(header)}."
+            f"{place} needs a column label, or at least two columns with 0 and 1, one per label; its columns are "
+            f"{listed(header)}."
         )
+    counts = Counter(name.lower() for name, _ in named if name)
     for name in labels:
         _refuse_label(name, f"the header of {place}")
-        if SEPARATOR in name or name in _COLUMNS:
-            raise UserError(f"the header of {place}: {name!r} cannot be the name of a label.")
+        if SEPARATOR in name or name in _COLUMNS or counts[name.lower()] > 1:
+            reason = "is there twice" if counts[name.lower()] > 1 else "cannot be the name of a label"
+            raise UserError(f"the header of {place}: {name!r} {reason}.")
     return found | labels
 
 
 def _refuse_label(name: str, where: str) -> None:
     if {"/", "\\", "\0"} & set(name) or name in (".", ".."):
-        raise UserError(f"{where}: the label {name!r} cannot be the name of a folder.")
+        raise UserError(f"{where}: the label {name!r} cannot be the name of a folder (it has no /, \\ or NUL).")
 
 
 def _images(
@@ -129,7 +139,7 @@ def _images(
             continue
         if len(line) <= last:
             raise UserError(f"row {number} of {place} has {len(line)} of {last + 1} columns.")
-        values = {name: "" if line[column] is None else str(line[column]).strip() for name, column in columns.items()}
+        values = {name: _text(line[column]) for name, column in columns.items()}
         if not values["path"]:
             raise UserError(f"row {number} of {place} has no path.")
         path = _relative(values["path"], real_root)
@@ -139,11 +149,19 @@ def _images(
         yield LabelledImage(path, _labels(values, number, place), split, values.get("group", ""), number)
 
 
+def _text(cell: object) -> str:
+    """Return the text of a cell; a list of labels in a Parquet file is joined."""
+    if isinstance(cell, list):
+        return SEPARATOR.join(map(_text, cell))
+    return "" if cell is None else str(cell).strip()
+
+
 def _labels(values: dict[str, str], number: int, place: str) -> tuple[str, ...]:
     """Return the cell of the column `label`, or the names of the label columns that have 1."""
     where = f"row {number} of {place}"
     if "label" in values:
-        _refuse_label(values["label"], where)
+        for part in values["label"].split(SEPARATOR):
+            _refuse_label(part.strip(), where)
         return (values["label"],)
     found = {name: value.lower() for name, value in values.items() if name not in _COLUMNS}
     for name, value in found.items():
@@ -209,6 +227,8 @@ def _refuse_empty_labels(images: Sequence[LabelledImage], several: bool, place: 
 
 
 def _refuse_labels(images: Sequence[LabelledImage], names: Sequence[str], place: str) -> None:
+    if not any(image.labels for image in images):
+        raise UserError(f"{place}: no image has a label.")
     counts = Counter(name for image in images for name in image.labels)
     if unused := [name for name in names if not counts[name]]:
         raise UserError(f"{place}: no image has the label {unused[0]!r}; remove its column.")

@@ -17,6 +17,7 @@ from thaw.data.label_strata import divided
 from thaw.data.layout import layout
 from thaw.data.tabled_splits import tabled_images
 from thaw.errors import UserError
+from thaw.pages.text import amount
 
 _SALT = b"Thaw divides images, version 1"
 
@@ -137,7 +138,7 @@ def _drawn(
         parts = _divided_once(samples, copies, val_fraction)
     else:
         parts = _divided_into_folds(samples, copies, folds)
-    _refuse_missing_classes(found, samples, parts, option)
+    _refuse_missing_classes(found, samples, parts, copies, option)
     chosen = parts[fold or 0]
     train = [sample for index, sample in enumerate(samples) if index not in chosen]
     val = [samples[index] for index in sorted(chosen)]
@@ -206,12 +207,21 @@ def _divided_into_folds(samples: Sequence[Sample], copies: Sequence[Sequence[int
     return parts
 
 
-def _refuse_missing_classes(found: _Found, samples: Sequence[Sample], parts: Sequence[set[int]], option: str) -> None:
+def _refuse_missing_classes(
+    found: _Found,
+    samples: Sequence[Sample],
+    parts: Sequence[set[int]],
+    copies: Sequence[Sequence[int]],
+    option: str,
+) -> None:
     counts = [found.label_sets.counts(samples[index][1] for index in part) for part in parts]
     for label, name in enumerate(found.classes):
-        if not all(count[label] for count in counts):
-            raise UserError(
-                f"{option} is not possible: each part needs an image of {name!r}, which has only "
-                f"{sum(count[label] for count in counts)} images. Copies of an image, and images of a group, stay in "
-                "one part."
-            )
+        if all(count[label] for count in counts):
+            continue
+        own = [any(label in found.label_sets.classes_of(samples[index][1]) for index in unit) for unit in copies]
+        images, units = amount(sum(count[label] for count in counts), "image"), sum(own)
+        apart = f" ({units} apart: copies of an image, and images of a group, stay in one part)"
+        raise UserError(
+            f"{option} is not possible: each of {len(parts)} parts needs an image of {name!r}, which has only "
+            f"{images}{apart}. Add images, or leave the class out."
+        )

@@ -8,7 +8,8 @@ from scipy.special import expit
 
 from thaw.evaluation.label_predictions import LabelPredictions
 
-_FEW = 10  # a class with fewer images, or fewer images without it, uses the values fitted on all classes together
+# A class with fewer images, or fewer images without it, uses the value fitted on all classes together.
+_FEW, _FEW_FOR_THRESHOLD = 10, 3
 _FOLDS = 5
 _LIMITS = np.log([0.02, 50.0])
 
@@ -21,8 +22,8 @@ def fitted(given: LabelPredictions, rows: np.ndarray | None = None) -> tuple[np.
     """
     rows = np.arange(len(given.labels)) if rows is None else rows
     logits, labels = given.logits[rows].astype(float), given.labels[rows]
-    temperatures = _per_class(_temperature, logits, labels)
-    return temperatures, _per_class(_threshold, expit(logits / temperatures), labels)
+    temperatures = _per_class(_temperature, logits, labels, _FEW)
+    return temperatures, _per_class(_threshold, expit(logits / temperatures), labels, _FEW_FOR_THRESHOLD)
 
 
 def held_out(given: LabelPredictions) -> LabelPredictions:
@@ -37,9 +38,11 @@ def held_out(given: LabelPredictions) -> LabelPredictions:
     return given.calibrated(temperatures, thresholds)
 
 
-def _per_class(fit: Callable[[np.ndarray, np.ndarray], float], scores: np.ndarray, labels: np.ndarray) -> np.ndarray:
+def _per_class(
+    fit: Callable[[np.ndarray, np.ndarray], float], scores: np.ndarray, labels: np.ndarray, few: int
+) -> np.ndarray:
     counts = labels.sum(0)
-    enough = np.minimum(counts, len(labels) - counts) >= _FEW
+    enough = np.minimum(counts, len(labels) - counts) >= few
     shared = 0.0 if enough.all() else fit(scores.ravel(), labels.ravel())
     return np.array([fit(scores[:, k], labels[:, k]) if good else shared for k, good in enumerate(enough)])
 

@@ -4,7 +4,7 @@ import numpy as np
 
 from thaw.evaluation.average_precision import average_precision, influence
 from thaw.evaluation.label_predictions import LabelPredictions
-from thaw.evaluation.measures import calibration_error, share
+from thaw.evaluation.measures import calibration_error, share, wilson
 from thaw.evaluation.statistics import Correctness, PairedTests
 
 
@@ -61,13 +61,19 @@ def per_label(given: LabelPredictions) -> list[dict]:
             own = LabelPredictions(given.paths, labels, given.logits[:, [place]], [name])
             units = _f1_units(labels, predicted)
             scores = {
-                "ap": {"value": float(values[place]), "ci95": interval(influence(own.labels, own.logits))},
-                "f1": {"value": float(units.mean()), "ci95": interval(units)},
+                "ap": _of_few(float(values[place]), influence(own.labels, own.logits), n),
+                "f1": _of_few(float(units.mean()), units, (n + chosen + 1) // 2),
                 "recall": share(hits, n),
                 "precision": share(hits, chosen),
             }
         rows.append(row | scores)
     return rows
+
+
+def _of_few(value: float, units: np.ndarray, n: int) -> dict:
+    """Return a score with its interval. If the score is 0 or 1, only `n` images say how certain it is."""
+    extreme = min(value, 1 - value) < 1e-12
+    return {"value": value, "ci95": wilson(round(value * n), n) if extreme else interval(units)}
 
 
 def _f1_influence(given: LabelPredictions) -> np.ndarray:

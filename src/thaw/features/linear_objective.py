@@ -148,10 +148,7 @@ class LinearLoss:
         return value, torch.cat([gradient[:-1] * self.roots, gradient[-1:]]).norm().item()
 
     def held_out(self, parameters: torch.Tensor, weights: torch.Tensor) -> tuple[float, float]:
-        """Return the mean cross-entropy and accuracy of the rows at `parameters`; `weights` (N,) weight the rows.
-
-        With several classes per image, these are means over images and classes.
-        """
+        """Return the mean cross-entropy and accuracy of the rows at `parameters`; `weights` (N,) weight the rows."""
         weight, bias = self.plain(parameters)
         loss = right = 0.0
         for rows, x in self.rows.chunks():
@@ -162,7 +159,7 @@ class LinearLoss:
             loss += (losses @ share.to(self.dtype)).item()
             right += (share @ _right(logits, labels, self.rows.members).to(share.dtype)).item()
         total = weights.sum().item()
-        return loss / total / (1 if self.rows.members is None else self.rows.classes), right / total
+        return loss / total, right / total
 
 
 def _losses_and_residual(

@@ -129,7 +129,7 @@ class LogisticProbe:
         problem = partial(LinearLoss, rows, axes, bias=bias)
         path, parts, near = self._search(problem, weights, _folds(rows, self.folds, seed))
         lowest, dtype = min(point.loss for point in path), exact_dtype(rows.device)
-        equal = _EQUAL * math.log2(_outcomes(rows))
+        equal = _EQUAL * (math.log2(rows.classes) if rows.members is None else rows.classes)
         penalty = max(point.penalty for point in path if point.loss <= lowest + equal)
         loss = problem(weights=weights, penalty=penalty, dtype=dtype)
         patience = _QUICK if _is_large(rows) else _FULL

@@ -32,7 +32,7 @@ def write_gallery(path: Path, model: str, found: Sequence[Prediction], threshold
 
 def _page(model: str, found: Sequence[Prediction], threshold: float) -> str:
     read = [prediction for prediction in found if not prediction.fault]
-    unsure_first = sorted(read, key=lambda prediction: prediction.top[0][1])
+    unsure_first = sorted(read, key=lambda prediction: prediction.confidence)
     counts = Counter(prediction.named(threshold) for prediction in read).most_common()
     return render(
         "gallery.html.jinja",

@@ -80,6 +80,9 @@ def read_labelled_table(root: Path, table: Path, split: str | None, model: Train
             f"{listed(map(repr, others))} in --table {found} {what} of the model. Its classes are "
             f"{_names(model.classes)}."
         )
+    lacking = [name for name in model.classes if read.complete and name not in read.names]
+    if lacking:
+        raise UserError(f"--table {found} has no column for {listed(map(repr, lacking))}, classes of the model.")
     images = [image for image in read.images if not split or image.split == split]
     if (not split and any(image.split for image in read.images)) or not images:
         splits = sorted({image.split for image in read.images if image.split})
@@ -87,6 +90,8 @@ def read_labelled_table(root: Path, table: Path, split: str | None, model: Train
         raise UserError(
             f"--split {split} has no image in {found}: {choices}." if split else f"{found} has splits: {choices}."
         )
+    if not any(image.labels for image in images):
+        raise UserError(f"no image in --table {found} has a label, so there is nothing to measure.")
     place = {name: number for number, name in enumerate(model.classes)}
     members = np.zeros((len(images), len(place)), bool)
     for number, image in enumerate(images):

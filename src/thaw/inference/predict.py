@@ -29,7 +29,8 @@ class Prediction:
     `within` has the classes of the prediction set, the most probable first, and `distance` is the distance from the
     validation images; above 1, the image belongs to none of the classes. For an unreadable file, `top` is empty and
     `fault` is a sentence with the reason. If images can have several classes, `decided` has those that are predicted,
-    in the order of the model's classes, and `top` has at least these.
+    in the order of the model's classes, `top` starts with these, and `least` is the probability of the least certain
+    decision.
     """
 
     path: str
@@ -38,6 +39,12 @@ class Prediction:
     within: Sequence[str] | None = None
     distance: float | None = None
     decided: Sequence[str] | None = None
+    least: float | None = None
+
+    @property
+    def confidence(self) -> float:
+        """Probability of the predicted class, or of the least certain decision about one of several classes."""
+        return self.top[0][1] if self.least is None else self.least
 
     @property
     def unknown(self) -> bool:
@@ -127,13 +134,18 @@ def _predicted(
     # Sort logits, not probabilities, because several probabilities may round to the same 0 or 1.
     orders = (probabilities if model.several else logits).sort(dim=1, descending=True, stable=True).indices
     for place, (row, order) in enumerate(zip(probabilities, orders, strict=True)):
-        decided = None
+        decided, least, most = None, None, top
         if model.several:
-            decided = [str(model.classes[int(n)]) for n in model.decided(row).nonzero()]
-        most = max(top, len(decided or ()))
+            chosen, least = model.decision(row)
+            decided = _names(model, chosen.nonzero())
+            order, most = order[chosen[order].logical_not().int().argsort(stable=True)], max(top, len(decided))
         ranked = [(str(model.classes[int(index)]), float(row[index])) for index in order[:most]]
-        within = None if sets is None else [str(model.classes[int(n)]) for n in order[sets[place][order]]]
-        yield Prediction("", ranked, "", within, None if distances is None else float(distances[place]), decided)
+        within = None if sets is None else _names(model, order[sets[place][order]])
+        yield Prediction("", ranked, "", within, None if distances is None else float(distances[place]), decided, least)
+
+
+def _names(model: TrainedModel, places: torch.Tensor) -> list[str]:
+    return [str(model.classes[int(place)]) for place in places]
 
 
 class _Images(Dataset):

@@ -30,9 +30,8 @@ def table(file: TextIO, paths: Sequence[str], classes: Sequence[str], columns: C
     name_width = min(WIDEST_NAME, max(map(width, (*classes, NONE if columns.unknown else UNSURE))))
 
     def write(prediction: Prediction) -> None:
-        _, confidence = prediction.top[0]
         named = padded(shown(prediction.named(columns.threshold)), name_width)
-        cells = [padded(printable(prediction.path), path_width), named, f"{confidence:.4f}"]
+        cells = [padded(printable(prediction.path), path_width), named, f"{prediction.confidence:.4f}"]
         if prediction.distance is not None:
             cells.append(f"distance {prediction.distance:.2f}")
         if prediction.within is not None:
@@ -51,7 +50,7 @@ def as_csv(file: TextIO, paths: Sequence[str], classes: Sequence[str], columns: 
     rows.writerow(["path", "predicted", "confidence", *asked, *ranked_columns])
 
     def write(prediction: Prediction) -> None:
-        cells = [prediction.path, prediction.named(columns.threshold), f"{prediction.top[0][1]:.6f}"]
+        cells = [prediction.path, prediction.named(columns.threshold), f"{prediction.confidence:.6f}"]
         if prediction.within is not None:
             cells.append("|".join(prediction.within))
         if prediction.distance is not None:
@@ -65,8 +64,8 @@ def as_csv(file: TextIO, paths: Sequence[str], classes: Sequence[str], columns: 
 def as_json(file: TextIO, paths: Sequence[str], classes: Sequence[str], columns: Columns) -> "Write":
     def write(prediction: Prediction) -> None:
         ranked = [{"class": name, "probability": round(p, 6)} for name, p in prediction.top]
-        values = {"path": prediction.path, "predicted": prediction.named(columns.threshold)}
-        values |= {"confidence": ranked[0]["probability"], "top": ranked}
+        values: dict[str, object] = {"path": prediction.path, "predicted": prediction.named(columns.threshold)}
+        values |= {"confidence": round(prediction.confidence, 6), "top": ranked}
         if prediction.within is not None:
             values["set"] = prediction.within
         if prediction.decided is not None:

@@ -109,10 +109,14 @@ class TrainedModel:
         scaled = logits / self.temperature
         return scaled.sigmoid() if self.several else scaled.softmax(1)
 
-    def decided(self, probabilities: torch.Tensor) -> torch.Tensor:
-        """Return which classes are predicted, bool (N, classes); images of the model can have several."""
+    def decision(self, probabilities: torch.Tensor) -> tuple[torch.Tensor, float]:
+        """Return which classes of an image are predicted, bool (classes,), if it can have several.
+
+        Also return the probability of the least certain decision. `probabilities` are float (classes,).
+        """
         assert self.thresholds is not None
-        return probabilities >= self.thresholds
+        decided = probabilities >= self.thresholds
+        return decided, float(torch.where(decided, probabilities, 1 - probabilities).min())
 
 
 def load_model(run: str | Path, exact: bool = False, device: str = "auto") -> TrainedModel:

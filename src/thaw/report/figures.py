@@ -113,13 +113,13 @@ def average_precisions(given: LabelPredictions) -> Figure:
     axes = figure.subplots()
     axes.barh(range(len(order)), values[order], color="#6baed6")
     for place, index in enumerate(order):
-        text = f"{values[index]:.3f} ({given.labels[:, index].sum():,} images)"
+        text = f"{values[index]:.3f} ({amount(int(given.labels[:, index].sum()), 'image')})"
         axes.annotate(text, (values[index], place), (3, 0), textcoords="offset points", va="center", fontsize=8)
     axes.set_yticks(range(len(order)), names, fontfamily=families(names))
-    axes.set(ylim=(len(order) - 0.4, -0.6), xlim=(0, 1.25), xlabel="average precision")
+    axes.set(ylim=(len(order) - 0.4, -0.6), xlim=(0, 1.4), xlabel="average precision")
     axes.set_xticks(np.linspace(0, 1, 6))
-    lowest = f" of the {len(order)} lowest of {len(values):,} classes" if len(order) < len(values) else ""
-    figure.suptitle(f"mAP {np.nanmean(values):.4f}; average precision{lowest}", fontsize=11)
+    lowest = f"; the {len(order)} lowest of {len(values):,} classes" if len(order) < len(values) else ""
+    figure.suptitle(f"mAP {np.nanmean(values):.4f} on {amount(len(given.labels), 'image')}{lowest}", fontsize=11)
     return figure
 
 

@@ -186,7 +186,7 @@ def _summary_entries(trainer: Trainer, classifier: ImageClassifier, data: ImageF
     return {
         "classes": data.classes,
         "data_root": str(data.root.resolve()),
-        "split": data.split_note or "folders",
+        "split": data.split_note or ("table" if data.options.table else "folders"),
         "skipped": {name: len(paths) for name, paths in data.skipped.items()},
         "grey_range": data.preprocessing.grey_range,
         "copies_in_training": copies_in_training(data.splits),

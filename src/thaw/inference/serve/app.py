@@ -15,8 +15,10 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from thaw.data.label_sets import SEPARATOR
 from thaw.errors import UnreadableImageError
 from thaw.inference.gradcam import overlaid
+from thaw.inference.predict import NONE
 from thaw.inference.serve import requests
 from thaw.inference.serve.batching import Answer, Batcher, BusyError
 from thaw.inference.serve.decoding import NotAnImageError, decode
@@ -92,8 +94,9 @@ class Endpoints:
         ranked = [{"class": name, "probability": p} for name, p in sorted(rows, key=lambda row: -row[1])]
         found = {"predicted": ranked[0]["class"], "confidence": ranked[0]["probability"], "probabilities": ranked[:top]}
         if self.model.several:
-            chosen = self.model.decided(answer.probabilities).tolist()
-            found["classes"] = [name for name, decided in zip(self._classes, chosen, strict=True) if decided]
+            chosen, least = self.model.decision(answer.probabilities)
+            classes = [name for name, decided in zip(self._classes, chosen.tolist(), strict=True) if decided]
+            found |= {"predicted": SEPARATOR.join(classes) or NONE, "confidence": least, "classes": classes}
         found |= _limits(answer, self._classes)
         if (heatmap := answer.heatmap) is not None:
             found["explanation"] = await run(self._pool, lambda: data_url(overlaid(image, heatmap)))

@@ -67,7 +67,7 @@ function show(card, file, found) {
   image.onerror = () => { URL.revokeObjectURL(image.src); crop.hidden = true; }; // browsers do not show TIFF or HEIC
   image.src = URL.createObjectURL(file);
   heatmap.querySelector("img").src = found.explanation;
-  heatmap.querySelector("img").alt = heatmap.querySelector("figcaption").textContent = `evidence for ${found.predicted} (Grad-CAM)`;
+  heatmap.querySelector("img").alt = heatmap.querySelector("figcaption").textContent = `evidence for ${found.probabilities[0].class} (Grad-CAM)`;
   heatmap.hidden = card.querySelector(".pictures").hidden = false;
   card.querySelector("ol").append(...found.probabilities.map(bar));
 }
@@ -78,7 +78,7 @@ function result(found) {
 }
 
 function doubt(found) {
-  if (found.classes && !found.classes.length) return `The most likely class is ${found.predicted}.`;
+  if (found.classes && !found.classes.length) return `The most likely class is ${found.probabilities[0].class}.`;
   if (found.unknown) return `It looks unlike all classes. The most similar one is ${found.predicted}.`;
   if (!found.set || found.set.length === 1) return "";
   if (!found.set.length) return "The model is less certain than usual.";
