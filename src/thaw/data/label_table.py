@@ -19,7 +19,10 @@ _SPLITS = {
     **dict.fromkeys(("val", "valid", "validation"), "val"),
     "test": "test",
 }
-_YES, _NO = ("1", "1.0", "true", "yes"), ("0", "0.0", "false", "no", "")
+_TRUTH = {
+    **dict.fromkeys(("1", "1.0", "true", "yes"), True),
+    **dict.fromkeys(("0", "0.0", "false", "no", ""), False),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,6 +154,8 @@ def _images(
 
 def _text(cell: object) -> str:
     """Return the text of a cell; a list of labels in a Parquet file is joined."""
+    if isinstance(cell, str):
+        return cell.strip()
     if isinstance(cell, list):
         return SEPARATOR.join(map(_text, cell))
     return "" if cell is None else str(cell).strip()
@@ -158,19 +163,23 @@ def _text(cell: object) -> str:
 
 def _labels(values: dict[str, str], number: int, place: str) -> tuple[str, ...]:
     """Return the cell of the column `label`, or the names of the label columns that have 1."""
-    where = f"row {number} of {place}"
     if "label" in values:
         for part in values["label"].split(SEPARATOR):
-            _refuse_label(part.strip(), where)
+            _refuse_label(part.strip(), f"row {number} of {place}")
         return (values["label"],)
-    found = {name: value.lower() for name, value in values.items() if name not in _COLUMNS}
-    for name, value in found.items():
-        if value not in _YES + _NO:
+    found = []
+    for name, value in values.items():
+        if name in _COLUMNS:
+            continue
+        truth = _TRUTH[value] if value in _TRUTH else _TRUTH.get(value.lower())
+        if truth is None:
             raise UserError(
-                f"{where} has {values[name]!r} in the column {name}, but without a column label, every column besides "
-                f"{', '.join(_COLUMNS)} is a label, with 1 or 0 in each row."
+                f"row {number} of {place} has {value!r} in the column {name}, but without a column label, every column "
+                f"besides {', '.join(_COLUMNS)} is a label, with 1 or 0 in each row."
             )
-    return tuple(sorted(name for name, value in found.items() if value in _YES))
+        if truth:
+            found.append(name)
+    return tuple(sorted(found))
 
 
 def _relative(path: str, real_root: str) -> str | None:
