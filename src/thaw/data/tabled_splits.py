@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
+from thaw.data.label_rows import LabelledImage
 from thaw.data.label_sets import ONE_CLASS, LabelSets
-from thaw.data.label_table import LabelledImage, LabelTable, find_table, read_label_table
+from thaw.data.label_table import LabelTable, find_table, read_label_table
 from thaw.errors import UserError
 from thaw.pages.text import listed
 
