@@ -4,6 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 from thaw.data.label_sets import SEPARATOR
@@ -69,9 +70,16 @@ def columns_of(header: Sequence[str], place: str) -> dict[str, int]:
     return found | labels
 
 
-def _refuse_label(name: str, where: str) -> None:
-    if {"/", "\\", "\0"} & set(name) or name in (".", ".."):
-        raise UserError(f"{where}: the label {name!r} cannot be the name of a folder (it has no /, \\ or NUL).")
+def _refuse_label(cell: str, where: str) -> None:
+    if bad := _bad_labels(cell):
+        raise UserError(f"{where}: the label {bad[0]!r} cannot be the name of a folder (it has no /, \\ or NUL).")
+
+
+@lru_cache(1024)
+def _bad_labels(cell: str) -> list[str]:
+    """Return the labels of a cell that cannot be names of folders; cached, because most cells are alike."""
+    labels = [part.strip() for part in cell.split(SEPARATOR)]
+    return [name for name in labels if {"/", "\\", "\0"} & set(name) or name in (".", "..")]
 
 
 def images_of(
@@ -83,7 +91,7 @@ def images_of(
         UserError: if a row cannot be used; the message has the row's number and `place`, the table.
 
     """
-    real_root, last = os.path.abspath(root), max(columns.values())
+    start, last = os.path.join(os.path.abspath(root), ""), max(columns.values())
     for number, line in enumerate(lines, start=2):
         if not any(line):
             continue
@@ -92,7 +100,7 @@ def images_of(
         values = {name: _text(line[column]) for name, column in columns.items()}
         if not values["path"]:
             raise UserError(f"row {number} of {place} has no path.")
-        path = _relative(values["path"], real_root)
+        path = _relative(values["path"], start)
         if path is None:
             raise UserError(f"row {number} of {place}: {values['path']} is outside of data.root={root}.")
         split = _split(values, number, place)
@@ -111,8 +119,8 @@ def _text(cell: object) -> str:
 def _labels(values: dict[str, str], number: int, place: str) -> tuple[str, ...]:
     """Return the cell of the column `label`, or the names of the label columns that have 1."""
     if "label" in values:
-        for part in values["label"].split(SEPARATOR):
-            _refuse_label(part.strip(), f"row {number} of {place}")
+        if _bad_labels(values["label"]):
+            _refuse_label(values["label"], f"row {number} of {place}")
         return (values["label"],)
     found = []
     for name, value in values.items():
@@ -129,10 +137,9 @@ def _labels(values: dict[str, str], number: int, place: str) -> tuple[str, ...]:
     return tuple(sorted(found))
 
 
-def _relative(path: str, real_root: str) -> str | None:
-    """Return `path` relative to `real_root`, or None if it is outside."""
-    start = os.path.join(real_root, "")
-    joined = os.path.normpath(start + path if not os.path.isabs(path) else path)
+def _relative(path: str, start: str) -> str | None:
+    """Return `path` relative to the folder `start`, which ends in /, or None if it is outside."""
+    joined = os.path.normpath(path if os.path.isabs(path) else start + path)
     return joined.removeprefix(start) if joined.startswith(start) else None
 
 

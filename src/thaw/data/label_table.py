@@ -80,6 +80,8 @@ def _unique(images: Iterable[LabelledImage], place: str) -> list[LabelledImage]:
     found: dict[str, LabelledImage] = {}
     for image in images:
         before = found.setdefault(image.path, image)
+        if before is image:
+            continue
         both = before, image
         for what in ("labels", "split", "group"):
             old, new = (SEPARATOR.join(value) if what == "labels" else value for value in map(attrgetter(what), both))
