@@ -33,7 +33,7 @@ def write_gallery(path: Path, model: str, found: Sequence[Prediction], threshold
 def _page(model: str, found: Sequence[Prediction], threshold: float) -> str:
     read = [prediction for prediction in found if not prediction.fault]
     unsure_first = sorted(read, key=lambda prediction: prediction.confidence)
-    counts = Counter(prediction.named(threshold) for prediction in read).most_common()
+    counts = Counter(name for one in read for name in one.decided or [one.named(threshold)]).most_common()
     return render(
         "gallery.html.jinja",
         model=model,
