@@ -24,7 +24,7 @@ def options() -> Namespace:
     add("--push-to-hub", metavar="OWNER/NAME", help="upload to this repository of the Hugging Face Hub")
     add("--public", action="store_true", help="with --push-to-hub: a new repository is public, not private")
     chosen = parser.parse_args()
-    if chosen.public and not chosen.push_to_hub:
+    if chosen.public and chosen.push_to_hub is None:
         parser.error("--public needs --push-to-hub OWNER/NAME")
     return chosen
 
@@ -32,7 +32,7 @@ def options() -> Namespace:
 def main() -> int:
     chosen = options()
     repository = None
-    if chosen.push_to_hub:
+    if chosen.push_to_hub is not None:
         from thaw.inference.export.hub_repository import checked_repository
 
         repository = checked_repository(chosen.push_to_hub, chosen.public)

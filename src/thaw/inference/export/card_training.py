@@ -6,16 +6,18 @@ from typing import Any
 from thaw.runs.configuration import flat
 
 # Options of a run -> their names on a card. Options that name files or folders of the machine are left out.
-_OPTIONS = {
-    "data.batch_size": "batch size",
+_OF_VIEWS = {
     "data.train_size": "side of the training images, in pixels",
     "data.crop_scale": "random crops, as a share of the image's area",
     "data.rotation": "random rotation, in degrees",
+}
+_OPTIONS = {
     "data.balance": "classes balanced by",
     "data.train_share": "share of the training images in use",
     "seed": "seed",
 }
 _OF_STEPS = {
+    "data.batch_size": "batch size",
     "strategy.lr": "learning rate",
     "strategy.lr_decay": "decay of the learning rate per stage towards the input",
 }
@@ -41,8 +43,10 @@ def _phase(phase: Mapping[str, Any]) -> Iterator[str]:
 def settings(config: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Return the name and value of each main option of a run."""
     values = flat(dict(config))
-    steps = any("solver" not in phase for phase in (config.get("strategy") or {}).get("phases") or ())
-    options = _OPTIONS | (_OF_STEPS if steps else {})
+    phases = (config.get("strategy") or {}).get("phases") or ()
+    steps = any("solver" not in phase for phase in phases)
+    augmented = steps or any(phase["solver"].get("views") for phase in phases)  # a solver alone takes whole images
+    options = _OPTIONS | (_OF_STEPS if steps else {}) | (_OF_VIEWS if augmented else {})
     found = [(name, _value(values[key])) for key, name in options.items() if values.get(key) is not None]
     for part in _PARTS if steps else ():
         built = config.get(part)
