@@ -124,7 +124,9 @@ class LastCheckpoint(MovableCheckpoint):
 
     def on_train_epoch_end(self, trainer, pl_module: Any) -> None:
         start = time.perf_counter()
-        if start < self._due and trainer.current_epoch + 1 < pl_module.phase.last and not trainer.should_stop:
+        needed = trainer.current_epoch + 1 >= pl_module.phase.last or trainer.should_stop
+        # All processes save or none: saving waits for all of them, and their clocks differ.
+        if not trainer.strategy.reduce_boolean_decision(start >= self._due or needed, all=False):
             return
         super().on_train_epoch_end(trainer, pl_module)
         end = time.perf_counter()
