@@ -31,11 +31,23 @@ def test_the_last_checkpoint_is_not_written_more_often_than_its_share_of_time_al
     monkeypatch.setattr("time.perf_counter", lambda: next(clock))
     monkeypatch.setattr(MovableCheckpoint, "on_train_epoch_end", lambda self, trainer, _: saved.append(trainer.epoch))
     checkpoint = LastCheckpoint(share=0.1, dirpath=tmp_path)
-    phase = SimpleNamespace(last=5)
+    phase, alone = SimpleNamespace(last=5), SimpleNamespace(reduce_boolean_decision=lambda save, all: save)
     for epoch in range(5):
-        trainer = SimpleNamespace(epoch=epoch, current_epoch=epoch, should_stop=False)
+        trainer = SimpleNamespace(epoch=epoch, current_epoch=epoch, should_stop=False, strategy=alone)
         checkpoint.on_train_epoch_end(trainer, SimpleNamespace(phase=phase))
     assert saved == [0, 2, 4], "the second comes too soon, so does the fourth; the last is written always"
+
+
+def test_a_process_saves_the_last_checkpoint_when_another_one_does(tmp_path, monkeypatch):
+    clock, saved, asked = iter([0, 2, 3, 4]), [], []  # by its own clock, the second epoch ends too soon
+    monkeypatch.setattr("time.perf_counter", lambda: next(clock))
+    monkeypatch.setattr(MovableCheckpoint, "on_train_epoch_end", lambda self, trainer, _: saved.append(trainer.epoch))
+    checkpoint = LastCheckpoint(share=0.1, dirpath=tmp_path)
+    others = SimpleNamespace(reduce_boolean_decision=lambda save, all: asked.append((save, all)) or True)
+    for epoch in range(2):
+        trainer = SimpleNamespace(epoch=epoch, current_epoch=epoch, should_stop=False, strategy=others)
+        checkpoint.on_train_epoch_end(trainer, SimpleNamespace(phase=SimpleNamespace(last=5)))
+    assert (saved, asked) == ([0, 1], [(True, False), (False, False)])
 
 
 def test_a_checkpoint_that_will_not_fit_is_refused_in_a_sentence_before_anything_is_written(tmp_path, monkeypatch):
