@@ -15,6 +15,7 @@ from thaw.evaluation.judgement import AnyPredictions
 from thaw.evaluation.predictions_table import write_predictions
 from thaw.inference.evaluate import Evaluated
 from thaw.inference.gradcam import gradcam, overlaid
+from thaw.inference.label_evaluation import LabelEvaluated
 from thaw.inference.trained_model import TrainedModel
 from thaw.pages.html import data_url, render
 from thaw.pages.limits import LINES, MATRIX, ROWS
@@ -32,7 +33,7 @@ _NAMES = {
     "ece_uncalibrated": "ECE, uncalibrated",
 }
 _PAIRS = 10  # largest number of rows in the terminal table of confused classes
-CURVE_COLOURS = COLOURS[1::-1]  # colours of the uncalibrated and of the calibrated curve
+_CURVE_COLOURS = COLOURS[1::-1]  # colours of the uncalibrated and of the calibrated curve
 _COUNT_STYLE = {"textcoords": "offset points", "ha": "center", "fontsize": 8}
 
 
@@ -141,17 +142,11 @@ def hardest(rows: Sequence[dict], most: int) -> list[dict]:
 
 def _page(done: Evaluated) -> str:
     facts = done.facts
-    pictures = [
-        {"crop": data_url(crop), "heatmap": data_url(heatmap)}
-        for crop, heatmap in pictures_of(done.model, done.predictions, done.worst)
-    ]
-    curves = zip(facts["reliability"].items(), CURVE_COLOURS, strict=True)
     return render(
         "evaluation.html.jinja",
         **facts,
         names=_NAMES,
-        plots=[reliability_plot(name, rows, colour) for (name, rows), colour in curves],
-        losses=list(zip(facts["top_losses"], pictures, strict=True)),
+        **calibration_and_losses(done, "accuracy"),
         distance_plot=None if done.distances is None else _distance_plot(done),
         foreign_pictures=[thumbnail_url(Path(one["path"])) for one in _nearest(facts)],
         farthest_pictures=[
@@ -161,6 +156,20 @@ def _page(done: Evaluated) -> str:
         rows=ROWS,
         listed=hardest(facts["per_class"], ROWS),
     )
+
+
+def calibration_and_losses(done: Evaluated | LabelEvaluated, outcome: str) -> dict:
+    """Return what both kinds of pages show: the plots of calibration, and the images with the highest loss.
+
+    `outcome` is the label of the plots' vertical axis.
+    """
+    found = _pictures(done.model, done.predictions, done.worst)
+    pictures = [{"crop": data_url(crop), "heatmap": data_url(heatmap)} for crop, heatmap in found]
+    curves = zip(done.facts["reliability"].items(), _CURVE_COLOURS, strict=True)
+    return {
+        "plots": [_reliability_plot(name, rows, colour, outcome) for (name, rows), colour in curves],
+        "losses": list(zip(done.facts["top_losses"], pictures, strict=True)),
+    }
 
 
 def _nearest(facts: dict) -> Sequence[dict]:
@@ -189,7 +198,7 @@ def _distance_plot(done: Evaluated) -> str:
     return svg((7.2, 3.2), draw)
 
 
-def pictures_of(
+def _pictures(
     model: TrainedModel, predictions: AnyPredictions, worst: Sequence[int]
 ) -> list[tuple[Image.Image, Image.Image]]:
     """Return (crop, crop under a Grad-CAM heatmap of its predicted class) for each high-loss image."""
@@ -203,7 +212,7 @@ def pictures_of(
     return found
 
 
-def reliability_plot(name: str, rows: Sequence[dict], colour: str, outcome: str = "accuracy") -> str:
+def _reliability_plot(name: str, rows: Sequence[dict], colour: str, outcome: str) -> str:
     """Plot the rows of `measures.reliability` as SVG; `outcome` is the label of the vertical axis."""
 
     def draw(axes: Axes) -> None:

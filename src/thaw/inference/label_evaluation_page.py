@@ -5,16 +5,14 @@ from pathlib import Path
 
 from thaw.evaluation.predictions_table import write_predictions
 from thaw.inference.evaluation_page import (
-    CURVE_COLOURS,
+    calibration_and_losses,
     hardest,
     interval_of,
-    pictures_of,
-    reliability_plot,
     summary_lines,
     value_of,
 )
 from thaw.inference.label_evaluation import LabelEvaluated
-from thaw.pages.html import data_url, render
+from thaw.pages.html import render
 from thaw.pages.limits import LINES, ROWS
 from thaw.pages.text import aligned, shown
 from thaw.runs.optional_output import write_page
@@ -56,16 +54,10 @@ def label_table(facts: dict) -> str:
 
 def _page(done: LabelEvaluated) -> str:
     facts = done.facts
-    pictures = [
-        {"crop": data_url(crop), "heatmap": data_url(heatmap)}
-        for crop, heatmap in pictures_of(done.model, done.predictions, done.worst)
-    ]
-    curves = zip(facts["reliability"].items(), CURVE_COLOURS, strict=True)
     return render(
         "label_evaluation.html.jinja",
         **facts,
         metrics=[(name, facts[key]) for key, name in _NAMES.items()],
-        plots=[reliability_plot(name, rows, colour, "share of images") for (name, rows), colour in curves],
-        losses=list(zip(facts["top_losses"], pictures, strict=True)),
+        **calibration_and_losses(done, "share of images"),
         listed=hardest(facts["per_class"], ROWS),
     )

@@ -41,12 +41,14 @@ class Job:
     @property
     def metrics(self) -> list[tuple[float, float]]:
         """Return the decisive metric and the loss of each epoch. Until training starts, an earlier run's are left."""
-        return [(float(row[self.metric]), float(row["val/loss"])) for row in self._epochs if row["seconds"]]
+        rows = self._epochs
+        metric = _decisive(rows)
+        return [(float(row[metric]), float(row["val/loss"])) for row in rows if row["seconds"]]
 
     @property
     def metric(self) -> str:
         """Return the decisive metric's column in metrics.csv."""
-        return "val/map" if self._epochs and "val/map" in self._epochs[0] else "val/acc"
+        return _decisive(self._epochs)
 
     @property
     def _epochs(self) -> list[dict]:
@@ -181,3 +183,7 @@ def _free(folder: Path, taken: set[Path]) -> Path:
         count += 1
         candidate = folder.with_name(f"{folder.name}-{count}")
     return candidate
+
+
+def _decisive(epochs: Sequence[dict]) -> str:
+    return "val/map" if epochs and "val/map" in epochs[0] else "val/acc"
